@@ -1,0 +1,1 @@
+"""Validated settings, one file per section; no torch here."""

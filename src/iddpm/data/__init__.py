@@ -1,0 +1,1 @@
+"""Where x0 comes from, and how samples are written."""

@@ -1,0 +1,1 @@
+"""The theory: schedules, predictions, posteriors, likelihoods and losses; knows no network."""

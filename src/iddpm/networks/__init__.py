@@ -1,0 +1,1 @@
+"""Arithmetic on tensors: layers, blocks and networks; knows nothing of diffusion."""

@@ -1,0 +1,181 @@
+"""The encoder half of the U-Net: a classifier that knows how noisy its input is."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from iddpm.networks.blocks import (
+    CheckpointEngine,
+    DownsampleKind,
+    QKVOrder,
+    count_heads,
+    self_attention,
+)
+from iddpm.networks.layers import conv_nd, linear, normalization, zero_module
+from iddpm.networks.trunk import Trunk
+
+Pool = Literal["adaptive", "attention", "spatial", "spatial_v2"]
+SPATIAL_WIDTH = 2048
+"""Hidden width of the ``spatial`` pools (guided-diffusion)."""
+
+
+class AttentionPool(nn.Module):
+    """Attend from the mean of all positions to every position, and project (Radford et al. 2021).
+
+    The positions have learned embeddings, so one spatial size is served and others are refused.
+    """
+
+    def __init__(self, size: Sequence[int], channels: int, num_heads: int, out: int) -> None:
+        super().__init__()
+        self.size = tuple(size)
+        positions = torch.Size(self.size).numel() + 1
+        self.positional_embedding = nn.Parameter(torch.randn(channels, positions) / channels**0.5)
+        self.qkv_proj = conv_nd(1, channels, 3 * channels, 1)
+        self.c_proj = conv_nd(1, channels, out, 1)
+        self.num_heads = num_heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, C, *size] to [N, out]."""
+        assert tuple(x.shape[2:]) == self.size, "EncoderUNet checks the size of its input"
+        x = x.flatten(2)
+        x = torch.cat([x.mean(dim=-1, keepdim=True), x], dim=-1)
+        x = x + self.positional_embedding.to(x.dtype)
+        x = self_attention(self.qkv_proj(x), self.num_heads, "qkv_first")
+        return self.c_proj(x)[:, :, 0]  # type: ignore[no-any-return]
+
+
+class MeanPool(nn.Module):
+    """Average over all positions: [N, C, *spatial] to [N, C, *ones]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mean, its axes kept."""
+        return x.mean(dim=tuple(range(2, x.dim())), keepdim=True)
+
+
+class EncoderUNet(Trunk):
+    """Map noisy data and its timestep to a vector, such as class logits.
+
+    The downward half of :class:`~iddpm.networks.unet.UNet` and its middle block, then a pool:
+    ``"adaptive"`` (mean, then a zeroed projection), ``"attention"`` (made for ``image_size``),
+    ``"spatial"`` and ``"spatial_v2"`` (means of every stage, then two linear layers). Arguments
+    not named here are those of the U-Net.
+
+    Args:
+        image_size: spatial size of the input, one number for all axes or one per axis; needed by
+            the attention pool, which refuses others.
+        pool: the pool's name.
+
+    Raises:
+        ValueError: numbers that do not fit together, named in the message.
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: int = 2,
+        image_size: int | Sequence[int] | None = None,
+        in_channels: int,
+        out_channels: int,
+        model_channels: int,
+        num_res_blocks: int,
+        channel_mult: Sequence[float] = (1, 2, 4, 8),
+        attention_downsampling: Iterable[int] = (),
+        num_heads: int = 1,
+        num_head_channels: int | None = None,
+        qkv_order: QKVOrder = "heads_first",
+        dropout: float = 0.0,
+        use_scale_shift_norm: bool = True,
+        downsample: DownsampleKind = "conv",
+        resblock_updown: bool = False,
+        stride: Sequence[int] | None = None,
+        use_checkpoint: bool = False,
+        checkpoint_engine: CheckpointEngine = "function",
+        pool: Pool = "adaptive",
+    ) -> None:
+        super().__init__(
+            dims=dims,
+            in_channels=in_channels,
+            model_channels=model_channels,
+            num_res_blocks=num_res_blocks,
+            channel_mult=channel_mult,
+            attention_downsampling=attention_downsampling,
+            num_heads=num_heads,
+            num_head_channels=num_head_channels,
+            qkv_order=qkv_order,
+            dropout=dropout,
+            use_scale_shift_norm=use_scale_shift_norm,
+            downsample=downsample,
+            resblock_updown=resblock_updown,
+            stride=stride,
+            use_checkpoint=use_checkpoint,
+            checkpoint_engine=checkpoint_engine,
+        )
+        self.out_channels = out_channels
+        self.pool = pool
+        self.image_size: tuple[int, ...] | None = None
+        if image_size is not None:
+            sizes = (image_size,) * dims if isinstance(image_size, int) else tuple(image_size)
+            self.image_size = sizes
+        ch = self.widths[-1]
+        stages = sum(self.stage_channels) + ch
+
+        if pool == "adaptive":
+            self.out = nn.Sequential(
+                normalization(ch),
+                nn.SiLU(),
+                MeanPool(),
+                zero_module(conv_nd(dims, ch, out_channels, 1)),
+                nn.Flatten(),
+            )
+        elif pool == "attention":
+            heads = count_heads(ch, num_heads, num_head_channels)
+            size = self._smallest_size()
+            self.out = nn.Sequential(
+                normalization(ch), nn.SiLU(), AttentionPool(size, ch, heads, out_channels)
+            )
+        elif pool == "spatial":
+            self.out = nn.Sequential(
+                linear(stages, SPATIAL_WIDTH), nn.ReLU(), linear(SPATIAL_WIDTH, out_channels)
+            )
+        elif pool == "spatial_v2":
+            self.out = nn.Sequential(
+                linear(stages, SPATIAL_WIDTH),
+                normalization(SPATIAL_WIDTH),
+                nn.SiLU(),
+                linear(SPATIAL_WIDTH, out_channels),
+            )
+        else:
+            raise ValueError(
+                f"pool={pool!r} is unknown: use 'adaptive', 'attention', 'spatial' or 'spatial_v2'"
+            )
+
+    def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """Map [N, C, *spatial] and [N] to [N, out_channels]."""
+        emb = self.embed_time(x, timesteps)
+        if self.pool == "attention" and tuple(x.shape[2:]) != self.image_size:
+            raise ValueError(
+                f"the attention pool was made for size {self.image_size} and was given "
+                f"{tuple(x.shape[2:])}: build the network with that image_size or another pool"
+            )
+        axes = tuple(range(2, x.dim()))
+        h = x
+        means = []
+        for block in [*self.input_blocks, self.middle_block]:
+            h = block(h, emb)
+            if self.pool.startswith("spatial"):
+                means.append(h.mean(dim=axes))
+        y: Tensor = self.out(torch.cat(means, dim=1) if means else h)
+        return y
+
+    def _smallest_size(self) -> tuple[int, ...]:
+        if self.image_size is None or len(self.image_size) != self.dims:
+            raise ValueError(
+                f"pool='attention' needs image_size, one number or {self.dims}, and was given "
+                f"{self.image_size}"
+            )
+        size = self.image_size
+        for _ in range(len(self.widths) - 1):
+            size = tuple(-(-n // s) for n, s in zip(size, self.stride, strict=True))
+        return size

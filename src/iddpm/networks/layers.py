@@ -1,0 +1,147 @@
+"""Layers by number of spatial dimensions, and the small pieces that every block is made of."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MAX_GROUPS = 32
+"""Groups of a group normalization in the published networks (Ho et al. 2020, appendix B)."""
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+def _unsafe_in_bfloat16(x: Tensor) -> bool:
+    """Say whether PyTorch's CPU kernels would get this bfloat16 3-D convolution wrong.
+
+    With an input axis shorter than 3, they return wrong weight gradients (100 % error), wrong
+    outputs, and at times write outside their memory (seen with torch 2.13 on a processor with AMX;
+    ``tests/networks/test_layers.py`` shows the guard, ``docs/networks.md`` the measurement). Such
+    inputs are tiny, so computing them in float32 costs nothing.
+    """
+    if x.device.type != "cpu" or min(x.shape[2:]) >= 3:
+        return False
+    if torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return x.dtype == torch.bfloat16
+
+
+class Conv3d(nn.Conv3d):
+    """``nn.Conv3d`` that stays right for tiny bfloat16 inputs on CPUs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, C, D, H, W] to [N, C', D', H', W']."""
+        if not _unsafe_in_bfloat16(x):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            bias = None if self.bias is None else self.bias.float()
+            y: Tensor = self._conv_forward(x.float(), self.weight.float(), bias)
+        return y.bfloat16()
+
+
+class ConvTranspose3d(nn.ConvTranspose3d):
+    """``nn.ConvTranspose3d`` that stays right for tiny bfloat16 inputs on CPUs."""
+
+    def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
+        """Map [N, C, D, H, W] to [N, C', D', H', W']."""
+        assert output_size is None, "Upsample never asks for an output size"
+        assert not any(self.output_padding), "Upsample never pads its output"
+        if not _unsafe_in_bfloat16(x):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            bias = None if self.bias is None else self.bias.float()
+            padding = self.padding
+            assert not isinstance(padding, str), "a transposed convolution pads by numbers"
+            y = F.conv_transpose3d(x.float(), self.weight.float(), bias, self.stride, padding)
+        return y.bfloat16()
+
+
+_CONVOLUTION: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: Conv3d}
+_TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: ConvTranspose3d}
+_AVERAGE_POOL: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_LINEAR_RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def _by_dims(table: dict[int, Any], dims: int) -> Any:
+    if dims not in table:
+        raise ValueError(f"dims={dims} is not supported: use 1 (signals), 2 (images), 3 (volumes)")
+    return table[dims]
+
+
+def conv_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Module:
+    """Return a 1-D, 2-D or 3-D convolution; the other arguments are those of ``nn.Conv2d``."""
+    module: nn.Module = _by_dims(_CONVOLUTION, dims)(*args, **kwargs)
+    return module
+
+
+def conv_transpose_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Module:
+    """Return a 1-D, 2-D or 3-D transposed convolution, as ``nn.ConvTranspose2d``."""
+    module: nn.Module = _by_dims(_TRANSPOSED, dims)(*args, **kwargs)
+    return module
+
+
+def avg_pool_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Module:
+    """Return a 1-D, 2-D or 3-D average pooling; the other arguments are those of ``nn.AvgPool2d``.
+
+    Any number of axes passes through here, ``dims`` always first: the published 3-D downsampling
+    forgot it and built a pooling of the wrong dimension.
+    """
+    module: nn.Module = _by_dims(_AVERAGE_POOL, dims)(*args, **kwargs)
+    return module
+
+
+def linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
+    """Return a linear layer."""
+    return nn.Linear(in_features, out_features, bias=bias)
+
+
+def num_groups(channels: int) -> int:
+    """Return the number of groups for ``channels``: its largest divisor that is at most 32."""
+    return max(n for n in range(1, MAX_GROUPS + 1) if channels % n == 0)
+
+
+def normalization(channels: int) -> nn.GroupNorm:
+    """Return the group normalization of ``channels`` channels; any width works."""
+    return nn.GroupNorm(num_groups(channels), channels)
+
+
+def zero_module(module: AnyModule) -> AnyModule:
+    """Set every parameter of ``module`` to zero, once, and return the module.
+
+    The layer learns all the same: the gradient of its weight is its input times the gradient that
+    arrives, and neither is zero. ``notebooks/network.ipynb`` shows it step by step.
+    """
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    return module
+
+
+def resize_linear(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize [N, C, *spatial] to the spatial ``size`` by (bi-, tri-) linear interpolation."""
+    mode = _by_dims(_LINEAR_RESIZE, x.dim() - 2)
+    return F.interpolate(x, tuple(size), mode=mode)
+
+
+def timestep_embedding(timesteps: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
+    """Embed timesteps by sinusoids: the cosine half first, then the sine half.
+
+    Frequencies fall geometrically from 1 to 1 / ``max_period`` (Vaswani et al. 2017, section 3.5).
+
+    Args:
+        timesteps: [N], any real numbers; fractions are honoured.
+        dim: width of the embedding; an odd width is padded with one zero column.
+        max_period: the longest period divided by 2 pi.
+
+    Returns:
+        float32 [N, dim].
+    """
+    half = dim // 2
+    exponent = torch.arange(half, dtype=torch.float32, device=timesteps.device) / max(half, 1)
+    frequencies = torch.exp(-math.log(max_period) * exponent)
+    angles = timesteps[:, None].float() * frequencies[None]
+    embedding = torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
+    return F.pad(embedding, (0, dim % 2))

@@ -1,0 +1,185 @@
+"""What the U-Net and the classifier share: embedding, downward path and middle block."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor, nn
+
+from iddpm.networks.blocks import (
+    AttentionBlock,
+    CheckpointEngine,
+    Downsample,
+    DownsampleKind,
+    QKVOrder,
+    ResBlock,
+    TimestepEmbedSequential,
+    default_stride,
+)
+from iddpm.networks.layers import conv_nd, linear, num_groups, timestep_embedding
+
+
+class Trunk(nn.Module):
+    """Time embedding, downward path and middle block; arguments as in ``UNet``.
+
+    Names inside (``time_embed``, ``input_blocks``, ``middle_block``) are those of the published
+    checkpoints.
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: int,
+        in_channels: int,
+        model_channels: int,
+        num_res_blocks: int,
+        channel_mult: Sequence[float],
+        attention_downsampling: Iterable[int],
+        num_heads: int,
+        num_head_channels: int | None,
+        qkv_order: QKVOrder,
+        dropout: float,
+        use_scale_shift_norm: bool,
+        downsample: DownsampleKind,
+        resblock_updown: bool,
+        stride: Sequence[int] | None,
+        use_checkpoint: bool,
+        checkpoint_engine: CheckpointEngine,
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        self.in_channels = in_channels
+        self.model_channels = model_channels
+        self.num_heads = num_heads
+        self.num_head_channels = num_head_channels
+        self.qkv_order = qkv_order
+        self.dropout = dropout
+        self.use_scale_shift_norm = use_scale_shift_norm
+        self.use_checkpoint = use_checkpoint
+        self.checkpoint_engine = checkpoint_engine
+        self.stride = check_stride(stride, dims)
+        self.widths = level_widths(model_channels, channel_mult)
+        self.attention_at = check_attention(attention_downsampling, len(self.widths))
+
+        self.emb_channels = 4 * model_channels
+        self.time_embed = nn.Sequential(
+            linear(model_channels, self.emb_channels),
+            nn.SiLU(),
+            linear(self.emb_channels, self.emb_channels),
+        )
+        ch = self.widths[0]
+        stem = conv_nd(dims, in_channels, ch, 3, padding=1)
+        self.input_blocks = nn.ModuleList([TimestepEmbedSequential(stem)])
+        self.stage_channels = [ch]
+        for level, width in enumerate(self.widths):
+            for _ in range(num_res_blocks):
+                layers: list[nn.Module] = [self._res_block(ch, width)]
+                ch = width
+                if 2**level in self.attention_at:
+                    layers.append(self._attention(ch, num_heads))
+                self.input_blocks.append(TimestepEmbedSequential(*layers))
+                self.stage_channels.append(ch)
+            if level < len(self.widths) - 1:
+                down: nn.Module
+                if resblock_updown:
+                    down = self._res_block(ch, ch, down=True)
+                else:
+                    down = Downsample(ch, dims=dims, kind=downsample, stride=self.stride)
+                self.input_blocks.append(TimestepEmbedSequential(down))
+                self.stage_channels.append(ch)
+        self.middle_block = TimestepEmbedSequential(
+            self._res_block(ch, ch), self._attention(ch, num_heads), self._res_block(ch, ch)
+        )
+
+    def embed_time(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """Check the inputs and return the embedding [N, 4 model_channels] of the timesteps."""
+        check_input(x, timesteps, self.dims, self.in_channels)
+        check_size(x.shape[2:], self.stride, self.widths)
+        embedding = timestep_embedding(timesteps, self.model_channels)
+        emb: Tensor = self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
+        return emb
+
+    def _res_block(
+        self, channels: int, width: int, *, up: bool = False, down: bool = False
+    ) -> ResBlock:
+        return ResBlock(
+            channels,
+            self.emb_channels,
+            self.dropout,
+            out_channels=width,
+            dims=self.dims,
+            use_scale_shift_norm=self.use_scale_shift_norm,
+            up=up,
+            down=down,
+            stride=self.stride,
+            use_checkpoint=self.use_checkpoint,
+            checkpoint_engine=self.checkpoint_engine,
+        )
+
+    def _attention(self, channels: int, num_heads: int) -> AttentionBlock:
+        return AttentionBlock(
+            channels,
+            num_heads=num_heads,
+            num_head_channels=self.num_head_channels,
+            qkv_order=self.qkv_order,
+            use_checkpoint=self.use_checkpoint,
+            checkpoint_engine=self.checkpoint_engine,
+        )
+
+
+def level_widths(model_channels: int, channel_mult: Sequence[float]) -> list[int]:
+    """Return the channels of each level; ValueError where there is none or one is empty."""
+    widths = [int(mult * model_channels) for mult in channel_mult]
+    if not widths or min(widths) < 1:
+        raise ValueError(
+            f"model_channels={model_channels} with channel_mult={tuple(channel_mult)} leaves "
+            "a level without channels"
+        )
+    return widths
+
+
+def check_stride(stride: Sequence[int] | None, dims: int) -> tuple[int, ...]:
+    """Return the resizing factor per axis, or raise ValueError where it does not fit ``dims``."""
+    strides = tuple(stride or default_stride(dims))
+    if len(strides) != dims or not set(strides) <= {1, 2}:
+        raise ValueError(f"stride={strides} must hold a 1 or a 2 for each of the {dims} axes")
+    return strides
+
+
+def check_attention(factors: Iterable[int], levels: int) -> set[int]:
+    """Return the downsampling factors as a set, or raise ValueError for one that has no level."""
+    wanted = set(factors)
+    present = {2**level for level in range(levels)}
+    if not wanted <= present:
+        raise ValueError(
+            f"attention_downsampling={tuple(sorted(wanted))} names factors that no level has; "
+            f"{levels} levels have {tuple(sorted(present))} (factors, not pixels)"
+        )
+    return wanted
+
+
+def check_input(x: Tensor, timesteps: Tensor, dims: int, channels: int) -> None:
+    """Raise ValueError unless ``x`` is [N, channels, *spatial] and ``timesteps`` is [N]."""
+    if x.dim() != dims + 2 or x.shape[1] != channels:
+        axes = ", ".join(["L", "H, W", "D, H, W"][dims - 1 : dims])
+        raise ValueError(f"the network takes [N, {channels}, {axes}] and was given {list(x.shape)}")
+    if timesteps.shape != x.shape[:1]:
+        raise ValueError(
+            f"the network takes one timestep for each of the {x.shape[0]} items and was given "
+            f"timesteps of shape {list(timesteps.shape)}"
+        )
+
+
+def check_size(size: Sequence[int], stride: Sequence[int], widths: Sequence[int]) -> None:
+    """Raise ValueError for a size so small that a normalization group holds a single value.
+
+    Such a group is normalized to zero whatever it holds, and the network would be deaf there.
+    """
+    spatial = tuple(size)
+    for level, width in enumerate(widths):
+        if width // num_groups(width) * math.prod(spatial) < 2:
+            raise ValueError(
+                f"size {tuple(size)} shrinks to {spatial} at level {level}, where a normalization "
+                "group would hold a single value: use larger data, fewer levels in channel_mult, "
+                "or more channels than 32 there"
+            )
+        spatial = tuple(-(-n // s) for n, s in zip(spatial, stride, strict=True))

@@ -1,0 +1,202 @@
+"""The U-Net of Improved DDPM for signals, images and volumes."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from iddpm.networks.blocks import (
+    CheckpointEngine,
+    DownsampleKind,
+    QKVOrder,
+    TimestepEmbedSequential,
+    Upsample,
+    UpsampleKind,
+)
+from iddpm.networks.layers import conv_nd, normalization, zero_module
+from iddpm.networks.trunk import Trunk
+
+NO_CLASS = -1
+"""The label that means "no class": its embedding is zero (classifier-free guidance)."""
+
+
+class Features(NamedTuple):
+    """What every stage of a U-Net computed, each [N, C, *spatial] of its own size."""
+
+    down: list[Tensor]
+    middle: Tensor
+    up: list[Tensor]
+
+
+class UNet(Trunk):
+    """Map noisy data and its timestep to the network's prediction, at the same resolution.
+
+    Any spatial size works: the decoder crops to the sizes that the encoder met. Any number of
+    channels works: the groups of a normalization are a divisor of it.
+
+    Args:
+        dims: 1 (signals), 2 (images) or 3 (volumes, clips) spatial axes.
+        in_channels: channels of the data.
+        out_channels: channels of the prediction; twice the data's when the variance is learned.
+        model_channels: the base width, multiplied at each level by ``channel_mult``.
+        num_res_blocks: residual blocks per level.
+        channel_mult: one width factor per level; between levels the resolution halves.
+        attention_downsampling: downsampling factors (1, 2, 4, ...) at which attention is used.
+            The published class calls these factors ``attention_resolutions``; the published flags
+            of that name hold pixels.
+        num_heads, num_head_channels: attention heads, by number or by width.
+        num_heads_upsample: number of heads in the decoder, ``num_heads`` by default.
+        qkv_order: see :class:`~iddpm.networks.blocks.AttentionBlock`.
+        dropout: probability of dropping a unit in a residual block.
+        num_classes: number of classes, or None for an unconditional network.
+        use_scale_shift_norm: FiLM instead of adding the embedding.
+        upsample, downsample, smooth_start: see :class:`~iddpm.networks.blocks.Upsample` and
+            :class:`~iddpm.networks.blocks.Downsample`.
+        resblock_updown: resize inside residual blocks, as guided-diffusion does; ``upsample`` and
+            ``downsample`` are then not used.
+        stride: resizing factor per axis; (1, 2, 2) for volumes and 2 everywhere otherwise.
+        use_checkpoint, checkpoint_engine: see :class:`~iddpm.networks.blocks.ResBlock`.
+
+    Raises:
+        ValueError: numbers that do not fit together, named in the message.
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: int = 2,
+        in_channels: int,
+        out_channels: int,
+        model_channels: int,
+        num_res_blocks: int,
+        channel_mult: Sequence[float] = (1, 2, 4, 8),
+        attention_downsampling: Iterable[int] = (),
+        num_heads: int = 1,
+        num_head_channels: int | None = None,
+        num_heads_upsample: int | None = None,
+        qkv_order: QKVOrder = "heads_first",
+        dropout: float = 0.0,
+        num_classes: int | None = None,
+        use_scale_shift_norm: bool = True,
+        upsample: UpsampleKind = "transpose",
+        downsample: DownsampleKind = "conv",
+        smooth_start: bool = True,
+        resblock_updown: bool = False,
+        stride: Sequence[int] | None = None,
+        use_checkpoint: bool = False,
+        checkpoint_engine: CheckpointEngine = "function",
+    ) -> None:
+        super().__init__(
+            dims=dims,
+            in_channels=in_channels,
+            model_channels=model_channels,
+            num_res_blocks=num_res_blocks,
+            channel_mult=channel_mult,
+            attention_downsampling=attention_downsampling,
+            num_heads=num_heads,
+            num_head_channels=num_head_channels,
+            qkv_order=qkv_order,
+            dropout=dropout,
+            use_scale_shift_norm=use_scale_shift_norm,
+            downsample=downsample,
+            resblock_updown=resblock_updown,
+            stride=stride,
+            use_checkpoint=use_checkpoint,
+            checkpoint_engine=checkpoint_engine,
+        )
+        self.out_channels = out_channels
+        self.num_classes = num_classes
+        if num_classes is not None:
+            self.label_emb = nn.Embedding(num_classes, self.emb_channels)
+
+        skips = list(self.stage_channels)
+        ch = skips[-1]
+        self.output_blocks = nn.ModuleList()
+        for level, width in reversed(list(enumerate(self.widths))):
+            for i in range(num_res_blocks + 1):
+                layers: list[nn.Module] = [self._res_block(ch + skips.pop(), width)]
+                ch = width
+                if 2**level in self.attention_at:
+                    layers.append(self._attention(ch, num_heads_upsample or num_heads))
+                if level and i == num_res_blocks:
+                    up: nn.Module
+                    if resblock_updown:
+                        up = self._res_block(ch, ch, up=True)
+                    else:
+                        up = Upsample(
+                            ch,
+                            dims=dims,
+                            kind=upsample,
+                            stride=self.stride,
+                            smooth_start=smooth_start,
+                        )
+                    layers.append(up)
+                self.output_blocks.append(TimestepEmbedSequential(*layers))
+        self.out = nn.Sequential(
+            normalization(ch),
+            nn.SiLU(),
+            zero_module(conv_nd(dims, ch, out_channels, 3, padding=1)),
+        )
+
+    def forward(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None) -> Tensor:
+        """Predict from noisy data.
+
+        Args:
+            x: [N, in_channels, *spatial].
+            timesteps: [N], the time shown to the network (fractions are honoured).
+            y: [N] class labels, for class-conditional networks only; -1 means no class.
+
+        Returns:
+            [N, out_channels, *spatial].
+
+        Raises:
+            ValueError: a shape that does not fit, or labels missing or unwanted.
+        """
+        emb = self.embed(x, timesteps, y)
+        h = x
+        skips = []
+        for block in self.input_blocks:
+            h = block(h, emb)
+            skips.append(h)
+        h = self.middle_block(h, emb)
+        for block in self.output_blocks:
+            h = block(join_skip(h, skips.pop()), emb)
+        y_out: Tensor = self.out(h)
+        return y_out
+
+    def features(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None) -> Features:
+        """Return the output of every encoder block, the middle block and every decoder block."""
+        emb = self.embed(x, timesteps, y)
+        h = x
+        down, up = [], []
+        for block in self.input_blocks:
+            h = block(h, emb)
+            down.append(h)
+        h = middle = self.middle_block(h, emb)
+        for block, skip in zip(self.output_blocks, reversed(down), strict=True):
+            h = block(join_skip(h, skip), emb)
+            up.append(h)
+        return Features(down, middle, up)
+
+    def embed(self, x: Tensor, timesteps: Tensor, y: Tensor | None) -> Tensor:
+        """Check the inputs and return the embedding [N, 4 model_channels] of time and class."""
+        emb = self.embed_time(x, timesteps)
+        if (y is not None) != (self.num_classes is not None):
+            wants = f"{self.num_classes} classes" if self.num_classes else "no classes"
+            raise ValueError(
+                f"the network has {wants} and was called "
+                f"{'without' if y is None else 'with'} class labels y"
+            )
+        if y is not None:
+            known = (y != NO_CLASS).to(emb.dtype)[:, None]
+            emb = emb + self.label_emb(y.clamp(min=0)) * known
+        return emb
+
+
+def join_skip(h: Tensor, skip: Tensor) -> Tensor:
+    """Crop ``h`` to the skip's spatial size (odd sizes were rounded up) and join the channels."""
+    if h.shape[2:] != skip.shape[2:]:
+        for axis, size in enumerate(skip.shape[2:], start=2):
+            h = h.narrow(axis, 0, size)
+    return torch.cat([h, skip], dim=1)

@@ -1,1 +1,31 @@
 """The theory: schedules, predictions, posteriors, likelihoods and losses; knows no network."""
+
+from iddpm.diffusion.denoiser import Denoise, Denoiser
+from iddpm.diffusion.gaussian import Gaussian, GaussianDiffusion
+from iddpm.diffusion.likelihood import BitsPerDim, bits_per_dim
+from iddpm.diffusion.prediction import (
+    Prediction,
+    from_eps,
+    from_previous,
+    from_v,
+    from_x0,
+)
+from iddpm.diffusion.schedule import Level, NoiseSchedule, cosine, linear
+
+__all__ = [
+    "BitsPerDim",
+    "Denoise",
+    "Denoiser",
+    "Gaussian",
+    "GaussianDiffusion",
+    "Level",
+    "NoiseSchedule",
+    "Prediction",
+    "bits_per_dim",
+    "cosine",
+    "from_eps",
+    "from_previous",
+    "from_v",
+    "from_x0",
+    "linear",
+]

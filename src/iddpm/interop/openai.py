@@ -97,9 +97,7 @@ def build_published(source: str, kwargs: Mapping[str, Any]) -> UNet | EncoderUNe
     return network(**ours)
 
 
-def constructor_from_flags(
-    family: Family, flags: Mapping[str, Any]
-) -> tuple[str, dict[str, Any]]:
+def constructor_from_flags(family: Family, flags: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Turn the published command-line flags into the constructor call that they lead to.
 
     Args:

@@ -1,0 +1,82 @@
+"""From a network's output to a prediction."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+
+from iddpm.diffusion.gaussian import GaussianDiffusion
+from iddpm.diffusion.prediction import (
+    Prediction,
+    Predicts,
+    from_eps,
+    from_previous,
+    from_v,
+    from_x0,
+)
+from iddpm.diffusion.schedule import Level
+
+_READ: dict[str, Callable[[Tensor, Tensor, Level], Prediction]] = {
+    "eps": from_eps,
+    "x0": from_x0,
+    "v": from_v,
+    "previous": from_previous,
+}
+
+
+class Denoise(Protocol):
+    """The contract between models and samplers: any function of this form can be sampled.
+
+    Guidance, clipping and thresholding are functions from one such function to another.
+    """
+
+    def __call__(self, x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
+        """Estimate data and noise in ``x_t`` [N, C, *spatial] at noise levels ``level`` [N]."""
+
+
+class Denoiser(nn.Module):
+    """A network together with what its output means.
+
+    Args:
+        network: called as ``network(x_t, shown, **conditioning)``; returns [N, C, *spatial], or
+            [N, 2 C, *spatial] when the variance is learned: the variance channels come last.
+        diffusion: the process, which says whether the variance is learned.
+        predicts: ``"eps"``, ``"x0"``, ``"v"``, or ``"previous"`` (the mean of x_{t-1}).
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., Tensor],
+        diffusion: GaussianDiffusion,
+        predicts: Predicts = "eps",
+    ) -> None:
+        super().__init__()
+        if predicts not in get_args(Predicts):
+            known = ", ".join(get_args(Predicts))
+            raise ValueError(f"predicts={predicts!r} is unknown: use one of {known}")
+        self.network = network
+        self.diffusion = diffusion
+        self.predicts: Predicts = predicts
+
+    def forward(self, x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
+        """Estimate data and noise in ``x_t``.
+
+        Raises:
+            ValueError: the network's channels do not fit the data and the variance.
+        """
+        shown = level.shown.to(device=x_t.device, dtype=torch.float32)
+        # The network may compute in bfloat16; what follows subtracts large numbers and must not.
+        output = self.network(x_t, shown, **conditioning).to(x_t.dtype)
+        channels = x_t.shape[1]
+        learns = self.diffusion.learns_variance
+        if output.shape[1] != channels * (1 + learns):
+            raise ValueError(
+                f"variance={self.diffusion.variance!r} on data of {channels} channels needs a "
+                f"network with {channels * (1 + learns)} output channels; this one has "
+                f"{output.shape[1]}"
+            )
+        variance = output[:, channels:] if learns else None
+        prediction = _READ[self.predicts](x_t, output[:, :channels], level)
+        return replace(prediction, variance=variance, variance_kind=self.diffusion.variance)

@@ -1,0 +1,92 @@
+"""The diffusion process: adding noise, and the Gaussians of the steps back."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from iddpm.diffusion.prediction import Prediction, VarianceKind, posterior_mean
+from iddpm.diffusion.schedule import NoiseSchedule, broadcast
+
+
+class Gaussian(NamedTuple):
+    """A diagonal Gaussian: mean [N, C, *spatial] and log-variance that broadcasts against it."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianDiffusion:
+    """A noise schedule together with how the variance of a reverse step is chosen.
+
+    Attributes:
+        schedule: the steps.
+        variance: ``"fixed_small"``: that of q(x_{t-1} | x_t, x0); ``"fixed_large"``: beta;
+            ``"learned"``: the network gives its logarithm; ``"learned_range"``: the network
+            interpolates between the logarithms of both (Nichol & Dhariwal 2021, equation 15).
+    """
+
+    schedule: NoiseSchedule
+    variance: VarianceKind = "learned_range"
+
+    def __post_init__(self) -> None:
+        """Refuse a variance that does not exist."""
+        if self.variance not in get_args(VarianceKind):
+            known = ", ".join(get_args(VarianceKind))
+            raise ValueError(f"variance={self.variance!r} is unknown: use one of {known}")
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether the network has variance channels beside those of the mean."""
+        return self.variance in ("learned", "learned_range")
+
+    def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Draw x_t ~ q(x_t | x0) with the given noise (Ho et al. 2020, equation 4).
+
+        Args:
+            x0: data in [-1, 1], [N, C, *spatial].
+            t: [N] int64 steps of the schedule.
+            noise: standard normal, the shape of ``x0``.
+        """
+        alpha_bar = self.schedule.at(t).alpha_bar
+        return broadcast(alpha_bar.sqrt(), x0) * x0 + broadcast((1 - alpha_bar).sqrt(), x0) * noise
+
+    def q_posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> Gaussian:
+        """Return q(x_{t-1} | x_t, x0) (Ho et al. 2020, equations 6 and 7).
+
+        The variance of step 0, which is 0, is replaced by that of step 1.
+        """
+        log_variance = self.schedule.posterior_log_variance[t.cpu()]
+        mean = posterior_mean(x0, x_t, self.schedule.at(t))
+        return Gaussian(mean, broadcast(log_variance, x_t))
+
+    def p_posterior(self, prediction: Prediction, x_t: Tensor, t: Tensor) -> Gaussian:
+        """Return the reverse step p(x_{t-1} | x_t) that a prediction stands for."""
+        mean = prediction.mean
+        if mean is None:
+            mean = posterior_mean(prediction.x0, x_t, self.schedule.at(t))
+        return Gaussian(mean, self.log_variance(prediction, x_t, t))
+
+    def log_variance(self, prediction: Prediction, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return the log-variance of the reverse step; it broadcasts against ``x_t``.
+
+        Raises:
+            ValueError: the variance is learned and the prediction has no variance channels.
+        """
+        t = t.cpu()
+        if self.variance == "fixed_small":
+            return broadcast(self.schedule.posterior_log_variance[t], x_t)
+        if self.variance == "fixed_large":
+            return broadcast(self.schedule.large_log_variance[t], x_t)
+        if prediction.variance is None:
+            raise ValueError(
+                f"variance={self.variance!r} needs a network with variance channels, and this "
+                "prediction has none"
+            )
+        if self.variance == "learned":
+            return prediction.variance
+        low = broadcast(self.schedule.posterior_log_variance[t], x_t)
+        high = broadcast(self.schedule.betas[t].log(), x_t)
+        return torch.lerp(low, high, (prediction.variance + 1) / 2)

@@ -1,0 +1,116 @@
+"""Training losses, one value per item.
+
+``simple`` trains the mean, ``vlb`` the bound itself, ``hybrid`` both at once: the bound then moves
+the variance alone (Nichol & Dhariwal 2021, section 3.1).
+"""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from iddpm.diffusion.denoiser import Denoiser
+from iddpm.diffusion.likelihood import per_item, vlb_term
+from iddpm.diffusion.prediction import Prediction, Predicts, in_space, target
+from iddpm.diffusion.schedule import Level
+
+
+class LossTerms(NamedTuple):
+    """A loss and its parts, each [N]."""
+
+    loss: Tensor
+    mse: Tensor | None
+    """Mean squared error in the space of the loss."""
+    vb: Tensor | None
+    """The bound's term as it entered the loss: bits per dimension times its weight."""
+
+
+def simple(
+    denoiser: Denoiser,
+    x0: Tensor,
+    t: Tensor,
+    noise: Tensor,
+    *,
+    space: Predicts | None = None,
+    **conditioning: Any,
+) -> LossTerms:
+    """Return the mean squared error (Ho et al. 2020, equation 14).
+
+    Args:
+        denoiser: network and process.
+        x0: data in [-1, 1], [N, C, *spatial].
+        t: [N] int64 steps of the denoiser's schedule.
+        noise: standard normal, the shape of ``x0``.
+        space: where the error is measured; by default in what the network predicts.
+        conditioning: passed to the network.
+    """
+    x_t, level = _noisy(denoiser, x0, t, noise)
+    prediction = denoiser(x_t, level, **conditioning)
+    mse = _mse(space or denoiser.predicts, prediction, x0, x_t, noise, level)
+    return LossTerms(mse, mse, None)
+
+
+def vlb(
+    denoiser: Denoiser,
+    x0: Tensor,
+    t: Tensor,
+    noise: Tensor,
+    *,
+    bits: int | None = 8,
+    **conditioning: Any,
+) -> LossTerms:
+    """Return the bound's term at t in bits per dimension, times the number of steps.
+
+    Averaged over uniform t it estimates the whole bound (without its prior, which has no
+    parameters). ``bits`` is the data's bit depth, None for continuous data; the other arguments
+    are those of :func:`simple`.
+    """
+    x_t, level = _noisy(denoiser, x0, t, noise)
+    prediction = denoiser(x_t, level, **conditioning)
+    bound = vlb_term(denoiser.diffusion, prediction, x0, x_t, t, bits=bits)
+    bound = bound * len(denoiser.diffusion.schedule)
+    return LossTerms(bound, None, bound)
+
+
+def hybrid(
+    denoiser: Denoiser,
+    x0: Tensor,
+    t: Tensor,
+    noise: Tensor,
+    *,
+    vb_weight: float = 0.001,
+    space: Predicts | None = None,
+    bits: int | None = 8,
+    **conditioning: Any,
+) -> LossTerms:
+    """Return ``simple`` plus ``vb_weight`` times ``vlb``, the bound's mean held constant.
+
+    The gradient of the bound then reaches the variance channels alone (Nichol & Dhariwal 2021,
+    equation 16 with its lambda). Other arguments as in :func:`simple` and :func:`vlb`.
+
+    Raises:
+        ValueError: the variance is fixed, so that the bound would train nothing.
+    """
+    diffusion = denoiser.diffusion
+    if not diffusion.learns_variance:
+        raise ValueError(
+            f"the hybrid loss trains the variance, and variance={diffusion.variance!r} is fixed: "
+            "use the simple loss, or variance='learned_range'"
+        )
+    x_t, level = _noisy(denoiser, x0, t, noise)
+    prediction = denoiser(x_t, level, **conditioning)
+    mse = _mse(space or denoiser.predicts, prediction, x0, x_t, noise, level)
+    bound = vlb_term(diffusion, prediction.detach_mean(), x0, x_t, t, bits=bits)
+    bound = bound * (vb_weight * len(diffusion.schedule))
+    return LossTerms(mse + bound, mse, bound)
+
+
+def _noisy(denoiser: Denoiser, x0: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Level]:
+    diffusion = denoiser.diffusion
+    return diffusion.q_sample(x0, t, noise), diffusion.schedule.at(t)
+
+
+def _mse(
+    space: Predicts, prediction: Prediction, x0: Tensor, x_t: Tensor, noise: Tensor, level: Level
+) -> Tensor:
+    wanted = target(space, x0, noise, x_t, level)
+    return per_item((in_space(space, prediction, x_t, level) - wanted) ** 2)

@@ -1,0 +1,120 @@
+"""What a network's output says about the data and the noise, whatever it was trained to predict."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from iddpm.diffusion.schedule import Level, broadcast
+
+Predicts = Literal["eps", "x0", "v", "previous"]
+VarianceKind = Literal["learned_range", "learned", "fixed_small", "fixed_large"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """An estimate of x0 and of the noise eps in x_t; each [N, C, *spatial].
+
+    ``x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps`` holds between the two.
+
+    Attributes:
+        x0: estimate of the data, about [-1, 1].
+        eps: estimate of the noise.
+        variance: the network's raw variance channels, when the variance is learned.
+        mean: estimate of the mean of x_{t-1}, only when the network predicts that; clipping x0
+            leaves it alone and the reverse step prefers it (the published behaviour).
+        variance_kind: how ``variance`` is to be read.
+    """
+
+    x0: Tensor
+    eps: Tensor
+    variance: Tensor | None = None
+    mean: Tensor | None = None
+    variance_kind: VarianceKind = "fixed_small"
+
+    def with_x0(self, x0: Tensor, x_t: Tensor, level: Level) -> "Prediction":
+        """Return the prediction with another x0 (clipped, say) and the eps that goes with it."""
+        return replace(self, x0=x0, eps=eps_given_x0(x_t, x0, level))
+
+    def detach_mean(self) -> "Prediction":
+        """Return it with gradients through the variance alone (the paper's stop-gradient)."""
+        mean = None if self.mean is None else self.mean.detach()
+        return replace(self, x0=self.x0.detach(), eps=self.eps.detach(), mean=mean)
+
+
+def eps_given_x0(x_t: Tensor, x0: Tensor, level: Level) -> Tensor:
+    """Return the noise in ``x_t`` if the data is ``x0``."""
+    signal, noise = _roots(x_t, level)
+    return (x_t - signal * x0) / noise
+
+
+def from_eps(x_t: Tensor, eps: Tensor, level: Level) -> Prediction:
+    """Read a prediction of the noise (Ho et al. 2020, equation 15)."""
+    signal, noise = _roots(x_t, level)
+    return Prediction((x_t - noise * eps) / signal, eps)
+
+
+def from_x0(x_t: Tensor, x0: Tensor, level: Level) -> Prediction:
+    """Read a prediction of the data."""
+    return Prediction(x0, eps_given_x0(x_t, x0, level))
+
+
+def from_v(x_t: Tensor, v: Tensor, level: Level) -> Prediction:
+    """Read a prediction of v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0.
+
+    Source: Salimans & Ho 2022, section 4.
+    """
+    signal, noise = _roots(x_t, level)
+    return Prediction(signal * x_t - noise * v, noise * x_t + signal * v)
+
+
+def from_previous(x_t: Tensor, mean: Tensor, level: Level) -> Prediction:
+    """Read a prediction of the mean of x_{t-1}, inverting the posterior's mean."""
+    of_x0, of_x_t = posterior_coefficients(level)
+    inverse = broadcast(1 / of_x0, x_t)
+    x0 = inverse * mean - broadcast(of_x_t / of_x0, x_t) * x_t
+    return Prediction(x0, eps_given_x0(x_t, x0, level), mean=mean)
+
+
+def posterior_coefficients(level: Level) -> tuple[Tensor, Tensor]:
+    """Return what multiplies x0 and x_t in the mean of q(x_{t-1} | x_t, x0).
+
+    Float64 [N] each (Ho et al. 2020, equation 7).
+    """
+    alpha_bar, before = level.alpha_bar, level.alpha_bar_prev
+    alpha = alpha_bar / before
+    of_x0 = (1 - alpha) * before.sqrt() / (1 - alpha_bar)
+    of_x_t = (1 - before) * alpha.sqrt() / (1 - alpha_bar)
+    return of_x0, of_x_t
+
+
+def posterior_mean(x0: Tensor, x_t: Tensor, level: Level) -> Tensor:
+    """Return the mean of q(x_{t-1} | x_t, x0)."""
+    of_x0, of_x_t = posterior_coefficients(level)
+    return broadcast(of_x0, x_t) * x0 + broadcast(of_x_t, x_t) * x_t
+
+
+def target(space: Predicts, x0: Tensor, eps: Tensor, x_t: Tensor, level: Level) -> Tensor:
+    """Return what a perfect network would predict in ``space``, given data and noise."""
+    if space == "eps":
+        return eps
+    if space == "x0":
+        return x0
+    if space == "v":
+        signal, noise = _roots(x_t, level)
+        return signal * eps - noise * x0
+    return posterior_mean(x0, x_t, level)
+
+
+def in_space(space: Predicts, prediction: Prediction, x_t: Tensor, level: Level) -> Tensor:
+    """Return the prediction expressed in ``space``, to be compared with :func:`target`."""
+    if space == "previous" and prediction.mean is not None:
+        return prediction.mean
+    return target(space, prediction.x0, prediction.eps, x_t, level)
+
+
+def _roots(x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+    """Return sqrt(alpha_bar) and sqrt(1 - alpha_bar), shaped to multiply ``x``."""
+    alpha_bar = level.alpha_bar
+    return broadcast(alpha_bar.sqrt(), x), broadcast(torch.sqrt(1 - alpha_bar), x)

@@ -1,0 +1,171 @@
+"""Noise schedules: values that say how much noise there is at each step."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MAX_COSINE_BETA = 0.999
+"""Cap on the last betas of the cosine schedule (Nichol & Dhariwal 2021, section 3.2)."""
+
+
+class Level(NamedTuple):
+    """The noise level of each item of a batch: float64 [N] on the CPU."""
+
+    alpha_bar: Tensor
+    """Share of the signal's variance that is left, in (0, 1]."""
+    alpha_bar_prev: Tensor
+    """The same one step closer to the data; 1 where that is the data itself."""
+    shown: Tensor
+    """The time that is shown to the network."""
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """The steps of a diffusion process, from the least noisy (0) to the noisiest (N - 1).
+
+    Tables are float64 on the CPU: in float32 a beta of the cosine schedule with 4,000 steps is
+    wrong by 8e-3. Respacing returns another value, so no wrapper maps timesteps afterwards.
+
+    Attributes:
+        alpha_bar: [N], strictly decreasing in (0, 1); x_t has variance 1 - alpha_bar of noise.
+        index: [N] int64, each step's index in the schedule that was respaced.
+        shown: [N], the time shown to the network at each step.
+    """
+
+    alpha_bar: Tensor
+    index: Tensor
+    shown: Tensor
+
+    def __post_init__(self) -> None:
+        """Refuse tables that are not a diffusion process."""
+        before = torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bar[:-1]])
+        if not bool(((self.alpha_bar < before) & (self.alpha_bar > 0)).all()):
+            raise ValueError(
+                "alpha_bar must fall strictly within (0, 1) and was given from "
+                f"{float(self.alpha_bar[0])} to {float(self.alpha_bar[-1])}"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of steps N."""
+        return len(self.alpha_bar)
+
+    def at(self, t: Tensor) -> Level:
+        """Return the noise levels of the steps ``t`` [N] int64."""
+        t = t.cpu()
+        return Level(self.alpha_bar[t], self.alpha_bar_prev[t], self.shown[t])
+
+    def respace(self, kept: Sequence[int]) -> "NoiseSchedule":
+        """Return the process that visits only the steps ``kept``, given in increasing order.
+
+        Raises:
+            ValueError: no step, a step out of range, or an order that does not increase.
+        """
+        steps = list(kept)
+        if not steps or steps != sorted(set(steps)) or steps[0] < 0 or steps[-1] >= len(self):
+            raise ValueError(
+                f"kept steps must increase within 0..{len(self) - 1} and were {_shorten(steps)}"
+            )
+        at = torch.tensor(steps)
+        return NoiseSchedule(self.alpha_bar[at], self.index[at], self.shown[at])
+
+    @cached_property
+    def alpha_bar_prev(self) -> Tensor:
+        """[N], alpha_bar one step closer to the data; 1 at step 0."""
+        return torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bar[:-1]])
+
+    @cached_property
+    def betas(self) -> Tensor:
+        """[N], variance of the noise that each step adds."""
+        return 1 - self.alpha_bar / self.alpha_bar_prev
+
+    @cached_property
+    def posterior_variance(self) -> Tensor:
+        """[N], variance of q(x_{t-1} | x_t, x_0); 0 at step 0 (Ho et al. 2020, equation 7)."""
+        return self.betas * (1 - self.alpha_bar_prev) / (1 - self.alpha_bar)
+
+    @cached_property
+    def posterior_log_variance(self) -> Tensor:
+        """[N], its logarithm, where step 0 borrows from step 1 (or, alone, its own beta)."""
+        neighbour = self.posterior_variance[1:2] if len(self) > 1 else self.betas[:1]
+        return torch.cat([neighbour, self.posterior_variance[1:]]).log()
+
+    @cached_property
+    def large_log_variance(self) -> Tensor:
+        """[N], log beta, where step 0 borrows the posterior variance of step 1."""
+        return torch.cat([self.posterior_log_variance[:1], self.betas[1:].log()])
+
+
+def linear(
+    num_steps: int = 1000,
+    *,
+    beta_start: float = 1e-4,
+    beta_end: float = 0.02,
+    rescale_timesteps: bool = True,
+) -> NoiseSchedule:
+    """Return the linear schedule (Ho et al. 2020), scaled so that any length adds as much noise.
+
+    Args:
+        num_steps: T; the betas are those given times 1000 / T.
+        beta_start, beta_end: first and last beta at T = 1000.
+        rescale_timesteps: show the network t * 1000 / T instead of t.
+
+    Raises:
+        ValueError: so few steps that a beta would reach 1 (20 or fewer by default).
+    """
+    _check_length(num_steps)
+    scale = 1000 / num_steps
+    if scale * max(beta_start, beta_end) >= 1:
+        fewest = math.floor(1000 * max(beta_start, beta_end)) + 1
+        raise ValueError(
+            f"a linear schedule of {num_steps} steps would need a beta of "
+            f"{scale * max(beta_start, beta_end):g}, and betas stay below 1: use at least "
+            f"{fewest} steps, a lower beta_end, or the cosine schedule"
+        )
+    betas = torch.linspace(scale * beta_start, scale * beta_end, num_steps, dtype=torch.float64)
+    return _from_betas(betas, rescale_timesteps)
+
+
+def cosine(
+    num_steps: int = 1000, *, offset: float = 0.008, rescale_timesteps: bool = True
+) -> NoiseSchedule:
+    """Return the cosine schedule (Nichol & Dhariwal 2021, equation 17).
+
+    Args:
+        num_steps: T.
+        offset: s, which keeps the first betas from being too small.
+        rescale_timesteps: show the network t * 1000 / T instead of t.
+    """
+    _check_length(num_steps)
+    time = torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
+    f = torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
+    betas = (1 - f[1:] / f[:-1]).clamp(max=MAX_COSINE_BETA)
+    return _from_betas(betas, rescale_timesteps)
+
+
+def broadcast(values: Tensor, like: Tensor) -> Tensor:
+    """Cast float64 values [N] once to the type and device of ``like`` and shape them [N, 1, ...].
+
+    Coefficients are computed in float64 before they come here.
+    """
+    values = values.to(device=like.device, dtype=like.dtype)
+    return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def _from_betas(betas: Tensor, rescale_timesteps: bool) -> NoiseSchedule:
+    index = torch.arange(len(betas))
+    shown = index.double() * (1000 / len(betas) if rescale_timesteps else 1.0)
+    return NoiseSchedule(torch.cumprod(1 - betas, 0), index, shown)
+
+
+def _check_length(num_steps: int) -> None:
+    if num_steps < 1:
+        raise ValueError(f"a schedule needs at least 1 step and was asked for {num_steps}")
+
+
+def _shorten(steps: list[int]) -> str:
+    return str(steps) if len(steps) <= 8 else f"{steps[:4]}...{steps[-4:]} ({len(steps)} steps)"

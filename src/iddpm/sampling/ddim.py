@@ -1,0 +1,96 @@
+"""Denoising diffusion implicit models, forward and inverted."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iddpm.diffusion import Denoise, NoiseSchedule
+from iddpm.diffusion.schedule import broadcast
+from iddpm.sampling.walk import State, Step, level_of
+
+
+@dataclass(frozen=True)
+class DDIM:
+    """Step along the estimates of data and noise (Song et al. 2021, equation 12).
+
+    Attributes:
+        eta: 0 for the deterministic sampler, 1 for as much fresh noise as DDPM's posterior.
+    """
+
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse an eta for which the variance of a step would be negative."""
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta={self.eta} must lie in 0 (deterministic) to 1 (as DDPM)")
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        i: int,
+        schedule: NoiseSchedule,
+        draw: Callable[[], Tensor],
+        memory: Any = None,
+    ) -> Step:
+        """Take one step; see :class:`~iddpm.sampling.walk.Sampler`."""
+        _, level = level_of(schedule, i, x)
+        prediction = denoise(x, level)
+        alpha_bar, before = level.alpha_bar, level.alpha_bar_prev
+        variance = self.eta**2 * (1 - before) / (1 - alpha_bar) * (1 - alpha_bar / before)
+        signal = broadcast(before.sqrt(), x)
+        direction = broadcast((1 - before - variance).clamp(min=0).sqrt(), x)
+        x_next = signal * prediction.x0 + direction * prediction.eps
+        if self.eta > 0 and i > 0:
+            x_next = x_next + broadcast(variance.sqrt(), x) * draw()
+        return Step(x_next, prediction)
+
+    def invert_step(self, denoise: Denoise, x: Tensor, i: int, schedule: NoiseSchedule) -> Step:
+        """Go from step ``i`` to the noisier one above it; from the noisiest, to pure noise."""
+        _, level = level_of(schedule, i, x)
+        prediction = denoise(x, level)
+        above = schedule.alpha_bar[i + 1] if i + 1 < len(schedule) else torch.zeros(())
+        signal, noise = float(above) ** 0.5, float(1 - above) ** 0.5
+        return Step(signal * prediction.x0 + noise * prediction.eps, prediction)
+
+
+@torch.no_grad()
+def inversion(
+    denoise: Denoise, schedule: NoiseSchedule, x0: Tensor, **conditioning: Any
+) -> Iterator[State]:
+    """Walk from data to the noise that deterministic DDIM decodes to it, yielding each state.
+
+    One step for each of the schedule: first from the data to step 0, then up to the noisiest,
+    where sampling starts. The round trip's error falls as 1 / N. Clip nothing on the way: the
+    noise has to keep what clipping would remove.
+
+    Args:
+        denoise: the model.
+        schedule: the steps that decoding will visit.
+        x0: data in [-1, 1], [N, C, *spatial].
+        conditioning: passed to ``denoise``.
+    """
+    if conditioning:
+        denoise = partial(denoise, **conditioning)
+    sampler = DDIM()
+    # The network knows no noise level below step 0: there its noise estimate serves.
+    _, level = level_of(schedule, 0, x0)
+    eps = denoise(x0, level).eps
+    alpha_bar = level.alpha_bar
+    x = broadcast(alpha_bar.sqrt(), x0) * x0 + broadcast((1 - alpha_bar).sqrt(), x0) * eps
+    yield State(1, 0, x, x0)
+    for i in range(len(schedule) - 1):
+        x, prediction, _ = sampler.invert_step(denoise, x, i, schedule)
+        yield State(i + 2, i + 1, x, prediction.x0)
+
+
+def invert(denoise: Denoise, schedule: NoiseSchedule, x0: Tensor, **conditioning: Any) -> Tensor:
+    """Return the noise [N, C, *spatial] of the data; arguments as in :func:`inversion`."""
+    x = x0
+    for state in inversion(denoise, schedule, x0, **conditioning):
+        x = state.x
+    return x

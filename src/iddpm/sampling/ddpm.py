@@ -1,0 +1,37 @@
+"""Ancestral sampling."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iddpm.diffusion import Denoise, GaussianDiffusion, NoiseSchedule
+from iddpm.sampling.walk import Step, level_of
+
+
+@dataclass(frozen=True)
+class DDPM:
+    """Draw x_{t-1} from the reverse Gaussian (Ho et al. 2020, algorithm 2).
+
+    The variance is the one that the model's prediction names: learned or fixed.
+    """
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        i: int,
+        schedule: NoiseSchedule,
+        draw: Callable[[], Tensor],
+        memory: Any = None,
+    ) -> Step:
+        """Take one step; see :class:`~iddpm.sampling.walk.Sampler`."""
+        t, level = level_of(schedule, i, x)
+        prediction = denoise(x, level)
+        diffusion = GaussianDiffusion(schedule, prediction.variance_kind)
+        mean, log_variance = diffusion.p_posterior(prediction, x, t)
+        if i == 0:
+            return Step(mean, prediction)
+        return Step(mean + torch.exp(0.5 * log_variance) * draw(), prediction)

@@ -1,0 +1,43 @@
+"""Noise that belongs to an image: the same whatever the batch it is drawn in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iddpm.randomness import stream
+
+
+@dataclass(frozen=True)
+class SampleNoise:
+    """Standard normal noise of the images ``start``, ``start + 1``, ... of a seed.
+
+    Attributes:
+        seed: the user's seed.
+        shape: [N, C, *spatial] of the batch.
+        start: number of the first image; image k draws the same in every batch that holds it.
+        device: where the noise is wanted; it is drawn on the CPU, in float32.
+    """
+
+    seed: int
+    shape: Sequence[int]
+    start: int = 0
+    device: str | torch.device = "cpu"
+
+    def initial(self) -> Tensor:
+        """Return x_T, the noise that sampling starts from."""
+        return self._draw(0)
+
+    def __call__(self, number: int) -> Tensor:
+        """Return the noise of the step with this number, counted from the noisiest."""
+        return self._draw(number + 1)
+
+    def _draw(self, step: int) -> Tensor:
+        count, *item = self.shape
+        batch = np.empty((count, *item), dtype=np.float32)
+        for k in range(count):
+            generator = stream(self.seed, "sample", step=step, index=self.start + k)
+            generator.standard_normal(dtype=np.float32, out=batch[k])
+        return torch.from_numpy(batch).to(self.device)

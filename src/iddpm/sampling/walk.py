@@ -1,0 +1,115 @@
+"""One loop for all samplers: from noise to data, a step at a time."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from iddpm.diffusion import Denoise, NoiseSchedule, Prediction
+
+Noise = Callable[[int], Tensor]
+"""Standard normal noise as a function of the step number, counted from the noisiest step (0)."""
+
+
+class Step(NamedTuple):
+    """What one step of a sampler returns."""
+
+    x: Tensor
+    """The state one step closer to the data."""
+    prediction: Prediction
+    """What the model said of the state before."""
+    memory: Any = None
+    """Handed to the next step; a multistep solver keeps its history here."""
+
+
+class Sampler(Protocol):
+    """A way to take one step. Samplers hold settings, never state."""
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        i: int,
+        schedule: NoiseSchedule,
+        draw: Callable[[], Tensor],
+        memory: Any,
+    ) -> Step:
+        """Go from step ``i`` of ``schedule`` to the one below; from 0, to the data.
+
+        Args:
+            denoise: the model.
+            x: the state at step ``i``, [N, C, *spatial].
+            i: index into ``schedule``.
+            schedule: the steps that are visited.
+            draw: returns this step's standard normal noise, the shape of ``x``.
+            memory: what the step before returned; None at the first.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a trajectory stands after a step."""
+
+    number: int
+    """How many steps have been taken."""
+    index: int
+    """The step of the schedule that was just left."""
+    x: Tensor
+    """The state, [N, C, *spatial]; after the last step, the sample."""
+    x0: Tensor
+    """The model's estimate of the data before the step."""
+
+
+@torch.no_grad()
+def trajectory(
+    sampler: Sampler,
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x_T: Tensor,
+    *,
+    noise: Noise | None = None,
+    **conditioning: Any,
+) -> Iterator[State]:
+    """Walk from noise to data and yield the state after every step.
+
+    Args:
+        sampler: how to step.
+        denoise: the model, or any function of that form.
+        schedule: the steps to visit, respaced or not.
+        x_T: standard normal, [N, C, *spatial].
+        noise: a function of the step number that returns the step's noise; by default PyTorch's
+            global generator draws it.
+        conditioning: passed to ``denoise``, such as class labels ``y``.
+    """
+    if conditioning:
+        denoise = partial(denoise, **conditioning)
+    x, memory = x_T, None
+    for number, i in enumerate(reversed(range(len(schedule)))):
+        draw = partial(torch.randn_like, x) if noise is None else partial(noise, number)
+        x, prediction, memory = sampler.step(denoise, x, i, schedule, draw, memory)
+        yield State(number + 1, i, x, prediction.x0)
+
+
+def sample(
+    sampler: Sampler,
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x_T: Tensor,
+    *,
+    noise: Noise | None = None,
+    **conditioning: Any,
+) -> Tensor:
+    """Walk from noise to data and return the sample; arguments as in :func:`trajectory`."""
+    x = x_T
+    for state in trajectory(sampler, denoise, schedule, x_T, noise=noise, **conditioning):
+        x = state.x
+    return x
+
+
+def level_of(schedule: NoiseSchedule, i: int, x: Tensor) -> tuple[Tensor, Any]:
+    """Return step ``i`` as a batch: the indices [N] and their noise levels."""
+    t = torch.full((len(x),), i)
+    return t, schedule.at(t)

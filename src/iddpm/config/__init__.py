@@ -1,1 +1,24 @@
 """Validated settings, one file per section; no torch here."""
+
+from iddpm.config.data import DataConfig
+from iddpm.config.diffusion import DiffusionConfig, HybridLoss, SimpleLoss, VLBLoss
+from iddpm.config.model import ModelConfig
+from iddpm.config.sampling import SamplingConfig
+from iddpm.config.settings import Config, read_config, read_yaml, to_yaml, validate
+from iddpm.config.training import TrainingConfig
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "DiffusionConfig",
+    "HybridLoss",
+    "ModelConfig",
+    "SamplingConfig",
+    "SimpleLoss",
+    "TrainingConfig",
+    "VLBLoss",
+    "read_config",
+    "read_yaml",
+    "to_yaml",
+    "validate",
+]

@@ -1,0 +1,62 @@
+"""The network's settings."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from iddpm.config.section import Section
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class ModelConfig(Section):
+    """Settings of the U-Net; what is None is derived from the data and then written down.
+
+    ``channels``, ``size`` and ``num_classes`` are facts of the data: they may be stated, to build a
+    network without data, and are held against the data when there is some.
+    """
+
+    channels: Positive | None = None
+    """Channels of the data."""
+    size: tuple[Positive, ...] | None = None
+    """Spatial size of the data: (L,), (H, W) or (D, H, W). Its length is the dimension."""
+    class_conditional: bool = False
+    """Give the network the class of each item; the data must have labels."""
+    num_classes: Positive | None = None
+    """Number of classes, for a class-conditional network."""
+
+    model_channels: Positive = 64
+    """Base width."""
+    num_res_blocks: Positive = 2
+    """Residual blocks per level."""
+    channel_mult: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    """Width factor of each level; by default chosen by the size."""
+    attention_downsampling: tuple[Positive, ...] | None = None
+    """Downsampling factors with attention; by default where 7 to 16 positions are left per axis."""
+    num_heads: Positive = 4
+    num_head_channels: Positive | None = None
+    """Width of a head; when given, the number of heads follows from it."""
+    num_heads_upsample: Positive | None = None
+    """Heads in the decoder; ``num_heads`` by default."""
+    qkv_order: Literal["heads_first", "qkv_first"] = "heads_first"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    use_scale_shift_norm: bool = True
+    """FiLM; otherwise the embedding is added."""
+    upsample: Literal["transpose", "nearest_conv", "nearest"] = "transpose"
+    smooth_start: bool = True
+    """Start transposed convolutions as linear interpolation."""
+    downsample: Literal["conv", "avg_pool"] = "conv"
+    resblock_updown: bool = False
+    """Resize inside residual blocks."""
+    stride: tuple[Literal[1, 2], ...] | None = None
+    """Resizing factor per axis; (1, 2, 2) for volumes and 2 everywhere otherwise."""
+    use_checkpoint: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+
+    @model_validator(mode="after")
+    def _classes_fit(self) -> Self:
+        if self.num_classes is not None and not self.class_conditional:
+            raise ValueError(
+                f"num_classes={self.num_classes} needs class_conditional=true beside it"
+            )
+        return self

@@ -1,0 +1,20 @@
+"""Settings of sampling, for previews and as the defaults of ``iddpm sample``."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from iddpm.config.section import Section
+
+
+class SamplingConfig(Section):
+    """How samples are drawn."""
+
+    sampler: Literal["ddpm", "ddim"] = "ddim"
+    steps: Annotated[int, Field(gt=0)] = 50
+    """Network evaluations per sample."""
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fresh noise of DDIM: 0 is deterministic."""
+    clip: bool = True
+    """Keep the estimate of the data within [-1, 1]."""
+    batch_size: Annotated[int, Field(gt=0)] = 64

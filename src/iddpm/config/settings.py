@@ -1,0 +1,157 @@
+"""All settings of a run, read from YAML and the command line."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from iddpm.config.data import DataConfig
+from iddpm.config.diffusion import DiffusionConfig, HybridLoss
+from iddpm.config.model import ModelConfig
+from iddpm.config.sampling import SamplingConfig
+from iddpm.config.section import Section
+from iddpm.config.training import TrainingConfig
+
+
+class Config(Section):
+    """All settings of a run; ``config.yaml`` of a run directory holds them resolved."""
+
+    task: Literal["generation", "super_resolution"] = "generation"
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    training: TrainingConfig = TrainingConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    class_names: tuple[str, ...] = ()
+    """Names of the classes in the data, in the order of their labels."""
+    bits: int | None = 8
+    """Bit depth of the data; None for continuous data."""
+
+
+def read_config(
+    path: Path | str | None = None, assignments: Sequence[str] = (), base: Any = None
+) -> Config:
+    """Read settings from a YAML file and ``dotted.key=value`` assignments, in this order.
+
+    Args:
+        path: a YAML file, or None for the defaults.
+        assignments: such as ``training.learning_rate=1e-4``; the value is read as YAML.
+        base: a nested mapping of settings that the file and the assignments override.
+
+    Raises:
+        ValueError: one sentence that names the key or file and what would work.
+        FileNotFoundError: no such file.
+    """
+    values: dict[str, Any] = {}
+    if base:
+        _merge(values, base)
+    if path is not None:
+        _merge(values, read_yaml(Path(path)))
+    for assignment in assignments:
+        _merge(values, _parse_assignment(assignment))
+    return validate(values)
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """Check a nested mapping of settings; ValueError with one sentence where it is wrong."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(_one_sentence(error)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; ValueError or FileNotFoundError with one sentence."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no settings file {path}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not readable as YAML: {reason}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__} where settings (a: b) belong")
+    return values
+
+
+def to_yaml(config: Config) -> str:
+    """Return the settings as YAML that :func:`read_config` reads back to an equal value."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _parse_assignment(assignment: str) -> dict[str, Any]:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(
+            f"{assignment!r} is not a setting: write key=value, such as training.steps=1000"
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        elif isinstance(value, Mapping):
+            into[key] = {}
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _one_sentence(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    # Branches of a union stand in the path although no user wrote them.
+    path = [part for part in map(str, problem["loc"]) if re.fullmatch(r"\w+", part)]
+    if path[:2] == ["diffusion", "loss"] and len(path) > 2:
+        path.pop(2)
+    key = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {key!r}: {_nearest(path)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if problem["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}={problem['input']!r} does not work: {message}"
+
+
+def _nearest(path: Sequence[str]) -> str:
+    """Return a hint: the name closest to an unknown key, in its section or in another."""
+    keys = _all_keys(Config)
+    section, name = ".".join(path[:-1]), path[-1]
+    siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == section]
+    close = difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {'.'.join([*path[:-1], close[0]])!r}?"
+    elsewhere = [k for k in keys if k.rpartition(".")[2] == name]
+    if elsewhere:
+        return f"did you mean {' or '.join(map(repr, elsewhere))}?"
+    if siblings and section:
+        return f"{section} has {', '.join(siblings)}"
+    sections = [name for name, _ in Config.model_fields.items()]
+    return f"the settings are {', '.join(sections)}"
+
+
+def _all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            keys += _all_keys(annotation, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    if section is DiffusionConfig:
+        keys += [f"{prefix}loss.{name}" for name in HybridLoss.model_fields]
+    return keys

@@ -1,0 +1,72 @@
+"""The training's settings."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from iddpm.config.section import Section
+
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class TrainingConfig(Section):
+    """How the weights are learned, and what is written on the way."""
+
+    steps: Positive = 20_000
+    """Optimizer steps of the whole run."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Length in passes over the data instead; overrides ``steps``."""
+    max_time: Annotated[float, Field(gt=0)] | None = None
+    """Stop and save after this many seconds; also written as 90s, 30m, 2h, 1d."""
+    batch_size: Positive | None = None
+    """Items per step; by default 64, or all of a smaller set."""
+    microbatch: Positive | None = None
+    """Items per backward pass; smaller takes less memory and gives the same gradient."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    betas: tuple[Rate, Rate] = (0.9, 0.999)
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """The learning rate rises linearly over these steps."""
+    anneal: Literal["none", "linear"] = "none"
+    """Let the learning rate fall linearly to 0 over the run."""
+    gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Longest gradient; None never clips."""
+    ema_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.9999,)
+    """Rates of the moving averages of the weights; the first is the one that is released."""
+    ema_warmup: bool = True
+    """Average over fewer steps early in the run."""
+    timestep_sampler: Literal["uniform", "loss_second_moment"] = "uniform"
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
+    """``auto`` takes bf16 where the device is fast at it, else float32."""
+    compile: bool = False
+    """Compile the network with torch.compile; pays off after minutes."""
+    device: str = "auto"
+    threads: Positive | None = None
+    """CPU threads; by default PyTorch's choice."""
+    seed: int = 0
+    log_every: Positive = 50
+    save_every: Positive = 1000
+    """Steps between checkpoints."""
+    save_minutes: Annotated[float, Field(gt=0)] | None = 10.0
+    """Minutes after which a checkpoint is due even so."""
+    keep_checkpoints: Positive = 3
+    preview_every: Annotated[int, Field(ge=0)] = 1000
+    """Steps between sample grids; 0 draws none."""
+    validate_every: Annotated[int, Field(ge=0)] = 1000
+    """Steps between measurements of the held-out loss; 0 for none."""
+    max_bad_steps: Positive = 10
+    """Stop after this many steps in a row with a loss or gradient that is not finite."""
+    tensorboard: bool = False
+
+    @field_validator("max_time", mode="before")
+    @classmethod
+    def _duration(cls, value: Any) -> Any:
+        """Read 90s, 30m, 2h or 1d as seconds."""
+        if isinstance(value, str):
+            match = re.fullmatch(r"\s*([0-9.]+)\s*([smhd])\s*", value)
+            if match:
+                return float(match[1]) * _UNITS[match[2]]
+        return value

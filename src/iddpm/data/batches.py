@@ -1,0 +1,217 @@
+"""Training batches as a pure function of the step, so that any step can be resumed exactly."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from iddpm.data.augment import Augmentation
+from iddpm.data.sources.source import Source, to_model_range
+from iddpm.randomness import stream
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The items of one step.
+
+    Attributes:
+        x: ``[N, C, *spatial]``, as stored when it comes from a loader (bytes travel faster than
+            floats), float32 in [-1, 1] after `to`.
+        y: int64 class numbers ``[N]``, or None.
+        items: int64 ``[N]``, the index of each item in its source.
+        step: the training step; for held-out batches a running number.
+        bits: depth of the integers in ``x``; None when ``x`` lies in [-1, 1].
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor | None
+    items: torch.Tensor
+    step: int
+    bits: int | None
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on ``device``, ``x`` as float32 in [-1, 1]."""
+        return replace(
+            self,
+            x=to_model_range(self.x.to(device, non_blocking=True), self.bits),
+            y=None if self.y is None else self.y.to(device, non_blocking=True),
+            bits=None,
+        )
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory; called by torch's DataLoader."""
+        y = None if self.y is None else self.y.pin_memory()
+        return replace(self, x=self.x.pin_memory(), y=y)
+
+
+class Order:
+    """Which of ``n`` things comes at each position of an endless walk in shuffled epochs.
+
+    Position p belongs to epoch ``p // n`` and every epoch visits each thing once, in an order drawn
+    from (seed, epoch) alone.
+    """
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n = n
+        self.seed = seed
+        self._epoch = -1
+        self._permutation: NDArray[np.int64] = np.empty(0, np.int64)
+
+    def __getitem__(self, position: int) -> int:
+        """Return the thing, in ``range(n)``, at a position."""
+        epoch, place = divmod(position, self.n)
+        if epoch != self._epoch:
+            self._permutation = stream(self.seed, "order", step=epoch).permutation(self.n)
+            self._epoch = epoch
+        return int(self._permutation[place])
+
+
+class Batches:
+    """Batches of ``items``; ``batches[step]`` is one, iterating yields one step after another.
+
+    Every batch is a function of (seed, step): the same wherever the walk starts, and for any number
+    of workers. Batch ``step`` holds positions ``step * batch_size`` and following of `Order`, so
+    batches are always full and run on over the end of an epoch.
+
+    Args:
+        source: where items are read.
+        items: indices in ``source`` that may be used; None for all.
+        batch_size: items in a batch, at most as many as there are.
+        seed: of the order and of the augmentations.
+        start_step: the first step to yield.
+        stop_step: the step to stop before; None never stops.
+        workers: processes that read ahead; 0 reads in this one.
+        augmentations: applied in turn to each item.
+        pin_memory: hand batches over in page-locked memory, for a GPU.
+
+    Raises:
+        ValueError: a batch larger than the data, or a number out of range.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        items: Sequence[int] | NDArray[np.int64] | None = None,
+        batch_size: int,
+        seed: int,
+        start_step: int = 0,
+        stop_step: int | None = None,
+        workers: int = 0,
+        augmentations: Sequence[Augmentation] = (),
+        pin_memory: bool = False,
+    ) -> None:
+        self.source = source
+        self.items = _checked_items(source, items)
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        if batch_size > len(self.items):
+            raise ValueError(
+                f"batch_size is {batch_size} but there are only {len(self.items)} items to train "
+                f"on; use a batch_size of at most {len(self.items)}, or more data"
+            )
+        if workers < 0:
+            raise ValueError(f"workers is {workers}; it must be 0 or more")
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start_step = start_step
+        self.stop_step = stop_step
+        self.workers = workers
+        self.augmentations = tuple(augmentations)
+        self.pin_memory = pin_memory
+        self._order = Order(len(self.items), seed)
+
+    def __getitem__(self, step: int) -> Batch:
+        """Return the batch of one step."""
+        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        items = self.items[[self._order[position] for position in positions]]
+        x = self.source.read_many(items)
+        if self.augmentations:
+            x = np.stack([self._augmented(*pair) for pair in zip(x, positions, strict=True)])
+        return _batch(self.source, x, items, step)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches of ``start_step`` up to ``stop_step``."""
+        steps = (
+            count(self.start_step)
+            if self.stop_step is None
+            else range(self.start_step, self.stop_step)
+        )
+        loader: DataLoader[Batch | Exception] = DataLoader(
+            _Answers(self),
+            batch_size=None,  # an element of this dataset is a batch already
+            sampler=steps,
+            num_workers=self.workers,
+            collate_fn=_as_is,
+            pin_memory=self.pin_memory,
+            # Else the loader draws from the global generator, and dropout would notice.
+            generator=torch.Generator(),
+        )
+        for answer in loader:
+            if isinstance(answer, Exception):
+                raise answer
+            yield answer
+
+    def _augmented(self, x: NDArray[Any], position: int) -> NDArray[Any]:
+        generator = stream(self.seed, "augment", index=position)
+        for augmentation in self.augmentations:
+            x = augmentation(x, generator)
+        return x
+
+
+class _Answers(Dataset[Batch | Exception]):
+    """Batches by step, or the error a user should read.
+
+    An exception that leaves a worker comes out wrapped in the worker's traceback, and the cycle it
+    forms keeps the loader from closing its workers for five seconds each.
+    """
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> Batch | Exception:
+        try:
+            return self.batches[step]
+        except (ValueError, OSError) as error:
+            return error
+
+
+def held_out_batches(
+    source: Source, items: Sequence[int] | NDArray[np.int64] | None = None, *, batch_size: int
+) -> Iterator[Batch]:
+    """Yield ``items`` (None for all) once, in order; the last batch may be smaller."""
+    chosen = _checked_items(source, items)
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    for number, start in enumerate(range(0, len(chosen), batch_size)):
+        part = chosen[start : start + batch_size]
+        yield _batch(source, source.read_many(part), part, number)
+
+
+def _batch(source: Source, x: NDArray[Any], items: NDArray[np.int64], step: int) -> Batch:
+    y = None if source.labels is None else torch.from_numpy(source.labels[items])
+    return Batch(torch.from_numpy(x), y, torch.from_numpy(items), step, source.bits)
+
+
+def _checked_items(
+    source: Source, items: Sequence[int] | NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    if items is None:
+        return np.arange(len(source), dtype=np.int64)
+    chosen = np.asarray(items)
+    if chosen.dtype == np.bool_:
+        raise ValueError("items are indices, not a mask; use numpy.flatnonzero(mask)")
+    if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(source):
+        raise ValueError(
+            f"items run from {chosen.min()} to {chosen.max()} but {source.name} has {len(source)}"
+        )
+    return chosen.astype(np.int64)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,312 @@
+"""Arrays in memory and in .npy and .npz files, mapped rather than loaded where that can be."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from iddpm.data.sources.classes import class_table
+from iddpm.data.sources.npy import map_npy, read_npz
+from iddpm.data.sources.picture import fit
+from iddpm.data.sources.source import Source
+
+LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
+_PICTURE_CHANNELS = (1, 3, 4)
+_DATA_KEYS = ("arr_0", "images", "x", "data")
+_LABEL_KEYS = ("labels", "y", "arr_1")
+_CHUNK_BYTES = 1 << 26  # of floats checked at a time
+
+
+class ArraySource(Source):
+    """The rows of one array: signals ``[C, L]``, images ``[C, H, W]`` or volumes ``[C, D, H, W]``.
+
+    A memory map is handed to worker processes as a file name, and reopened there.
+
+    Args:
+        array: uint8 (8 bits), uint16 (16 bits) or floats within [-1, 1].
+        name: for messages.
+        layout: the meaning of the axes, one of `LAYOUTS`; None guesses, and refuses when unsure.
+        labels: integers ``[N]``, or names of classes ``[N]``.
+        class_names: what the integers stand for; by default the integers themselves.
+        image_size: None, or the size to which uint8 images are cropped and resized.
+        channels: None, or the number the array must have.
+
+    Raises:
+        ValueError: a dtype, layout, value or label that cannot be used.
+    """
+
+    def __init__(
+        self,
+        array: NDArray[Any],
+        *,
+        name: str,
+        layout: str | None = None,
+        labels: NDArray[Any] | None = None,
+        class_names: Sequence[str] = (),
+        image_size: int | tuple[int, int] | None = None,
+        channels: int | None = None,
+    ) -> None:
+        self.name = name
+        self._array = array
+        self.bits = _bits_of(name, array)
+        self._layout = _guess_layout(name, array) if layout is None else layout
+        _check_layout(name, array, self._layout)
+        if self.bits is None:
+            _check_floats(name, array)
+        self.shape = to_channels_first(array[:1], self._layout).shape[1:]
+        if channels not in (None, self.shape[0]):
+            raise ValueError(
+                f"{name} has {self.shape[0]} channels (layout {self._layout}) but channels is "
+                f"{channels}; leave data.channels out, or convert the array"
+            )
+        self._resize_to: tuple[int, int] | None = None
+        if image_size is not None:
+            self._plan_resize(image_size)
+        self.labels, self.class_names = _checked_labels(name, len(array), labels, class_names)
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def key(self, index: int) -> str:
+        """Return the row number."""
+        return str(index)
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Return one row as ``[C, *spatial]``."""
+        item: NDArray[Any] = self.read_many([index])[0]
+        return item
+
+    def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
+        """Return rows as ``[N, C, *spatial]``, contiguous and in native byte order."""
+        rows = np.asarray(self._array[np.asarray(indices, dtype=np.int64)])
+        rows = to_channels_first(rows, self._layout)
+        if self._resize_to is not None:
+            rows = np.stack([_resized(row, self._resize_to) for row in rows])
+        dtype = np.dtype(np.float32) if self.bits is None else rows.dtype.newbyteorder("=")
+        return np.ascontiguousarray(rows, dtype=dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Replace a memory map by where it lies, since pickle would copy its contents."""
+        state = dict(self.__dict__)
+        if isinstance(self._array, np.memmap):
+            state["_array"] = {
+                "filename": self._array.filename,
+                "dtype": self._array.dtype,
+                "offset": self._array.offset,
+                "shape": self._array.shape,
+                "order": "C" if self._array.flags.c_contiguous else "F",
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Reopen the memory map."""
+        if isinstance(state["_array"], dict):
+            state["_array"] = np.memmap(mode="r", **state["_array"])
+        self.__dict__.update(state)
+
+    def _plan_resize(self, image_size: int | tuple[int, int]) -> None:
+        spatial = self.shape[1:]
+        size = (image_size,) * len(spatial) if isinstance(image_size, int) else tuple(image_size)
+        if size == spatial:
+            return
+        if len(spatial) != 2 or self.bits != 8 or self.shape[0] not in _PICTURE_CHANNELS:
+            raise ValueError(
+                f"{self.name} holds items of size {_by(spatial)} but image_size is {image_size}; "
+                "only uint8 images of 1, 3 or 4 channels are resized: leave data.image_size out, "
+                "or resize the array"
+            )
+        if len(size) != 2 or min(size) <= 0:
+            raise ValueError(
+                f"image_size is {image_size}; give a positive number of pixels, or (height, width)"
+            )
+        self._resize_to = (size[0], size[1])
+        self.shape = (self.shape[0], *size)
+
+
+def open_array(
+    path: str | Path,
+    *,
+    layout: str | None = None,
+    labels: str = "auto",
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+) -> ArraySource:
+    """Open a .npy or .npz file.
+
+    In a .npz the data is ``arr_0``, ``images``, ``x``, ``data`` or the only array left beside the
+    labels; labels are ``labels``, ``y`` or ``arr_1`` (the layout of improved-diffusion's samples),
+    named by an optional ``class_names``. Members stored without compression are memory-mapped.
+
+    Args:
+        path: the file.
+        layout: see `ArraySource`.
+        labels: ``"auto"`` takes those in the file, ``"none"`` leaves them.
+        image_size: see `ArraySource`.
+        channels: see `ArraySource`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged file, pickled objects, or an array that cannot be used.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if labels not in ("auto", "none"):
+        raise ValueError(
+            f"labels={labels!r} does not go with {path}; use 'auto' (the labels in a .npz) or "
+            "'none'"
+        )
+    array, row_labels, class_names = _parts(path)
+    return ArraySource(
+        array,
+        name=path.name,
+        layout=layout,
+        labels=row_labels if labels == "auto" else None,
+        class_names=class_names if labels == "auto" else (),
+        image_size=image_size,
+        channels=channels,
+    )
+
+
+def _parts(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[str, ...]]:
+    """Return the data, the labels and the class names in a file."""
+    if path.suffix.lower() == ".npy":
+        return map_npy(path), None, ()
+    members = read_npz(path)
+    label_key = next((key for key in _LABEL_KEYS if key in members), None)
+    data_key = _data_key(path, members, label_key)
+    names = tuple(str(name) for name in members.get("class_names", ()))
+    return members[data_key], None if label_key is None else members[label_key], names
+
+
+def _data_key(path: Path, members: Mapping[str, NDArray[Any]], label_key: str | None) -> str:
+    for key in _DATA_KEYS:
+        if key in members:
+            return key
+    rest = [key for key in members if key not in (label_key, "class_names")]
+    if len(rest) == 1:
+        return rest[0]
+    raise ValueError(
+        f"{path} holds the arrays {', '.join(members) or '(none)'}; name the data one of "
+        f"{', '.join(_DATA_KEYS)}"
+    )
+
+
+def to_channels_first(rows: NDArray[Any], layout: str) -> NDArray[Any]:
+    """Return ``rows`` of a layout of `LAYOUTS` as ``[N, C, *spatial]``, a view."""
+    if "C" not in layout:
+        return rows[:, None]
+    return np.moveaxis(rows, layout.index("C"), 1)
+
+
+def _bits_of(name: str, array: NDArray[Any]) -> int | None:
+    if array.dtype == np.uint8:
+        return 8
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        return 16
+    if array.dtype.kind == "f":
+        return None
+    advice = {
+        "b": "save x.astype(numpy.uint8) * 255",
+        "i": "shift and scale it to uint8 (0 to 255) or uint16 (0 to 65535)",
+        "u": "scale it to uint8 (0 to 255) or uint16 (0 to 65535)",
+    }.get(array.dtype.kind, "save uint8, uint16 or floats in [-1, 1]")
+    raise ValueError(f"{name} holds {array.dtype}, which has no known range of values; {advice}")
+
+
+def _guess_layout(name: str, array: NDArray[Any]) -> str:
+    """Return the one layout that the shape and dtype leave, or refuse."""
+    shape = array.shape
+    possible = [layout for layout in LAYOUTS if len(layout) == len(shape)]
+    if array.ndim == 2:
+        return "NL"
+    if array.ndim == 3:
+        first_is_one, last_is_one = shape[1] == 1, shape[2] == 1
+        if first_is_one != last_is_one:
+            return "NCL" if first_is_one else "NLC"
+        if array.dtype == np.uint8 and min(shape[1:]) > max(_PICTURE_CHANNELS):
+            return "NHW"
+    if array.ndim in (4, 5):
+        first, last = shape[1] in _PICTURE_CHANNELS, shape[-1] in _PICTURE_CHANNELS
+        spatial = "HW" if array.ndim == 4 else "DHW"
+        if first != last:
+            return f"NC{spatial}" if first else f"N{spatial}C"
+    if possible:
+        raise ValueError(
+            f"{name} has shape {shape}, which may mean {' or '.join(possible)}; "
+            f"say which with -s data.layout={possible[0]}"
+        )
+    raise ValueError(
+        f"{name} has shape {shape}; the layouts that work are {', '.join(LAYOUTS)} "
+        "(N items, C channels)"
+    )
+
+
+def _check_layout(name: str, array: NDArray[Any], layout: str) -> None:
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
+    if len(layout) != array.ndim:
+        raise ValueError(f"{name} has shape {array.shape}, which cannot be layout {layout}")
+    if 0 in array.shape:
+        raise ValueError(f"{name} has shape {array.shape}, which holds no data")
+
+
+def _check_floats(name: str, array: NDArray[Any]) -> None:
+    """Refuse values that are not finite or not in [-1, 1]; one pass, in chunks."""
+    step = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
+    lowest, highest = np.inf, -np.inf
+    for start in range(0, len(array), step):
+        rows = np.asarray(array[start : start + step]).reshape(len(array[start : start + step]), -1)
+        low, high = rows.min(axis=1), rows.max(axis=1)  # NaN where a row holds one
+        if not np.isfinite([low, high]).all():
+            bad = start + int(np.argmin(np.isfinite(low) & np.isfinite(high)))
+            raise ValueError(f"{name} holds NaN or infinity, first in item {bad}; remove it")
+        lowest, highest = min(lowest, float(low.min())), max(highest, float(high.max()))
+    if lowest < -1.0 or highest > 1.0:
+        raise ValueError(
+            f"{name} holds floats in [{lowest:.6g}, {highest:.6g}]; scale them to [-1, 1], or save "
+            "integers as uint8 or uint16"
+        )
+    if lowest >= 0.0:
+        warnings.warn(
+            f"{name} holds floats in [{lowest:.6g}, {highest:.6g}], half of [-1, 1]; if they were "
+            "meant to lie in [0, 1], save 2 * x - 1",
+            stacklevel=3,
+        )
+
+
+def _checked_labels(
+    name: str, count: int, labels: NDArray[Any] | None, class_names: Sequence[str]
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    if labels is None:
+        return None, ()
+    if labels.shape != (count,):
+        raise ValueError(f"{name} has labels of shape {labels.shape} for {count} items")
+    if labels.dtype.kind == "U":
+        return class_table([str(label) for label in labels])
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{name} has labels of {labels.dtype}; save integers from 0, or names")
+    numbers = np.array(labels, dtype=np.int64)
+    lowest, highest = int(numbers.min()), int(numbers.max())
+    names = tuple(class_names) or tuple(str(number) for number in range(highest + 1))
+    if lowest < 0 or highest >= len(names):
+        raise ValueError(
+            f"{name} has labels from {lowest} to {highest} for {len(names)} classes; "
+            "number them from 0"
+        )
+    return numbers, names
+
+
+def _resized(row: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    if len(row) == 1:
+        return np.asarray(fit(Image.fromarray(row[0]), size))[None]
+    image = Image.fromarray(np.ascontiguousarray(row.transpose(1, 2, 0)))
+    return np.asarray(fit(image, size)).transpose(2, 0, 1)
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))

@@ -1,0 +1,122 @@
+"""Class labels from folders, file names or a CSV table."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = tuple[NDArray[np.int64] | None, tuple[str, ...]]
+
+
+def class_table(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Number the classes in sorted order, by value when every name is an integer.
+
+    Returns:
+        The class number of each entry, int64 ``[N]``, and the class names.
+    """
+    distinct = set(names)
+    try:
+        ordered = sorted(distinct, key=lambda name: (int(name), name))
+    except ValueError:
+        ordered = sorted(distinct)
+    number = {name: index for index, name in enumerate(ordered)}
+    return np.array([number[name] for name in names], dtype=np.int64), tuple(ordered)
+
+
+def labels_of_files(rule: str, keys: Sequence[str], folder: Path) -> Labels:
+    """Return the labels of files by ``rule``.
+
+    Args:
+        rule: ``"none"``; ``"folder"`` (the first folder below ``folder``); ``"prefix"`` (the file
+            name up to its first underscore); ``"auto"`` (as ``"folder"`` when every file lies in
+            one and there are at least two, else none); or the path of a CSV table with the header
+            ``file,label``, relative to the working directory or to ``folder``.
+        keys: posix paths relative to ``folder``.
+        folder: where the files lie.
+
+    Raises:
+        ValueError: a file has no label by the rule, or the table cannot be understood.
+        FileNotFoundError: the table does not exist.
+    """
+    if rule == "none":
+        return None, ()
+    if rule in ("auto", "folder"):
+        tops = [path.parts[0] if len(path.parts) > 1 else "" for path in map(PurePosixPath, keys)]
+        if rule == "auto" and ("" in tops or len(set(tops)) < 2):
+            return None, ()
+        if "" in tops:
+            raise ValueError(
+                f"labels='folder', but {keys[tops.index('')]} lies in no subfolder of {folder}; "
+                "put every image into a folder named after its class"
+            )
+        return class_table(tops)
+    if rule == "prefix":
+        return class_table([_prefix(key) for key in keys])
+    if rule.lower().endswith(".csv"):
+        return class_table(_from_table(_find_table(rule, folder), keys))
+    raise ValueError(
+        f"labels={rule!r} is not a rule; use 'auto', 'none', 'folder', 'prefix' or the path of a "
+        ".csv file with the header file,label"
+    )
+
+
+def _prefix(key: str) -> str:
+    prefix, underscore, _ = PurePosixPath(key).stem.partition("_")
+    if not underscore or not prefix:
+        raise ValueError(
+            f"labels='prefix', but the name of {key} has no class before an underscore; "
+            "name files like cat_001.png"
+        )
+    return prefix
+
+
+def _find_table(rule: str, folder: Path) -> Path:
+    for path in (Path(rule), folder / rule):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"the label table {rule} exists neither in the working directory nor in {folder}"
+    )
+
+
+def _from_table(table: Path, keys: Sequence[str]) -> list[str]:
+    rows = _read_table(table)
+    times = Counter(PurePosixPath(key).name for key in keys)
+    names = []
+    for key in keys:
+        name = PurePosixPath(key).name
+        label = rows.get(key, rows.get(name))
+        if label is None:
+            raise ValueError(f"{table} has no label for {key}; add the row {key},<class>")
+        if key not in rows and times[name] > 1:
+            raise ValueError(
+                f"{table} labels {name}, but {times[name]} images have that name; "
+                f"give relative paths such as {key}"
+            )
+        names.append(label)
+    return names
+
+
+def _read_table(table: Path) -> dict[str, str]:
+    rows: dict[str, str] = {}
+    # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            if not {"file", "label"} <= set(reader.fieldnames or ()):
+                raise ValueError(
+                    f"{table} starts with {reader.fieldnames}; its first line must be file,label"
+                )
+            for row in reader:
+                if not row["file"] or not row["label"]:
+                    raise ValueError(f"{table}, line {reader.line_num}: needs a file and a label")
+                file_name, label = row["file"].strip(), row["label"].strip()
+                name = PurePosixPath(file_name.replace("\\", "/")).as_posix()
+                if rows.setdefault(name, label) != label:
+                    raise ValueError(f"{table} gives {name} two labels, {rows[name]} and {label}")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table} is not a CSV text in UTF-8: {error}") from error
+    return rows

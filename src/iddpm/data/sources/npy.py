@@ -1,0 +1,104 @@
+"""Read .npy and .npz files without pickle, mapping what lies uncompressed on disk.
+
+``numpy.load`` maps .npy files only; a .npz made by ``numpy.savez`` is a zip file whose members are
+stored as they are, so each can be mapped at its offset.
+"""
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of name, length of extra field
+_SMALL = 1 << 16  # bytes below which a mapping is not worth a page
+
+
+def map_npy(path: Path, offset: int = 0) -> NDArray[Any]:
+    """Memory-map the .npy array that starts ``offset`` bytes into a file, read-only.
+
+    Raises:
+        ValueError: not a .npy array, cut short, or made of Python objects.
+    """
+    with open(path, "rb") as file:
+        file.seek(offset)
+        shape, fortran_order, dtype = _read_header(path, file)
+        start = file.tell()
+    needed = start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    if path.stat().st_size < needed:
+        raise ValueError(
+            f"{path} is cut short: its header promises {needed} bytes and "
+            f"{path.stat().st_size} are there; copy or save it again"
+        )
+    if needed == start:
+        return np.empty(shape, dtype)  # nothing to map
+    order: Any = "F" if fortran_order else "C"
+    return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape, order=order)
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a .npz by name; large uncompressed ones are memory-mapped.
+
+    Raises:
+        ValueError: a damaged file, or one that holds Python objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                info.filename.removesuffix(".npy"): _read_member(path, archive, info)
+                for info in archive.infolist()
+                if info.filename.endswith(".npy")
+            }
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ValueError(
+            f"{path} is not a whole .npz file ({error}); copy or save it again"
+        ) from error
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    # A mapping skips the checksum, which would read the whole file.
+    if info.compress_type == zipfile.ZIP_STORED and info.file_size >= _SMALL:
+        return map_npy(path, _data_offset(path, info))
+    with archive.open(info) as file:
+        shape, fortran_order, dtype = _read_header(path, file)
+        data = file.read()
+    if len(data) != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
+        raise ValueError(f"{path} is cut short in {info.filename}; copy or save it again")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
+    """Return where a member's bytes start: its local header has an extra field of its own."""
+    with open(path, "rb") as file:
+        file.seek(info.header_offset)
+        header = file.read(_LOCAL_HEADER.size)
+    if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+        raise zipfile.BadZipFile(f"no local header for {info.filename}")
+    _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+    return int(info.header_offset + _LOCAL_HEADER.size + name_length + extra_length)
+
+
+def _read_header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        else:  # (3, 0) differs from (2, 0) in the names of fields, and those are refused
+            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(file)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a numpy array file ({_first_line(error)})") from error
+    if dtype.hasobject:
+        raise ValueError(
+            f"{path} holds pickled Python objects, which are never loaded; save one numeric array, "
+            "such as numpy.stack(items)"
+        )
+    if dtype.fields is not None:
+        raise ValueError(f"{path} holds records ({dtype}); save one numeric array")
+    return shape, fortran_order, dtype
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

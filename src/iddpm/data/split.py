@@ -1,0 +1,27 @@
+"""Which items are held out of training."""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iddpm.data.sources.source import Source
+
+
+def held_out_mask(source: Source, fraction: float) -> NDArray[np.bool_]:
+    """Return bool ``[N]``, True for the items held out: about ``fraction`` of them.
+
+    Each item is judged by a hash of its own key, so that adding, removing or reordering others
+    never moves an item from one side to the other.
+
+    Raises:
+        ValueError: ``fraction`` outside [0, 1).
+    """
+    if not 0.0 <= fraction < 1.0:
+        raise ValueError(f"the held-out fraction is {fraction}; it must lie in [0, 1)")
+    return np.array([_place(source.key(i)) < fraction for i in range(len(source))], dtype=np.bool_)
+
+
+def _place(key: str) -> float:
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64

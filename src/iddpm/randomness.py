@@ -5,8 +5,10 @@ nothing is drawn from a generator that remembers what was drawn before.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 MASK64 = (1 << 64) - 1
 
@@ -26,6 +28,23 @@ def stream(seed: int, purpose: str, *, step: int = 0, index: int = 0) -> np.rand
     """
     key = np.frombuffer(_digest(seed, purpose, step, index), dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
+
+
+def normal(
+    seed: int, purpose: str, shape: Sequence[int], *, step: int = 0, start: int = 0
+) -> NDArray[np.float32]:
+    """Return standard normal float32 numbers [N, ...], item k drawn from its own stream.
+
+    Args:
+        seed, purpose, step: as in :func:`stream`.
+        shape: [N, ...] of the result.
+        start: global index of the first item; an item draws the same in every batch that holds it.
+    """
+    batch = np.empty(tuple(shape), dtype=np.float32)
+    for k in range(len(batch)):
+        generator = stream(seed, purpose, step=step, index=start + k)
+        generator.standard_normal(dtype=np.float32, out=batch[k])
+    return batch
 
 
 def torch_seed(seed: int, purpose: str, *, step: int = 0, index: int = 0) -> int:

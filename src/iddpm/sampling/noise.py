@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from iddpm.randomness import stream
+from iddpm.randomness import normal
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,5 @@ class SampleNoise:
         return self._draw(number + 1)
 
     def _draw(self, step: int) -> Tensor:
-        count, *item = self.shape
-        batch = np.empty((count, *item), dtype=np.float32)
-        for k in range(count):
-            generator = stream(self.seed, "sample", step=step, index=self.start + k)
-            generator.standard_normal(dtype=np.float32, out=batch[k])
+        batch = normal(self.seed, "sample", self.shape, step=step, start=self.start)
         return torch.from_numpy(batch).to(self.device)

@@ -1,0 +1,283 @@
+"""A run directory: its layout, and what can be done with a trained model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iddpm.build import build_denoiser, build_network, build_sampler
+from iddpm.config import Config, read_config
+from iddpm.data.writers import save_grid as save_grid
+from iddpm.diffusion import Denoise, Denoiser
+from iddpm.randomness import stream
+from iddpm.sampling import SampleNoise, clip_x0, even_timesteps, trajectory
+from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, read_weights
+from iddpm.training.log import read_log
+from iddpm.training.precision import Precision, PrecisionName, choose_device
+from iddpm.training.state import ema_name, load_weights
+
+CONFIG = "config.yaml"
+WEIGHTS = "model.safetensors"
+"""The released weights: those of the first average."""
+LIVE = "none"
+"""The name of the weights that no average was taken of."""
+
+
+@dataclass(frozen=True)
+class SampleBatch:
+    """Some of the samples that were asked for.
+
+    Attributes:
+        x: [N, C, *spatial] on the CPU; about [-1, 1].
+        y: [N] classes, or None.
+        start: number of the first.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    start: int
+
+
+class Run:
+    """A trained model and the directory that it lives in.
+
+    Args:
+        directory: the run directory.
+        ema: rate of the average to use, ``"none"`` for the live weights; None for the first.
+        checkpoint: step of the checkpoint; None for the newest.
+        device: where to compute.
+
+    Raises:
+        FileNotFoundError: no such directory, checkpoint or average.
+        ValueError: the directory is not a run, or its files are damaged.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str,
+        *,
+        ema: float | str | None = None,
+        checkpoint: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.directory = Path(directory)
+        self.config: Config = read_run_config(self.directory)
+        self.device = choose_device(device)
+        self.ema = ema
+        self.checkpoint = checkpoint
+
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """The model on its device, in evaluation mode; loaded when first used."""
+        network = build_network(self.config)
+        weights, source = self._weights()
+        load_weights(network, weights, source)
+        network.eval().requires_grad_(False).to(self.device)
+        return build_denoiser(self.config, network)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *spatial) of the data."""
+        model = self.config.model
+        assert model.channels is not None
+        assert model.size is not None
+        return (model.channels, *model.size)
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The records of ``log.jsonl``."""
+        return read_log(self.directory)
+
+    def sample(
+        self,
+        n: int = 16,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+        sampler: str | None = None,
+        eta: float | None = None,
+        classes: Sequence[int | str] | int | str | None = None,
+        batch_size: int | None = None,
+        precision: PrecisionName = "float32",
+    ) -> Tensor:
+        """Draw ``n`` samples, [n, C, *spatial] on the CPU, about [-1, 1].
+
+        Sample k depends on ``seed`` and k alone: its noise bit for bit, whatever ``n`` and
+        ``batch_size`` are.
+
+        Args:
+            n: how many.
+            steps: network evaluations per sample; by default the run's setting.
+            seed: any integer.
+            sampler: ``"ddim"`` or ``"ddpm"``; by default the run's setting.
+            eta: fresh noise of DDIM, 0 to 1.
+            classes: one class for all, or one per sample, by name or number; by default drawn
+                from the seed. For class-conditional models only.
+            batch_size: samples at a time.
+            precision: how the network computes.
+
+        Raises:
+            ValueError: an unknown class or sampler, or more steps than the process has.
+        """
+        batches = self.sample_batches(
+            n,
+            steps=steps,
+            seed=seed,
+            sampler=sampler,
+            eta=eta,
+            classes=classes,
+            batch_size=batch_size,
+            precision=precision,
+        )
+        return torch.cat([batch.x for batch in batches])
+
+    def sample_batches(
+        self,
+        n: int,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+        sampler: str | None = None,
+        eta: float | None = None,
+        classes: Sequence[int | str] | int | str | None = None,
+        batch_size: int | None = None,
+        precision: PrecisionName = "float32",
+        on_step: Callable[[int, Tensor], None] | None = None,
+    ) -> Iterator[SampleBatch]:
+        """Draw samples and yield each batch as it is finished; arguments as in :meth:`sample`.
+
+        Everything is checked before the first is drawn. ``on_step`` is called after every step
+        with the number of steps taken and the estimates of the data, [N, C, *spatial].
+        """
+        defaults = self.config.sampling
+        if n < 1:
+            raise ValueError(f"cannot draw {n} samples: ask for 1 or more")
+        size = batch_size or defaults.batch_size
+        if size < 1:
+            raise ValueError(f"batch_size={size} must be 1 or more")
+        name = sampler or defaults.sampler
+        default_eta = defaults.eta if name == "ddim" else 0.0
+        walker = build_sampler(name, default_eta if eta is None else eta)
+        whole = self.denoiser.diffusion.schedule
+        wanted = steps if steps is not None else min(defaults.steps, len(whole))
+        schedule = whole.respace(even_timesteps(len(whole), wanted))
+        labels = self.labels(n, seed, classes)
+        context = Precision(precision, self.device)
+        denoise: Denoise = clip_x0(self.denoiser) if defaults.clip else self.denoiser
+
+        def batches() -> Iterator[SampleBatch]:
+            for start in range(0, n, size):
+                count = min(size, n - start)
+                noise = SampleNoise(seed, (count, *self.shape), start, self.device)
+                y = None if labels is None else labels[start : start + count]
+                conditioning = {} if y is None else {"y": y.to(self.device)}
+                x = initial = noise.initial()
+                with context.autocast():
+                    for state in trajectory(
+                        walker, denoise, schedule, initial, noise=noise, **conditioning
+                    ):
+                        x = state.x
+                        if on_step is not None:
+                            on_step(state.number, state.x0)
+                yield SampleBatch(x.cpu(), y, start)
+
+        return batches()
+
+    def labels(
+        self, n: int, seed: int, classes: Sequence[int | str] | int | str | None
+    ) -> Tensor | None:
+        """Return the class of each sample [n], or None for an unconditional model."""
+        count = self.config.model.num_classes
+        if not self.config.model.class_conditional or count is None:
+            if classes is not None:
+                raise ValueError(
+                    f"class {classes!r} was asked for, and {self.directory} was trained without "
+                    "classes (model.class_conditional=false)"
+                )
+            return None
+        if classes is None:
+            drawn = [int(stream(seed, "class", index=k).integers(count)) for k in range(n)]
+            return torch.tensor(drawn)
+        if isinstance(classes, int | str):
+            classes = [classes] * n
+        if len(classes) != n:
+            raise ValueError(f"{len(classes)} classes were given for {n} samples")
+        return torch.tensor([self.class_number(name) for name in classes])
+
+    def class_number(self, name: int | str) -> int:
+        """Return the number of a class; ValueError when there is none of that name or number."""
+        names, count = self.config.class_names, self.config.model.num_classes
+        assert count is not None
+        if isinstance(name, str) and name in names:
+            return names.index(name)
+        try:
+            number = int(name)
+        except ValueError:
+            number = -1
+        if not 0 <= number < count:
+            shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+            raise ValueError(
+                f"class {name!r} is not one of the {count} classes of {self.directory}"
+                + (f": {shown}" if names else f": use 0 to {count - 1}")
+            )
+        return number
+
+    def _weights(self) -> tuple[dict[str, Tensor], Path]:
+        """Return the chosen weights by name, and the file or directory they come from."""
+        released = self.directory / WEIGHTS
+        has_checkpoints = bool(list_checkpoints(self.directory))
+        if not has_checkpoints and self.checkpoint is None and self.ema is None:
+            if not released.is_file():
+                raise FileNotFoundError(
+                    f"{self.directory} has no checkpoint and no {WEIGHTS} yet: train it first"
+                )
+            return read_weights(released), released
+        group = self._group()
+        checkpoint = load_checkpoint(self.directory, self.checkpoint, prefix=group)
+        if group not in checkpoint.tensors:
+            rates = ", ".join(map(str, self.config.training.ema_rates))
+            raise FileNotFoundError(
+                f"{checkpoint.path} has no average of rate {self.ema}: use {rates} or none"
+            )
+        return checkpoint.tensors[group], checkpoint.path
+
+    def _group(self) -> str:
+        if self.ema is None:
+            return ema_name(self.config.training.ema_rates[0])
+        if self.ema == LIVE:
+            return "network"
+        try:
+            return ema_name(float(self.ema))
+        except ValueError:
+            rates = ", ".join(map(str, self.config.training.ema_rates))
+            raise ValueError(f"ema={self.ema!r} is not a rate: use {rates} or none") from None
+
+
+def load(
+    run_directory: Path | str,
+    *,
+    ema: float | str | None = None,
+    checkpoint: int | None = None,
+    device: str = "auto",
+) -> Run:
+    """Open a run and read its weights; arguments and errors as for :class:`Run`."""
+    run = Run(run_directory, ema=ema, checkpoint=checkpoint, device=device)
+    _ = run.denoiser  # so that damaged weights are refused here
+    return run
+
+
+def read_run_config(directory: Path) -> Config:
+    """Return the settings of a run directory; errors in one sentence."""
+    if directory.is_file():
+        raise ValueError(
+            f"{directory} is a file: give the run directory, the one that holds {CONFIG}"
+        )
+    if not directory.is_dir():
+        raise FileNotFoundError(f"there is no run directory {directory}")
+    if not (directory / CONFIG).is_file():
+        raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG}")
+    return read_config(directory / CONFIG)

@@ -1,0 +1,39 @@
+"""Exponential moving averages of the weights."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA:
+    """A network whose weights are the moving average of another's.
+
+    The average is a network of its own: it is sampled and measured as it stands, and the live
+    weights are never swapped out.
+
+    Args:
+        network: the network that is trained; copied.
+        rate: share of the average that is kept at each update.
+        warmup: let the n-th update keep at most (1 + n) / (10 + n), so that short runs do not
+            average the random start.
+    """
+
+    def __init__(self, network: nn.Module, rate: float, *, warmup: bool = True) -> None:
+        self.rate = rate
+        self.warmup = warmup
+        self.updates = 0
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._averages: list[Tensor] = list(self.network.parameters())
+        self._buffers: list[Tensor] = list(self.network.buffers())
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move the average towards the weights of ``network``."""
+        self.updates += 1
+        kept = self.rate
+        if self.warmup:
+            kept = min(kept, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self._averages, list(network.parameters()), 1 - kept)
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, list(network.buffers()))

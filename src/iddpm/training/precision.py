@@ -1,0 +1,67 @@
+"""Mixed precision as a context: the training step has one branch for all of them."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+PrecisionName = Literal["auto", "float32", "bf16", "fp16"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; ``auto`` takes a GPU where there is one.
+
+    CUDA_VISIBLE_DEVICES is respected, never written.
+
+    Raises:
+        ValueError: PyTorch does not know the device or cannot reach it.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"device {name!r} cannot be used ({reason}); use auto, cpu, cuda or cuda:1"
+        ) from None
+    return device
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Say whether bfloat16 is computed by hardware rather than emulated."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        return any(getattr(torch.cpu, name, bool)() for name in checks)
+    return False
+
+
+class Precision:
+    """How the network computes: in float32, or with bfloat16 or float16 where that is safe.
+
+    Weights, optimizer and losses stay float32; autocast picks the operations. float16 scales the
+    loss so that small gradients survive.
+
+    Args:
+        name: ``"auto"`` takes bfloat16 where the device is fast at it, else float32.
+        device: where the network runs.
+    """
+
+    def __init__(self, name: PrecisionName, device: torch.device) -> None:
+        if name == "auto":
+            name = "bf16" if has_fast_bfloat16(device) else "float32"
+        self.name = name
+        self.device = device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context for the forward pass."""
+        if self.name == "float32":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.name == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype)

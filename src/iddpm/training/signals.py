@@ -1,0 +1,41 @@
+"""Stop in an orderly way when asked to."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Self
+
+WATCHED = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """While entered, SIGINT and SIGTERM set ``received`` instead of ending the process.
+
+    A second signal acts as it would have without this: nothing is half-written, since files are
+    renamed into place. Outside the main thread, where Python takes no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        """Take the signals."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in WATCHED}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        for watched, handler in self._before.items():
+            signal.signal(watched, handler)  # type: ignore[arg-type]

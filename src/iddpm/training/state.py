@@ -1,0 +1,129 @@
+"""Everything that a training run has to remember, to and from a checkpoint."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iddpm.training.checkpoint import Checkpoint
+from iddpm.training.ema import EMA
+from iddpm.training.precision import Precision
+from iddpm.training.timesteps import TimestepSampler
+
+
+@dataclass(eq=False)
+class TrainState:
+    """The whole state of a run.
+
+    Data order, noise and dropout are functions of the step, so its number is all they need.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    emas: list[EMA]
+    timesteps: TimestepSampler
+    precision: Precision
+    step: int = 0
+    """Steps taken."""
+    skipped: int = 0
+    """Steps whose update was left out because something was not finite."""
+    bad_in_a_row: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Facts to keep in the checkpoint for those who read it."""
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return the tensors of a checkpoint by file."""
+        groups = {"network": self.network.state_dict(), "optimizer": self._optimizer_tensors()}
+        for ema in self.emas:
+            groups[ema_name(ema.rate)] = ema.network.state_dict()
+        if timesteps := self.timesteps.state():
+            groups["timesteps"] = timesteps
+        return groups
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the rest of a checkpoint, for JSON."""
+        return {
+            "skipped": self.skipped,
+            "bad_in_a_row": self.bad_in_a_row,
+            "ema": {ema_name(ema.rate): ema.updates for ema in self.emas},
+            "scaler": self.precision.scaler.state_dict(),
+            **self.extra,
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: it belongs to another network or to other settings.
+        """
+        tensors = checkpoint.tensors
+        load_weights(self.network, tensors.get("network", {}), checkpoint.path)
+        for ema in self.emas:
+            name = ema_name(ema.rate)
+            if name not in tensors:
+                kept = ", ".join(group for group in tensors if group.startswith("ema_"))
+                raise ValueError(
+                    f"checkpoint {checkpoint.path} has no average {name}; it has {kept}"
+                )
+            load_weights(ema.network, tensors[name], checkpoint.path)
+            ema.updates = checkpoint.state["ema"][name]
+        self._load_optimizer(tensors["optimizer"], checkpoint)
+        if "timesteps" in tensors:
+            self.timesteps.load(tensors["timesteps"])
+        if checkpoint.state["scaler"] and self.precision.scaler.is_enabled():
+            self.precision.scaler.load_state_dict(checkpoint.state["scaler"])
+        self.step = checkpoint.step
+        self.skipped = checkpoint.state["skipped"]
+        self.bad_in_a_row = checkpoint.state["bad_in_a_row"]
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        tensors = {}
+        for name, parameter in self.network.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"{key}/{name}"] = value
+        return tensors
+
+    def _load_optimizer(self, tensors: dict[str, Tensor], checkpoint: Checkpoint) -> None:
+        parameters = dict(self.network.named_parameters())
+        self.optimizer.state.clear()
+        for key, value in tensors.items():
+            kind, _, name = key.partition("/")
+            if name not in parameters:
+                raise ValueError(f"checkpoint {checkpoint.path} optimizes {name}, unknown here")
+            parameter = parameters[name]
+            # A fused optimizer keeps its step beside the weights, others on the CPU.
+            fused = self.optimizer.param_groups[0].get("fused")
+            device = parameter.device if kind != "step" or fused else torch.device("cpu")
+            self.optimizer.state[parameter][kind] = value.to(device)
+
+
+def ema_name(rate: float) -> str:
+    """Return the file name of an average, such as ``ema_0.9999``."""
+    return f"ema_{rate}"
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], source: object) -> None:
+    """Load weights by name; ValueError with one sentence when they are another network's.
+
+    Args:
+        network: where they go.
+        weights: by parameter name.
+        source: where they come from, for the message.
+    """
+    own = network.state_dict()
+    missing = [name for name in own if name not in weights]
+    unknown = [name for name in weights if name not in own]
+    if missing or unknown:
+        what = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which the network lacks"
+        count = len(missing) + len(unknown)
+        raise ValueError(
+            f"{source} does not hold the weights of this network: it {what} ({count} names differ)"
+        )
+    for name, value in own.items():
+        if value.shape != weights[name].shape:
+            raise ValueError(
+                f"{source} belongs to a network of another size: {name} has shape "
+                f"{list(weights[name].shape)} there and {list(value.shape)} here"
+            )
+    network.load_state_dict(weights)

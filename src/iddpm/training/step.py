@@ -1,0 +1,127 @@
+"""One training step, straight through."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iddpm.diffusion import Denoiser
+from iddpm.diffusion.losses import LossTerms
+from iddpm.randomness import normal, stream, torch_seed
+from iddpm.training.ema import EMA
+from iddpm.training.precision import Precision
+from iddpm.training.timesteps import TimestepSampler
+
+Loss = Callable[..., LossTerms]
+"""A loss of :mod:`iddpm.diffusion.losses` with its options filled in."""
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """What a step saw, on the CPU."""
+
+    t: Tensor
+    """[N], the timesteps."""
+    loss: Tensor
+    """[N], unweighted losses."""
+    mse: Tensor | None
+    vb: Tensor | None
+    gradient_norm: float
+    """Length of the gradient before clipping."""
+    skipped: bool
+    """Whether the weights were left alone because something was not finite."""
+    bad: bool
+    """Whether that was more than float16's search for its loss scale."""
+
+
+@dataclass(eq=False)
+class TrainStep:
+    """A function of (batch, step number): everything random in it follows from the seed.
+
+    Attributes:
+        denoiser: the network that learns and its process.
+        network: that network without wrappers such as torch.compile's; the averages follow it.
+        loss: the loss.
+        timesteps: which timesteps are trained on.
+        optimizer: its parameters are the network's.
+        emas: averages to update.
+        precision: how the network computes.
+        seed: of noise, timesteps and dropout.
+        gradient_clip: longest gradient, None for any.
+        microbatch: items per backward pass; None for all at once.
+    """
+
+    denoiser: Denoiser
+    network: nn.Module
+    loss: Loss
+    timesteps: TimestepSampler
+    optimizer: torch.optim.Optimizer
+    emas: list[EMA]
+    precision: Precision
+    seed: int = 0
+    gradient_clip: float | None = 1.0
+    microbatch: int | None = None
+
+    def __post_init__(self) -> None:
+        """Collect the parameters once."""
+        groups = self.optimizer.param_groups
+        self._parameters: list[nn.Parameter] = [p for group in groups for p in group["params"]]
+
+    def __call__(self, x0: Tensor, step: int, **conditioning: Any) -> StepResult:
+        """Learn from a batch.
+
+        Args:
+            x0: data in [-1, 1] on the device, [N, C, *spatial].
+            step: number of the step.
+            conditioning: tensors [N, ...] for the network, such as class labels ``y``.
+        """
+        count = len(x0)
+        uniform = stream(self.seed, "timestep", step=step).random(count)
+        t, weights = self.timesteps.sample(uniform)
+        noise = torch.from_numpy(normal(self.seed, "noise", x0.shape, step=step)).to(x0.device)
+        weights = weights.to(x0.device)
+
+        scaler = self.precision.scaler
+        self.optimizer.zero_grad(set_to_none=True)
+        parts: list[LossTerms] = []
+        size = self.microbatch or count
+        for start in range(0, count, size):
+            rows = slice(start, start + size)
+            torch.manual_seed(torch_seed(self.seed, "dropout", step=step, index=start))
+            with self.precision.autocast():
+                terms = self.loss(
+                    self.denoiser,
+                    x0[rows],
+                    t[rows],
+                    noise[rows],
+                    **{name: value[rows] for name, value in conditioning.items()},
+                )
+            # Divided by the whole batch: microbatches then sum to the full batch's mean.
+            mean = (terms.loss * weights[rows]).sum() / count
+            scaler.scale(mean).backward()
+            parts.append(LossTerms(*(None if v is None else v.detach() for v in terms)))  # type: ignore[arg-type]
+
+        scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self.gradient_clip or math.inf)
+        loss, mse, vb = (_join(values) for values in zip(*parts, strict=True))
+        assert loss is not None
+        gradient_norm = float(norm)
+        finite_loss = bool(loss.isfinite().all())
+        finite = finite_loss and math.isfinite(gradient_norm)
+        if finite:
+            scaler.step(self.optimizer)
+            for ema in self.emas:
+                ema.update(self.network)
+            self.timesteps.update(t, loss)
+        scaler.update()
+        searching = finite_loss and scaler.is_enabled() and scaler.get_scale() > 1
+        bad = not finite and not searching
+        return StepResult(t, loss, mse, vb, gradient_norm, skipped=not finite, bad=bad)
+
+
+def _join(values: tuple[Tensor | None, ...]) -> Tensor | None:
+    present = [value for value in values if value is not None]
+    return torch.cat(present).float().cpu() if present else None

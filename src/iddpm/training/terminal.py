@@ -1,0 +1,106 @@
+"""Progress for people: a bar on a terminal, plain lines elsewhere."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_SHOWN = (
+    ("loss", "loss {:.4f}"),
+    ("held_out_loss", "held-out {:.4f}"),
+    ("gradient_norm", "grad {:.3f}"),
+    ("items_per_second", "{:.0f} items/s"),
+    ("skipped", "skipped {}"),
+)
+
+
+class TerminalReporter:
+    """Report a training run on the terminal; see :class:`~iddpm.training.loop.Reporter`."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._started = time.monotonic()
+        self._first = self._total = 0
+
+    def start(self, step: int, total: int) -> None:
+        """Show the bar."""
+        self._started, self._first, self._total = time.monotonic(), step, total
+        if self.console.is_terminal:
+            self._progress = Progress(
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self._task = self._progress.add_task("training", total=total, completed=step)
+            self._progress.start()
+
+    def advance(self, step: int) -> None:
+        """Move the bar."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step)
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Print a line."""
+        step = record["step"]
+        parts = [
+            form.format(record[name])
+            for name, form in _SHOWN
+            if name in record and not (name == "skipped" and not record[name])
+        ]
+        if self._progress is None and step < self._total:
+            spent = time.monotonic() - self._started
+            left = spent / max(step - self._first, 1) * (self._total - step)
+            parts.append(f"{format_seconds(left)} left")
+        self.say(f"step {step}/{self._total}  " + "  ".join(parts))
+
+    def say(self, message: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(message, markup=False)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+class SilentReporter:
+    """Report nothing."""
+
+    def start(self, step: int, total: int) -> None:
+        """Do nothing."""
+
+    def advance(self, step: int) -> None:
+        """Do nothing."""
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def say(self, message: str) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration as people say it: 42s, 3m10s, 2h05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

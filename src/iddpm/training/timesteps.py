@@ -1,0 +1,116 @@
+"""Which timesteps are trained on."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Timesteps(NamedTuple):
+    """Timesteps [N] int64 and the weights [N] float32 that keep the loss's mean unbiased."""
+
+    t: Tensor
+    weights: Tensor
+
+
+class TimestepSampler(Protocol):
+    """A distribution over timesteps that may learn from the losses."""
+
+    def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
+        """Turn uniform numbers [N] in [0, 1) into timesteps; the same numbers give the same."""
+
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """Learn the unweighted losses [N] that were seen at ``t`` [N], both on the CPU."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint has to keep."""
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint."""
+
+
+class UniformTimesteps:
+    """Every timestep alike."""
+
+    def __init__(self, num_steps: int) -> None:
+        self.num_steps = num_steps
+
+    def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
+        """See :class:`TimestepSampler`."""
+        t = torch.from_numpy((uniform * self.num_steps).astype(np.int64))
+        return Timesteps(t, torch.ones(len(t)))
+
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """Learn nothing."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return nothing: there is no state."""
+        return {}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint."""
+
+
+class LossSecondMomentTimesteps:
+    """Timesteps in proportion to the root of the mean squared loss seen there.
+
+    Lowers the variance of the bound's gradient (Nichol & Dhariwal 2021, section 3.3). Uniform
+    until every timestep has been seen ``history`` times.
+
+    Args:
+        num_steps: T.
+        history: how many of the last losses of each timestep count.
+        uniform_share: probability of a uniform draw, so that no timestep is forgotten.
+    """
+
+    def __init__(self, num_steps: int, history: int = 10, uniform_share: float = 0.001) -> None:
+        self.num_steps = num_steps
+        self.uniform_share = uniform_share
+        self.losses = np.zeros((num_steps, history))
+        self.counts = np.zeros(num_steps, dtype=np.int64)
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """Return the probability of each timestep, [T]."""
+        even = np.full(self.num_steps, 1 / self.num_steps)
+        if not (self.counts >= self.losses.shape[1]).all():
+            return even
+        root = np.sqrt(np.mean(self.losses**2, axis=1))
+        if not root.sum() > 0:
+            return even
+        mixed: NDArray[np.float64] = (1 - self.uniform_share) * root / root.sum()
+        return mixed + self.uniform_share * even
+
+    def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
+        """See :class:`TimestepSampler`."""
+        p = self.probabilities()
+        cumulative = np.cumsum(p)
+        t = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
+        t = np.minimum(t, self.num_steps - 1)
+        weights = 1 / (self.num_steps * p[t])
+        return Timesteps(torch.from_numpy(t), torch.from_numpy(weights).float())
+
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """See :class:`TimestepSampler`; losses that are not finite are not learned."""
+        for step, loss in zip(t.tolist(), losses.tolist(), strict=True):
+            if np.isfinite(loss):  # the oldest loss makes room: a ring per timestep
+                self.losses[step, self.counts[step] % self.losses.shape[1]] = loss
+                self.counts[step] += 1
+
+    def state(self) -> dict[str, Tensor]:
+        """See :class:`TimestepSampler`."""
+        return {
+            "losses": torch.from_numpy(self.losses.copy()),
+            "counts": torch.from_numpy(self.counts.copy()),
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """See :class:`TimestepSampler`."""
+        if state["losses"].shape != self.losses.shape:
+            raise ValueError(
+                f"the checkpoint's loss history has shape {list(state['losses'].shape)} where "
+                f"{list(self.losses.shape)} (timesteps, history) is wanted"
+            )
+        self.losses = state["losses"].numpy().copy()
+        self.counts = state["counts"].numpy().copy()

@@ -1,3 +1,97 @@
-"""Train, sample and measure diffusion models from scratch on your own images, signals, volumes."""
+"""Train, sample and measure diffusion models from scratch on your own images, signals, volumes.
+
+The public names below are imported when first used, so that ``import iddpm`` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
+    from iddpm.diffusion import (
+        Denoiser,
+        GaussianDiffusion,
+        NoiseSchedule,
+        Prediction,
+        bits_per_dim,
+        cosine,
+        linear,
+        losses,
+    )
+    from iddpm.networks import EncoderUNet, SuperResUNet, UNet
+    from iddpm.recipe import train
+    from iddpm.run import Run, load
+    from iddpm.sampling import DDIM, DDPM, clip_x0, invert, sample, space_timesteps, trajectory
+    from iddpm.training.ema import EMA
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "DDIM": "iddpm.sampling",
+    "DDPM": "iddpm.sampling",
+    "EMA": "iddpm.training.ema",
+    "Denoiser": "iddpm.diffusion",
+    "EncoderUNet": "iddpm.networks",
+    "GaussianDiffusion": "iddpm.diffusion",
+    "NoiseSchedule": "iddpm.diffusion",
+    "Prediction": "iddpm.diffusion",
+    "Run": "iddpm.run",
+    "SuperResUNet": "iddpm.networks",
+    "UNet": "iddpm.networks",
+    "bits_per_dim": "iddpm.diffusion",
+    "clip_x0": "iddpm.sampling",
+    "cosine": "iddpm.diffusion",
+    "invert": "iddpm.sampling",
+    "linear": "iddpm.diffusion",
+    "load": "iddpm.run",
+    "losses": "iddpm.diffusion",
+    "sample": "iddpm.sampling",
+    "save_gif": "iddpm.data.writers",
+    "save_grid": "iddpm.data.writers",
+    "save_images": "iddpm.data.writers",
+    "save_npz": "iddpm.data.writers",
+    "space_timesteps": "iddpm.sampling",
+    "train": "iddpm.recipe",
+    "trajectory": "iddpm.sampling",
+}
+
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "EMA",
+    "Denoiser",
+    "EncoderUNet",
+    "GaussianDiffusion",
+    "NoiseSchedule",
+    "Prediction",
+    "Run",
+    "SuperResUNet",
+    "UNet",
+    "bits_per_dim",
+    "clip_x0",
+    "cosine",
+    "invert",
+    "linear",
+    "load",
+    "losses",
+    "sample",
+    "save_gif",
+    "save_grid",
+    "save_images",
+    "save_npz",
+    "space_timesteps",
+    "train",
+    "trajectory",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "losses":
+        return import_module("iddpm.diffusion.losses")
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'iddpm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

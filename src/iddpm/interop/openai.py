@@ -41,6 +41,11 @@ _CHANNEL_MULT: dict[int, tuple[float, ...]] = {
     64: (1, 2, 3, 4),
     32: (1, 2, 2, 2),
 }
+_UPSAMPLER_CHANNEL_MULT: dict[int, tuple[float, ...]] = {
+    512: (1, 1, 2, 2, 4, 4),
+    256: (1, 1, 2, 2, 4, 4),
+    64: (1, 2, 3, 4),
+}
 
 
 def translate_arguments(source: str, kwargs: Mapping[str, Any]) -> tuple[Network, dict[str, Any]]:
@@ -112,13 +117,14 @@ def constructor_from_flags(family: Family, flags: Mapping[str, Any]) -> tuple[st
         ValueError: an image size for which the family has no channel multipliers.
     """
     prefix = {"improved-diffusion": "id", "guided-diffusion": "gd"}[family]
-    upsampler = "image_size" not in flags
+    upsampler = "large_size" in flags or "image_size" not in flags
     size = int(flags.get("large_size", 256)) if upsampler else int(flags["image_size"])
-    channel_mult = flags.get("channel_mult") or _CHANNEL_MULT.get(size)
+    published = _UPSAMPLER_CHANNEL_MULT if upsampler else _CHANNEL_MULT
+    channel_mult = flags.get("channel_mult") or published.get(size)
     if channel_mult is None:
         raise ValueError(
             f"{family} has no channel multipliers for image size {size}: known are "
-            f"{', '.join(map(str, _CHANNEL_MULT))}, or give channel_mult"
+            f"{', '.join(map(str, published))}, or give channel_mult"
         )
     if isinstance(channel_mult, str):
         channel_mult = tuple(float(part) for part in channel_mult.split(","))

@@ -13,7 +13,7 @@ from iddpm.networks.blocks import (
     count_heads,
     self_attention,
 )
-from iddpm.networks.layers import conv_nd, linear, normalization, zero_module
+from iddpm.networks.layers import TokenLinear, conv_nd, linear, normalization, zero_module
 from iddpm.networks.trunk import Trunk
 
 Pool = Literal["adaptive", "attention", "spatial", "spatial_v2"]
@@ -32,8 +32,8 @@ class AttentionPool(nn.Module):
         self.size = tuple(size)
         positions = torch.Size(self.size).numel() + 1
         self.positional_embedding = nn.Parameter(torch.randn(channels, positions) / channels**0.5)
-        self.qkv_proj = conv_nd(1, channels, 3 * channels, 1)
-        self.c_proj = conv_nd(1, channels, out, 1)
+        self.qkv_proj = TokenLinear(channels, 3 * channels)
+        self.c_proj = TokenLinear(channels, out)
         self.num_heads = num_heads
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,8 +42,8 @@ class AttentionPool(nn.Module):
         x = x.flatten(2)
         x = torch.cat([x.mean(dim=-1, keepdim=True), x], dim=-1)
         x = x + self.positional_embedding.to(x.dtype)
-        x = self_attention(self.qkv_proj(x), self.num_heads, "qkv_first")
-        return self.c_proj(x)[:, :, 0]  # type: ignore[no-any-return]
+        x = self_attention(self.qkv_proj(x.mT), self.num_heads, "qkv_first")
+        return self.c_proj(x[:, 0])  # type: ignore[no-any-return]
 
 
 class MeanPool(nn.Module):

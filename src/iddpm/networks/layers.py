@@ -59,6 +59,21 @@ class ConvTranspose3d(nn.ConvTranspose3d):
         return y.bfloat16()
 
 
+class TokenLinear(nn.Conv1d):
+    """A linear map of [N, L, C], its weight kept in the published shape [C', C, 1].
+
+    The published attention uses a 1x1 convolution of [N, C, L]: the same numbers in another
+    layout, which on CPUs costs two reorderings more.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, L, C] to [N, L, C']."""
+        return F.linear(x, self.weight[..., 0], self.bias)
+
+
 _CONVOLUTION: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: Conv3d}
 _TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: ConvTranspose3d}
 _AVERAGE_POOL: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}

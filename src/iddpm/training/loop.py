@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from signal import Signals
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -43,6 +44,9 @@ class Reporter(Protocol):
 
     def say(self, message: str) -> None:
         """Something worth a line of its own."""
+
+    def signalled(self, number: Signals) -> None:
+        """The loop was asked to stop by this signal and will save first."""
 
     def close(self) -> None:
         """Training is over; called however it ends."""
@@ -151,7 +155,7 @@ def train_loop(
                 now = time.monotonic()
                 if signals.received is not None:
                     reason = Stop.SIGNAL
-                    reporter.say(f"{signals.received.name}: saving; once more to leave at once")
+                    reporter.signalled(signals.received)
                 elif settings.max_seconds is not None and now - started >= settings.max_seconds:
                     reason = Stop.TIME
                 if state.step >= settings.total_steps:

@@ -1,6 +1,7 @@
 """Progress for people: a bar on a terminal, plain lines elsewhere."""
 
 import time
+from signal import Signals
 from typing import Any
 
 from rich.console import Console
@@ -30,6 +31,7 @@ class TerminalReporter:
         self._progress: Progress | None = None
         self._started = time.monotonic()
         self._first = self._total = 0
+        self.signal: Signals | None = None
 
     def start(self, step: int, total: int) -> None:
         """Show the bar."""
@@ -70,6 +72,11 @@ class TerminalReporter:
         """Print a line above the bar."""
         self.console.print(message, markup=False)
 
+    def signalled(self, number: Signals) -> None:
+        """Say so, and remember it for the exit status."""
+        self.signal = number
+        self.say(f"{number.name}: saving; once more to leave at once")
+
     def close(self) -> None:
         """Take the bar away."""
         if self._progress is not None:
@@ -90,6 +97,9 @@ class SilentReporter:
         """Do nothing."""
 
     def say(self, message: str) -> None:
+        """Do nothing."""
+
+    def signalled(self, number: Signals) -> None:
         """Do nothing."""
 
     def close(self) -> None:

@@ -1,0 +1,69 @@
+"""The command line: joins the commands and turns errors into one sentence."""
+
+import os
+import sys
+import warnings
+from typing import Any
+
+import typer
+
+from iddpm.commands.demo import demo
+from iddpm.commands.info import info
+from iddpm.commands.sample import sample
+from iddpm.commands.train import train
+
+app = typer.Typer(
+    name="iddpm",
+    help="Train, sample and measure diffusion models from scratch on your own data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: it stays readable in a pipe and answers faster
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: iddpm train photos/ -s data.image_size=64 --out runs/photos",
+)
+for command in (train, sample, info, demo):
+    example = (command.__doc__ or "").partition("\n\n")[2].strip()
+    app.command(help=(command.__doc__ or "").partition("\n\n")[0], epilog=example)(command)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+) -> None:
+    if version:
+        from iddpm import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 bad input, 1 training diverged, 130/143 stopped."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit status.
+
+    Bad input becomes one sentence on standard error; with IDDPM_DEBUG=1 the traceback is shown.
+    """
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    try:
+        app(args=arguments)  # prints usage errors itself, and always raises SystemExit
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("IDDPM_DEBUG"):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        return 2
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        return 130
+    return 0
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    if issubclass(category, UserWarning):
+        typer.echo(f"warning: {message}", err=True)

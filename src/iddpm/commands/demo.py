@@ -1,0 +1,29 @@
+"""``iddpm demo``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The run directory.")] = Path("runs/demo"),
+    steps: Annotated[
+        int | None, typer.Option(help="Steps to train instead of the default.")
+    ] = None,
+    max_time: Annotated[
+        str, typer.Option(help="Longest training time, such as 200s or 5m.")
+    ] = "200s",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+) -> None:
+    """Train on real handwritten digits and draw new ones, in minutes on two CPU cores.
+
+    Example: iddpm demo
+    """
+    from iddpm.demo import run_demo
+    from iddpm.training.loop import Stop
+
+    reason = run_demo(out, steps=steps, max_time=max_time, device=device, threads=threads)
+    if reason is Stop.SIGNAL:
+        raise typer.Exit(130)

@@ -1,0 +1,69 @@
+"""``iddpm sample``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    n: Annotated[int, typer.Option("-n", help="How many samples.")] = 64,
+    steps: Annotated[
+        int | None, typer.Option(help="Network evaluations per sample [default: the run's, 50].")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddim or ddpm [default: the run's, ddim].")
+    ] = None,
+    eta: Annotated[float | None, typer.Option(help="Fresh noise of ddim, 0 to 1.")] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="A class by name or number.")
+    ] = None,
+    ema: Annotated[
+        str | None, typer.Option(help="Rate of the average, or none [default: the first].")
+    ] = None,
+    checkpoint: Annotated[
+        int | None, typer.Option(help="Step of the checkpoint [default: the newest].")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Sample k depends on the seed and k alone.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write [default: RUN/samples/seed_0].")
+    ] = None,
+    npz: Annotated[bool, typer.Option("--npz", help="Also write samples.npz.")] = False,
+    gif: Annotated[bool, typer.Option("--gif", help="Also write denoising.gif.")] = False,
+    batch_size: Annotated[int | None, typer.Option(help="Samples at a time.")] = None,
+    precision: Annotated[str, typer.Option(help="float32, bf16, fp16 or auto.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+) -> None:
+    """Draw samples from a run: PNG files and a grid, written as they come.
+
+    Example: iddpm sample runs/demo -n 16 --class 7 --steps 50 --seed 1
+    """
+    import torch
+
+    from iddpm.draw import draw
+    from iddpm.run import load
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    draw(
+        load(run, ema=ema, checkpoint=checkpoint, device=device),
+        n,
+        out=out,
+        steps=steps,
+        sampler=sampler,
+        eta=eta,
+        classes=class_name,
+        seed=seed,
+        npz=npz,
+        gif=gif,
+        batch_size=batch_size,
+        precision=_precision(precision),
+    )
+
+
+def _precision(name: str) -> Literal["auto", "float32", "bf16", "fp16"]:
+    if name not in ("auto", "float32", "bf16", "fp16"):
+        raise ValueError(f"precision {name!r} is unknown: use float32, bf16, fp16 or auto")
+    return name  # type: ignore[return-value]

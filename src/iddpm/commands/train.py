@@ -1,0 +1,70 @@
+"""``iddpm train``."""
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="A folder of images, a .npy or .npz file, or mnist5k; not needed with --resume."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="A YAML file of settings.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--set", help="A setting as key=value; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run directory [default: runs/NAME].")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    init_from: Annotated[
+        Path | None, typer.Option(help="A run whose weights to start from.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Length in passes over the data.")] = None,
+    max_time: Annotated[
+        str | None, typer.Option(help="Stop and save after 90s, 30m, 2h or 1d.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+) -> None:
+    """Train a model; stops at the last step, on SIGINT or SIGTERM, always with a checkpoint.
+
+    Example: iddpm train photos/ -s data.image_size=64 -s training.batch_size=32 --out runs/photos
+    """
+    from iddpm.recipe import train_until_stop
+    from iddpm.training.loop import Stop, TrainingDiverged
+    from iddpm.training.terminal import TerminalReporter
+
+    flags = {
+        "steps": steps,
+        "epochs": epochs,
+        "max_time": max_time,
+        "device": device,
+        "threads": threads,
+    }
+    given = [f"training.{name}={value}" for name, value in flags.items() if value is not None]
+    reporter = TerminalReporter()
+    try:
+        _, reason = train_until_stop(
+            data,
+            config=config,
+            settings=[*(settings or []), *given],
+            out=out,
+            resume=resume,
+            init_from=init_from,
+            reporter=reporter,
+        )
+    except TrainingDiverged as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    if reason is Stop.SIGNAL:
+        raise typer.Exit(128 + (reporter.signal or signal.SIGTERM))

@@ -1,0 +1,110 @@
+"""The demonstration: real digits in, drawn digits out."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from iddpm.curves import save_curves
+from iddpm.draw import draw
+from iddpm.recipe import train_until_stop
+from iddpm.run import CONFIG, load
+from iddpm.training.loop import Stop
+from iddpm.training.terminal import TerminalReporter, format_seconds
+
+STEPS = 720
+SETTINGS: dict[str, Any] = {
+    "model": {
+        "class_conditional": True,
+        "model_channels": 32,
+        "num_res_blocks": 1,
+        "channel_mult": [1, 2, 2],
+        "attention_downsampling": [4],
+    },
+    "diffusion": {"predicts": "x0"},
+    "training": {
+        "steps": STEPS,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "warmup_steps": 50,
+        "anneal": "linear",
+        "ema_rates": [0.99],
+        "log_every": 20,
+        "save_every": 200,
+        "save_minutes": 1,
+        "preview_every": 200,
+        "validate_every": 100,
+    },
+}
+
+
+def run_demo(
+    out: Path,
+    *,
+    steps: int | None = None,
+    max_time: str = "200s",
+    device: str = "auto",
+    threads: int | None = None,
+) -> Stop:
+    """Train on 5,000 handwritten digits, then draw ten of each class and what led to them.
+
+    Interrupted and run again, it goes on where it was. Returns why the training stopped.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+
+    def say(message: str) -> None:
+        console.print(message, markup=False)
+
+    started = time.monotonic()
+    resume = (out / CONFIG).is_file()
+    settings = [f"training.device={device}", f"training.max_time={max_time}"]
+    if steps is not None:
+        settings.append(f"training.steps={steps}")
+    if threads is not None:
+        settings.append(f"training.threads={threads}")
+    say("Going on with the demo." if resume else "Training on real handwritten digits (MNIST).")
+    _, reason = train_until_stop(
+        None if resume else "mnist5k",
+        base=None if resume else SETTINGS,
+        settings=settings,
+        out=out,
+        resume=resume,
+        reporter=TerminalReporter(console),
+    )
+    if reason is Stop.SIGNAL:
+        say("Stopped; run the demo again to go on.")
+        return reason
+
+    run = load(out, device=device)
+    classes = run.config.model.num_classes or 1
+    say("Drawing ten of each digit...")
+    grid, animation = draw(
+        run,
+        10 * classes,
+        classes=[k // 10 for k in range(10 * classes)],
+        columns=10,
+        gif=True,
+        files=False,
+        out=out / "samples" / "demo",
+        batch_size=50,
+        precision="auto",
+        console=console,
+    )
+    curves = save_curves(out, out / "samples" / "demo" / "curves.png")
+    say(
+        f"\nDone in {format_seconds(time.monotonic() - started)}. Look at\n"
+        f"  {grid}  (row k shows class k)\n"
+        f"  {animation}  (noise becoming digits)\n"
+        f"  {curves}  (how the loss fell)\n"
+        "Go on with\n"
+        f"  iddpm sample {out} -n 16 --class 7      more sevens\n"
+        f"  iddpm info {out}                        what this run is\n"
+        f"  iddpm train --resume --out {out} --steps {2 * run.config.training.steps}   "
+        "train it longer\n"
+        "  iddpm train YOUR_IMAGES/ -s data.image_size=64   train on your own\n"
+        "or from Python\n"
+        f'  import iddpm; x = iddpm.load("{out}").sample(16, seed=1); '
+        'iddpm.save_grid(x, "grid.png")'
+    )
+    return reason

@@ -1,0 +1,121 @@
+"""Samples on disk: pictures written as they come."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
+from iddpm.run import Run
+from iddpm.training.precision import PrecisionName
+
+GRID_ITEMS = 400
+"""A grid of more would be too large to look at."""
+GIF_ITEMS = 64
+GIF_FRAMES = 40
+
+
+def draw(
+    run: Run,
+    n: int,
+    *,
+    out: Path | None = None,
+    steps: int | None = None,
+    sampler: str | None = None,
+    eta: float | None = None,
+    classes: Sequence[int | str] | int | str | None = None,
+    seed: int = 0,
+    npz: bool = False,
+    gif: bool = False,
+    columns: int | None = None,
+    batch_size: int | None = None,
+    precision: PrecisionName = "float32",
+    files: bool = True,
+    console: Console | None = None,
+) -> list[Path]:
+    """Draw samples and write them; return and print the paths.
+
+    Args:
+        run: the model.
+        n, steps, sampler, eta, classes, seed, batch_size, precision: as in :meth:`Run.sample`.
+        out: the directory, ``RUN/samples/seed_SEED`` by default.
+        npz: also write ``samples.npz``.
+        gif: also write ``denoising.gif`` of the first samples.
+        columns: of the grid.
+        files: write a file for each sample.
+        console: where progress is shown.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    directory = out or run.directory / "samples" / f"seed_{seed}"
+    picture = len(run.shape) == 3 and run.shape[0] in (1, 3, 4)
+    bits = run.config.bits or 8
+    frames: list[Tensor] = []
+    first = True
+
+    with _progress(console) as progress:
+        task = progress.add_task("sampling", total=None)
+
+        def on_step(number: int, x0: Tensor) -> None:
+            progress.advance(task)
+            if gif and first:
+                frames.append(x0[:GIF_ITEMS].cpu())
+
+        batches = run.sample_batches(
+            n,
+            steps=steps,
+            seed=seed,
+            sampler=sampler,
+            eta=eta,
+            classes=classes,
+            batch_size=batch_size,
+            precision=precision,
+            on_step=on_step,
+        )
+        each = steps or min(run.config.sampling.steps, run.config.diffusion.num_steps)
+        size = batch_size or run.config.sampling.batch_size
+        progress.update(task, total=each * -(-n // size))
+        drawn, labels = [], []
+        for batch in batches:
+            if files and picture:
+                save_images(batch.x, directory, bits=bits, start=batch.start)
+            drawn.append(batch.x)
+            if batch.y is not None:
+                labels.append(batch.y)
+            first = False
+
+    x = torch.cat(drawn)
+    written = [save_grid(x[:GRID_ITEMS], directory / "grid.png", columns=columns)]
+    if npz or not picture:
+        y = torch.cat(labels) if labels else None
+        written.append(save_npz(x, directory / "samples.npz", labels=y, bits=run.config.bits))
+    if gif:
+        written.append(save_gif(_thinned(frames, x), directory / "denoising.gif", columns=columns))
+    if files and picture:
+        console.print(f"{n} samples: {directory}", markup=False)
+    for path in written:
+        console.print(f"wrote {path}", markup=False)
+    return written
+
+
+def _thinned(frames: list[Tensor], x: Tensor) -> list[Tensor]:
+    """Keep at most so many frames, evenly spread, and end with the samples themselves."""
+    stride = max(1, -(-len(frames) // GIF_FRAMES))
+    return [*frames[:-1:stride], x[:GIF_ITEMS]]
+
+
+def _progress(console: Console) -> Any:
+    """Return a bar that shows itself on a terminal and nothing elsewhere."""
+    return Progress(
+        TextColumn("sampling"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,352 @@
+"""Training from settings to a finished run, to be read from top to bottom."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from iddpm.build import (
+    build_augmentations,
+    build_denoiser,
+    build_loop_settings,
+    build_loss,
+    build_network,
+    build_optimizer,
+    build_sampler,
+    build_timesteps,
+    default_run_directory,
+    open_data,
+    resolve,
+)
+from iddpm.config import Config, read_config, to_yaml
+from iddpm.data.batches import Batch, Batches, held_out_batches
+from iddpm.data.sources.source import Source
+from iddpm.data.split import held_out_mask
+from iddpm.data.writers import save_grid
+from iddpm.files import write_atomically, write_text
+from iddpm.lock import DirectoryLock
+from iddpm.run import CONFIG, WEIGHTS, Run, load
+from iddpm.sampling import SampleNoise, clip_x0, even_timesteps, sample
+from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.ema import EMA
+from iddpm.training.loop import Preview, Reporter, Stop, Validate, train_loop
+from iddpm.training.precision import Precision, choose_device
+from iddpm.training.state import TrainState, load_weights
+from iddpm.training.step import TrainStep
+from iddpm.training.terminal import TerminalReporter
+from iddpm.training.validation import held_out_loss
+
+HELD_OUT_ITEMS = 1024
+"""Held-out items that the loss is measured on during training; more would cost time."""
+PREVIEW_ITEMS = 16
+FREE_ON_RESUME = ("training", "sampling")
+"""Sections that may change when a run goes on; the others would make it another run."""
+
+
+def train(
+    data: Path | str | None = None,
+    *,
+    config: Path | str | None = None,
+    settings: Sequence[str] = (),
+    out: Path | str | None = None,
+    resume: bool = False,
+    init_from: Path | str | None = None,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Train a model and return its run.
+
+    Args:
+        data: a folder of images, a .npy or .npz file, or an embedded set such as ``mnist5k``.
+        config: a YAML file of settings.
+        settings: assignments such as ``"training.steps=1000"``; they override the file.
+        out: the run directory, ``runs/NAME`` by default.
+        resume: go on with the run in ``out``.
+        init_from: a run whose weights to start from.
+        reporter: where progress is told; the terminal by default.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: something given does not work; nothing has
+            been written.
+        TrainingDiverged: the loss stayed not finite.
+    """
+    return train_until_stop(
+        data,
+        config=config,
+        settings=settings,
+        out=out,
+        resume=resume,
+        init_from=init_from,
+        reporter=reporter,
+    )[0]
+
+
+def train_until_stop(
+    data: Path | str | None = None,
+    *,
+    config: Path | str | None = None,
+    settings: Sequence[str] = (),
+    base: dict[str, Any] | None = None,
+    out: Path | str | None = None,
+    resume: bool = False,
+    init_from: Path | str | None = None,
+    reporter: Reporter | None = None,
+) -> tuple[Run, Stop]:
+    """Train as :func:`train` does and also return why it stopped.
+
+    ``base`` holds settings that the file and the assignments override.
+    """
+    reporter = reporter or TerminalReporter()
+    assignments = list(settings)
+    if data is not None:
+        assignments.append(f"data.path={data}")
+    directory = _directory(out, data, config, assignments, base)
+    going_on = resume and (directory / CONFIG).is_file()
+    if going_on:
+        wanted = _settings_to_resume(directory, config, assignments)
+    else:
+        _refuse_used(directory, resume)
+        wanted = read_config(config, assignments, base)
+    if wanted.task != "generation":
+        raise ValueError(
+            f"task={wanted.task} can be built and sampled from Python, and not trained yet: "
+            "use task=generation"
+        )
+
+    # Everything is opened, built and checked before the first byte is written.
+    device = choose_device(wanted.training.device)
+    if wanted.training.threads is not None:
+        torch.set_num_threads(wanted.training.threads)
+    source = open_data(wanted)
+    held_out = held_out_mask(source, wanted.data.held_out)
+    train_items = np.flatnonzero(~held_out)
+    resolved = resolve(wanted, source, len(train_items))
+    state, step = _build(resolved, device)
+    if going_on and list_checkpoints(directory):
+        state.restore(load_checkpoint(directory))
+    elif init_from is not None:
+        _initialise(state, load(init_from, device="cpu"))
+    batches = _batches(resolved, source, train_items, state.step, device)
+
+    directory.mkdir(parents=True, exist_ok=True)
+    with DirectoryLock(directory):
+        write_text(directory / CONFIG, to_yaml(resolved))
+        reporter.say(_introduction(resolved, state, source, len(train_items), directory))
+        reason = train_loop(
+            directory,
+            state,
+            step,
+            _on_device(batches, resolved, device),
+            build_loop_settings(resolved),
+            reporter=reporter,
+            preview=_preview(resolved, directory, step.precision),
+            validate=_validation(resolved, source, np.flatnonzero(held_out), step, device),
+            tensorboard=resolved.training.tensorboard,
+        )
+        _release(state.emas[0].network, directory / WEIGHTS)
+    reporter.say(f"{reason.value} at step {state.step}; everything is in {directory}")
+    return Run(directory, device=str(device)), reason
+
+
+def _directory(
+    out: Path | str | None,
+    data: Path | str | None,
+    config: Path | str | None,
+    assignments: Sequence[str],
+    base: dict[str, Any] | None,
+) -> Path:
+    if out is not None:
+        return Path(out)
+    path = str(data) if data is not None else read_config(config, assignments, base).data.path
+    if path is None:
+        raise ValueError("no data given, and no --out that names a run to go on with")
+    return default_run_directory(path)
+
+
+def _refuse_used(directory: Path, resume: bool) -> None:
+    if resume and directory.exists() and any(directory.iterdir()):
+        raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG} to resume from")
+    if resume:
+        raise FileNotFoundError(f"there is no run in {directory} to resume")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise FileExistsError(
+            f"{directory} exists and is not empty: go on with it by --resume, or name another "
+            "directory by --out"
+        )
+
+
+def _settings_to_resume(
+    directory: Path, config: Path | str | None, assignments: Sequence[str]
+) -> Config:
+    """Return the run's settings with what may change changed; refuse the rest."""
+    before = read_config(directory / CONFIG)
+    wanted = read_config(config, assignments, before.model_dump(mode="json"))
+    old, new = before.model_dump(), wanted.model_dump()
+    for section, value in new.items():
+        if section not in FREE_ON_RESUME and value != old[section]:
+            changed = section
+            if isinstance(value, dict):
+                key = next(k for k in value if value[k] != old[section][k])
+                changed = f"{section}.{key}={value[key]}"
+            raise ValueError(
+                f"{directory} was trained with another {changed.partition('=')[0]} and cannot go "
+                f"on with {changed}: start a new run (--init-from {directory} keeps the weights)"
+            )
+    if wanted.training.ema_rates != before.training.ema_rates:
+        raise ValueError(
+            f"{directory} averages at the rates {before.training.ema_rates}, and a run cannot "
+            f"change to {wanted.training.ema_rates} on the way"
+        )
+    return wanted
+
+
+def _build(config: Config, device: torch.device) -> tuple[TrainState, TrainStep]:
+    training = config.training
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        network = build_network(config)
+    network.to(device)
+    precision = Precision(training.precision, device)
+    optimizer = build_optimizer(config, network)
+    emas = [EMA(network, rate, warmup=training.ema_warmup) for rate in training.ema_rates]
+    timesteps = build_timesteps(config)
+    state = TrainState(network, optimizer, emas, timesteps, precision)
+    called: Any = torch.compile(network) if training.compile else network
+    step = TrainStep(
+        build_denoiser(config, called),
+        network,
+        build_loss(config),
+        timesteps,
+        optimizer,
+        emas,
+        precision,
+        seed=training.seed,
+        gradient_clip=training.gradient_clip,
+        microbatch=training.microbatch,
+    )
+    return state, step
+
+
+def _initialise(state: TrainState, run: Run) -> None:
+    """Start from the weights of another run, averages included."""
+    network = run.denoiser.network
+    assert isinstance(network, nn.Module)
+    for target in (state.network, *(ema.network for ema in state.emas)):
+        load_weights(target, network.state_dict(), run.directory)
+
+
+def _batches(
+    config: Config,
+    source: Source,
+    items: NDArray[np.int64],
+    start_step: int,
+    device: torch.device,
+) -> Batches:
+    batch_size = config.training.batch_size
+    assert batch_size is not None
+    return Batches(
+        source,
+        items=items,
+        batch_size=batch_size,
+        seed=config.training.seed,
+        start_step=start_step,
+        stop_step=max(config.training.steps, start_step),
+        workers=config.data.workers,
+        augmentations=build_augmentations(config),
+        pin_memory=device.type == "cuda",
+    )
+
+
+def _on_device(
+    batches: Iterable[Batch], config: Config, device: torch.device
+) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+    """Yield data in [-1, 1] on the device and what the network is told beside it."""
+    for batch in batches:
+        moved = batch.to(device)
+        yield moved.x, {"y": moved.y} if config.model.class_conditional else {}
+
+
+def _validation(
+    config: Config,
+    source: Source,
+    items: NDArray[np.int64],
+    step: TrainStep,
+    device: torch.device,
+) -> Validate | None:
+    """Return the function that measures the held-out loss, if anything is held out."""
+    chosen = items[:HELD_OUT_ITEMS]
+    if not len(chosen):
+        return None
+    size = config.training.microbatch or config.training.batch_size or 1
+
+    def batches() -> Iterator[tuple[Tensor, dict[str, Any]]]:
+        return _on_device(held_out_batches(source, chosen, batch_size=size), config, device)
+
+    def validate(network: nn.Module) -> float | None:
+        denoiser = build_denoiser(config, network)
+        return held_out_loss(denoiser, step.loss, batches, step.precision)
+
+    return validate
+
+
+def _preview(config: Config, directory: Path, precision: Precision) -> Preview:
+    """Return the function that draws a grid of samples with the averaged weights."""
+    model, sampling = config.model, config.sampling
+    assert model.channels is not None
+    assert model.size is not None
+    shape = (PREVIEW_ITEMS, model.channels, *model.size)
+
+    def preview(step: int, network: nn.Module) -> Path:
+        denoiser = build_denoiser(config, network)
+        denoise = clip_x0(denoiser) if sampling.clip else denoiser
+        whole = denoiser.diffusion.schedule
+        schedule = whole.respace(even_timesteps(len(whole), min(sampling.steps, len(whole))))
+        noise = SampleNoise(0, shape, device=precision.device)
+        conditioning = {}
+        if model.num_classes is not None:
+            classes = torch.arange(PREVIEW_ITEMS) % model.num_classes
+            conditioning["y"] = classes.to(precision.device)
+        with precision.autocast():
+            x = sample(
+                build_sampler(sampling.sampler, sampling.eta),
+                denoise,
+                schedule,
+                noise.initial(),
+                noise=noise,
+                **conditioning,
+            )
+        return save_grid(x.cpu(), directory / "samples" / f"step_{step:08d}.png")
+
+    return preview
+
+
+def _release(network: nn.Module, path: Path) -> None:
+    """Write the weights alone, for those who only sample."""
+    weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(weights, temporary))
+
+
+def _introduction(
+    config: Config, state: TrainState, source: Source, train_items: int, directory: Path
+) -> str:
+    """Return the lines that say what is about to happen."""
+    parameters = sum(p.numel() for p in state.network.parameters())
+    training = config.training
+    shape = " x ".join(map(str, source.shape))
+    classes = f", {len(source.class_names)} classes" if source.class_names else ""
+    if source.class_names and not config.model.class_conditional:
+        classes += " (not used: model.class_conditional=false)"
+    lines = [
+        f"data       {source.name}: {train_items} items to train on, {len(source) - train_items} "
+        f"held out, each {shape}{classes}",
+        f"network    {parameters / 1e6:.2f} M parameters, predicts {config.diffusion.predicts}, "
+        f"variance {config.diffusion.variance}, loss {config.diffusion.loss.kind}",
+        f"training   step {state.step} to {training.steps}, batch {training.batch_size}, "
+        f"{state.precision.name} on {state.precision.device}",
+        f"directory  {directory}",
+    ]
+    return "\n".join(lines)

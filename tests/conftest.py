@@ -1,0 +1,49 @@
+"""What several test folders share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)  # tests run in parallel; two threads each would fight for the cores
+
+TINY = (
+    "model.model_channels=8",
+    "model.num_res_blocks=1",
+    "model.channel_mult=[1,2]",
+    "model.attention_downsampling=[2]",
+    "model.num_heads=2",
+    "diffusion.num_steps=50",
+    "training.batch_size=8",
+    "training.learning_rate=1e-3",
+    "training.log_every=5",
+    "training.preview_every=0",
+    "training.validate_every=0",
+    "training.threads=1",
+    "sampling.steps=5",
+)
+
+
+def images(count: int = 60, size: int = 8, channels: int = 1) -> np.ndarray:
+    """Return smooth random uint8 pictures [N, H, W, C]."""
+    generator = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size] / size
+    a, b, c = generator.uniform(0.5, 2, (3, count, channels, 1, 1))
+    values = np.sin(2 * np.pi * (a * x + b * y) + 6 * c)
+    return ((values + 1) * 127.5).round().astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+@pytest.fixture
+def array_file(tmp_path: Path) -> Path:
+    """A .npz of 60 gray 8x8 pictures with 3 classes."""
+    path = tmp_path / "pictures.npz"
+    np.savez(path, arr_0=images(), arr_1=np.arange(60) % 3)
+    return path
+
+
+@pytest.fixture
+def tiny() -> Sequence[str]:
+    """Settings of a network that trains a step in milliseconds."""
+    return TINY

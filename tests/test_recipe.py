@@ -1,0 +1,270 @@
+"""Training from the outside: what a user starts, stops, resumes and finds."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import iddpm
+from iddpm.lock import DirectoryLock
+from iddpm.recipe import train_until_stop
+from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.loop import Stop
+from iddpm.training.terminal import SilentReporter
+
+EXACT = (
+    "training.ema_rates=[0.9,0.99]",
+    "training.timestep_sampler=loss_second_moment",
+    "diffusion.num_steps=4",  # so that the history is full and matters
+    "model.dropout=0.2",
+    "data.flip=true",
+    "training.keep_checkpoints=9",
+)
+
+
+def train(data, out, settings, **options):
+    return iddpm.train(data, out=out, settings=settings, reporter=SilentReporter(), **options)
+
+
+def final_tensors(directory: Path, step: int) -> dict[str, torch.Tensor]:
+    checkpoint = load_checkpoint(directory, step)
+    return {f"{g}/{k}": v for g, named in checkpoint.tensors.items() for k, v in named.items()}
+
+
+def test_resume_equals_going_through_bit_for_bit(tmp_path, array_file, tiny):
+    options = [*tiny, *EXACT, "training.steps=40"]
+    train(array_file, tmp_path / "whole", options)
+
+    # Stopped by a checkpoint's copy at 20 rather than by a signal, so that the step is certain.
+    train(array_file, tmp_path / "parts", [*options, "training.save_every=20"])
+    shutil.rmtree(tmp_path / "parts/checkpoints/step_00000040")
+    assert load_checkpoint(tmp_path / "parts").step == 20
+    train(None, tmp_path / "parts", [], resume=True)
+
+    a, b = final_tensors(tmp_path / "whole", 40), final_tensors(tmp_path / "parts", 40)
+    assert a.keys() == b.keys()
+    assert any(name.startswith("timesteps/") for name in a)
+    assert any(name.startswith("ema_0.99/") for name in a)
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+    states = [load_checkpoint(tmp_path / d, 40).state for d in ("whole", "parts")]
+    assert states[0] == states[1]
+
+
+def test_run_directory_has_its_final_form(tmp_path, array_file, tiny):
+    out = tmp_path / "run"
+    train(
+        array_file,
+        out,
+        [*tiny, "training.steps=6", "training.preview_every=3", "training.validate_every=3"],
+    )
+    for name in ("config.yaml", "latest", "model.safetensors", "log.jsonl", "log.csv", "lock"):
+        assert (out / name).is_file(), name
+    assert [p.name for p in list_checkpoints(out)] == ["step_00000006"]
+    assert sorted(p.name for p in (out / "samples").iterdir()) == [
+        "step_00000003.png", "step_00000006.png",
+    ]  # fmt: skip
+    records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == [3, 5, 6]
+    assert "held_out_loss" in records[-1]
+    released = load_file(out / "model.safetensors")
+    average = load_checkpoint(out).tensors["ema_0.9999"]
+    assert all(torch.equal(released[name], average[name]) for name in average)
+    config = iddpm.Run(out).config
+    assert config.model.size == (8, 8)
+    assert config.model.channels == 1
+    assert config.training.batch_size == 8
+
+
+def test_an_existing_directory_is_refused_with_both_ways_on(tmp_path, array_file, tiny):
+    out = tmp_path / "run"
+    train(array_file, out, [*tiny, "training.steps=2"])
+    with pytest.raises(FileExistsError, match=r"--resume.*--out"):
+        train(array_file, out, [*tiny, "training.steps=2"])
+
+
+def test_resume_of_nothing_is_refused(tmp_path, array_file, tiny):
+    with pytest.raises(FileNotFoundError, match="no run in"):
+        train(array_file, tmp_path / "none", tiny, resume=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").touch()
+    with pytest.raises(ValueError, match="not a run directory"):
+        train(array_file, tmp_path / "other", tiny, resume=True)
+
+
+def test_resume_may_train_longer_but_not_become_another_model(tmp_path, array_file, tiny):
+    out = tmp_path / "run"
+    train(array_file, out, [*tiny, "training.steps=2"])
+    with pytest.raises(ValueError, match=r"another model\.model_channels.*--init-from"):
+        train(None, out, ["model.model_channels=16"], resume=True)
+    with pytest.raises(ValueError, match="averages at the rates"):
+        train(None, out, ["training.ema_rates=[0.5]"], resume=True)
+    train(None, out, ["training.steps=4"], resume=True)
+    assert load_checkpoint(out).step == 4
+    train(None, out, [], resume=True)  # finished already: nothing happens
+    assert load_checkpoint(out).step == 4
+
+
+def test_init_from_takes_the_weights_alone(tmp_path, array_file, tiny):
+    first = train(array_file, tmp_path / "first", [*tiny, "training.steps=5"])
+    second, reason = train_until_stop(
+        array_file,
+        out=tmp_path / "second",
+        init_from=tmp_path / "first",
+        settings=[*tiny, "training.steps=1", "training.learning_rate=1e-12", "training.seed=5"],
+        reporter=SilentReporter(),
+    )
+    assert reason is Stop.FINISHED
+    assert load_checkpoint(tmp_path / "second").step == 1
+    for a, b in zip(first.denoiser.parameters(), second.denoiser.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-7)
+    with pytest.raises(ValueError, match="belongs to a network of another size"):
+        train(
+            array_file,
+            tmp_path / "third",
+            [*tiny, "model.model_channels=16"],
+            init_from=tmp_path / "first",
+        )
+    assert not (tmp_path / "third").exists()
+
+
+def test_held_out_items_are_never_trained_on(tmp_path, array_file, tiny, monkeypatch):
+    seen = set()
+    from iddpm.data import batches
+
+    original = batches.Batches.__getitem__
+
+    def spy(self, step):
+        batch = original(self, step)
+        seen.update(batch.items.tolist())
+        return batch
+
+    monkeypatch.setattr(batches.Batches, "__getitem__", spy)
+    train(array_file, tmp_path / "run", [*tiny, "training.steps=30", "data.held_out=0.3"])
+    from iddpm.data.sources.open import open_source
+    from iddpm.data.split import held_out_mask
+
+    mask = held_out_mask(open_source(array_file), 0.3)
+    assert 0 < mask.sum() < 60
+    assert seen == set(np.flatnonzero(~mask).tolist())
+
+
+def test_epochs_give_the_length(tmp_path, array_file, tiny):
+    train(array_file, tmp_path / "run", [*tiny, "training.epochs=2", "data.held_out=0"])
+    assert load_checkpoint(tmp_path / "run").step == 15  # 2 x 60 / 8
+
+
+def test_a_small_set_gets_a_batch_that_fits(tmp_path, tiny):
+    np.save(tmp_path / "few.npy", np.zeros((5, 8, 8), np.uint8))
+    options = [s for s in tiny if "batch_size" not in s]
+    train(tmp_path / "few.npy", tmp_path / "run", [*options, "training.steps=1", "data.held_out=0"])
+    assert iddpm.Run(tmp_path / "run").config.training.batch_size == 5
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"), [((20, 3, 16), "NCL"), ((20, 1, 3, 8, 8), "NCDHW"), ((20, 9, 7, 4), None)]
+)
+def test_signals_volumes_and_odd_pictures_train_and_sample(tmp_path, tiny, shape, layout):
+    generator = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", generator.integers(0, 256, shape, dtype=np.uint8))
+    layouts = [f"data.layout={layout}"] if layout else []
+    run = train(tmp_path / "x.npy", tmp_path / "run", [*tiny, *layouts, "training.steps=2"])
+    assert run.sample(2, steps=2).shape == (2, *run.shape)
+
+
+def test_continuous_data_trains(tmp_path, tiny):
+    x = np.random.default_rng(0).uniform(-1, 1, (20, 1, 16)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    run = train(
+        tmp_path / "x.npy", tmp_path / "run", [*tiny, "data.layout=NCL", "training.steps=2"]
+    )
+    assert run.config.bits is None
+
+
+def test_labels_must_be_there_for_a_conditional_model(tmp_path, array_file, tiny):
+    with pytest.raises(ValueError, match=r"needs labels.*data\.labels"):
+        train(
+            array_file,
+            tmp_path / "run",
+            [*tiny, "model.class_conditional=true", "data.labels=none"],
+        )
+    with pytest.raises(ValueError, match=r"model\.num_classes=7 was stated.*has 3"):
+        train(
+            array_file,
+            tmp_path / "run",
+            [*tiny, "model.class_conditional=true", "model.num_classes=7"],
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_process_is_refused(tmp_path, array_file, tiny):
+    out = tmp_path / "run"
+    train(array_file, out, [*tiny, "training.steps=2"])
+    with DirectoryLock(out), pytest.raises(ValueError, match="another process is training"):
+        train(None, out, ["training.steps=4"], resume=True)
+
+
+def test_the_environment_is_left_alone(tmp_path, array_file, tiny, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    before = dict(os.environ)
+    train(array_file, tmp_path / "run", [*tiny, "training.steps=1"])
+    assert dict(os.environ) == before
+
+
+def test_checkpointing_by_recomputation_changes_nothing(tmp_path, array_file, tiny):
+    for name, value in (("off", "false"), ("on", "true")):
+        train(
+            array_file,
+            tmp_path / name,
+            [*tiny, "training.steps=4", "model.dropout=0.3", f"model.use_checkpoint={value}"],
+        )
+    a, b = final_tensors(tmp_path / "off", 4), final_tensors(tmp_path / "on", 4)
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def test_workers_change_nothing(tmp_path, array_file, tiny):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking in a threaded test runner
+        for name, workers in (("none", 0), ("two", 2)):
+            train(
+                array_file,
+                tmp_path / name,
+                [*tiny, "training.steps=4", "data.flip=true", f"data.workers={workers}"],
+            )
+    a, b = final_tensors(tmp_path / "none", 4), final_tensors(tmp_path / "two", 4)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signalled_process_saves_and_says_so_by_its_status(tmp_path, array_file, tiny, number):
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", "from iddpm.cli import main; main()", "train"]
+    options = [item for setting in tiny for item in ("-s", setting)]
+    process = subprocess.Popen(
+        [*command, str(array_file), "--out", str(out), "--steps", "1000000", *options],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "log.jsonl").is_file() or not (out / "log.jsonl").read_text():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert str(out) in output
+    step = load_checkpoint(out).step
+    assert step > 0
+    assert (out / "latest").read_text().strip() == f"step_{step:08d}"

@@ -1,0 +1,224 @@
+import csv
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, losses
+from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.ema import EMA
+from iddpm.training.log import LogFiles, read_log
+from iddpm.training.loop import LoopSettings, Stop, TrainingDiverged, train_loop
+from iddpm.training.precision import Precision
+from iddpm.training.state import TrainState, load_weights
+from iddpm.training.step import TrainStep
+from iddpm.training.terminal import SilentReporter, format_seconds
+from iddpm.training.timesteps import LossSecondMomentTimesteps
+
+
+class Affine(torch.nn.Module):
+    """The smallest network that can be trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+        self.shift = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, t):
+        return self.scale * x + self.shift
+
+
+def make(rates=(0.9,)):
+    network = Affine()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, fused=True)
+    emas = [EMA(network, rate) for rate in rates]
+    timesteps = LossSecondMomentTimesteps(4)
+    precision = Precision("float32", torch.device("cpu"))
+    denoiser = Denoiser(network, GaussianDiffusion(cosine(4), "fixed_small"))
+    state = TrainState(network, optimizer, emas, timesteps, precision)
+    step = TrainStep(
+        denoiser, network, losses.simple, timesteps, optimizer, emas, precision, microbatch=3
+    )
+    return state, step
+
+
+def batches(start, stop, bad=()):
+    for k in range(start, stop):
+        generator = torch.Generator().manual_seed(k)
+        x = torch.randn(5, 1, 4, generator=generator)
+        yield (x * float("nan") if k in bad else x), {}
+
+
+def settings(total, **options):
+    return LoopSettings(total_steps=total, learning_rate=0.01, **options)
+
+
+def run(directory, state, step, total, stop=None, bad=(), **options):
+    stop = total if stop is None else stop
+    return train_loop(
+        directory,
+        state,
+        step,
+        batches(state.step, stop, bad),
+        settings(total, **options),
+        reporter=SilentReporter(),
+    )
+
+
+def everything(state):
+    tensors = {f"{g}/{k}": v for g, group in state.tensors().items() for k, v in group.items()}
+    return tensors, state.numbers()
+
+
+def test_stopping_and_resuming_equals_going_through(tmp_path):
+    whole, step = make((0.9, 0.99))
+    run(tmp_path / "whole", whole, step, 60)
+
+    half, step = make((0.9, 0.99))
+    run(tmp_path / "parts", half, step, 60, max_seconds=0.0)  # time is up after one step
+    assert half.step == 1
+    again, step = make((0.9, 0.99))
+    again.restore(load_checkpoint(tmp_path / "parts"))
+    run(tmp_path / "parts", again, step, 60, stop=31, save_every=31)
+    last, step = make((0.9, 0.99))
+    last.restore(load_checkpoint(tmp_path / "parts"))
+    assert last.step == 31
+    run(tmp_path / "parts", last, step, 60)
+
+    a, b = everything(whole), everything(last)
+    assert a[0].keys() == b[0].keys()
+    for name, value in a[0].items():
+        assert torch.equal(value, b[0][name]), name
+    assert a[1] == b[1]
+    assert whole.timesteps.counts.min() >= 10, "the history has to matter for this test"
+    steps = [record["step"] for record in read_log(tmp_path / "parts")]
+    assert steps == sorted(set(steps))
+
+
+def test_checkpoints_at_intervals_and_at_the_end(tmp_path):
+    state, step = make()
+    assert run(tmp_path, state, step, 7, save_every=3, keep_checkpoints=9) is Stop.FINISHED
+    assert [p.name[-1] for p in list_checkpoints(tmp_path)] == ["3", "6", "7"]
+
+
+def test_minutes_between_checkpoints(tmp_path):
+    state, step = make()
+    run(tmp_path, state, step, 4, save_every=100, save_seconds=0.0, keep_checkpoints=9)
+    assert len(list_checkpoints(tmp_path)) == 4
+
+
+def test_one_bad_batch_is_skipped(tmp_path):
+    state, step = make()
+    assert run(tmp_path, state, step, 20, bad=[7], log_every=10) is Stop.FINISHED
+    assert state.skipped == 1
+    assert all(p.isfinite().all() for p in state.network.parameters())
+    assert all(p.isfinite().all() for p in state.emas[0].network.parameters())
+    assert state.emas[0].updates == 19
+    assert read_log(tmp_path)[-1]["skipped"] == 1
+
+
+def test_bad_batches_for_ever_stop_with_a_diagnosis(tmp_path):
+    state, step = make()
+    with pytest.raises(TrainingDiverged, match=r"4 steps in a row, up to step 14.*learning_rate"):
+        run(tmp_path, state, step, 100, bad=range(10, 100), max_bad_steps=4, save_every=5)
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint.step == 10
+    assert all(v.isfinite().all() for v in checkpoint.tensors["network"].values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
+    state, step = make()
+
+    def interrupted():
+        for k, batch in enumerate(batches(0, 100)):
+            if k == 5:
+                os.kill(os.getpid(), number)
+            yield batch
+
+    before = signal.getsignal(number)
+    reason = train_loop(
+        tmp_path, state, step, interrupted(), settings(100), reporter=SilentReporter()
+    )
+    assert reason is Stop.SIGNAL
+    assert load_checkpoint(tmp_path).step == state.step == 6
+    assert signal.getsignal(number) is before
+
+
+def test_learning_rate_warms_up_and_anneals():
+    rates = settings(10, warmup_steps=4, anneal=True)
+    assert [round(rates.learning_rate_at(k) / 0.01, 6) for k in range(10)] == [
+        0.25, 0.45, 0.6, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1,
+    ]  # fmt: skip
+    assert settings(10).learning_rate_at(9) == 0.01
+
+
+def test_previews_and_validation_at_their_intervals(tmp_path):
+    state, step = make()
+    seen, measured = [], []
+    train_loop(
+        tmp_path,
+        state,
+        step,
+        batches(0, 10),
+        settings(10, preview_every=4, validate_every=5, log_every=100),
+        reporter=SilentReporter(),
+        preview=lambda k, network: seen.append((k, network)),
+        validate=lambda network: measured.append(network) or 0.5,
+    )
+    assert [k for k, _ in seen] == [4, 8, 10]
+    assert all(network is state.emas[0].network for _, network in seen)
+    assert len(measured) == 2
+    assert [r["held_out_loss"] for r in read_log(tmp_path)] == [0.5, 0.5]
+
+
+def test_log_files_hold_the_same_and_the_loss_by_quartile(tmp_path):
+    state, step = make()
+    run(tmp_path, state, step, 20, log_every=10)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    with open(tmp_path / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["step"] for r in lines] == [10, 20]
+    assert [float(r["loss"]) for r in rows] == [r["loss"] for r in lines]
+    assert {"loss_q0", "loss_q1", "loss_q2", "loss_q3"} <= lines[0].keys()
+    quartiles = [lines[0][f"loss_q{q}"] for q in range(4)]
+    assert min(quartiles) <= lines[0]["loss"] <= max(quartiles)
+
+
+def test_log_drops_what_a_resume_repeats(tmp_path):
+    log = LogFiles(tmp_path)
+    for k in (1, 2, 3):
+        log.write({"step": k, "loss": float(k)})
+    log.close()
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"step": 4, "lo')  # cut short by a crash
+    log = LogFiles(tmp_path, start_step=2)
+    log.write({"step": 3, "loss": 30.0})
+    log.close()
+    assert [(r["step"], r["loss"]) for r in read_log(tmp_path)] == [(1, 1), (2, 2), (3, 30)]
+
+
+def test_tensorboard_files_are_written(tmp_path):
+    state, step = make()
+    train_loop(
+        tmp_path, state, step, batches(0, 2), settings(2, log_every=1),
+        reporter=SilentReporter(), tensorboard=True,
+    )  # fmt: skip
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_weights_of_another_network_are_refused():
+    network = Affine()
+    with pytest.raises(ValueError, match="lacks shift"):
+        load_weights(network, {"scale": torch.ones(1)}, "here")
+    with pytest.raises(ValueError, match=r"shift has shape \[2\] there and \[1\] here"):
+        load_weights(network, {"scale": torch.ones(1), "shift": torch.ones(2)}, "here")
+    weights = {"scale": torch.ones(1), "shift": torch.ones(1), "more": torch.ones(1)}
+    with pytest.raises(ValueError, match="has more, which the network lacks"):
+        load_weights(network, weights, "here")
+
+
+def test_format_seconds():
+    assert [format_seconds(s) for s in (4.4, 190, 7500)] == ["4s", "3m10s", "2h05m"]

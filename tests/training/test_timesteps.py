@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+
+from iddpm.training.timesteps import LossSecondMomentTimesteps, UniformTimesteps
+
+
+def test_uniform_covers_every_timestep_once():
+    places = (np.arange(10) + 0.5) / 10
+    t, weights = UniformTimesteps(10).sample(places)
+    assert t.tolist() == list(range(10))
+    assert weights.tolist() == [1.0] * 10
+
+
+def warm(sampler: LossSecondMomentTimesteps, losses: np.ndarray) -> None:
+    for _ in range(10):
+        sampler.update(torch.arange(len(losses)), torch.from_numpy(losses))
+
+
+def test_second_moment_is_uniform_until_every_timestep_is_known():
+    sampler = LossSecondMomentTimesteps(4)
+    for _ in range(10):
+        sampler.update(torch.tensor([0, 1, 2]), torch.tensor([1.0, 2.0, 3.0]))
+    assert sampler.probabilities().tolist() == [0.25] * 4
+    for _ in range(9):
+        sampler.update(torch.tensor([3]), torch.tensor([4.0]))
+    assert sampler.probabilities().tolist() == [0.25] * 4
+    sampler.update(torch.tensor([3]), torch.tensor([4.0]))
+    expected = 0.999 * np.array([1, 2, 3, 4]) / 10 + 0.001 / 4
+    np.testing.assert_allclose(sampler.probabilities(), expected, rtol=1e-12)
+
+
+def test_weighted_mean_is_unbiased():
+    sampler = LossSecondMomentTimesteps(5)
+    losses = np.array([0.1, 5.0, 1.0, 0.02, 3.0])
+    warm(sampler, losses)
+    t, weights = sampler.sample((np.arange(200_000) + 0.5) / 200_000)
+    estimate = float((torch.from_numpy(losses)[t] * weights).mean())
+    assert estimate == pytest.approx(losses.mean(), rel=1e-4)
+
+
+def test_history_keeps_the_last_ten():
+    sampler = LossSecondMomentTimesteps(1)
+    for value in range(25):
+        sampler.update(torch.tensor([0]), torch.tensor([float(value)]))
+    assert sorted(sampler.losses[0]) == list(range(15, 25))
+
+
+def test_losses_that_are_not_finite_are_not_learned():
+    sampler = LossSecondMomentTimesteps(2)
+    warm(sampler, np.array([1.0, 1.0]))
+    sampler.update(torch.tensor([0, 1]), torch.tensor([float("nan"), float("inf")]))
+    assert np.isfinite(sampler.probabilities()).all()
+
+
+def test_state_round_trip_and_refusal():
+    sampler = LossSecondMomentTimesteps(3)
+    warm(sampler, np.array([1.0, 2.0, 3.0]))
+    other = LossSecondMomentTimesteps(3)
+    other.load(sampler.state())
+    assert (other.probabilities() == sampler.probabilities()).all()
+    other.update(torch.tensor([0]), torch.tensor([9.0]))
+    assert not (other.losses == sampler.losses).all(), "the state must be a copy"
+    with pytest.raises(ValueError, match=r"\[3, 10\].*\[4, 10\]"):
+        LossSecondMomentTimesteps(4).load(sampler.state())
+
+
+def test_all_zero_losses_stay_uniform():
+    sampler = LossSecondMomentTimesteps(2)
+    warm(sampler, np.zeros(2))
+    assert sampler.probabilities().tolist() == [0.5, 0.5]

@@ -14,6 +14,7 @@ from iddpm.training.loop import Stop
 from iddpm.training.terminal import TerminalReporter, format_seconds
 
 STEPS = 720
+PER_CLASS = 10
 SETTINGS: dict[str, Any] = {
     "model": {
         "class_conditional": True,
@@ -78,12 +79,12 @@ def run_demo(
 
     run = load(out, device=device)
     classes = run.config.model.num_classes or 1
-    say("Drawing ten of each digit...")
+    say(f"Drawing {PER_CLASS} of each digit...")
     grid, animation = draw(
         run,
-        10 * classes,
-        classes=[k // 10 for k in range(10 * classes)],
-        columns=10,
+        PER_CLASS * classes,
+        classes=[k // PER_CLASS for k in range(PER_CLASS * classes)],
+        columns=PER_CLASS,
         gif=True,
         files=False,
         out=out / "samples" / "demo",

@@ -59,10 +59,10 @@ def draw(
     with _progress(console) as progress:
         task = progress.add_task("sampling", total=None)
 
-        def on_step(number: int, x0: Tensor) -> None:
-            progress.advance(task)
+        def on_step(number: int, x: Tensor) -> None:
+            progress.advance(task, min(number, 1))
             if gif and first:
-                frames.append(x0[:GIF_ITEMS].cpu())
+                frames.append(x[:GIF_ITEMS].cpu())
 
         batches = run.sample_batches(
             n,
@@ -93,7 +93,7 @@ def draw(
         y = torch.cat(labels) if labels else None
         written.append(save_npz(x, directory / "samples.npz", labels=y, bits=run.config.bits))
     if gif:
-        written.append(save_gif(_thinned(frames, x), directory / "denoising.gif", columns=columns))
+        written.append(save_gif(_thinned(frames), directory / "denoising.gif", columns=columns))
     if files and picture:
         console.print(f"{n} samples: {directory}", markup=False)
     for path in written:
@@ -101,10 +101,10 @@ def draw(
     return written
 
 
-def _thinned(frames: list[Tensor], x: Tensor) -> list[Tensor]:
-    """Keep at most so many frames, evenly spread, and end with the samples themselves."""
+def _thinned(frames: list[Tensor]) -> list[Tensor]:
+    """Keep at most so many frames, evenly spread, first and last among them."""
     stride = max(1, -(-len(frames) // GIF_FRAMES))
-    return [*frames[:-1:stride], x[:GIF_ITEMS]]
+    return [*frames[:-1:stride], frames[-1]]
 
 
 def _progress(console: Console) -> Any:

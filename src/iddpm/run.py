@@ -151,7 +151,7 @@ class Run:
         """Draw samples and yield each batch as it is finished; arguments as in :meth:`sample`.
 
         Everything is checked before the first is drawn. ``on_step`` is called after every step
-        with the number of steps taken and the estimates of the data, [N, C, *spatial].
+        with the number of steps taken and the state, [N, C, *spatial]; first with 0 and the noise.
         """
         defaults = self.config.sampling
         if n < 1:
@@ -176,13 +176,15 @@ class Run:
                 y = None if labels is None else labels[start : start + count]
                 conditioning = {} if y is None else {"y": y.to(self.device)}
                 x = initial = noise.initial()
+                if on_step is not None:
+                    on_step(0, x)
                 with context.autocast():
                     for state in trajectory(
                         walker, denoise, schedule, initial, noise=noise, **conditioning
                     ):
                         x = state.x
                         if on_step is not None:
-                            on_step(state.number, state.x0)
+                            on_step(state.number, x)
                 yield SampleBatch(x.cpu(), y, start)
 
         return batches()

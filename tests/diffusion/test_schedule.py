@@ -1,0 +1,170 @@
+import math
+
+import mpmath
+import pytest
+import torch
+
+from iddpm.diffusion import GaussianDiffusion, NoiseSchedule, Prediction, cosine, linear
+from iddpm.sampling import DDIM, DDPM, sample
+
+
+def exact_cosine(num_steps):
+    """Betas and alpha_bar of Nichol & Dhariwal's equation 17 in 40 digits."""
+    with mpmath.workdps(40):
+        offset = mpmath.mpf("0.008")
+        f = [
+            mpmath.cos((mpmath.mpf(i) / num_steps + offset) / (1 + offset) * mpmath.pi / 2) ** 2
+            for i in range(num_steps + 1)
+        ]
+        cap = mpmath.mpf("0.999")
+        betas = [min(1 - f[i + 1] / f[i], cap) for i in range(num_steps)]
+        alpha_bar, product = [], mpmath.mpf(1)
+        for beta in betas:
+            product *= 1 - beta
+            alpha_bar.append(product)
+        return betas, alpha_bar
+
+
+def worst_relative(ours, exact):
+    with mpmath.workdps(40):
+        pairs = zip(ours.tolist(), exact, strict=True)
+        return max(float(abs(mpmath.mpf(value) / true - 1)) for value, true in pairs)
+
+
+@pytest.mark.parametrize("num_steps", [50, 1000, 4000])
+def test_cosine_agrees_with_forty_digits(num_steps):
+    betas, alpha_bar = exact_cosine(num_steps)
+    schedule = cosine(num_steps)
+    assert worst_relative(schedule.betas, betas) < 1e-9
+    assert worst_relative(schedule.alpha_bar, alpha_bar) < 1e-9
+    # Only the last betas meet the cap.
+    assert float(schedule.betas[-1]) == pytest.approx(0.999, abs=1e-12)
+    assert float(schedule.betas[-2]) < 0.999 - 1e-3
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "first", "last"), [(1000, 1e-4, 0.02), (4000, 2.5e-5, 0.005), (50, 2e-3, 0.4)]
+)
+def test_linear_has_the_published_ends_and_is_straight(num_steps, first, last):
+    betas = linear(num_steps).betas
+    assert float(betas[0]) == pytest.approx(first, rel=1e-10)
+    assert float(betas[-1]) == pytest.approx(last, rel=1e-10)
+    steps = betas.diff()
+    assert torch.allclose(steps, steps.mean(), rtol=1e-6, atol=0)
+
+
+def test_any_length_of_linear_adds_about_as_much_noise():
+    # sum of betas = 1000/T * T * mean, hence the same for every T
+    assert float(linear(4000).betas.sum()) == pytest.approx(10.05)
+    assert float(linear(100).betas.sum()) == pytest.approx(10.05)
+
+
+@pytest.mark.parametrize("num_steps", [1, 7, 20])
+def test_too_short_a_linear_schedule_names_the_numbers(num_steps):
+    with pytest.raises(ValueError, match=rf"{num_steps} steps .* at least 21 "):
+        linear(num_steps)
+
+
+def test_the_shortest_linear_schedule():
+    schedule = linear(21)
+    assert len(schedule) == 21
+    assert float(schedule.betas[-1]) == pytest.approx(0.02 * 1000 / 21)
+    assert len(linear(20, beta_end=0.01)) == 20
+
+
+@pytest.mark.parametrize("make", [linear, cosine])
+@pytest.mark.parametrize("num_steps", [0, -3])
+def test_no_steps_are_refused(make, num_steps):
+    with pytest.raises(ValueError, match=f"asked for {num_steps}"):
+        make(num_steps)
+
+
+@pytest.mark.parametrize("schedule", [linear(100), cosine(4000), cosine(1), cosine(50)])
+def test_tables_are_float64_on_the_cpu_and_follow_their_definitions(schedule):
+    n = len(schedule)
+    names = ["alpha_bar", "alpha_bar_prev", "betas", "posterior_variance"]
+    names += ["posterior_log_variance", "large_log_variance", "shown"]
+    tables = {name: getattr(schedule, name) for name in names}
+    for name, table in tables.items():
+        assert table.dtype == torch.float64, name
+        assert table.device.type == "cpu", name
+        assert table.shape == (n,), name
+        assert bool(table.isfinite().all()), name
+    assert schedule.index.tolist() == list(range(n))
+    assert float(schedule.alpha_bar_prev[0]) == 1
+    before = 1.0
+    for i, alpha_bar in enumerate(schedule.alpha_bar.tolist()):
+        beta = 1 - alpha_bar / before
+        assert float(schedule.betas[i]) == beta
+        assert float(schedule.posterior_variance[i]) == pytest.approx(
+            beta * (1 - before) / (1 - alpha_bar), rel=1e-12
+        )
+        before = alpha_bar
+    # Step 0 borrows its neighbour's posterior variance, since its own is 0.
+    neighbour = schedule.posterior_variance[1] if n > 1 else schedule.betas[0]
+    assert float(schedule.posterior_log_variance[0]) == math.log(neighbour)
+    assert float(schedule.large_log_variance[0]) == math.log(neighbour)
+    posterior = schedule.posterior_log_variance[1:].exp()
+    assert torch.allclose(posterior, schedule.posterior_variance[1:], rtol=1e-12, atol=0)
+    large = schedule.large_log_variance[1:].exp()
+    assert torch.allclose(large, schedule.betas[1:], rtol=1e-12, atol=0)
+
+
+def test_the_time_shown_is_rescaled_to_a_thousand():
+    assert cosine(4000).shown[:3].tolist() == [0.0, 0.25, 0.5]
+    assert cosine(4000, rescale_timesteps=False).shown[:3].tolist() == [0.0, 1.0, 2.0]
+    assert linear(50).shown[-1] == 980
+    assert linear(50, rescale_timesteps=False).shown[-1] == 49
+
+
+def test_respacing_keeps_alpha_bar_and_shown_exactly():
+    whole = cosine(4000)
+    kept = [0, 3, 1000, 3999]
+    spaced = whole.respace(kept)
+    assert torch.equal(spaced.alpha_bar, whole.alpha_bar[kept])
+    assert torch.equal(spaced.shown, whole.shown[kept])
+    assert spaced.index.tolist() == kept
+    # The betas are new: each step now does the work of several.
+    product = torch.cumprod(1 - spaced.betas, 0)
+    assert torch.allclose(product, whole.alpha_bar[kept], rtol=1e-6, atol=0)
+    assert torch.equal(whole.respace(range(4000)).betas, whole.betas)
+
+
+def test_respacing_twice_composes_the_indices():
+    whole = linear(1000)
+    once = whole.respace(range(0, 1000, 10))
+    twice = once.respace([0, 7, 99])
+    assert twice.index.tolist() == [0, 70, 990]
+    assert torch.equal(twice.alpha_bar, whole.alpha_bar[[0, 70, 990]])
+    assert torch.equal(twice.shown, whole.shown[[0, 70, 990]])
+
+
+@pytest.mark.parametrize("kept", [[], [3, 2], [1, 1], [-1, 2], [0, 10], list(range(11))])
+def test_kept_steps_that_are_none_are_refused_with_the_numbers(kept):
+    with pytest.raises(ValueError, match=r"within 0\.\.9") as raised:
+        cosine(10).respace(kept)
+    if kept:
+        assert str(kept[-1]) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "alpha_bar", [[0.5, 0.5], [0.5, 0.6], [1.0, 0.5], [0.5, 0.0], [0.5, float("nan")]]
+)
+def test_tables_that_are_no_process_are_refused(alpha_bar):
+    table = torch.tensor(alpha_bar, dtype=torch.float64)
+    with pytest.raises(ValueError, match="fall strictly"):
+        NoiseSchedule(table, torch.arange(2), torch.arange(2.0))
+
+
+@pytest.mark.parametrize("schedule", [cosine(1000).respace([999]), linear(1000).respace([400])])
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large", "learned_range"])
+@pytest.mark.parametrize("sampler", [DDPM(), DDIM(), DDIM(eta=1.0)])
+def test_a_process_of_one_step_works(schedule, variance, sampler):
+    diffusion = GaussianDiffusion(schedule, variance)
+    beta = 1 - float(schedule.alpha_bar[0])
+    x = torch.randn(2, 1, 4, dtype=torch.float64)
+    x0 = torch.full_like(x, 0.25)
+    prediction = Prediction(x0, x, torch.zeros_like(x), variance_kind=variance)
+    log_variance = diffusion.log_variance(prediction, x, torch.tensor([0, 0]))
+    assert torch.allclose(log_variance, torch.tensor(math.log(beta), dtype=torch.float64))
+    assert torch.allclose(sample(sampler, lambda x_t, level: prediction, schedule, x), x0)

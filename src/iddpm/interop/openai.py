@@ -4,9 +4,15 @@ Parameter names need no translation: ours are theirs. Constructor arguments and 
 do. Facts about both families: github.com/openai/improved-diffusion and openai/guided-diffusion.
 """
 
+import pickle
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
+from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear
+from iddpm.diffusion.prediction import Predicts, VarianceKind
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 
 Family = Literal["improved-diffusion", "guided-diffusion"]
@@ -151,3 +157,53 @@ def constructor_from_flags(family: Family, flags: Mapping[str, Any]) -> tuple[st
         ):
             kwargs[key] = flags.get(key, default)
     return f"{prefix}.{'SuperResModel' if upsampler else 'UNetModel'}", kwargs
+
+
+def load_published(path: Path | str, family: Family, flags: Mapping[str, Any]) -> Denoiser:
+    """Open a checkpoint of improved-diffusion or guided-diffusion, ready to be sampled.
+
+    Args:
+        path: the ``.pt`` file of the weights (``model*.pt`` or ``ema*.pt``).
+        family: whose it is.
+        flags: the model and diffusion flags that its README gives, the rest at their defaults.
+
+    Returns:
+        The model in evaluation mode on the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not a plain dictionary of weights, or another model's. Nothing in
+            it is executed.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {file}")
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"{file} is not a checkpoint of weights alone: {reason}") from None
+    network = build_published(*constructor_from_flags(family, flags))
+    names = network.state_dict()
+    if not isinstance(weights, dict) or weights.keys() != names.keys():
+        found = len(weights) if isinstance(weights, dict) else 0
+        raise ValueError(
+            f"{file} does not hold the weights of this model ({found} names there, {len(names)} "
+            "wanted): an optimizer's file (opt*.pt), or other flags"
+        )
+    for name, value in names.items():
+        if value.shape != weights[name].shape:
+            raise ValueError(
+                f"{file} belongs to other flags: {name} has shape {list(weights[name].shape)} "
+                f"there and {list(value.shape)} here"
+            )
+    network.load_state_dict(weights)
+    make = cosine if flags.get("noise_schedule", "linear") == "cosine" else linear
+    rescale = flags.get("rescale_timesteps", family == "improved-diffusion")
+    schedule = make(int(flags.get("diffusion_steps", 1000)), rescale_timesteps=bool(rescale))
+    variance: VarianceKind = "fixed_small" if flags.get("sigma_small", False) else "fixed_large"
+    if flags.get("learn_sigma", False):
+        variance = "learned_range"
+    predicts: Predicts = "x0" if flags.get("predict_xstart", False) else "eps"
+    network.eval().requires_grad_(False)
+    return Denoiser(network, GaussianDiffusion(schedule, variance), predicts)

@@ -162,6 +162,16 @@ def test_held_out_items_are_never_trained_on(tmp_path, array_file, tiny, monkeyp
 def test_epochs_give_the_length(tmp_path, array_file, tiny):
     train(array_file, tmp_path / "run", [*tiny, "training.epochs=2", "data.held_out=0"])
     assert load_checkpoint(tmp_path / "run").step == 15  # 2 x 60 / 8
+    train(None, tmp_path / "run", ["training.steps=16"], resume=True)
+    assert load_checkpoint(tmp_path / "run").step == 16
+
+
+def test_a_time_limit_is_for_one_session(tmp_path, array_file, tiny):
+    out = tmp_path / "run"
+    train(array_file, out, [*tiny, "training.steps=5", "training.max_time=0.001"])
+    assert load_checkpoint(out).step == 1
+    train(None, out, [], resume=True)
+    assert load_checkpoint(out).step == 5
 
 
 def test_a_small_set_gets_a_batch_that_fits(tmp_path, tiny):

@@ -81,6 +81,7 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
         if training["epochs"] is not None:
             steps = round(training["epochs"] * train_items / training["batch_size"])
             training["steps"] = max(steps, 1)
+            training["epochs"] = None  # said in steps now, which a resume may change
     for name in ("channels", "size", *(["num_classes"] if model["class_conditional"] else [])):
         if model[name] is None:
             raise ValueError(f"model.{name} must be stated to build a network without data")

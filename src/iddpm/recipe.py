@@ -134,7 +134,7 @@ def train_until_stop(
 
     directory.mkdir(parents=True, exist_ok=True)
     with DirectoryLock(directory):
-        write_text(directory / CONFIG, to_yaml(resolved))
+        write_text(directory / CONFIG, to_yaml(_lasting(resolved)))
         reporter.say(_introduction(resolved, state, source, len(train_items), directory))
         reason = train_loop(
             directory,
@@ -150,6 +150,12 @@ def train_until_stop(
         _release(state.emas[0].network, directory / WEIGHTS)
     reporter.say(f"{reason.value} at step {state.step}; everything is in {directory}")
     return Run(directory, device=str(device)), reason
+
+
+def _lasting(config: Config) -> Config:
+    """Return the settings without the time limit, which is for one session."""
+    training = config.training.model_copy(update={"max_time": None})
+    return config.model_copy(update={"training": training})
 
 
 def _directory(

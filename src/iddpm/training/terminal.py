@@ -62,6 +62,10 @@ class TerminalReporter:
             for name, form in _SHOWN
             if name in record and not (name == "skipped" and not record[name])
         ]
+        quartiles = [record.get(f"loss_q{q}") for q in range(4)]
+        if any(value is not None for value in quartiles):
+            shown = " ".join("-" if value is None else f"{value:.3f}" for value in quartiles)
+            parts.insert(1, f"by quarter {shown}")
         if self._progress is None and step < self._total:
             spent = time.monotonic() - self._started
             left = spent / max(step - self._first, 1) * (self._total - step)

@@ -1,0 +1,46 @@
+import io
+
+from rich.console import Console
+
+from iddpm.training.terminal import TerminalReporter
+
+RECORD = {
+    "step": 10,
+    "loss": 0.5,
+    "loss_q0": 0.125,
+    "loss_q3": 2.0,
+    "held_out_loss": 0.75,
+    "gradient_norm": 1.5,
+    "items_per_second": 100.0,
+    "skipped": 0,
+}
+
+
+def report(terminal: bool) -> str:
+    file = io.StringIO()
+    reporter = TerminalReporter(Console(file=file, force_terminal=terminal, width=200))
+    reporter.start(0, 100)
+    reporter.advance(10)
+    reporter.record(RECORD)
+    reporter.record(RECORD | {"step": 20, "skipped": 2})
+    reporter.close()
+    return file.getvalue()
+
+
+def test_lines_in_a_pipe_stay_plain():
+    text = report(terminal=False)
+    assert "\x1b" not in text
+    first, second = text.splitlines()
+    assert first.startswith(
+        "step 10/100  loss 0.5000  by quarter 0.125 - - 2.000  held-out 0.7500  grad 1.500"
+    )
+    assert first.endswith("left")
+    assert "skipped" not in first
+    assert "skipped 2" in second
+
+
+def test_a_terminal_gets_a_bar():
+    text = report(terminal=True)
+    assert "\x1b" in text
+    assert "training" in text
+    assert "grad" in text

@@ -73,7 +73,7 @@ def run_demo(
         resume=resume,
         reporter=TerminalReporter(console),
     )
-    if reason is Stop.SIGNAL:
+    if reason.exit_status:
         say("Stopped; run the demo again to go on.")
         return reason
 

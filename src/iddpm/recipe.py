@@ -73,8 +73,9 @@ def train(
         ValueError, FileNotFoundError, FileExistsError: something given does not work; nothing has
             been written.
         TrainingDiverged: the loss stayed not finite.
+        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the run was saved first.
     """
-    return train_until_stop(
+    run, reason = train_until_stop(
         data,
         config=config,
         settings=settings,
@@ -82,7 +83,12 @@ def train(
         resume=resume,
         init_from=init_from,
         reporter=reporter,
-    )[0]
+    )
+    if reason is Stop.INTERRUPTED:
+        raise KeyboardInterrupt
+    if reason is Stop.TERMINATED:
+        raise SystemExit(reason.exit_status)
+    return run
 
 
 def train_until_stop(

@@ -142,7 +142,7 @@ def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
     reason = train_loop(
         tmp_path, state, step, interrupted(), settings(100), reporter=SilentReporter()
     )
-    assert reason is Stop.SIGNAL
+    assert reason.exit_status == 128 + number
     assert load_checkpoint(tmp_path).step == state.step == 6
     assert signal.getsignal(number) is before
 

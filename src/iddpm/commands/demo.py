@@ -22,8 +22,6 @@ def demo(
     Example: iddpm demo
     """
     from iddpm.demo import run_demo
-    from iddpm.training.loop import Stop
 
     reason = run_demo(out, steps=steps, max_time=max_time, device=device, threads=threads)
-    if reason is Stop.SIGNAL:
-        raise typer.Exit(130)
+    raise typer.Exit(reason.exit_status)

@@ -1,6 +1,5 @@
 """``iddpm train``."""
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -41,8 +40,7 @@ def train(
     Example: iddpm train photos/ -s data.image_size=64 -s training.batch_size=32 --out runs/photos
     """
     from iddpm.recipe import train_until_stop
-    from iddpm.training.loop import Stop, TrainingDiverged
-    from iddpm.training.terminal import TerminalReporter
+    from iddpm.training.loop import TrainingDiverged
 
     flags = {
         "steps": steps,
@@ -52,7 +50,6 @@ def train(
         "threads": threads,
     }
     given = [f"training.{name}={value}" for name, value in flags.items() if value is not None]
-    reporter = TerminalReporter()
     try:
         _, reason = train_until_stop(
             data,
@@ -61,10 +58,8 @@ def train(
             out=out,
             resume=resume,
             init_from=init_from,
-            reporter=reporter,
         )
     except TrainingDiverged as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    if reason is Stop.SIGNAL:
-        raise typer.Exit(128 + (reporter.signal or signal.SIGTERM))
+    raise typer.Exit(reason.exit_status)

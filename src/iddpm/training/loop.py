@@ -23,7 +23,14 @@ class Stop(Enum):
 
     FINISHED = "finished"
     TIME = "time is up"
-    SIGNAL = "stopped by a signal"
+    INTERRUPTED = "stopped by SIGINT"
+    TERMINATED = "stopped by SIGTERM"
+
+    @property
+    def exit_status(self) -> int:
+        """The status that a process ends with: 128 and the signal's number, as shells count."""
+        numbers = {Stop.INTERRUPTED: Signals.SIGINT, Stop.TERMINATED: Signals.SIGTERM}
+        return 128 + numbers[self] if self in numbers else 0
 
 
 class TrainingDiverged(RuntimeError):  # noqa: N818 - it says what happened
@@ -44,9 +51,6 @@ class Reporter(Protocol):
 
     def say(self, message: str) -> None:
         """Something worth a line of its own."""
-
-    def signalled(self, number: Signals) -> None:
-        """The loop was asked to stop by this signal and will save first."""
 
     def close(self) -> None:
         """Training is over; called however it ends."""
@@ -154,8 +158,9 @@ def train_loop(
 
                 now = time.monotonic()
                 if signals.received is not None:
-                    reason = Stop.SIGNAL
-                    reporter.signalled(signals.received)
+                    asked = signals.received
+                    reason = Stop.INTERRUPTED if asked is Signals.SIGINT else Stop.TERMINATED
+                    reporter.say(f"{asked.name}: saving; once more to leave at once")
                 elif settings.max_seconds is not None and now - started >= settings.max_seconds:
                     reason = Stop.TIME
                 if state.step >= settings.total_steps:

@@ -1,7 +1,6 @@
 """Progress for people: a bar on a terminal, plain lines elsewhere."""
 
 import time
-from signal import Signals
 from typing import Any
 
 from rich.console import Console
@@ -31,7 +30,6 @@ class TerminalReporter:
         self._progress: Progress | None = None
         self._started = time.monotonic()
         self._first = self._total = 0
-        self.signal: Signals | None = None
 
     def start(self, step: int, total: int) -> None:
         """Show the bar."""
@@ -76,11 +74,6 @@ class TerminalReporter:
         """Print a line above the bar."""
         self.console.print(message, markup=False)
 
-    def signalled(self, number: Signals) -> None:
-        """Say so, and remember it for the exit status."""
-        self.signal = number
-        self.say(f"{number.name}: saving; once more to leave at once")
-
     def close(self) -> None:
         """Take the bar away."""
         if self._progress is not None:
@@ -101,9 +94,6 @@ class SilentReporter:
         """Do nothing."""
 
     def say(self, message: str) -> None:
-        """Do nothing."""
-
-    def signalled(self, number: Signals) -> None:
         """Do nothing."""
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 class CheckpointFunction(torch.autograd.Function):
@@ -44,9 +43,13 @@ class CheckpointFunction(torch.autograd.Function):
             return run(*args[:length])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Recompute the block with gradients on and return those of inputs and parameters."""
+        if torch.is_grad_enabled():  # create_graph=True: the result would be taken for a constant
+            raise RuntimeError(
+                "CheckpointFunction gives first derivatives only; for derivatives of gradients "
+                "use checkpoint_engine='torch' or no checkpointing"
+            )
         args: tuple[Tensor, ...] = ctx.saved_tensors
         inputs = [x.detach().requires_grad_(x.requires_grad) for x in args[: ctx.length]]
         leaves = (*inputs, *args[ctx.length :])
@@ -75,8 +78,8 @@ class CheckpointFunction(torch.autograd.Function):
 def _autocast(ctx: Any) -> ExitStack:
     """Return the autocast state that the forward pass saw, without its cache of cast weights.
 
-    A weight cast under ``no_grad`` and kept in that cache would be found again by the
-    recomputation, and have no gradient.
+    In older PyTorch releases (not in 2.13), a weight cast under ``no_grad`` and kept in that cache
+    would be found again by the recomputation, and have no gradient.
     """
     stack = ExitStack()
     for kind, (enabled, dtype) in ctx.autocast.items():

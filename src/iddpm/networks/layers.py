@@ -14,11 +14,19 @@ MAX_GROUPS = 32
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
-def _unsafe_in_bfloat16(x: Tensor) -> bool:
-    """Say whether PyTorch's CPU kernels would get this bfloat16 3-D convolution wrong.
+_TRANSPOSED_FUNCTION: dict[int, Any] = {
+    1: F.conv_transpose1d,
+    2: F.conv_transpose2d,
+    3: F.conv_transpose3d,
+}
 
-    With an input axis shorter than 3, they return wrong weight gradients (100 % error), wrong
-    outputs, and at times write outside their memory (seen with torch 2.13 on a processor with AMX;
+
+def _unsafe_in_bfloat16(x: Tensor) -> bool:
+    """Say whether PyTorch's CPU kernels could get a bfloat16 convolution of this input wrong.
+
+    With an input axis shorter than 3 some return weight gradients that are 100 % wrong, infinite
+    or NaN, and some write outside their memory: in 3-D often, in 1-D and 2-D where an axis of
+    length 1 meets stride 2 (seen with torch 2.13, on processors with AMX and without;
     ``tests/networks/test_layers.py`` shows the guard, ``docs/networks.md`` the measurement). Such
     inputs are tiny, so computing them in float32 costs nothing.
     """
@@ -29,17 +37,59 @@ def _unsafe_in_bfloat16(x: Tensor) -> bool:
     return x.dtype == torch.bfloat16
 
 
+def _in_float32(conv: Any, x: Tensor) -> Tensor:
+    """Apply a convolution module in float32 and return bfloat16, as its kernel would."""
+    with torch.autocast("cpu", enabled=False):
+        weight = conv.weight.float()
+        bias = None if conv.bias is None else conv.bias.float()
+        y: Tensor
+        if conv.transposed:
+            function = _TRANSPOSED_FUNCTION[x.dim() - 2]
+            shape = (conv.stride, conv.padding, conv.output_padding, conv.groups, conv.dilation)
+            y = function(x.float(), weight, bias, *shape)
+        else:
+            y = conv._conv_forward(x.float(), weight, bias)
+    return y.bfloat16()
+
+
+class Conv1d(nn.Conv1d):
+    """``nn.Conv1d`` that stays right for tiny bfloat16 inputs on CPUs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, C, L] to [N, C', L']."""
+        return _in_float32(self, x) if _unsafe_in_bfloat16(x) else super().forward(x)
+
+
+class Conv2d(nn.Conv2d):
+    """``nn.Conv2d`` that stays right for tiny bfloat16 inputs on CPUs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, C, H, W] to [N, C', H', W']."""
+        return _in_float32(self, x) if _unsafe_in_bfloat16(x) else super().forward(x)
+
+
 class Conv3d(nn.Conv3d):
     """``nn.Conv3d`` that stays right for tiny bfloat16 inputs on CPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, D, H, W] to [N, C', D', H', W']."""
-        if not _unsafe_in_bfloat16(x):
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            bias = None if self.bias is None else self.bias.float()
-            y: Tensor = self._conv_forward(x.float(), self.weight.float(), bias)
-        return y.bfloat16()
+        return _in_float32(self, x) if _unsafe_in_bfloat16(x) else super().forward(x)
+
+
+class ConvTranspose1d(nn.ConvTranspose1d):
+    """``nn.ConvTranspose1d`` that stays right for tiny bfloat16 inputs on CPUs."""
+
+    def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
+        """Map [N, C, L] to [N, C', L']."""
+        return _in_float32(self, x) if _unsafe_in_bfloat16(x) else super().forward(x, output_size)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """``nn.ConvTranspose2d`` that stays right for tiny bfloat16 inputs on CPUs."""
+
+    def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
+        """Map [N, C, H, W] to [N, C', H', W']."""
+        return _in_float32(self, x) if _unsafe_in_bfloat16(x) else super().forward(x, output_size)
 
 
 class ConvTranspose3d(nn.ConvTranspose3d):
@@ -47,16 +97,7 @@ class ConvTranspose3d(nn.ConvTranspose3d):
 
     def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
         """Map [N, C, D, H, W] to [N, C', D', H', W']."""
-        assert output_size is None, "Upsample never asks for an output size"
-        assert not any(self.output_padding), "Upsample never pads its output"
-        if not _unsafe_in_bfloat16(x):
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            bias = None if self.bias is None else self.bias.float()
-            padding = self.padding
-            assert not isinstance(padding, str), "a transposed convolution pads by numbers"
-            y = F.conv_transpose3d(x.float(), self.weight.float(), bias, self.stride, padding)
-        return y.bfloat16()
+        return _in_float32(self, x) if _unsafe_in_bfloat16(x) else super().forward(x, output_size)
 
 
 class TokenLinear(nn.Conv1d):
@@ -71,11 +112,11 @@ class TokenLinear(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, L, C] to [N, L, C']."""
-        return F.linear(x, self.weight[..., 0], self.bias)
+        return F.linear(x, self.weight.squeeze(-1), self.bias)
 
 
-_CONVOLUTION: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: Conv3d}
-_TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: ConvTranspose3d}
+_CONVOLUTION: dict[int, Any] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
+_TRANSPOSED: dict[int, Any] = {1: ConvTranspose1d, 2: ConvTranspose2d, 3: ConvTranspose3d}
 _AVERAGE_POOL: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _LINEAR_RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 

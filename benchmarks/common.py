@@ -1,0 +1,61 @@
+"""What the benchmarks share: interleaved timing, the machine's matrix rate, and its description."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def interleave(
+    cases: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1
+) -> dict[str, list[float]]:
+    """Time every case once per round, in an order that turns, and return the seconds per round.
+
+    Neighbours in time share the machine's mood, so ratios within one round can be trusted where
+    the times themselves wander.
+    """
+    names = list(cases)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(warmup):
+        for name in names:
+            cases[name]()
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            start = time.perf_counter()
+            cases[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], name: str, other: str) -> float:
+    """Return the median over rounds of the time of ``name`` divided by that of ``other``."""
+    pairs = zip(seconds[name], seconds[other], strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def matrix_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 9) -> float:
+    """Return the median rate in FLOP/s of a square matrix product in ``dtype``."""
+    a = torch.randn(size, size).to(dtype)
+    b = torch.randn(size, size).to(dtype)
+    seconds = interleave({"product": lambda: a @ b}, repeats)["product"]
+    return 2 * size**3 / statistics.median(seconds)
+
+
+def processor() -> str:
+    """Return one line about processor, threads and PyTorch, to print above any numbers."""
+    name, flags = platform.processor() or platform.machine(), set()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            lines = [line.partition(":") for line in file]
+        facts = {key.strip(): value.strip() for key, _, value in lines}
+        name, flags = facts.get("model name", name), set(facts.get("flags", "").split())
+    except OSError:
+        pass
+    units = [unit for unit in ("avx512f", "avx512_bf16", "amx_bf16") if unit in flags]
+    return (
+        f"{name} ({', '.join(units) or 'no AVX-512'}), {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}"
+    )

@@ -1,0 +1,164 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from iddpm.networks.blocks import default_stride
+from iddpm.networks.layers import (
+    TokenLinear,
+    avg_pool_nd,
+    conv_nd,
+    conv_transpose_nd,
+    normalization,
+    num_groups,
+    resize_linear,
+    timestep_embedding,
+    zero_module,
+)
+
+SIZES = {1: (9,), 2: (9, 6), 3: (3, 9, 6)}
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_each_table_gives_the_layer_of_its_dimension(dims):
+    x = torch.randn(2, 4, *SIZES[dims])
+    assert conv_nd(dims, 4, 5, 3, padding=1)(x).shape == (2, 5, *SIZES[dims])
+    up = conv_transpose_nd(dims, 4, 5, 4, stride=2, padding=1)(x)
+    assert up.shape == (2, 5, *(2 * n for n in SIZES[dims]))
+    down = avg_pool_nd(dims, kernel_size=2, stride=2, ceil_mode=True)(x)
+    assert down.shape == (2, 4, *(math.ceil(n / 2) for n in SIZES[dims]))
+    assert resize_linear(x, [n + 1 for n in SIZES[dims]]).shape[2:] == tuple(
+        n + 1 for n in SIZES[dims]
+    )
+
+
+@pytest.mark.parametrize("make", [conv_nd, conv_transpose_nd, avg_pool_nd])
+@pytest.mark.parametrize("dims", [0, 4])
+def test_an_unknown_dimension_is_refused_by_number(make, dims):
+    with pytest.raises(ValueError, match=f"dims={dims}"):
+        make(dims, 4, 4, 3)
+
+
+@given(channels=st.integers(1, 600))
+@settings(deadline=None)
+def test_groups_are_the_largest_divisor_up_to_32(channels):
+    groups = num_groups(channels)
+    assert groups <= 32
+    assert channels % groups == 0
+    assert not any(channels % n == 0 for n in range(groups + 1, 33))
+    assert normalization(channels).num_groups == groups
+
+
+def test_a_zeroed_module_is_zero_and_still_gets_a_gradient():
+    layer = zero_module(conv_nd(2, 3, 4, 3, padding=1))
+    x = torch.randn(2, 3, 5, 5)
+    y = layer(x)
+    assert not y.any()
+    assert all(not p.any() for p in layer.parameters())
+    (y - 1).square().sum().backward()
+    for parameter in layer.parameters():
+        assert parameter.requires_grad
+        assert parameter.grad.abs().max() > 0
+
+
+def test_token_linear_is_a_pointwise_convolution_in_another_layout():
+    layer = TokenLinear(6, 8)
+    x = torch.randn(2, 6, 5)
+    torch.testing.assert_close(layer(x.mT).mT, F.conv1d(x, layer.weight, layer.bias))
+    assert layer.state_dict().keys() == nn.Conv1d(6, 8, 1).state_dict().keys()
+    assert layer.weight.shape == (8, 6, 1)
+
+
+def test_timestep_embedding_has_the_cosines_first():
+    t = torch.tensor([0.0, 1.0, 250.5])
+    embedding = timestep_embedding(t, 8)
+    for column in range(4):
+        frequency = 10000 ** (-column / 4)
+        expected = torch.cos(t.double() * frequency).float()
+        torch.testing.assert_close(embedding[:, column], expected, atol=1e-4, rtol=0)
+        expected = torch.sin(t.double() * frequency).float()
+        torch.testing.assert_close(embedding[:, 4 + column], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 7])
+def test_an_odd_width_is_padded_with_zero(dim):
+    embedding = timestep_embedding(torch.tensor([3.0, 5.0]), dim)
+    assert embedding.shape == (2, dim)
+    assert not embedding[:, -1].any()
+    assert torch.equal(embedding[:, :-1], timestep_embedding(torch.tensor([3.0, 5.0]), dim - 1))
+
+
+def test_fractional_timesteps_are_honoured_and_integers_equal_floats():
+    assert not torch.equal(
+        timestep_embedding(torch.tensor([10.5]), 16), timestep_embedding(torch.tensor([10]), 16)
+    )
+    integers = torch.tensor([0, 7, 3999])
+    assert torch.equal(timestep_embedding(integers, 16), timestep_embedding(integers.float(), 16))
+
+
+# --- tiny bfloat16 convolutions on CPUs -----------------------------------------------------------
+# Many of these sizes give wrong gradients, or crash, in PyTorch's kernels when the guard is away;
+# which sizes do differs between processors.
+
+
+def build(kind, dims, channels):
+    stride = default_stride(dims)
+    if kind == "transpose":
+        kernel = tuple(4 if s == 2 else 3 for s in stride)
+        return conv_transpose_nd(dims, channels, channels, kernel, stride=stride, padding=1)
+    stride = stride if kind == "down" else 1
+    return conv_nd(dims, channels, channels, 3, stride=stride, padding=1)
+
+
+def results(layer, x, autocast, dtype=torch.float32):
+    layer = layer.to(dtype)
+    layer.zero_grad()
+    x = x.to(dtype).detach().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        y = layer(x)
+    weight = 1 + 0.5 * torch.sin(torch.arange(y.numel())).reshape(y.shape)  # no sum cancels
+    (y.float() * weight).sum().backward()
+    grads = [layer.weight.grad, layer.bias.grad]
+    found = [t.detach().float().clone() for t in (y, x.grad, *grads)]
+    return y.dtype, found
+
+
+SMALL = [(1,), (2,), (3,), (1, 1), (2, 1), (1, 8), (2, 2), (3, 3)]
+SMALL += [(1, 1, 1), (4, 1, 8), (2, 9, 2), (2, 8, 8), (1, 8, 8), (8, 2, 2), (3, 3, 3), (3, 4, 5)]
+
+
+@pytest.mark.parametrize("kind", ["conv", "down", "transpose"])
+@pytest.mark.parametrize("weights", ["float32 under autocast", "bfloat16"])
+@pytest.mark.parametrize("size", SMALL)
+def test_small_bfloat16_inputs_are_within_two_percent_of_float32(kind, weights, size):
+    layer = build(kind, len(size), 32)
+    x = torch.randn(2, 32, *size)
+    _, exact = results(layer, x, autocast=False)
+    if weights == "bfloat16":
+        dtype, found = results(layer, x, autocast=False, dtype=torch.bfloat16)
+    else:
+        dtype, found = results(layer, x, autocast=True)
+    assert dtype == torch.bfloat16  # the guard gives back what the kernel would have given
+    for name, a, b in zip(("output", "dx", "dw", "db"), found, exact, strict=True):
+        assert (a - b).norm() <= 0.02 * b.norm(), name
+
+
+@given(
+    kind=st.sampled_from(["conv", "down", "transpose"]),
+    size=st.integers(1, 3).flatmap(lambda dims: st.tuples(*[st.integers(1, 5)] * dims)),
+    channels=st.sampled_from([16, 20, 48]),
+    batch=st.integers(1, 3),
+)
+@settings(deadline=None, max_examples=40, derandomize=True)
+def test_bfloat16_inputs_of_any_small_size(kind, size, channels, batch):
+    torch.manual_seed(0)
+    layer = build(kind, len(size), channels)
+    x = torch.randn(batch, channels, *size)
+    _, exact = results(layer, x, autocast=False)
+    _, found = results(layer, x, autocast=True)
+    for a, b in zip(found, exact, strict=True):
+        assert (a - b).norm() <= 0.02 * b.norm()

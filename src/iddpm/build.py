@@ -13,6 +13,8 @@ from iddpm.data.sources.open import open_source
 from iddpm.data.sources.source import Source
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear, losses
 from iddpm.networks import SuperResUNet, UNet
+from iddpm.networks.layers import MAX_GROUPS
+from iddpm.networks.trunk import level_widths
 from iddpm.sampling import DDIM, DDPM, Sampler
 from iddpm.training.loop import LoopSettings
 from iddpm.training.step import Loss
@@ -92,6 +94,13 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
         factors = [2**level for level in range(len(model["channel_mult"]))]
         near = tuple(f for f in factors if 7 <= -(-largest // f) <= 16)
         model["attention_downsampling"] = near or (factors[-1],)
+    widths = level_widths(model["model_channels"], model["channel_mult"])
+    if not model["use_scale_shift_norm"] and max(widths) <= MAX_GROUPS:
+        raise ValueError(
+            f"model.use_scale_shift_norm=false needs a level of more than {MAX_GROUPS} channels "
+            f"and the levels have {', '.join(map(str, widths))}: with one channel per "
+            "normalization group the timestep's addition is normalized away"
+        )
     return validate(values)
 
 
@@ -136,6 +145,16 @@ def build_network(config: Config) -> UNet:
         # torch.compile refuses a hand-written autograd Function.
         checkpoint_engine="torch" if config.training.compile else "function",
     )
+
+
+def place(network: nn.Module, device: torch.device) -> None:
+    """Move a network to its device, in place, in the layout that is fastest there.
+
+    On CPUs 2-D convolutions are faster with the channels last (``benchmarks/network.md``).
+    """
+    network.to(device)
+    if device.type == "cpu" and any(parameter.dim() == 4 for parameter in network.parameters()):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def build_diffusion(config: Config) -> GaussianDiffusion:

@@ -13,7 +13,7 @@ from iddpm.run import CONFIG, load
 from iddpm.training.loop import Stop
 from iddpm.training.terminal import TerminalReporter, format_seconds
 
-STEPS = 720
+STEPS = 560
 PER_CLASS = 10
 SETTINGS: dict[str, Any] = {
     "model": {
@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
         "channel_mult": [1, 2, 2],
         "attention_downsampling": [4],
     },
-    "diffusion": {"predicts": "x0"},
+    "diffusion": {"predicts": "v"},
     "training": {
         "steps": STEPS,
         "batch_size": 64,
@@ -44,7 +44,7 @@ def run_demo(
     out: Path,
     *,
     steps: int | None = None,
-    max_time: str = "200s",
+    max_time: str = "270s",
     device: str = "auto",
     threads: int | None = None,
 ) -> Stop:

@@ -21,6 +21,7 @@ from iddpm.build import (
     build_timesteps,
     default_run_directory,
     open_data,
+    place,
     resolve,
 )
 from iddpm.config import Config, read_config, to_yaml
@@ -221,7 +222,7 @@ def _build(config: Config, device: torch.device) -> tuple[TrainState, TrainStep]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         network = build_network(config)
-    network.to(device)
+    place(network, device)
     precision = Precision(training.precision, device)
     optimizer = build_optimizer(config, network)
     emas = [EMA(network, rate, warmup=training.ema_warmup) for rate in training.ema_rates]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iddpm.build import build_denoiser, build_network, build_sampler
+from iddpm.build import build_denoiser, build_network, build_sampler, place
 from iddpm.config import Config, read_config
 from iddpm.data.writers import save_grid as save_grid
 from iddpm.diffusion import Denoise, Denoiser
@@ -76,7 +76,7 @@ class Run:
         network = build_network(self.config)
         weights, source = self._weights()
         load_weights(network, weights, source)
-        network.eval().requires_grad_(False).to(self.device)
+        place(network.eval().requires_grad_(False), self.device)
         return build_denoiser(self.config, network)
 
     @property

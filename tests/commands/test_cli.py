@@ -129,6 +129,7 @@ def make_folder(tmp_path, kind):
          "attention_downsampling=(64,)"),
         (["-s", "model.num_heads=3"], "num_heads=3"),
         (["-s", "diffusion.schedule=linear", "-s", "diffusion.num_steps=10"], "beta"),
+        (["-s", "model.use_scale_shift_norm=false"], "more than 32 channels"),
         (["--device", "tpu9"], "tpu9"),
         (["-s", "task=super_resolution"], "task=super_resolution"),
         (["--max-time", "soon"], "max_time"),

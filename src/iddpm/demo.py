@@ -13,7 +13,7 @@ from iddpm.run import CONFIG, load
 from iddpm.training.loop import Stop
 from iddpm.training.terminal import TerminalReporter, format_seconds
 
-STEPS = 560
+STEPS = 480
 PER_CLASS = 10
 SETTINGS: dict[str, Any] = {
     "model": {
@@ -88,7 +88,7 @@ def run_demo(
         gif=True,
         files=False,
         out=out / "samples" / "demo",
-        batch_size=50,
+        batch_size=PER_CLASS * classes,
         precision="auto",
         console=console,
     )

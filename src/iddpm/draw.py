@@ -15,7 +15,7 @@ from iddpm.training.precision import PrecisionName
 
 GRID_ITEMS = 400
 """A grid of more would be too large to look at."""
-GIF_ITEMS = 64
+GIF_ITEMS = 100
 GIF_FRAMES = 40
 
 

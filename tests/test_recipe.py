@@ -278,3 +278,24 @@ def test_a_signalled_process_saves_and_says_so_by_its_status(tmp_path, array_fil
     step = load_checkpoint(out).step
     assert step > 0
     assert (out / "latest").read_text().strip() == f"step_{step:08d}"
+
+
+def test_labels_are_hidden_by_a_function_of_the_step(array_file):
+    from iddpm.config import read_config
+    from iddpm.data.batches import Batches
+    from iddpm.data.sources.open import open_source
+    from iddpm.feed import without_some_labels
+
+    source = open_source(array_file)
+    config = read_config(None, ["model.class_conditional=true", "training.label_dropout=0.25"])
+
+    def labels(start, config=config):
+        batches = Batches(source, batch_size=20, seed=0, start_step=start, stop_step=60)
+        return torch.stack([b.y for b in without_some_labels(batches, config)])
+
+    hidden = labels(0)
+    assert torch.equal(hidden[40:], labels(40))
+    assert 0.2 < float((hidden == -1).double().mean()) < 0.3
+    whole = labels(0, read_config(None, ["model.class_conditional=false"]))
+    assert whole.min() >= 0
+    assert torch.equal(whole[hidden >= 0], hidden[hidden >= 0])

@@ -149,6 +149,17 @@ def test_weights_that_are_not_this_models(run_directory, tmp_path, kind):
         iddpm.load(tmp_path)
 
 
+def test_guidance_changes_the_samples_and_needs_dropped_labels(run_directory):
+    run = iddpm.load(run_directory)
+    as_trained = run.sample(3, steps=4, classes=1)
+    assert torch.equal(as_trained, run.sample(3, steps=4, classes=1, guidance=1.0))
+    assert not torch.equal(as_trained, run.sample(3, steps=4, classes=1, guidance=3.0))
+    training = run.config.training.model_copy(update={"label_dropout": 0.0})
+    run.config = run.config.model_copy(update={"training": training})
+    with pytest.raises(ValueError, match="label_dropout=0"):
+        run.sample(1, guidance=2.0)
+
+
 def test_an_unconditional_run_has_no_classes(tmp_path, array_file, tiny):
     run = iddpm.train(
         array_file, out=tmp_path / "r", settings=[*tiny, "training.steps=1"],
@@ -156,6 +167,8 @@ def test_an_unconditional_run_has_no_classes(tmp_path, array_file, tiny):
     )  # fmt: skip
     with pytest.raises(ValueError, match="trained without classes"):
         run.sample(1, classes=0)
+    with pytest.raises(ValueError, match="class-conditional"):
+        run.sample(1, guidance=2.0)
 
 
 def test_public_names_are_there():

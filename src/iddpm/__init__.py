@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from iddpm.networks import EncoderUNet, SuperResUNet, UNet
     from iddpm.recipe import train
     from iddpm.run import Run, load
-    from iddpm.sampling import DDIM, DDPM, clip_x0, invert, sample, space_timesteps, trajectory
+    from iddpm.sampling import (
+        DDIM,
+        DDPM,
+        classifier_free,
+        clip_x0,
+        invert,
+        sample,
+        space_timesteps,
+        trajectory,
+    )
     from iddpm.training.ema import EMA
 
 __version__ = "0.1.0"
@@ -39,6 +48,7 @@ _HOME = {
     "SuperResUNet": "iddpm.networks",
     "UNet": "iddpm.networks",
     "bits_per_dim": "iddpm.diffusion",
+    "classifier_free": "iddpm.sampling",
     "clip_x0": "iddpm.sampling",
     "cosine": "iddpm.diffusion",
     "invert": "iddpm.sampling",
@@ -68,6 +78,7 @@ __all__ = [
     "SuperResUNet",
     "UNet",
     "bits_per_dim",
+    "classifier_free",
     "clip_x0",
     "cosine",
     "invert",

@@ -28,6 +28,7 @@ def draw(
     sampler: str | None = None,
     eta: float | None = None,
     classes: Sequence[int | str] | int | str | None = None,
+    guidance: float | None = None,
     seed: int = 0,
     npz: bool = False,
     gif: bool = False,
@@ -41,7 +42,8 @@ def draw(
 
     Args:
         run: the model.
-        n, steps, sampler, eta, classes, seed, batch_size, precision: as in :meth:`Run.sample`.
+        n, steps, sampler, eta, classes, guidance, seed: as in :meth:`Run.sample`.
+        batch_size, precision: likewise.
         out: the directory, ``RUN/samples/seed_SEED`` by default.
         npz: also write ``samples.npz``.
         gif: also write ``denoising.gif`` of the first samples.
@@ -71,6 +73,7 @@ def draw(
             sampler=sampler,
             eta=eta,
             classes=classes,
+            guidance=guidance,
             batch_size=batch_size,
             precision=precision,
             on_step=on_step,

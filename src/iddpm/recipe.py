@@ -1,6 +1,6 @@
 """Training from settings to a finished run, to be read from top to bottom."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from iddpm.build import (
-    build_augmentations,
     build_denoiser,
     build_loop_settings,
     build_loss,
@@ -25,10 +24,11 @@ from iddpm.build import (
     resolve,
 )
 from iddpm.config import Config, read_config, to_yaml
-from iddpm.data.batches import Batch, Batches, held_out_batches
+from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
 from iddpm.data.split import held_out_mask
 from iddpm.data.writers import save_grid
+from iddpm.feed import on_device, training_batches, without_some_labels
 from iddpm.files import write_atomically, write_text
 from iddpm.lock import DirectoryLock
 from iddpm.run import CONFIG, WEIGHTS, Run, load
@@ -137,7 +137,7 @@ def train_until_stop(
         state.restore(load_checkpoint(directory))
     elif init_from is not None:
         _initialise(state, load(init_from, device="cpu"))
-    batches = _batches(resolved, source, train_items, state.step, device)
+    batches = training_batches(resolved, source, train_items, state.step, device)
 
     directory.mkdir(parents=True, exist_ok=True)
     with DirectoryLock(directory):
@@ -147,7 +147,7 @@ def train_until_stop(
             directory,
             state,
             step,
-            _on_device(batches, resolved, device),
+            on_device(without_some_labels(batches, resolved), resolved, device),
             build_loop_settings(resolved),
             reporter=reporter,
             preview=_preview(resolved, directory, step.precision),
@@ -252,37 +252,6 @@ def _initialise(state: TrainState, run: Run) -> None:
         load_weights(target, network.state_dict(), run.directory)
 
 
-def _batches(
-    config: Config,
-    source: Source,
-    items: NDArray[np.int64],
-    start_step: int,
-    device: torch.device,
-) -> Batches:
-    batch_size = config.training.batch_size
-    assert batch_size is not None
-    return Batches(
-        source,
-        items=items,
-        batch_size=batch_size,
-        seed=config.training.seed,
-        start_step=start_step,
-        stop_step=max(config.training.steps, start_step),
-        workers=config.data.workers,
-        augmentations=build_augmentations(config),
-        pin_memory=device.type == "cuda",
-    )
-
-
-def _on_device(
-    batches: Iterable[Batch], config: Config, device: torch.device
-) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """Yield data in [-1, 1] on the device and what the network is told beside it."""
-    for batch in batches:
-        moved = batch.to(device)
-        yield moved.x, {"y": moved.y} if config.model.class_conditional else {}
-
-
 def _validation(
     config: Config,
     source: Source,
@@ -297,7 +266,7 @@ def _validation(
     size = config.training.microbatch or config.training.batch_size or 1
 
     def batches() -> Iterator[tuple[Tensor, dict[str, Any]]]:
-        return _on_device(held_out_batches(source, chosen, batch_size=size), config, device)
+        return on_device(held_out_batches(source, chosen, batch_size=size), config, device)
 
     def validate(network: nn.Module) -> float | None:
         denoiser = build_denoiser(config, network)

@@ -14,7 +14,7 @@ from iddpm.config import Config, read_config
 from iddpm.data.writers import save_grid as save_grid
 from iddpm.diffusion import Denoise, Denoiser
 from iddpm.randomness import stream
-from iddpm.sampling import SampleNoise, clip_x0, even_timesteps, trajectory
+from iddpm.sampling import SampleNoise, classifier_free, clip_x0, even_timesteps, trajectory
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, read_weights
 from iddpm.training.log import read_log
 from iddpm.training.precision import Precision, PrecisionName, choose_device
@@ -101,6 +101,7 @@ class Run:
         sampler: str | None = None,
         eta: float | None = None,
         classes: Sequence[int | str] | int | str | None = None,
+        guidance: float | None = None,
         batch_size: int | None = None,
         precision: PrecisionName = "float32",
     ) -> Tensor:
@@ -117,6 +118,7 @@ class Run:
             eta: fresh noise of DDIM, 0 to 1.
             classes: one class for all, or one per sample, by name or number; by default drawn
                 from the seed. For class-conditional models only.
+            guidance: how much to exaggerate the class: 0 ignores it, 1 is the model as trained.
             batch_size: samples at a time.
             precision: how the network computes.
 
@@ -130,6 +132,7 @@ class Run:
             sampler=sampler,
             eta=eta,
             classes=classes,
+            guidance=guidance,
             batch_size=batch_size,
             precision=precision,
         )
@@ -144,6 +147,7 @@ class Run:
         sampler: str | None = None,
         eta: float | None = None,
         classes: Sequence[int | str] | int | str | None = None,
+        guidance: float | None = None,
         batch_size: int | None = None,
         precision: PrecisionName = "float32",
         on_step: Callable[[int, Tensor], None] | None = None,
@@ -167,7 +171,7 @@ class Run:
         schedule = whole.respace(even_timesteps(len(whole), wanted))
         labels = self.labels(n, seed, classes)
         context = Precision(precision, self.device)
-        denoise: Denoise = clip_x0(self.denoiser) if defaults.clip else self.denoiser
+        denoise = self._guided(defaults.guidance if guidance is None else guidance)
 
         def batches() -> Iterator[SampleBatch]:
             for start in range(0, n, size):
@@ -188,6 +192,23 @@ class Run:
                 yield SampleBatch(x.cpu(), y, start)
 
         return batches()
+
+    def _guided(self, guidance: float) -> Denoise:
+        """Return the model with guidance and clipping around it."""
+        denoise: Denoise = self.denoiser
+        if guidance != 1:
+            if not self.config.model.class_conditional:
+                raise ValueError(
+                    f"guidance={guidance:g} needs a class-conditional model, and {self.directory} "
+                    "was trained without classes"
+                )
+            if not self.config.training.label_dropout:
+                raise ValueError(
+                    f"guidance={guidance:g} needs a model that was trained with labels dropped, "
+                    f"and {self.directory} has training.label_dropout=0"
+                )
+            denoise = classifier_free(denoise, guidance)
+        return clip_x0(denoise) if self.config.sampling.clip else denoise
 
     def labels(
         self, n: int, seed: int, classes: Sequence[int | str] | int | str | None

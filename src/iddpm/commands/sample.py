@@ -19,6 +19,10 @@ def sample(
     class_name: Annotated[
         str | None, typer.Option("--class", help="A class by name or number.")
     ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="Exaggerate the class: 1 as trained, 2 or 3 clearer, 0 ignores it."),
+    ] = None,
     ema: Annotated[
         str | None, typer.Option(help="Rate of the average, or none [default: the first].")
     ] = None,
@@ -55,6 +59,7 @@ def sample(
         sampler=sampler,
         eta=eta,
         classes=class_name,
+        guidance=guidance,
         seed=seed,
         npz=npz,
         gif=gif,

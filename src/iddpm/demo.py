@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
         "attention_downsampling": [4],
     },
     "diffusion": {"predicts": "v"},
+    "sampling": {"guidance": 2.0},
     "training": {
         "steps": STEPS,
         "batch_size": 64,
@@ -44,7 +45,7 @@ def run_demo(
     out: Path,
     *,
     steps: int | None = None,
-    max_time: str = "270s",
+    max_time: str = "250s",
     device: str = "auto",
     threads: int | None = None,
 ) -> Stop:

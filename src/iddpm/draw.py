@@ -27,6 +27,7 @@ def draw(
     steps: int | None = None,
     sampler: str | None = None,
     eta: float | None = None,
+    spacing: str | None = None,
     classes: Sequence[int | str] | int | str | None = None,
     guidance: float | None = None,
     seed: int = 0,
@@ -42,7 +43,7 @@ def draw(
 
     Args:
         run: the model.
-        n, steps, sampler, eta, classes, guidance, seed: as in :meth:`Run.sample`.
+        n, steps, sampler, eta, spacing, classes, guidance, seed: as in :meth:`Run.sample`.
         batch_size, precision: likewise.
         out: the directory, ``RUN/samples/seed_SEED`` by default.
         npz: also write ``samples.npz``.
@@ -72,6 +73,7 @@ def draw(
             seed=seed,
             sampler=sampler,
             eta=eta,
+            spacing=spacing,
             classes=classes,
             guidance=guidance,
             batch_size=batch_size,
@@ -79,6 +81,8 @@ def draw(
             on_step=on_step,
         )
         each = steps or min(run.config.sampling.steps, run.config.diffusion.num_steps)
+        if (sampler or run.config.sampling.sampler) == "heun":  # two evaluations a step
+            each = (each + 1) // 2
         size = batch_size or run.config.sampling.batch_size
         progress.update(task, total=each * -(-n // size))
         drawn, labels = [], []

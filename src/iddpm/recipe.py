@@ -17,8 +17,10 @@ from iddpm.build import (
     build_network,
     build_optimizer,
     build_sampler,
+    build_sampling_schedule,
     build_timesteps,
     default_run_directory,
+    guide,
     open_data,
     place,
     resolve,
@@ -32,7 +34,7 @@ from iddpm.feed import on_device, training_batches, without_some_labels
 from iddpm.files import write_atomically, write_text
 from iddpm.lock import DirectoryLock
 from iddpm.run import CONFIG, WEIGHTS, Run, load
-from iddpm.sampling import SampleNoise, clip_x0, even_timesteps, sample
+from iddpm.sampling import SampleNoise, sample
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.ema import EMA
 from iddpm.training.loop import Preview, Reporter, Stop, Validate, train_loop
@@ -284,9 +286,10 @@ def _preview(config: Config, directory: Path, precision: Precision) -> Preview:
 
     def preview(step: int, network: nn.Module) -> Path:
         denoiser = build_denoiser(config, network)
-        denoise = clip_x0(denoiser) if sampling.clip else denoiser
+        denoise = guide(config, denoiser, sampling.guidance)
         whole = denoiser.diffusion.schedule
-        schedule = whole.respace(even_timesteps(len(whole), min(sampling.steps, len(whole))))
+        steps = min(sampling.steps, len(whole))
+        schedule = build_sampling_schedule(whole, sampling.sampler, steps, sampling.spacing)
         noise = SampleNoise(0, shape, device=precision.device)
         conditioning = {}
         if model.num_classes is not None:

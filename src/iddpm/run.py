@@ -9,12 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iddpm.build import build_denoiser, build_network, build_sampler, place
+from iddpm.build import (
+    build_denoiser,
+    build_network,
+    build_sampler,
+    build_sampling_schedule,
+    guide,
+    place,
+)
 from iddpm.config import Config, read_config
 from iddpm.data.writers import save_grid as save_grid
-from iddpm.diffusion import Denoise, Denoiser
+from iddpm.diffusion import Denoiser
 from iddpm.randomness import stream
-from iddpm.sampling import SampleNoise, classifier_free, clip_x0, even_timesteps, trajectory
+from iddpm.sampling import SampleNoise, trajectory
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, read_weights
 from iddpm.training.log import read_log
 from iddpm.training.precision import Precision, PrecisionName, choose_device
@@ -100,6 +107,7 @@ class Run:
         seed: int = 0,
         sampler: str | None = None,
         eta: float | None = None,
+        spacing: str | None = None,
         classes: Sequence[int | str] | int | str | None = None,
         guidance: float | None = None,
         batch_size: int | None = None,
@@ -114,8 +122,10 @@ class Run:
             n: how many.
             steps: network evaluations per sample; by default the run's setting.
             seed: any integer.
-            sampler: ``"ddim"`` or ``"ddpm"``; by default the run's setting.
+            sampler: its name, such as ``"ddim"``, ``"ddpm"`` or ``"unipc_3"``; by default the
+                run's setting.
             eta: fresh noise of DDIM, 0 to 1.
+            spacing: which timesteps are visited; see :func:`build_sampling_schedule`.
             classes: one class for all, or one per sample, by name or number; by default drawn
                 from the seed. For class-conditional models only.
             guidance: how much to exaggerate the class: 0 ignores it, 1 is the model as trained.
@@ -131,6 +141,7 @@ class Run:
             seed=seed,
             sampler=sampler,
             eta=eta,
+            spacing=spacing,
             classes=classes,
             guidance=guidance,
             batch_size=batch_size,
@@ -146,6 +157,7 @@ class Run:
         seed: int = 0,
         sampler: str | None = None,
         eta: float | None = None,
+        spacing: str | None = None,
         classes: Sequence[int | str] | int | str | None = None,
         guidance: float | None = None,
         batch_size: int | None = None,
@@ -168,10 +180,11 @@ class Run:
         walker = build_sampler(name, default_eta if eta is None else eta)
         whole = self.denoiser.diffusion.schedule
         wanted = steps if steps is not None else min(defaults.steps, len(whole))
-        schedule = whole.respace(even_timesteps(len(whole), wanted))
+        schedule = build_sampling_schedule(whole, name, wanted, spacing or defaults.spacing)
         labels = self.labels(n, seed, classes)
         context = Precision(precision, self.device)
-        denoise = self._guided(defaults.guidance if guidance is None else guidance)
+        scale = defaults.guidance if guidance is None else guidance
+        denoise = guide(self.config, self.denoiser, scale)
 
         def batches() -> Iterator[SampleBatch]:
             for start in range(0, n, size):
@@ -192,23 +205,6 @@ class Run:
                 yield SampleBatch(x.cpu(), y, start)
 
         return batches()
-
-    def _guided(self, guidance: float) -> Denoise:
-        """Return the model with guidance and clipping around it."""
-        denoise: Denoise = self.denoiser
-        if guidance != 1:
-            if not self.config.model.class_conditional:
-                raise ValueError(
-                    f"guidance={guidance:g} needs a class-conditional model, and {self.directory} "
-                    "was trained without classes"
-                )
-            if not self.config.training.label_dropout:
-                raise ValueError(
-                    f"guidance={guidance:g} needs a model that was trained with labels dropped, "
-                    f"and {self.directory} has training.label_dropout=0"
-                )
-            denoise = classifier_free(denoise, guidance)
-        return clip_x0(denoise) if self.config.sampling.clip else denoise
 
     def labels(
         self, n: int, seed: int, classes: Sequence[int | str] | int | str | None

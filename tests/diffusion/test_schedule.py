@@ -147,6 +147,53 @@ def test_kept_steps_that_are_none_are_refused_with_the_numbers(kept):
         assert str(kept[-1]) in str(raised.value)
 
 
+def test_a_step_between_two_is_interpolated_in_log_snr():
+    whole = cosine(4000)
+    spaced = whole.respace([0, 2.25, 1000, 1000.5, 3999])
+    assert spaced.index.tolist() == [0, 2.25, 1000, 1000.5, 3999]
+    assert spaced.shown.tolist() == [0, 2.25 / 4, 250, 250.125, 3999 / 4]
+    assert all(t.dtype == torch.float64 for t in (spaced.alpha_bar, spaced.index, spaced.shown))
+    # Whole steps keep the table's values to the last bit, beside others too.
+    assert torch.equal(spaced.alpha_bar[[0, 2, 4]], whole.alpha_bar[[0, 1000, 3999]])
+    for step, below, share in [(1, 2, 0.25), (3, 1000, 0.5)]:
+        with mpmath.workdps(40):
+            ends = [mpmath.mpf(float(whole.alpha_bar[below + k])) for k in (0, 1)]
+            ends = [mpmath.log(a / (1 - a)) for a in ends]
+            logit = (1 - share) * ends[0] + share * ends[1]
+            exact = 1 / (1 + mpmath.exp(-logit))
+        assert float(spaced.alpha_bar[step]) == pytest.approx(float(exact), rel=1e-12)
+
+
+def test_whole_steps_given_as_floats_reproduce_the_table_and_stay_whole():
+    whole = linear(1000)
+    spaced = whole.respace([0.0, 7.0, 999.0])
+    assert spaced.index.dtype == torch.int64
+    assert spaced.index.tolist() == [0, 7, 999]
+    assert torch.equal(spaced.alpha_bar, whole.alpha_bar[[0, 7, 999]])
+    assert torch.equal(spaced.shown, whole.shown[[0, 7, 999]])
+
+
+def test_respacing_a_schedule_of_steps_between_steps():
+    once = cosine(100).respace([0, 10.5, 20.5, 99])
+    assert once.respace([1, 3]).index.tolist() == [10.5, 99]
+    twice = once.respace([1.5])
+    assert twice.index.tolist() == [15.5]
+    assert float(twice.half_log_snr) == pytest.approx(float(once.half_log_snr[1:3].mean()))
+
+
+@pytest.mark.parametrize("kept", [[-0.1, 2], [0, 9.01], [1.5, 1.5], [2.5, 1.25], [math.nan]])
+def test_steps_between_steps_are_refused_by_the_same_rule(kept):
+    with pytest.raises(ValueError, match=r"within 0\.\.9"):
+        cosine(10).respace(kept)
+
+
+def test_the_half_log_snr_is_that_of_its_definition():
+    schedule = cosine(50)
+    ratio = schedule.alpha_bar.sqrt() / (1 - schedule.alpha_bar).sqrt()
+    assert torch.allclose(schedule.half_log_snr, ratio.log(), rtol=1e-12)
+    assert bool((schedule.half_log_snr.diff() < 0).all())
+
+
 @pytest.mark.parametrize(
     "alpha_bar", [[0.5, 0.5], [0.5, 0.6], [1.0, 0.5], [0.5, 0.0], [0.5, float("nan")]]
 )

@@ -1,11 +1,15 @@
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iddpm.diffusion import cosine, linear
 from iddpm.sampling import even_timesteps, space_timesteps
+from iddpm.sampling.spacing import karras_timesteps, log_snr_timesteps
 
 
 def reference(num_steps, request):
@@ -121,3 +125,60 @@ def test_a_refused_section_says_how_long_it_is():
         space_timesteps(10, "20")
     with pytest.raises(ValueError, match=r"4 steps from a section of 3 \(7 steps, request '4,4'\)"):
         space_timesteps(7, "4,4")
+
+
+MEASURES = {  # what is even, as a function of sigma = sqrt((1 - alpha_bar) / alpha_bar)
+    "log-SNR": (log_snr_timesteps, torch.log),
+    "rho 7": (karras_timesteps, lambda sigma: sigma ** (1 / 7)),
+    "rho 1": (partial(karras_timesteps, rho=1.0), lambda sigma: sigma),
+    "rho 3": (partial(karras_timesteps, rho=3.0), lambda sigma: sigma ** (1 / 3)),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize(
+    "schedule", [linear(1000), cosine(1000), cosine(4000), cosine(12)], ids=len
+)
+def test_the_measure_is_even_after_respacing(name, schedule):
+    timesteps, measure = MEASURES[name]
+    for count in (2, 3, 10, len(schedule)):
+        kept = timesteps(schedule, count)
+        assert len(kept) == count
+        assert all(isinstance(step, float) for step in kept)
+        assert all(a < b for a, b in pairwise(kept))
+        assert (kept[0], kept[-1]) == (0, len(schedule) - 1)
+        spaced = schedule.respace(kept)
+        assert spaced.alpha_bar[0] == schedule.alpha_bar[0]
+        assert spaced.alpha_bar[-1] == schedule.alpha_bar[-1]
+        values = measure(((1 - spaced.alpha_bar) / spaced.alpha_bar).sqrt())
+        even = torch.linspace(0, 1, count, dtype=torch.float64)
+        even = values[0] + even * (values[-1] - values[0])
+        assert torch.allclose(values, even, rtol=1e-9, atol=1e-11), count
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_single_step_is_the_noisiest(name):
+    timesteps, _ = MEASURES[name]
+    assert timesteps(cosine(50), 1) == [49.0]
+    assert timesteps(cosine(1), 1) == [0.0]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("count", [0, -1, 51])
+def test_uneven_timesteps_name_the_numbers_they_refuse(name, count):
+    with pytest.raises(ValueError, match=f"take {count} steps of a process of 50: use 1 to 50"):
+        MEASURES[name][0](cosine(50), count)
+
+
+@pytest.mark.parametrize("rho", [0.0, -7.0, float("nan"), float("inf")])
+def test_a_rho_that_bends_nothing_is_refused(rho):
+    with pytest.raises(ValueError, match=f"rho={rho} must be above 0"):
+        karras_timesteps(cosine(50), 5, rho)
+
+
+def test_a_larger_rho_puts_more_steps_near_the_data():
+    middles = [karras_timesteps(linear(1000), 3, rho)[1] for rho in (1.0, 3.0, 7.0, 100.0)]
+    assert middles == sorted(middles, reverse=True)
+    # and in the limit is even in log-SNR
+    limit = log_snr_timesteps(linear(1000), 3)[1]
+    assert karras_timesteps(linear(1000), 3, 1e6)[1] == pytest.approx(limit, rel=1e-4)

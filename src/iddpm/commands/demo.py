@@ -13,7 +13,7 @@ def demo(
     ] = None,
     max_time: Annotated[
         str, typer.Option(help="Longest training time, such as 90s or 5m.")
-    ] = "270s",
+    ] = "250s",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
 ) -> None:

@@ -13,7 +13,14 @@ def sample(
         int | None, typer.Option(help="Network evaluations per sample [default: the run's, 50].")
     ] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="ddim or ddpm [default: the run's, ddim].")
+        str | None,
+        typer.Option(
+            help="ddpm, ddim, heun, ipndm, dpmpp_2m, dpmpp_3m, dpmpp_2m_sde, unipc_2 or unipc_3 "
+            "[default: the run's, ddim]."
+        ),
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="auto, even, log_snr or karras [default: the run's].")
     ] = None,
     eta: Annotated[float | None, typer.Option(help="Fresh noise of ddim, 0 to 1.")] = None,
     class_name: Annotated[
@@ -58,6 +65,7 @@ def sample(
         steps=steps,
         sampler=sampler,
         eta=eta,
+        spacing=spacing,
         classes=class_name,
         guidance=guidance,
         seed=seed,

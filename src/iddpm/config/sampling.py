@@ -6,11 +6,25 @@ from pydantic import Field
 
 from iddpm.config.section import Section
 
+SamplerName = Literal[
+    "ddpm",
+    "ddim",
+    "heun",
+    "ipndm",
+    "dpmpp_2m",
+    "dpmpp_3m",
+    "dpmpp_2m_sde",
+    "unipc_2",
+    "unipc_3",
+]
+
 
 class SamplingConfig(Section):
     """How samples are drawn."""
 
-    sampler: Literal["ddpm", "ddim"] = "ddim"
+    sampler: SamplerName = "ddim"
+    spacing: Literal["auto", "even", "log_snr", "karras"] = "auto"
+    """Which timesteps are visited: even for ddpm and ddim, log_snr for the others."""
     steps: Annotated[int, Field(gt=0)] = 50
     """Network evaluations per sample."""
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0

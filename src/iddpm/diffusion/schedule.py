@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -33,7 +34,8 @@ class NoiseSchedule:
 
     Attributes:
         alpha_bar: [N], strictly decreasing in (0, 1); x_t has variance 1 - alpha_bar of noise.
-        index: [N] int64, each step's index in the schedule that was respaced.
+        index: [N] int64, each step's index in the schedule that was respaced; float64 where a
+            step lies between two of them.
         shown: [N], the time shown to the network at each step.
     """
 
@@ -59,24 +61,47 @@ class NoiseSchedule:
         t = t.cpu()
         return Level(self.alpha_bar[t], self.alpha_bar_prev[t], self.shown[t])
 
-    def respace(self, kept: Sequence[int]) -> "NoiseSchedule":
+    def respace(self, kept: Sequence[float]) -> "NoiseSchedule":
         """Return the process that visits only the steps ``kept``, given in increasing order.
+
+        A step may lie between two others: its log-SNR, the time shown and the index are then
+        interpolated linearly. Whole steps keep the values of the table to the last bit.
 
         Raises:
             ValueError: no step, a step out of range, or an order that does not increase.
         """
         steps = list(kept)
-        if not steps or steps != sorted(set(steps)) or steps[0] < 0 or steps[-1] >= len(self):
+        in_range = all(0 <= step <= len(self) - 1 for step in steps)  # false for NaN
+        if not steps or not in_range or any(b <= a for a, b in pairwise(steps)):
             raise ValueError(
                 f"kept steps must increase within 0..{len(self) - 1} and were {_shorten(steps)}"
             )
-        at = torch.tensor(steps)
-        return NoiseSchedule(self.alpha_bar[at], self.index[at], self.shown[at])
+        below = torch.tensor([int(step) for step in steps])
+        share = torch.tensor(steps, dtype=torch.float64) - below
+        if not bool(share.any()):
+            return NoiseSchedule(self.alpha_bar[below], self.index[below], self.shown[below])
+        above = (below + 1).clamp(max=len(self) - 1)
+
+        def between(table: Tensor) -> Tensor:
+            return torch.lerp(table[below].double(), table[above].double(), share)
+
+        # From log-SNR back to alpha_bar: 2 lambda = log(alpha_bar / (1 - alpha_bar)).
+        between_levels = torch.sigmoid(2 * between(self.half_log_snr))
+        alpha_bar = torch.where(share == 0, self.alpha_bar[below], between_levels)
+        return NoiseSchedule(alpha_bar, between(self.index), between(self.shown))
 
     @cached_property
     def alpha_bar_prev(self) -> Tensor:
         """[N], alpha_bar one step closer to the data; 1 at step 0."""
         return torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bar[:-1]])
+
+    @cached_property
+    def half_log_snr(self) -> Tensor:
+        """[N], lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) in nats, falling with noise.
+
+        The ODE solvers' time (Lu et al. 2022); exp(-lambda) is the noise level sigma of EDM.
+        """
+        return 0.5 * torch.log(self.alpha_bar / (1 - self.alpha_bar))
 
     @cached_property
     def betas(self) -> Tensor:
@@ -167,5 +192,5 @@ def _check_length(num_steps: int) -> None:
         raise ValueError(f"a schedule needs at least 1 step and was asked for {num_steps}")
 
 
-def _shorten(steps: list[int]) -> str:
+def _shorten(steps: list[float]) -> str:
     return str(steps) if len(steps) <= 8 else f"{steps[:4]}...{steps[-4:]} ({len(steps)} steps)"

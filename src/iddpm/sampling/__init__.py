@@ -2,22 +2,37 @@
 
 from iddpm.sampling.ddim import DDIM, invert
 from iddpm.sampling.ddpm import DDPM
+from iddpm.sampling.dpm_solver import DPMSolverPP
 from iddpm.sampling.guidance import classifier_free, clip_x0
+from iddpm.sampling.heun import Heun
+from iddpm.sampling.ipndm import IPNDM
 from iddpm.sampling.noise import SampleNoise
-from iddpm.sampling.spacing import even_timesteps, space_timesteps
+from iddpm.sampling.spacing import (
+    even_timesteps,
+    karras_timesteps,
+    log_snr_timesteps,
+    space_timesteps,
+)
+from iddpm.sampling.unipc import UniPC
 from iddpm.sampling.walk import Sampler, State, Step, sample, trajectory
 
 __all__ = [
     "DDIM",
     "DDPM",
+    "IPNDM",
+    "DPMSolverPP",
+    "Heun",
     "SampleNoise",
     "Sampler",
     "State",
     "Step",
+    "UniPC",
     "classifier_free",
     "clip_x0",
     "even_timesteps",
     "invert",
+    "karras_timesteps",
+    "log_snr_timesteps",
     "sample",
     "space_timesteps",
     "trajectory",

@@ -1,5 +1,10 @@
 """Which timesteps a sampler visits."""
 
+import torch
+from torch import Tensor
+
+from iddpm.diffusion import NoiseSchedule
+
 
 def even_timesteps(num_steps: int, count: int) -> list[int]:
     """Spread ``count`` of ``num_steps`` timesteps evenly, from 0 to the noisiest, T - 1.
@@ -9,11 +14,42 @@ def even_timesteps(num_steps: int, count: int) -> list[int]:
     Raises:
         ValueError: fewer than 1 or more than ``num_steps`` asked for.
     """
-    if not 1 <= count <= num_steps:
-        raise ValueError(
-            f"cannot take {count} steps of a process of {num_steps}: use 1 to {num_steps}"
-        )
+    _check_count(num_steps, count)
     return [num_steps - 1] if count == 1 else space_timesteps(num_steps, str(count))
+
+
+def log_snr_timesteps(schedule: NoiseSchedule, count: int) -> list[float]:
+    """Spread ``count`` timesteps evenly in log-SNR (Lu et al. 2022), from 0 to the noisiest.
+
+    They are positions in ``schedule`` for :meth:`~iddpm.diffusion.NoiseSchedule.respace`, mostly
+    between whole steps; the first is 0 and the last T - 1, which is kept even when it is the only
+    one.
+
+    Raises:
+        ValueError: fewer than 1 or more than T asked for.
+    """
+    _check_count(len(schedule), count)
+    lam = schedule.half_log_snr
+    return _positions(lam, torch.linspace(0, 1, count, dtype=torch.float64) * (lam[-1] - lam[0]))
+
+
+def karras_timesteps(schedule: NoiseSchedule, count: int, rho: float = 7.0) -> list[float]:
+    """Spread ``count`` timesteps evenly in sigma^(1 / rho) (Karras et al. 2022, equation 5).
+
+    Here sigma = sqrt((1 - alpha_bar) / alpha_bar). A larger ``rho`` puts more steps near the data.
+    What is returned and refused is as in :func:`log_snr_timesteps`.
+
+    Raises:
+        ValueError: besides, a ``rho`` that is not above 0.
+    """
+    _check_count(len(schedule), count)
+    if not 0 < rho < float("inf"):
+        raise ValueError(f"rho={rho} must be above 0 and finite")
+    lam = schedule.half_log_snr
+    # sigma^(1 / rho) in units of its value at step 0, where it is 1
+    last = torch.exp((lam[0] - lam[-1]) / rho)
+    even = 1 + torch.linspace(0, 1, count, dtype=torch.float64) * (last - 1)
+    return _positions(lam, -rho * torch.log(even))
 
 
 def space_timesteps(num_steps: int, request: str) -> list[int]:
@@ -53,6 +89,25 @@ def space_timesteps(num_steps: int, request: str) -> list[int]:
             position += stride
         start += length
     return sorted(set(kept))
+
+
+def _positions(lam: Tensor, change: Tensor) -> list[float]:
+    """Return where ``lam``, linear between steps, has changed by so much since step 0."""
+    noise, wanted = -lam, -(lam[0] + change)  # both increase
+    above = torch.searchsorted(noise, wanted).clamp(1, max(len(lam) - 1, 1))
+    positions = [float(len(lam) - 1)]
+    if len(change) > 1:
+        share = (wanted - noise[above - 1]) / (noise[above] - noise[above - 1])
+        # The ends are set, because rounding may move them out of the schedule.
+        positions = [0.0, *(above - 1 + share)[1:-1].tolist(), *positions]
+    return positions
+
+
+def _check_count(num_steps: int, count: int) -> None:
+    if not 1 <= count <= num_steps:
+        raise ValueError(
+            f"cannot take {count} steps of a process of {num_steps}: use 1 to {num_steps}"
+        )
 
 
 def _strided(num_steps: int, count: int) -> list[int]:

@@ -1,0 +1,80 @@
+"""UniPC: a predictor and a corrector that share one evaluation a step."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from iddpm.diffusion import Denoise, NoiseSchedule
+from iddpm.sampling.dpm_solver import differences
+from iddpm.sampling.walk import Step, level_of
+
+
+class Past(NamedTuple):
+    """What a step remembers."""
+
+    x: Tensor
+    """The corrected state that the step started from."""
+    x0: tuple[Tensor, ...]
+    """The data estimates up to that state, newest first."""
+
+
+@dataclass(frozen=True)
+class UniPC:
+    """Predict, evaluate once, correct with what was found (Zhao et al. 2023, algorithms 1 and 2).
+
+    On data estimates, with B2(h) = e^h - 1. A step first corrects the state it is given, which the
+    evaluation there has made possible, then predicts the next. The corrected states have the order
+    ``order`` + 1. As in :class:`~iddpm.sampling.dpm_solver.DPMSolverPP`, whose formulas are those
+    of the predictor, the order is lower in the first steps and next to the data.
+
+    Attributes:
+        order: 2 or 3, the order of the predictor.
+    """
+
+    order: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse an order that does not exist."""
+        if self.order not in (2, 3):
+            raise ValueError(f"order={self.order} must be 2 or 3")
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        i: int,
+        schedule: NoiseSchedule,
+        draw: Callable[[], Tensor],
+        memory: Past | None = None,
+    ) -> Step:
+        """Take one step; see :class:`~iddpm.sampling.walk.Sampler`."""
+        _, level = level_of(schedule, i, x)
+        prediction = denoise(x, level)
+        older: tuple[Tensor, ...] = ()
+        if memory is not None:
+            x = _advance(schedule, i + 1, memory.x, memory.x0, prediction.x0)  # UniC
+            older = memory.x0
+        history = (prediction.x0, *older)[: self.order]
+        past = Past(x, history)
+        if i == 0:
+            return Step(prediction.x0, prediction, past)
+        return Step(_advance(schedule, i, x, history[: i + 1]), prediction, past)  # UniP
+
+
+def _advance(
+    schedule: NoiseSchedule, i: int, x: Tensor, x0: tuple[Tensor, ...], found: Tensor | None = None
+) -> Any:
+    """Go from step ``i`` to the one below by the estimates ``x0`` and the one ``found`` there."""
+    signal, noise = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
+    lam = schedule.half_log_snr[i - 1 : i + len(x0)].tolist()
+    h = lam[0] - lam[1]
+    ratios = [(node - lam[1]) / h for node in lam[2:]]
+    others = list(x0[1:])
+    if found is not None:
+        ratios.append(1.0)
+        others.append(found)
+    estimate = x0[0] + differences(x0[0], others, ratios, h)
+    return float(noise[i - 1] / noise[i]) * x - float(signal[i - 1]) * math.expm1(-h) * estimate

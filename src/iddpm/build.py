@@ -277,6 +277,11 @@ def build_sampler(name: str, eta: float = 0.0) -> Sampler:
     return samplers[name]()
 
 
+def count_steps(sampler: str, evaluations: int) -> int:
+    """Return how many steps so many network evaluations are; Heun's takes two but for the last."""
+    return (evaluations + 1) // 2 if sampler == "heun" else evaluations
+
+
 def build_sampling_schedule(
     whole: NoiseSchedule, sampler: str, evaluations: int, spacing: str = "auto"
 ) -> NoiseSchedule:
@@ -284,7 +289,7 @@ def build_sampling_schedule(
 
     Args:
         whole: the process that was trained.
-        sampler: its name; Heun's method takes two evaluations for every step but the last.
+        sampler: its name.
         evaluations: network evaluations per sample.
         spacing: ``"even"``, ``"log_snr"``, ``"karras"``, or ``"auto"``: even for DDPM and DDIM,
             log-SNR for the higher-order solvers, which need it at few steps.
@@ -292,7 +297,7 @@ def build_sampling_schedule(
     Raises:
         ValueError: more steps than the process has, or none; an unknown spacing.
     """
-    count = (evaluations + 1) // 2 if sampler == "heun" else evaluations
+    count = count_steps(sampler, evaluations)
     if spacing == "auto":
         spacing = "even" if sampler in ("ddpm", "ddim") else "log_snr"
     if spacing == "even":

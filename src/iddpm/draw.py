@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from iddpm.build import count_steps
 from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
 from iddpm.run import Run
 from iddpm.training.precision import PrecisionName
@@ -81,8 +82,7 @@ def draw(
             on_step=on_step,
         )
         each = steps or min(run.config.sampling.steps, run.config.diffusion.num_steps)
-        if (sampler or run.config.sampling.sampler) == "heun":  # two evaluations a step
-            each = (each + 1) // 2
+        each = count_steps(sampler or run.config.sampling.sampler, each)
         size = batch_size or run.config.sampling.batch_size
         progress.update(task, total=each * -(-n // size))
         drawn, labels = [], []

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from iddpm.build import (
@@ -35,7 +34,7 @@ from iddpm.files import write_atomically, write_text
 from iddpm.lock import DirectoryLock
 from iddpm.run import CONFIG, WEIGHTS, Run, load
 from iddpm.sampling import SampleNoise, sample
-from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, write_weights
 from iddpm.training.ema import EMA
 from iddpm.training.loop import Preview, Reporter, Stop, Validate, train_loop
 from iddpm.training.precision import Precision, choose_device
@@ -311,8 +310,7 @@ def _preview(config: Config, directory: Path, precision: Precision) -> Preview:
 
 def _release(network: nn.Module, path: Path) -> None:
     """Write the weights alone, for those who only sample."""
-    weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(weights, temporary))
+    write_atomically(path, lambda temporary: write_weights(temporary, network.state_dict()))
 
 
 def _introduction(

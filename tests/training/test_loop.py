@@ -139,9 +139,18 @@ def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
             yield batch
 
     before = signal.getsignal(number)
+    looked = []
     reason = train_loop(
-        tmp_path, state, step, interrupted(), settings(100), reporter=SilentReporter()
+        tmp_path,
+        state,
+        step,
+        interrupted(),
+        settings(100, preview_every=6, validate_every=6),
+        reporter=SilentReporter(),
+        preview=lambda *_: looked.append("preview"),
+        validate=lambda *_: looked.append("validate"),
     )
+    assert not looked, "after a signal there is time to save and for nothing else"
     assert reason.exit_status == 128 + number
     assert load_checkpoint(tmp_path).step == state.step == 6
     assert signal.getsignal(number) is before

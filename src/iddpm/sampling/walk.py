@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from iddpm.diffusion import Denoise, NoiseSchedule, Prediction
+from iddpm.diffusion import Denoise, Level, NoiseSchedule, Prediction
 
 Noise = Callable[[int], Tensor]
 """Standard normal noise as a function of the step number, counted from the noisiest step (0)."""
@@ -109,7 +109,7 @@ def sample(
     return x
 
 
-def level_of(schedule: NoiseSchedule, i: int, x: Tensor) -> tuple[Tensor, Any]:
+def level_of(schedule: NoiseSchedule, i: int, x: Tensor) -> tuple[Tensor, Level]:
     """Return step ``i`` as a batch: the indices [N] and their noise levels."""
     t = torch.full((len(x),), i)
     return t, schedule.at(t)

@@ -64,9 +64,7 @@ def save_checkpoint(
     temporary = Path(tempfile.mkdtemp(dir=root, prefix=f".step_{step:08d}."))
     try:
         for group, named in tensors.items():
-            # safetensors refuses views and strided layouts such as channels_last.
-            plain = {name: value.detach().cpu().contiguous() for name, value in named.items()}
-            save_file(plain, temporary / f"{group}.safetensors")
+            write_weights(temporary / f"{group}.safetensors", named)
         write_json(temporary / "state.json", {"format": FORMAT, "step": step, **state})
         checksums = {p.name: _digest(p) for p in sorted(temporary.iterdir())}
         write_json(temporary / "checksums.json", checksums)
@@ -156,6 +154,11 @@ def read_checkpoint(path: Path, prefix: str = "") -> Checkpoint:
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"checkpoint {path} is damaged: {error}") from None
     return Checkpoint(path, state["step"], tensors, state)
+
+
+def write_weights(path: Path, named: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors, which refuses views and layouts such as channels_last."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in named.items()}, path)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -110,7 +110,7 @@ def train_loop(
         batches: from ``state.step`` on, on the device: data in [-1, 1] and its conditioning.
         settings: when to log, save, preview, validate and stop.
         reporter: where a person looks.
-        preview, validate: called at their intervals and at the end.
+        preview, validate: called at their intervals and at the end, not after a signal.
         tensorboard: write event files too.
 
     Returns:
@@ -165,19 +165,20 @@ def train_loop(
                     reason = Stop.TIME
                 if state.step >= settings.total_steps:
                     reason = Stop.FINISHED
+                ending = state.step >= settings.total_steps or reason is not Stop.FINISHED
+                overdue = settings.save_seconds is not None and now - saved >= settings.save_seconds
+                if state.step % settings.save_every == 0 or overdue or ending:
+                    save()  # first: whoever sent a signal may not wait for pictures
+                leaving = reason.exit_status != 0
                 if due(settings.log_every) or due(settings.validate_every):
                     record = {"step": state.step, "seconds": now - started, "learning_rate": rate}
                     record |= meter.read() | {"skipped": state.skipped}
-                    if validate is not None and due(settings.validate_every):
+                    if validate is not None and due(settings.validate_every) and not leaving:
                         held_out = validate(state.emas[0].network)
                         record |= {} if held_out is None else {"held_out_loss": held_out}
                     log.write(record)
                     reporter.record(record)
-                ending = state.step >= settings.total_steps or reason is not Stop.FINISHED
-                overdue = settings.save_seconds is not None and now - saved >= settings.save_seconds
-                if state.step % settings.save_every == 0 or overdue or ending:
-                    save()
-                if preview is not None and due(settings.preview_every):
+                if preview is not None and due(settings.preview_every) and not leaving:
                     path = preview(state.step, state.emas[0].network)
                     if path is not None:
                         reporter.say(f"samples: {path}")

@@ -1,6 +1,6 @@
 """Everything that a training run has to remember, to and from a checkpoint."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,8 +29,6 @@ class TrainState:
     skipped: int = 0
     """Steps whose update was left out because something was not finite."""
     bad_in_a_row: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Facts to keep in the checkpoint for those who read it."""
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return the tensors of a checkpoint by file."""
@@ -48,7 +46,6 @@ class TrainState:
             "bad_in_a_row": self.bad_in_a_row,
             "ema": {ema_name(ema.rate): ema.updates for ema in self.emas},
             "scaler": self.precision.scaler.state_dict(),
-            **self.extra,
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:

@@ -205,8 +205,11 @@ def test_the_demo_runs_and_goes_on(tmp_path, capsys, monkeypatch):
         assert (out / "samples/demo" / name).is_file()
         assert str(out / "samples/demo" / name) in text
     assert "iddpm sample" in text
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as where it is not installed
     assert run([*arguments, "--steps", "3"]) == 0
-    assert "Going on with the demo" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "Going on with the demo" in text
+    assert "loss curves need matplotlib: pip install" in text
 
 
 def test_interrupting_the_command_leaves_no_traceback(tmp_path):

@@ -94,14 +94,15 @@ def run_demo(
         console=console,
     )
     try:
-        curves = f"{save_curves(out, out / 'samples' / 'demo' / 'curves.png')}"
+        path = save_curves(out, out / "samples" / "demo" / "curves.png")
+        curves = f"{path}  (how the loss fell)"
     except ValueError as error:  # without matplotlib the digits are there all the same
         curves = str(error)
     say(
         f"\nDone in {format_seconds(time.monotonic() - started)}. Look at\n"
         f"  {grid}  (row k shows class k)\n"
         f"  {animation}  (noise becoming digits)\n"
-        f"  {curves}  (how the loss fell)\n"
+        f"  {curves}\n"
         "Go on with\n"
         f"  iddpm sample {out} -n 16 --class 7      more sevens\n"
         f"  iddpm info {out}                        what this run is\n"

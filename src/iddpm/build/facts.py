@@ -1,0 +1,106 @@
+"""From the data: opening it, and settings with everything that follows from it filled in."""
+
+from pathlib import Path
+from typing import Any
+
+from iddpm.build.guidance import check_guidance
+from iddpm.config import Config, validate
+from iddpm.data.sources.open import open_source
+from iddpm.data.sources.source import Source
+from iddpm.networks.layers import MAX_GROUPS
+from iddpm.networks.trunk import level_widths
+
+DEFAULT_BATCH = 64
+_MULTIPLIERS = (
+    (256, (1, 1, 2, 2, 4, 4)),
+    (128, (1, 1, 2, 3, 4)),
+    (64, (1, 2, 3, 4)),
+    (32, (1, 2, 2, 2)),
+    (12, (1, 2, 2)),
+    (0, (1, 2)),
+)
+"""Smallest size and its width factors; the upper four are the published ones."""
+
+
+def open_data(config: Config) -> Source:
+    """Open the data that the settings name."""
+    data = config.data
+    if data.path is None:
+        raise ValueError(
+            "no data given: name a folder of images, a .npy or .npz file, or an embedded set"
+        )
+    return open_source(
+        data.path,
+        image_size=data.image_size,
+        channels=data.channels,
+        labels=data.labels,
+        corrupt=data.corrupt,
+        layout=data.layout,
+    )
+
+
+def resolve(config: Config, source: Source | None = None, train_items: int = 0) -> Config:
+    """Return the settings with everything that was left to be derived filled in.
+
+    Args:
+        config: settings as the user gave them.
+        source: the data, or None to build from the stated facts alone.
+        train_items: items to train on, when there is data.
+
+    Raises:
+        ValueError: a stated fact that the data contradicts, or one that is missing.
+    """
+    values = config.model_dump()
+    model, training = values["model"], values["training"]
+    if source is not None:
+        _hold(model, "channels", source.shape[0], source.name)
+        _hold(model, "size", tuple(source.shape[1:]), source.name)
+        values["class_names"] = source.class_names
+        values["bits"] = source.bits
+        if model["class_conditional"]:
+            if source.labels is None:
+                raise ValueError(
+                    f"model.class_conditional=true needs labels and {source.name} has none: "
+                    "set data.labels, or model.class_conditional=false"
+                )
+            _hold(model, "num_classes", len(source.class_names), source.name)
+        if training["batch_size"] is None:
+            training["batch_size"] = min(DEFAULT_BATCH, max(train_items, 1))
+        if training["epochs"] is not None:
+            steps = round(training["epochs"] * train_items / training["batch_size"])
+            training["steps"] = max(steps, 1)
+            training["epochs"] = None  # said in steps now, which a resume may change
+    for name in ("channels", "size", *(["num_classes"] if model["class_conditional"] else [])):
+        if model[name] is None:
+            raise ValueError(f"model.{name} must be stated to build a network without data")
+    largest = max(model["size"])
+    if model["channel_mult"] is None:
+        model["channel_mult"] = next(mult for least, mult in _MULTIPLIERS if largest >= least)
+    if model["attention_downsampling"] is None:
+        factors = [2**level for level in range(len(model["channel_mult"]))]
+        near = tuple(f for f in factors if 7 <= -(-largest // f) <= 16)
+        model["attention_downsampling"] = near or (factors[-1],)
+    widths = level_widths(model["model_channels"], model["channel_mult"])
+    if not model["use_scale_shift_norm"] and max(widths) <= MAX_GROUPS:
+        raise ValueError(
+            f"model.use_scale_shift_norm=false needs a level of more than {MAX_GROUPS} channels "
+            f"and the levels have {', '.join(map(str, widths))}: with one channel per "
+            "normalization group the timestep's addition is normalized away"
+        )
+    resolved = validate(values)
+    check_guidance(resolved, resolved.sampling.guidance)
+    return resolved
+
+
+def _hold(model: dict[str, Any], name: str, found: Any, where: str) -> None:
+    """Fill in a fact of the data, or hold a stated one against it."""
+    stated = model[name]
+    if stated is not None and stated != found:
+        raise ValueError(f"model.{name}={stated} was stated, and {where} has {found}")
+    model[name] = found
+
+
+def default_run_directory(path: str) -> Path:
+    """Return where a run on this data goes when nothing is said: ``runs/NAME``."""
+    name = Path(path).resolve().stem if Path(path).exists() else path
+    return Path("runs") / name

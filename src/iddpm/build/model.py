@@ -1,0 +1,68 @@
+"""Networks, the process, and the two joined."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from iddpm.config import Config
+from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear
+from iddpm.networks import SuperResUNet, UNet
+
+
+def build_network(config: Config) -> UNet:
+    """Build the network of resolved settings; its output channels follow from the variance."""
+    model = config.model
+    assert model.channels is not None
+    assert model.size is not None
+    assert model.channel_mult is not None
+    assert model.attention_downsampling is not None
+    network = SuperResUNet if config.task == "super_resolution" else UNet
+    learned = config.diffusion.variance.startswith("learned")
+    return network(
+        dims=len(model.size),
+        in_channels=model.channels,
+        out_channels=model.channels * (2 if learned else 1),
+        model_channels=model.model_channels,
+        num_res_blocks=model.num_res_blocks,
+        channel_mult=model.channel_mult,
+        attention_downsampling=model.attention_downsampling,
+        num_heads=model.num_heads,
+        num_head_channels=model.num_head_channels,
+        num_heads_upsample=model.num_heads_upsample,
+        qkv_order=model.qkv_order,
+        dropout=model.dropout,
+        num_classes=model.num_classes,
+        use_scale_shift_norm=model.use_scale_shift_norm,
+        upsample=model.upsample,
+        smooth_start=model.smooth_start,
+        downsample=model.downsample,
+        resblock_updown=model.resblock_updown,
+        stride=model.stride,
+        use_checkpoint=model.use_checkpoint,
+        # torch.compile refuses a hand-written autograd Function.
+        checkpoint_engine="torch" if config.training.compile else "function",
+    )
+
+
+def place(network: nn.Module, device: torch.device) -> None:
+    """Move a network to its device, in place, in the layout that is fastest there.
+
+    On CPUs 2-D convolutions are faster with the channels last (``benchmarks/network.md``).
+    """
+    network.to(device)
+    if device.type == "cpu" and any(parameter.dim() == 4 for parameter in network.parameters()):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def build_diffusion(config: Config) -> GaussianDiffusion:
+    """Build the process."""
+    diffusion = config.diffusion
+    make = linear if diffusion.schedule == "linear" else cosine
+    schedule = make(diffusion.num_steps, rescale_timesteps=diffusion.rescale_timesteps)
+    return GaussianDiffusion(schedule, diffusion.variance)
+
+
+def build_denoiser(config: Config, network: Any) -> Denoiser:
+    """Join a network and the process."""
+    return Denoiser(network, build_diffusion(config), config.diffusion.predicts)

@@ -1,0 +1,76 @@
+"""What a training step and its loop are made of."""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from iddpm.config import Config, HybridLoss, VLBLoss
+from iddpm.data.augment import Augmentation, horizontal_flip, random_crop
+from iddpm.diffusion import losses
+from iddpm.training.loop import LoopSettings
+from iddpm.training.step import Loss
+from iddpm.training.timesteps import (
+    LossSecondMomentTimesteps,
+    TimestepSampler,
+    UniformTimesteps,
+)
+
+
+def build_loss(config: Config) -> Loss:
+    """Return the loss with its options filled in."""
+    loss = config.diffusion.loss
+    if isinstance(loss, VLBLoss):
+        return partial(losses.vlb, bits=config.bits)
+    if isinstance(loss, HybridLoss):
+        return partial(losses.hybrid, vb_weight=loss.vb_weight, space=loss.space, bits=config.bits)
+    return partial(losses.simple, space=loss.space)
+
+
+def build_timesteps(config: Config) -> TimestepSampler:
+    """Build the distribution over timesteps."""
+    num_steps = config.diffusion.num_steps
+    if config.training.timestep_sampler == "loss_second_moment":
+        return LossSecondMomentTimesteps(num_steps)
+    return UniformTimesteps(num_steps)
+
+
+def build_optimizer(config: Config, network: nn.Module) -> torch.optim.AdamW:
+    """Build AdamW, fused: one pass over all weights."""
+    training = config.training
+    return torch.optim.AdamW(
+        network.parameters(),
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
+
+
+def build_loop_settings(config: Config) -> LoopSettings:
+    """Return what the loop needs to know."""
+    training = config.training
+    return LoopSettings(
+        total_steps=training.steps,
+        learning_rate=training.learning_rate,
+        warmup_steps=training.warmup_steps,
+        anneal=training.anneal == "linear",
+        log_every=training.log_every,
+        save_every=training.save_every,
+        save_seconds=None if training.save_minutes is None else 60 * training.save_minutes,
+        keep_checkpoints=training.keep_checkpoints,
+        preview_every=training.preview_every,
+        validate_every=training.validate_every,
+        max_seconds=training.max_time,
+        max_bad_steps=training.max_bad_steps,
+    )
+
+
+def build_augmentations(config: Config) -> list[Augmentation]:
+    """Return the augmentations in the order they are applied."""
+    chosen: list[Augmentation] = []
+    if config.data.random_crop:
+        chosen.append(random_crop)
+    if config.data.flip:
+        chosen.append(horizontal_flip)
+    return chosen

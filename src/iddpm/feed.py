@@ -1,20 +1,61 @@
-"""What the training loop is fed: batches on the device, and what the network is told as well."""
+"""What a network is fed: a run's data and its split, batches on the device, and conditioning."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iddpm.build import build_augmentations
+from iddpm.build import build_augmentations, open_data
 from iddpm.config import Config
 from iddpm.data.batches import Batch, Batches
 from iddpm.data.sources.source import Source
+from iddpm.data.split import held_out_mask
 from iddpm.networks import NO_CLASS
 from iddpm.randomness import stream
+
+
+class Split(NamedTuple):
+    """Data, and which of its items (int64 indices) are trained on and which never are."""
+
+    source: Source
+    train: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+
+
+def open_split(config: Config) -> Split:
+    """Open the data that the settings name and part it as training does."""
+    source = open_data(config)
+    mask = held_out_mask(source, config.data.held_out)
+    return Split(source, np.flatnonzero(~mask), np.flatnonzero(mask))
+
+
+def open_other(config: Config, path: Path | str) -> Source:
+    """Open other data the way that resolved settings read their own.
+
+    Raises:
+        ValueError: its items have another shape or depth than those the model was trained on.
+    """
+    model = config.model
+    assert model.size is not None
+    size = (model.size[0], model.size[1]) if len(model.size) == 2 else None
+    image = {"image_size": size if config.data.image_size is not None else None}
+    data = config.data.model_copy(update={"path": str(path), **image})
+    source = open_data(config.model_copy(update={"data": data}))
+    if source.shape != (model.channels, *model.size) or source.bits != config.bits:
+        raise ValueError(
+            f"{source.name} has items of shape {source.shape} in {_depth(source.bits)}, and the "
+            f"model was trained on {(model.channels, *model.size)} in {_depth(config.bits)}"
+        )
+    return source
+
+
+def _depth(bits: int | None) -> str:
+    return "floats" if bits is None else f"{bits} bits"
 
 
 def training_batches(

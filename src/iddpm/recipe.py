@@ -20,16 +20,14 @@ from iddpm.build import (
     build_timesteps,
     default_run_directory,
     guide,
-    open_data,
     place,
     resolve,
 )
 from iddpm.config import Config, read_config, to_yaml
 from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
-from iddpm.data.split import held_out_mask
 from iddpm.data.writers import save_grid
-from iddpm.feed import on_device, training_batches, without_some_labels
+from iddpm.feed import on_device, open_split, training_batches, without_some_labels
 from iddpm.files import write_atomically, write_text
 from iddpm.lock import DirectoryLock
 from iddpm.run import CONFIG, WEIGHTS, Run, load
@@ -129,9 +127,7 @@ def train_until_stop(
     device = choose_device(wanted.training.device)
     if wanted.training.threads is not None:
         torch.set_num_threads(wanted.training.threads)
-    source = open_data(wanted)
-    held_out = held_out_mask(source, wanted.data.held_out)
-    train_items = np.flatnonzero(~held_out)
+    source, train_items, held_out = open_split(wanted)
     resolved = resolve(wanted, source, len(train_items))
     state, step = _build(resolved, device)
     if going_on and list_checkpoints(directory):
@@ -152,7 +148,7 @@ def train_until_stop(
             build_loop_settings(resolved),
             reporter=reporter,
             preview=_preview(resolved, directory, step.precision),
-            validate=_validation(resolved, source, np.flatnonzero(held_out), step, device),
+            validate=_validation(resolved, source, held_out, step, device),
             tensorboard=resolved.training.tensorboard,
         )
         _release(state.emas[0].network, directory / WEIGHTS)

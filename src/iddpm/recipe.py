@@ -4,9 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from iddpm.build import (
@@ -15,35 +13,26 @@ from iddpm.build import (
     build_loss,
     build_network,
     build_optimizer,
-    build_sampler,
-    build_sampling_schedule,
     build_timesteps,
     default_run_directory,
-    guide,
     place,
     resolve,
 )
 from iddpm.config import Config, read_config, to_yaml
-from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
-from iddpm.data.writers import save_grid
 from iddpm.feed import on_device, open_split, training_batches, without_some_labels
 from iddpm.files import write_atomically, write_text
 from iddpm.lock import DirectoryLock
 from iddpm.run import CONFIG, WEIGHTS, Run, load
-from iddpm.sampling import SampleNoise, sample
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, write_weights
 from iddpm.training.ema import EMA
-from iddpm.training.loop import Preview, Reporter, Stop, Validate, train_loop
+from iddpm.training.loop import Reporter, Stop, train_loop
 from iddpm.training.precision import Precision, choose_device
 from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
 from iddpm.training.terminal import TerminalReporter
-from iddpm.training.validation import held_out_loss
+from iddpm.watch import build_preview, build_validation
 
-HELD_OUT_ITEMS = 1024
-"""Held-out items that the loss is measured on during training; more would cost time."""
-PREVIEW_ITEMS = 16
 FREE_ON_RESUME = ("training", "sampling")
 """Sections that may change when a run goes on; the others would make it another run."""
 
@@ -147,8 +136,8 @@ def train_until_stop(
             on_device(without_some_labels(batches, resolved), resolved, device),
             build_loop_settings(resolved),
             reporter=reporter,
-            preview=_preview(resolved, directory, step.precision),
-            validate=_validation(resolved, source, held_out, step, device),
+            preview=build_preview(resolved, directory, step.precision),
+            validate=build_validation(resolved, source, held_out, step, device),
             tensorboard=resolved.training.tensorboard,
         )
         _release(state.emas[0].network, directory / WEIGHTS)
@@ -247,61 +236,6 @@ def _initialise(state: TrainState, run: Run) -> None:
     assert isinstance(network, nn.Module)
     for target in (state.network, *(ema.network for ema in state.emas)):
         load_weights(target, network.state_dict(), run.directory)
-
-
-def _validation(
-    config: Config,
-    source: Source,
-    items: NDArray[np.int64],
-    step: TrainStep,
-    device: torch.device,
-) -> Validate | None:
-    """Return the function that measures the held-out loss, if anything is held out."""
-    chosen = items[:HELD_OUT_ITEMS]
-    if not len(chosen):
-        return None
-    size = config.training.microbatch or config.training.batch_size or 1
-
-    def batches() -> Iterator[tuple[Tensor, dict[str, Any]]]:
-        return on_device(held_out_batches(source, chosen, batch_size=size), config, device)
-
-    def validate(network: nn.Module) -> float | None:
-        denoiser = build_denoiser(config, network)
-        return held_out_loss(denoiser, step.loss, batches, step.precision)
-
-    return validate
-
-
-def _preview(config: Config, directory: Path, precision: Precision) -> Preview:
-    """Return the function that draws a grid of samples with the averaged weights."""
-    model, sampling = config.model, config.sampling
-    assert model.channels is not None
-    assert model.size is not None
-    shape = (PREVIEW_ITEMS, model.channels, *model.size)
-
-    def preview(step: int, network: nn.Module) -> Path:
-        denoiser = build_denoiser(config, network)
-        denoise = guide(config, denoiser, sampling.guidance)
-        whole = denoiser.diffusion.schedule
-        steps = min(sampling.steps, len(whole))
-        schedule = build_sampling_schedule(whole, sampling.sampler, steps, sampling.spacing)
-        noise = SampleNoise(0, shape, device=precision.device)
-        conditioning = {}
-        if model.num_classes is not None:
-            classes = torch.arange(PREVIEW_ITEMS) % model.num_classes
-            conditioning["y"] = classes.to(precision.device)
-        with precision.autocast():
-            x = sample(
-                build_sampler(sampling.sampler, sampling.eta),
-                denoise,
-                schedule,
-                noise.initial(),
-                noise=noise,
-                **conditioning,
-            )
-        return save_grid(x.cpu(), directory / "samples" / f"step_{step:08d}.png")
-
-    return preview
 
 
 def _release(network: nn.Module, path: Path) -> None:

@@ -1,0 +1,81 @@
+"""What is looked at while a model trains: the held-out loss and a grid of samples."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from iddpm.build import build_denoiser, build_sampler, build_sampling_schedule, guide
+from iddpm.config import Config
+from iddpm.data.batches import held_out_batches
+from iddpm.data.sources.source import Source
+from iddpm.data.writers import save_grid
+from iddpm.feed import on_device
+from iddpm.sampling import SampleNoise, sample
+from iddpm.training.loop import Preview, Validate
+from iddpm.training.precision import Precision
+from iddpm.training.step import TrainStep
+from iddpm.training.validation import held_out_loss
+
+HELD_OUT_ITEMS = 1024
+"""Held-out items that the loss is measured on during training; more would cost time."""
+PREVIEW_ITEMS = 16
+
+
+def build_validation(
+    config: Config,
+    source: Source,
+    items: NDArray[np.int64],
+    step: TrainStep,
+    device: torch.device,
+) -> Validate | None:
+    """Return the function that measures the held-out loss, if anything is held out."""
+    chosen = items[:HELD_OUT_ITEMS]
+    if not len(chosen):
+        return None
+    size = config.training.microbatch or config.training.batch_size or 1
+
+    def batches() -> Iterator[tuple[Tensor, dict[str, Any]]]:
+        return on_device(held_out_batches(source, chosen, batch_size=size), config, device)
+
+    def validate(network: nn.Module) -> float | None:
+        denoiser = build_denoiser(config, network)
+        return held_out_loss(denoiser, step.loss, batches, step.precision)
+
+    return validate
+
+
+def build_preview(config: Config, directory: Path, precision: Precision) -> Preview:
+    """Return the function that draws a grid of samples with the averaged weights."""
+    model, sampling = config.model, config.sampling
+    assert model.channels is not None
+    assert model.size is not None
+    shape = (PREVIEW_ITEMS, model.channels, *model.size)
+
+    def preview(step: int, network: nn.Module) -> Path:
+        denoiser = build_denoiser(config, network)
+        denoise = guide(config, denoiser, sampling.guidance)
+        whole = denoiser.diffusion.schedule
+        steps = min(sampling.steps, len(whole))
+        schedule = build_sampling_schedule(whole, sampling.sampler, steps, sampling.spacing)
+        noise = SampleNoise(0, shape, device=precision.device)
+        conditioning = {}
+        if model.num_classes is not None:
+            classes = torch.arange(PREVIEW_ITEMS) % model.num_classes
+            conditioning["y"] = classes.to(precision.device)
+        with precision.autocast():
+            x = sample(
+                build_sampler(sampling.sampler, sampling.eta),
+                denoise,
+                schedule,
+                noise.initial(),
+                noise=noise,
+                **conditioning,
+            )
+        return save_grid(x.cpu(), directory / "samples" / f"step_{step:08d}.png")
+
+    return preview

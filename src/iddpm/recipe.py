@@ -1,11 +1,11 @@
 """Training from settings to a finished run, to be read from top to bottom."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from iddpm.build import (
     build_denoiser,

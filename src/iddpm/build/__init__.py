@@ -3,7 +3,7 @@
 from iddpm.build.facts import DEFAULT_BATCH, default_run_directory, open_data, resolve
 from iddpm.build.guidance import check_guidance, guide
 from iddpm.build.model import build_denoiser, build_diffusion, build_network, place
-from iddpm.build.sampling import build_sampler, build_sampling_schedule, count_steps
+from iddpm.build.sampling import Walk, build_walk
 from iddpm.build.training import (
     build_augmentations,
     build_loop_settings,
@@ -14,6 +14,7 @@ from iddpm.build.training import (
 
 __all__ = [
     "DEFAULT_BATCH",
+    "Walk",
     "build_augmentations",
     "build_denoiser",
     "build_diffusion",
@@ -21,11 +22,9 @@ __all__ = [
     "build_loss",
     "build_network",
     "build_optimizer",
-    "build_sampler",
-    "build_sampling_schedule",
     "build_timesteps",
+    "build_walk",
     "check_guidance",
-    "count_steps",
     "default_run_directory",
     "guide",
     "open_data",

@@ -1,19 +1,21 @@
 """What is put around a model when it is sampled."""
 
-from iddpm.config import Config
+from iddpm.config import Config, SamplingConfig
 from iddpm.diffusion import Denoise, Denoiser
 from iddpm.sampling import classifier_free, clip_x0
 
 
-def guide(config: Config, denoiser: Denoiser, guidance: float) -> Denoise:
+def guide(config: Config, denoiser: Denoiser, sampling: SamplingConfig) -> Denoise:
     """Return the model with guidance and clipping around it, as the settings want it.
 
     Raises:
         ValueError: guidance for a model that was not trained for it.
     """
-    check_guidance(config, guidance)
-    denoise: Denoise = denoiser if guidance == 1 else classifier_free(denoiser, guidance)
-    return clip_x0(denoise) if config.sampling.clip else denoise
+    check_guidance(config, sampling.guidance)
+    denoise: Denoise = denoiser
+    if sampling.guidance != 1:
+        denoise = classifier_free(denoise, sampling.guidance)
+    return clip_x0(denoise) if sampling.clip else denoise
 
 
 def check_guidance(config: Config, guidance: float) -> None:

@@ -1,8 +1,12 @@
-"""Samplers by name, and the steps that they visit."""
+"""Samplers by name, the steps that they visit, and both joined with a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from iddpm.diffusion import NoiseSchedule
+from iddpm.build.guidance import guide
+from iddpm.config import Config, SamplingConfig
+from iddpm.diffusion import Denoise, Denoiser, NoiseSchedule
 from iddpm.sampling import (
     DDIM,
     DDPM,
@@ -10,11 +14,96 @@ from iddpm.sampling import (
     DPMSolverPP,
     Heun,
     Sampler,
+    SampleNoise,
+    State,
     UniPC,
     even_timesteps,
     karras_timesteps,
     log_snr_timesteps,
+    space_timesteps,
+    trajectory,
 )
+
+AUTOMATIC = (
+    (10, "ipndm"),
+    (25, "unipc_3"),
+)
+"""Evaluations up to which a sampler is the automatic choice; above all, and for one, ``ddim``."""
+SPACING = {"ddpm": "even", "ddim": "even", "ipndm": "karras"}
+"""The automatic spacing of a sampler; ``log_snr`` for those not named."""
+
+
+class Method(NamedTuple):
+    """A sampler and a spacing by name, neither of them ``auto``."""
+
+    sampler: str
+    spacing: str
+
+
+def choose_method(sampling: SamplingConfig) -> Method:
+    """Return the sampler and spacing that settings stand for, ``auto`` resolved.
+
+    The sampler by the number of evaluations, from published comparisons (Zheng et al. 2023,
+    table 1; Bao et al. 2022, table 2); the spacing by the sampler. ``eta`` is DDIM's.
+    """
+    sampler: str = sampling.sampler
+    if sampler == "auto":
+        fits = [name for limit, name in AUTOMATIC if 1 < sampling.steps <= limit]
+        sampler = "ddim" if sampling.eta or not fits else fits[0]
+    spacing = sampling.spacing
+    return Method(sampler, SPACING.get(sampler, "log_snr") if spacing == "auto" else spacing)
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """All that is needed to go from noise to data.
+
+    Attributes:
+        sampling: the settings that it was built from.
+        method: the names of the sampler and the spacing in use.
+        sampler: takes the steps.
+        denoise: the model with guidance and clipping around it.
+        schedule: the steps that are visited.
+    """
+
+    sampling: SamplingConfig
+    method: Method
+    sampler: Sampler
+    denoise: Denoise
+    schedule: NoiseSchedule
+
+    def __str__(self) -> str:
+        """Say how samples are drawn, in a line."""
+        evaluations = self.sampling.steps
+        plural = "" if evaluations == 1 else "s"
+        return f"{evaluations} evaluation{plural}: {self.method.sampler}, {self.method.spacing}"
+
+    def states(self, noise: SampleNoise, **conditioning: Any) -> Iterator[State]:
+        """Walk from ``noise.initial()`` to data and yield the state after every step."""
+        return trajectory(
+            self.sampler,
+            self.denoise,
+            self.schedule,
+            noise.initial(),
+            noise=noise,
+            **conditioning,
+        )
+
+
+def build_walk(config: Config, denoiser: Denoiser, sampling: SamplingConfig) -> Walk:
+    """Return how to draw samples of a model.
+
+    Raises:
+        ValueError: settings that do not fit together or do not fit the model.
+    """
+    method = choose_method(sampling)
+    return Walk(
+        sampling,
+        method,
+        build_sampler(method.sampler, sampling.eta),
+        guide(config, denoiser, sampling),
+        build_sampling_schedule(denoiser.diffusion.schedule, method, sampling.steps),
+    )
 
 
 def build_sampler(name: str, eta: float = 0.0) -> Sampler:
@@ -36,38 +125,37 @@ def build_sampler(name: str, eta: float = 0.0) -> Sampler:
         "unipc_2": lambda: UniPC(2),
         "unipc_3": lambda: UniPC(3),
     }
-    if name not in samplers:
-        raise ValueError(f"sampler {name!r} is unknown: use {', '.join(samplers)}")
     return samplers[name]()
 
 
-def count_steps(sampler: str, evaluations: int) -> int:
-    """Return how many steps so many network evaluations are; Heun's takes two but for the last."""
-    return (evaluations + 1) // 2 if sampler == "heun" else evaluations
-
-
 def build_sampling_schedule(
-    whole: NoiseSchedule, sampler: str, evaluations: int, spacing: str = "auto"
+    whole: NoiseSchedule, method: Method, evaluations: int
 ) -> NoiseSchedule:
     """Return the steps that a sampler visits with so many network evaluations.
 
     Args:
         whole: the process that was trained.
-        sampler: its name.
+        method: the sampler and ``"even"``, ``"log_snr"``, ``"karras"``, ``"ddim"`` (an integer
+            stride from 0) or a published request, see :func:`~iddpm.sampling.space_timesteps`.
         evaluations: network evaluations per sample.
-        spacing: ``"even"``, ``"log_snr"``, ``"karras"``, or ``"auto"``: even for DDPM and DDIM,
-            log-SNR for the higher-order solvers, which need it at few steps.
 
     Raises:
-        ValueError: more steps than the process has, or none; an unknown spacing.
+        ValueError: more steps than the process has, or a request for another number of them.
     """
-    count = count_steps(sampler, evaluations)
-    if spacing == "auto":
-        spacing = "even" if sampler in ("ddpm", "ddim") else "log_snr"
+    sampler, spacing = method
+    # Heun's method takes two evaluations a step but for the last.
+    count = (evaluations + 1) // 2 if sampler == "heun" else evaluations
     if spacing == "even":
         return whole.respace(even_timesteps(len(whole), count))
     if spacing == "log_snr":
         return whole.respace(log_snr_timesteps(whole, count))
     if spacing == "karras":
         return whole.respace(karras_timesteps(whole, count))
-    raise ValueError(f"spacing {spacing!r} is unknown: use auto, even, log_snr or karras")
+    kept = space_timesteps(len(whole), f"ddim{count}" if spacing == "ddim" else spacing)
+    if len(kept) != count:
+        needed = 2 * len(kept) - 1 if sampler == "heun" else len(kept)
+        raise ValueError(
+            f"spacing={spacing} takes {len(kept)} steps and steps={evaluations} evaluations were "
+            f"asked for: use steps={needed}"
+        )
+    return whole.respace(kept)

@@ -1,7 +1,7 @@
 """``iddpm sample``."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -15,12 +15,15 @@ def sample(
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="ddpm, ddim, heun, ipndm, dpmpp_2m, dpmpp_3m, dpmpp_2m_sde, unipc_2 or unipc_3 "
-            "[default: the run's, ddim]."
+            help="auto, ddpm, ddim, heun, ipndm, dpmpp_2m, dpmpp_3m, dpmpp_2m_sde, unipc_2 or "
+            "unipc_3 [default: the run's, auto]."
         ),
     ] = None,
     spacing: Annotated[
-        str | None, typer.Option(help="auto, even, log_snr or karras [default: the run's].")
+        str | None,
+        typer.Option(
+            help="auto, even, log_snr, karras, ddim, or such as 10,15,20 [default: the run's, auto]."
+        ),
     ] = None,
     eta: Annotated[float | None, typer.Option(help="Fresh noise of ddim, 0 to 1.")] = None,
     class_name: Annotated[
@@ -43,7 +46,9 @@ def sample(
     npz: Annotated[bool, typer.Option("--npz", help="Also write samples.npz.")] = False,
     gif: Annotated[bool, typer.Option("--gif", help="Also write denoising.gif.")] = False,
     batch_size: Annotated[int | None, typer.Option(help="Samples at a time.")] = None,
-    precision: Annotated[str, typer.Option(help="float32, bf16, fp16 or auto.")] = "float32",
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bf16, fp16 or auto [default: the run's, float32].")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
 ) -> None:
@@ -58,25 +63,14 @@ def sample(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    draw(
-        load(run, ema=ema, checkpoint=checkpoint, device=device),
-        n,
-        out=out,
+    opened = load(run, ema=ema, checkpoint=checkpoint, device=device)
+    walk = opened.walk(
         steps=steps,
         sampler=sampler,
         eta=eta,
         spacing=spacing,
-        classes=class_name,
         guidance=guidance,
-        seed=seed,
-        npz=npz,
-        gif=gif,
         batch_size=batch_size,
-        precision=_precision(precision),
+        precision=precision,
     )
-
-
-def _precision(name: str) -> Literal["auto", "float32", "bf16", "fp16"]:
-    if name not in ("auto", "float32", "bf16", "fp16"):
-        raise ValueError(f"precision {name!r} is unknown: use float32, bf16, fp16 or auto")
-    return name  # type: ignore[return-value]
+    draw(opened, n, walk, out=out, seed=seed, classes=class_name, npz=npz, gif=gif)

@@ -4,7 +4,14 @@ from iddpm.config.data import DataConfig
 from iddpm.config.diffusion import DiffusionConfig, HybridLoss, SimpleLoss, VLBLoss
 from iddpm.config.model import ModelConfig
 from iddpm.config.sampling import SamplingConfig
-from iddpm.config.settings import Config, read_config, read_yaml, to_yaml, validate
+from iddpm.config.settings import (
+    Config,
+    read_config,
+    read_yaml,
+    to_yaml,
+    validate,
+    validate_sampling,
+)
 from iddpm.config.training import TrainingConfig
 
 __all__ = [
@@ -21,4 +28,5 @@ __all__ = [
     "read_yaml",
     "to_yaml",
     "validate",
+    "validate_sampling",
 ]

@@ -1,12 +1,14 @@
-"""Settings of sampling, for previews and as the defaults of ``iddpm sample``."""
+"""Settings of sampling: a run's defaults, and what one call asks for."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from iddpm.config.section import Section
 
 SamplerName = Literal[
+    "auto",
     "ddpm",
     "ddim",
     "heun",
@@ -17,14 +19,17 @@ SamplerName = Literal[
     "unipc_2",
     "unipc_3",
 ]
+SPACINGS = ("auto", "even", "log_snr", "karras", "ddim")
 
 
 class SamplingConfig(Section):
-    """How samples are drawn."""
+    """How samples are drawn: a run's defaults, also for its previews."""
 
-    sampler: SamplerName = "ddim"
-    spacing: Literal["auto", "even", "log_snr", "karras"] = "auto"
-    """Which timesteps are visited: even for ddpm and ddim, log_snr for the others."""
+    sampler: SamplerName = "auto"
+    """``auto`` takes the one that is right for the number of steps (docs/sampling.md)."""
+    spacing: str = "auto"
+    """Which timesteps are visited: auto, even, log_snr, karras, ddim or a published request such as
+    10,15,20 or ddim50."""
     steps: Annotated[int, Field(gt=0)] = 50
     """Network evaluations per sample."""
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -34,3 +39,15 @@ class SamplingConfig(Section):
     clip: bool = True
     """Keep the estimate of the data within [-1, 1]."""
     batch_size: Annotated[int, Field(gt=0)] = 64
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "float32"
+    """How the network computes; previews take the training's."""
+
+    @field_validator("spacing")
+    @classmethod
+    def _known_spacing(cls, value: str) -> str:
+        if value in SPACINGS or re.fullmatch(r"ddim[0-9]+|[0-9]+(,[0-9]+)*", value):
+            return value
+        raise ValueError(
+            f"spacing {value!r} is unknown: use {', '.join(SPACINGS)}, or counts such as 10,15,20 "
+            "or ddim50"
+        )

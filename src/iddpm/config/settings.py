@@ -64,6 +64,11 @@ def validate(values: Mapping[str, Any]) -> Config:
         raise ValueError(_one_sentence(error)) from None
 
 
+def validate_sampling(values: Mapping[str, Any]) -> SamplingConfig:
+    """Check the settings of sampling alone; ValueError with one sentence where one is wrong."""
+    return validate({"sampling": values}).sampling
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping; ValueError or FileNotFoundError with one sentence."""
     if not path.is_file():

@@ -22,7 +22,7 @@ def sample(
     spacing: Annotated[
         str | None,
         typer.Option(
-            help="auto, even, log_snr, karras, ddim, or such as 10,15,20 [default: the run's, auto]."
+            help="auto, even, log_snr, karras, ddim or 10,15,20 [default: the run's, auto]."
         ),
     ] = None,
     eta: Annotated[float | None, typer.Option(help="Fresh noise of ddim, 0 to 1.")] = None,

@@ -1,3 +1,4 @@
+import math
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
@@ -135,32 +136,43 @@ MEASURES = {  # what is even, as a function of sigma = sqrt((1 - alpha_bar) / al
 }
 
 
+SCHEDULES = [linear(1000), cosine(1000), cosine(4000), cosine(12)]
+
+
 @pytest.mark.parametrize("name", MEASURES)
-@pytest.mark.parametrize(
-    "schedule", [linear(1000), cosine(1000), cosine(4000), cosine(12)], ids=len
-)
-def test_the_measure_is_even_after_respacing(name, schedule):
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=len)
+@pytest.mark.parametrize("sigma_max", [20.0, 80.0, math.inf])
+def test_the_measure_is_even_after_respacing(name, schedule, sigma_max):
     timesteps, measure = MEASURES[name]
-    for count in (2, 3, 10, len(schedule)):
-        kept = timesteps(schedule, count)
+    sigmas = ((1 - schedule.alpha_bar) / schedule.alpha_bar).sqrt()
+    for count in (1, 2, 3, 10, len(schedule)):
+        kept = timesteps(schedule, count, sigma_max=sigma_max)
         assert len(kept) == count
         assert all(isinstance(step, float) for step in kept)
         assert all(a < b for a, b in pairwise(kept))
-        assert (kept[0], kept[-1]) == (0, len(schedule) - 1)
+        assert kept[0] > 0
+        assert kept[-1] <= len(schedule) - 1
         spaced = schedule.respace(kept)
-        assert spaced.alpha_bar[0] == schedule.alpha_bar[0]
-        assert spaced.alpha_bar[-1] == schedule.alpha_bar[-1]
         values = measure(((1 - spaced.alpha_bar) / spaced.alpha_bar).sqrt())
-        even = torch.linspace(0, 1, count, dtype=torch.float64)
-        even = values[0] + even * (values[-1] - values[0])
+        ends = measure(sigmas[0]), measure(sigmas[-1].clamp(max=sigma_max))
+        parts = torch.arange(1, count + 1, dtype=torch.float64) / count
+        even = ends[0] + parts * (ends[1] - ends[0])
         assert torch.allclose(values, even, rtol=1e-9, atol=1e-11), count
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_a_single_step_is_the_noisiest(name):
+def test_a_process_that_ends_below_the_cap_is_kept_whole(name):
     timesteps, _ = MEASURES[name]
-    assert timesteps(cosine(50), 1) == [49.0]
+    assert timesteps(linear(1000), 10, sigma_max=1e3)[-1] == 999
+    assert timesteps(cosine(50), 1, sigma_max=math.inf) == [49.0]
     assert timesteps(cosine(1), 1) == [0.0]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("sigma_max", [0.0, -1.0, 1e-3, math.nan])
+def test_a_cap_below_the_cleanest_step_is_refused(name, sigma_max):
+    with pytest.raises(ValueError, match=f"sigma_max={sigma_max} must be above .*0.0064"):
+        MEASURES[name][0](cosine(1000), 5, sigma_max=sigma_max)
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -177,8 +189,8 @@ def test_a_rho_that_bends_nothing_is_refused(rho):
 
 
 def test_a_larger_rho_puts_more_steps_near_the_data():
-    middles = [karras_timesteps(linear(1000), 3, rho)[1] for rho in (1.0, 3.0, 7.0, 100.0)]
-    assert middles == sorted(middles, reverse=True)
+    lowest = [karras_timesteps(linear(1000), 3, rho)[0] for rho in (1.0, 3.0, 7.0, 100.0)]
+    assert lowest == sorted(lowest, reverse=True)
     # and in the limit is even in log-SNR
-    limit = log_snr_timesteps(linear(1000), 3)[1]
-    assert karras_timesteps(linear(1000), 3, 1e6)[1] == pytest.approx(limit, rel=1e-4)
+    limit = log_snr_timesteps(linear(1000), 3)[0]
+    assert karras_timesteps(linear(1000), 3, 1e6)[0] == pytest.approx(limit, rel=1e-4)

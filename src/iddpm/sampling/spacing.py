@@ -1,9 +1,14 @@
 """Which timesteps a sampler visits."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from iddpm.diffusion import NoiseSchedule
+
+SIGMA_MAX = 80.0
+"""Noise level from which the few-step spacings start at most (Karras et al. 2022, table 1)."""
 
 
 def even_timesteps(num_steps: int, count: int) -> list[int]:
@@ -18,38 +23,47 @@ def even_timesteps(num_steps: int, count: int) -> list[int]:
     return [num_steps - 1] if count == 1 else space_timesteps(num_steps, str(count))
 
 
-def log_snr_timesteps(schedule: NoiseSchedule, count: int) -> list[float]:
-    """Spread ``count`` timesteps evenly in log-SNR (Lu et al. 2022), from 0 to the noisiest.
+def log_snr_timesteps(
+    schedule: NoiseSchedule, count: int, *, sigma_max: float = SIGMA_MAX
+) -> list[float]:
+    """Spread ``count`` timesteps evenly in log-SNR (Lu et al. 2022).
 
     They are positions in ``schedule`` for :meth:`~iddpm.diffusion.NoiseSchedule.respace`, mostly
-    between whole steps; the first is 0 and the last T - 1, which is kept even when it is the only
-    one.
+    between whole steps, and split the way from the noisiest level to that of step 0 into ``count``
+    equal parts. The noisiest is kept; step 0 is not visited, because from there the model has
+    nothing left to find: the last step goes to the data from the level above.
+
+    Args:
+        schedule: the process that was trained.
+        count: how many.
+        sigma_max: start no noisier than this, in units of sigma = sqrt((1 - alpha_bar) /
+            alpha_bar). The state there is standard normal but for a share 1 / sigma_max of the
+            data's mean. The cosine schedule goes to 2e4, and a third of the log-SNR lies above 80.
 
     Raises:
-        ValueError: fewer than 1 or more than T asked for.
+        ValueError: fewer than 1 or more than T asked for; a ``sigma_max`` below the cleanest level.
     """
-    _check_count(len(schedule), count)
-    lam = schedule.half_log_snr
-    return _positions(lam, torch.linspace(0, 1, count, dtype=torch.float64) * (lam[-1] - lam[0]))
+    noisiest, cleanest = _ends(schedule, count, sigma_max)
+    return _positions(schedule, cleanest + _parts(count) * (noisiest - cleanest))
 
 
-def karras_timesteps(schedule: NoiseSchedule, count: int, rho: float = 7.0) -> list[float]:
+def karras_timesteps(
+    schedule: NoiseSchedule, count: int, rho: float = 7.0, *, sigma_max: float = SIGMA_MAX
+) -> list[float]:
     """Spread ``count`` timesteps evenly in sigma^(1 / rho) (Karras et al. 2022, equation 5).
 
-    Here sigma = sqrt((1 - alpha_bar) / alpha_bar). A larger ``rho`` puts more steps near the data.
-    What is returned and refused is as in :func:`log_snr_timesteps`.
+    A larger ``rho`` puts more steps near the data. All else is as in :func:`log_snr_timesteps`.
 
     Raises:
         ValueError: besides, a ``rho`` that is not above 0.
     """
-    _check_count(len(schedule), count)
-    if not 0 < rho < float("inf"):
+    if not 0 < rho < math.inf:
         raise ValueError(f"rho={rho} must be above 0 and finite")
-    lam = schedule.half_log_snr
+    noisiest, cleanest = _ends(schedule, count, sigma_max)
     # sigma^(1 / rho) in units of its value at step 0, where it is 1
-    last = torch.exp((lam[0] - lam[-1]) / rho)
-    even = 1 + torch.linspace(0, 1, count, dtype=torch.float64) * (last - 1)
-    return _positions(lam, -rho * torch.log(even))
+    last = math.exp((cleanest - noisiest) / rho)
+    even = 1 + _parts(count) * (last - 1)
+    return _positions(schedule, cleanest - rho * torch.log(even))
 
 
 def space_timesteps(num_steps: int, request: str) -> list[int]:
@@ -91,16 +105,31 @@ def space_timesteps(num_steps: int, request: str) -> list[int]:
     return sorted(set(kept))
 
 
-def _positions(lam: Tensor, change: Tensor) -> list[float]:
-    """Return where ``lam``, linear between steps, has changed by so much since step 0."""
-    noise, wanted = -lam, -(lam[0] + change)  # both increase
-    above = torch.searchsorted(noise, wanted).clamp(1, max(len(lam) - 1, 1))
-    positions = [float(len(lam) - 1)]
-    if len(change) > 1:
-        share = (wanted - noise[above - 1]) / (noise[above] - noise[above - 1])
-        # The ends are set, because rounding may move them out of the schedule.
-        positions = [0.0, *(above - 1 + share)[1:-1].tolist(), *positions]
-    return positions
+def _ends(schedule: NoiseSchedule, count: int, sigma_max: float) -> tuple[float, float]:
+    """Return the half-log-SNRs of the noisiest level to visit and of step 0."""
+    _check_count(len(schedule), count)
+    cleanest, noisiest = schedule.half_log_snr[[0, -1]].tolist()
+    if not sigma_max > 0 or (len(schedule) > 1 and -math.log(sigma_max) >= cleanest):
+        raise ValueError(
+            f"sigma_max={sigma_max} must be above that of the cleanest step, "
+            f"{math.exp(-cleanest):.2g}"
+        )
+    return max(noisiest, -math.log(sigma_max)), cleanest
+
+
+def _parts(count: int) -> Tensor:
+    """Return 1 / count, 2 / count, ..., 1."""
+    return torch.arange(1, count + 1, dtype=torch.float64) / count
+
+
+def _positions(schedule: NoiseSchedule, lam: Tensor) -> list[float]:
+    """Return where the half-log-SNR, linear between steps, takes these falling values."""
+    noise, wanted, last = -schedule.half_log_snr, -lam, len(schedule) - 1
+    if last == 0:
+        return [0.0]
+    above = torch.searchsorted(noise, wanted).clamp(1, last)
+    share = (wanted - noise[above - 1]) / (noise[above] - noise[above - 1])
+    return (above - 1 + share).clamp(0, last).tolist()  # type: ignore[no-any-return]
 
 
 def _check_count(num_steps: int, count: int) -> None:

@@ -341,12 +341,12 @@ def self_attention(qkv: Tensor, num_heads: int, order: QKVOrder) -> Tensor:
     else:
         q, k, v = qkv.reshape(n, length, 3, num_heads, -1).unbind(2)
     # [N, heads, L, C / heads], what scaled_dot_product_attention takes.
-    heads = [part.transpose(1, 2) for part in (q, k, v)]
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
     if qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16 and length < SHORT:
         # The bfloat16 kernel's backward pass is six times as slow as float32's on short sequences
         # (``python benchmarks/bfloat16.py``).
         with torch.autocast("cpu", enabled=False):
-            h = F.scaled_dot_product_attention(*(part.float() for part in heads)).to(qkv.dtype)
+            h = F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(qkv.dtype)
     else:
-        h = F.scaled_dot_product_attention(*heads)
+        h = F.scaled_dot_product_attention(q, k, v)
     return h.transpose(1, 2).reshape(n, length, width // 3)

@@ -129,7 +129,7 @@ def _positions(schedule: NoiseSchedule, lam: Tensor) -> list[float]:
         return [0.0]
     above = torch.searchsorted(noise, wanted).clamp(1, last)
     share = (wanted - noise[above - 1]) / (noise[above] - noise[above - 1])
-    return (above - 1 + share).clamp(0, last).tolist()  # type: ignore[no-any-return]
+    return (above - 1 + share).clamp(0, last).tolist()
 
 
 def _check_count(num_steps: int, count: int) -> None:

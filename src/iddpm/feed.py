@@ -87,7 +87,7 @@ def on_device(
     """Yield data in [-1, 1] on the device and what the network is told beside it."""
     for batch in batches:
         moved = batch.to(device)
-        yield moved.x, {"y": moved.y} if config.model.class_conditional else {}
+        yield moved.x, {"y": moved.y} if config.uses_labels else {}
 
 
 def without_some_labels(batches: Iterable[Batch], config: Config) -> Iterator[Batch]:

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from iddpm.build import (
-    build_denoiser,
+    build_encoder,
+    build_learner,
     build_loop_settings,
     build_loss,
     build_network,
@@ -20,10 +21,11 @@ from iddpm.build import (
 )
 from iddpm.config import Config, read_config, to_yaml
 from iddpm.data.sources.source import Source
+from iddpm.directory import CONFIG, WEIGHTS, read_run_config, read_run_weights
 from iddpm.feed import on_device, open_split, training_batches, without_some_labels
 from iddpm.files import write_atomically, write_text
 from iddpm.lock import DirectoryLock
-from iddpm.run import CONFIG, WEIGHTS, Run, load
+from iddpm.run import Run
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, write_weights
 from iddpm.training.ema import EMA
 from iddpm.training.loop import Reporter, Stop, train_loop
@@ -106,7 +108,7 @@ def train_until_stop(
     else:
         _refuse_used(directory, resume)
         wanted = read_config(config, assignments, base)
-    if wanted.task != "generation":
+    if wanted.task == "super_resolution":
         raise ValueError(
             f"task={wanted.task} can be built and sampled from Python, and not trained yet: "
             "use task=generation"
@@ -122,7 +124,7 @@ def train_until_stop(
     if going_on and list_checkpoints(directory):
         state.restore(load_checkpoint(directory))
     elif init_from is not None:
-        _initialise(state, load(init_from, device="cpu"))
+        _initialise(state, Path(init_from))
     batches = training_batches(resolved, source, train_items, state.step, device)
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -207,7 +209,8 @@ def _build(config: Config, device: torch.device) -> tuple[TrainState, TrainStep]
     training = config.training
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        network = build_network(config)
+        make = build_encoder if config.task == "classification" else build_network
+        network: nn.Module = make(config)
     place(network, device)
     precision = Precision(training.precision, device)
     optimizer = build_optimizer(config, network)
@@ -216,7 +219,7 @@ def _build(config: Config, device: torch.device) -> tuple[TrainState, TrainStep]
     state = TrainState(network, optimizer, emas, timesteps, precision)
     called: Any = torch.compile(network) if training.compile else network
     step = TrainStep(
-        build_denoiser(config, called),
+        build_learner(config, called),
         network,
         build_loss(config),
         timesteps,
@@ -230,12 +233,11 @@ def _build(config: Config, device: torch.device) -> tuple[TrainState, TrainStep]
     return state, step
 
 
-def _initialise(state: TrainState, run: Run) -> None:
+def _initialise(state: TrainState, directory: Path) -> None:
     """Start from the weights of another run, averages included."""
-    network = run.denoiser.network
-    assert isinstance(network, nn.Module)
+    weights, _ = read_run_weights(directory, read_run_config(directory))
     for target in (state.network, *(ema.network for ema in state.emas)):
-        load_weights(target, network.state_dict(), run.directory)
+        load_weights(target, weights, directory)
 
 
 def _release(network: nn.Module, path: Path) -> None:
@@ -251,13 +253,18 @@ def _introduction(
     training = config.training
     shape = " x ".join(map(str, source.shape))
     classes = f", {len(source.class_names)} classes" if source.class_names else ""
-    if source.class_names and not config.model.class_conditional:
+    if source.class_names and not config.uses_labels:
         classes += " (not used: model.class_conditional=false)"
+    learns = (
+        "tells the classes apart at every noise level"
+        if config.task == "classification"
+        else f"predicts {config.diffusion.predicts}, variance {config.diffusion.variance}, "
+        f"loss {config.diffusion.loss.kind}"
+    )
     lines = [
         f"data       {source.name}: {train_items} items to train on, {len(source) - train_items} "
         f"held out, each {shape}{classes}",
-        f"network    {parameters / 1e6:.2f} M parameters, predicts {config.diffusion.predicts}, "
-        f"variance {config.diffusion.variance}, loss {config.diffusion.loss.kind}",
+        f"network    {parameters / 1e6:.2f} M parameters, {learns}",
         f"training   step {state.step} to {training.steps}, batch {training.batch_size}, "
         f"{state.precision.name} on {state.precision.device}",
         f"directory  {directory}",

@@ -11,20 +11,17 @@ from torch import Tensor
 
 from iddpm.build import Walk, build_denoiser, build_network, build_walk, place
 from iddpm.classes import class_labels
-from iddpm.config import Config, read_config, validate_sampling
+from iddpm.config import Config, validate_sampling
 from iddpm.data.writers import save_grid as save_grid
 from iddpm.diffusion import Denoiser
+from iddpm.directory import CONFIG as CONFIG
+from iddpm.directory import WEIGHTS as WEIGHTS
+from iddpm.directory import read_run_config as read_run_config
+from iddpm.directory import read_run_weights
 from iddpm.sampling import SampleNoise
-from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, read_weights
 from iddpm.training.log import read_log
 from iddpm.training.precision import Precision, choose_device
-from iddpm.training.state import ema_name, load_weights
-
-CONFIG = "config.yaml"
-WEIGHTS = "model.safetensors"
-"""The released weights: those of the first average."""
-LIVE = "none"
-"""The name of the weights that no average was taken of."""
+from iddpm.training.state import load_weights
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,15 @@ class Run:
     @cached_property
     def denoiser(self) -> Denoiser:
         """The model on its device, in evaluation mode; loaded when first used."""
+        if self.config.task == "classification":
+            raise ValueError(
+                f"{self.directory} holds a classifier, and a model that draws is wanted here: "
+                "give the directory that iddpm train made"
+            )
         network = build_network(self.config)
-        weights, source = self._weights()
+        weights, source = read_run_weights(
+            self.directory, self.config, ema=self.ema, checkpoint=self.checkpoint
+        )
         load_weights(network, weights, source)
         place(network.eval().requires_grad_(False), self.device)
         return build_denoiser(self.config, network)
@@ -180,36 +184,6 @@ class Run:
         """Return the class of each sample [n], or None; see :func:`~iddpm.classes.class_labels`."""
         return class_labels(self.config, str(self.directory), n, seed, classes)
 
-    def _weights(self) -> tuple[dict[str, Tensor], Path]:
-        """Return the chosen weights by name, and the file or directory they come from."""
-        released = self.directory / WEIGHTS
-        has_checkpoints = bool(list_checkpoints(self.directory))
-        if not has_checkpoints and self.checkpoint is None and self.ema is None:
-            if not released.is_file():
-                raise FileNotFoundError(
-                    f"{self.directory} has no checkpoint and no {WEIGHTS} yet: train it first"
-                )
-            return read_weights(released), released
-        group = self._group()
-        checkpoint = load_checkpoint(self.directory, self.checkpoint, prefix=group)
-        if group not in checkpoint.tensors:
-            rates = ", ".join(map(str, self.config.training.ema_rates))
-            raise FileNotFoundError(
-                f"{checkpoint.path} has no average of rate {self.ema}: use {rates} or none"
-            )
-        return checkpoint.tensors[group], checkpoint.path
-
-    def _group(self) -> str:
-        if self.ema is None:
-            return ema_name(self.config.training.ema_rates[0])
-        if self.ema == LIVE:
-            return "network"
-        try:
-            return ema_name(float(self.ema))
-        except ValueError:
-            rates = ", ".join(map(str, self.config.training.ema_rates))
-            raise ValueError(f"ema={self.ema!r} is not a rate: use {rates} or none") from None
-
 
 def load(
     run_directory: Path | str,
@@ -222,16 +196,3 @@ def load(
     run = Run(run_directory, ema=ema, checkpoint=checkpoint, device=device)
     _ = run.denoiser  # so that damaged weights are refused here
     return run
-
-
-def read_run_config(directory: Path) -> Config:
-    """Return the settings of a run directory; errors in one sentence."""
-    if directory.is_file():
-        raise ValueError(
-            f"{directory} is a file: give the run directory, the one that holds {CONFIG}"
-        )
-    if not directory.is_dir():
-        raise FileNotFoundError(f"there is no run directory {directory}")
-    if not (directory / CONFIG).is_file():
-        raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG}")
-    return read_config(directory / CONFIG)

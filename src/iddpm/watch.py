@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from iddpm.build import build_denoiser, build_walk
+from iddpm.build import build_denoiser, build_learner, build_walk
 from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
@@ -43,14 +43,15 @@ def build_validation(
         return on_device(held_out_batches(source, chosen, batch_size=size), config, device)
 
     def validate(network: nn.Module) -> float | None:
-        denoiser = build_denoiser(config, network)
-        return held_out_loss(denoiser, step.loss, batches, step.precision)
+        return held_out_loss(build_learner(config, network), step.loss, batches, step.precision)
 
     return validate
 
 
-def build_preview(config: Config, directory: Path, precision: Precision) -> Preview:
-    """Return the function that draws a grid of samples with the averaged weights."""
+def build_preview(config: Config, directory: Path, precision: Precision) -> Preview | None:
+    """Return the function that draws a grid of samples with the averaged weights, if it can."""
+    if config.task == "classification":
+        return None
     model = config.model
     assert model.channels is not None
     assert model.size is not None

@@ -108,3 +108,16 @@ def test_checkpointing_changes_nothing(engine):
         network(x, torch.tensor([3, 300])).square().sum().backward()
         gradients.append([p.grad for p in network.parameters()])
     assert all(map(torch.equal, *gradients))
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_features_are_what_the_last_projection_sees(pool):
+    network = small(pool=pool, image_size=SIZES[2])
+    x, time = torch.randn(2, 3, *SIZES[2]), torch.tensor([3, 300])
+    features = network.features(x, time)
+    assert features.dim() == 2
+    projection = {"adaptive": -2, "attention": -1}.get(pool, -1)
+    last = network.out[projection]
+    last = last.c_proj if pool == "attention" else last
+    expected = features @ last.weight.flatten(1).T + last.bias
+    torch.testing.assert_close(network(x, time), expected)

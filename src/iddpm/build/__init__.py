@@ -2,10 +2,17 @@
 
 from iddpm.build.facts import DEFAULT_BATCH, default_run_directory, open_data, resolve
 from iddpm.build.guidance import check_guidance, guide
-from iddpm.build.model import build_denoiser, build_diffusion, build_network, place
+from iddpm.build.model import (
+    build_denoiser,
+    build_diffusion,
+    build_encoder,
+    build_network,
+    place,
+)
 from iddpm.build.sampling import Walk, build_walk
 from iddpm.build.training import (
     build_augmentations,
+    build_learner,
     build_loop_settings,
     build_loss,
     build_optimizer,
@@ -18,6 +25,8 @@ __all__ = [
     "build_augmentations",
     "build_denoiser",
     "build_diffusion",
+    "build_encoder",
+    "build_learner",
     "build_loop_settings",
     "build_loss",
     "build_network",

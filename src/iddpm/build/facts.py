@@ -57,12 +57,9 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
         _hold(model, "size", tuple(source.shape[1:]), source.name)
         values["class_names"] = source.class_names
         values["bits"] = source.bits
+        if config.uses_labels and source.labels is None:
+            raise ValueError(_no_labels(config, source))
         if model["class_conditional"]:
-            if source.labels is None:
-                raise ValueError(
-                    f"model.class_conditional=true needs labels and {source.name} has none: "
-                    "set data.labels, or model.class_conditional=false"
-                )
             _hold(model, "num_classes", len(source.class_names), source.name)
         if training["batch_size"] is None:
             training["batch_size"] = min(DEFAULT_BATCH, max(train_items, 1))
@@ -90,6 +87,15 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
     resolved = validate(values)
     check_guidance(resolved, resolved.sampling.guidance)
     return resolved
+
+
+def _no_labels(config: Config, source: Source) -> str:
+    if config.task == "classification":
+        return f"task=classification needs labels and {source.name} has none: set data.labels"
+    return (
+        f"model.class_conditional=true needs labels and {source.name} has none: "
+        "set data.labels, or model.class_conditional=false"
+    )
 
 
 def _hold(model: dict[str, Any], name: str, found: Any, where: str) -> None:

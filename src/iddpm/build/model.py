@@ -7,7 +7,7 @@ from torch import nn
 
 from iddpm.config import Config
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear
-from iddpm.networks import SuperResUNet, UNet
+from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 
 
 def build_network(config: Config) -> UNet:
@@ -42,6 +42,46 @@ def build_network(config: Config) -> UNet:
         use_checkpoint=model.use_checkpoint,
         # torch.compile refuses a hand-written autograd Function.
         checkpoint_engine="torch" if config.training.compile else "function",
+    )
+
+
+def build_encoder(config: Config) -> EncoderUNet:
+    """Build the classifier of resolved settings: the downward half of their U-Net and a pool.
+
+    Raises:
+        ValueError: fewer than two classes.
+    """
+    model = config.model
+    assert model.size is not None
+    assert model.channels is not None
+    assert model.channel_mult is not None
+    assert model.attention_downsampling is not None
+    if len(config.class_names) < 2:
+        raise ValueError(
+            f"a classifier needs two or more classes and the data has {len(config.class_names)}"
+        )
+    return EncoderUNet(
+        dims=len(model.size),
+        image_size=model.size,
+        in_channels=model.channels,
+        out_channels=len(config.class_names),
+        model_channels=model.model_channels,
+        num_res_blocks=model.num_res_blocks,
+        channel_mult=model.channel_mult,
+        attention_downsampling=model.attention_downsampling,
+        num_heads=model.num_heads,
+        num_head_channels=model.num_head_channels,
+        qkv_order=model.qkv_order,
+        dropout=model.dropout,
+        use_scale_shift_norm=model.use_scale_shift_norm,
+        downsample=model.downsample,
+        resblock_updown=model.resblock_updown,
+        stride=model.stride,
+        use_checkpoint=model.use_checkpoint,
+        checkpoint_engine="torch" if config.training.compile else "function",
+        # A mean over positions after a normalization that small widths give to each channel alone
+        # would keep nothing but the shape of its distribution.
+        pool="attention",
     )
 
 

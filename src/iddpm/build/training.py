@@ -1,13 +1,16 @@
 """What a training step and its loop are made of."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
+from iddpm.build.model import build_denoiser, build_diffusion
 from iddpm.config import Config, HybridLoss, VLBLoss
 from iddpm.data.augment import Augmentation, horizontal_flip, random_crop
-from iddpm.diffusion import losses
+from iddpm.diffusion import Denoiser, losses
+from iddpm.training.classification import CleanAndNoisyTimesteps, NoisyClassifier, cross_entropy
 from iddpm.training.loop import LoopSettings
 from iddpm.training.step import Loss
 from iddpm.training.timesteps import (
@@ -19,6 +22,8 @@ from iddpm.training.timesteps import (
 
 def build_loss(config: Config) -> Loss:
     """Return the loss with its options filled in."""
+    if config.task == "classification":
+        return cross_entropy
     loss = config.diffusion.loss
     if isinstance(loss, VLBLoss):
         return partial(losses.vlb, bits=config.bits)
@@ -27,9 +32,18 @@ def build_loss(config: Config) -> Loss:
     return partial(losses.simple, space=loss.space)
 
 
+def build_learner(config: Config, network: Any) -> Denoiser | NoisyClassifier:
+    """Join the network that is trained and the process."""
+    if config.task == "classification":
+        return NoisyClassifier(network, build_diffusion(config))
+    return build_denoiser(config, network)
+
+
 def build_timesteps(config: Config) -> TimestepSampler:
     """Build the distribution over timesteps."""
     num_steps = config.diffusion.num_steps
+    if config.task == "classification":
+        return CleanAndNoisyTimesteps(num_steps, config.training.clean_share)
     if config.training.timestep_sampler == "loss_second_moment":
         return LossSecondMomentTimesteps(num_steps)
     return UniformTimesteps(num_steps)

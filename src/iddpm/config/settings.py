@@ -4,10 +4,10 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from iddpm.config.data import DataConfig
 from iddpm.config.diffusion import DiffusionConfig, HybridLoss
@@ -20,7 +20,7 @@ from iddpm.config.training import TrainingConfig
 class Config(Section):
     """All settings of a run; ``config.yaml`` of a run directory holds them resolved."""
 
-    task: Literal["generation", "super_resolution"] = "generation"
+    task: Literal["generation", "super_resolution", "classification"] = "generation"
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
@@ -30,6 +30,20 @@ class Config(Section):
     """Names of the classes in the data, in the order of their labels."""
     bits: int | None = 8
     """Bit depth of the data; None for continuous data."""
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether the labels of the data are shown to the network or learned by it."""
+        return self.task == "classification" or self.model.class_conditional
+
+    @model_validator(mode="after")
+    def _a_classifier_is_not_told(self) -> Self:
+        if self.task == "classification" and self.model.class_conditional:
+            raise ValueError(
+                "task=classification learns to tell the class, which "
+                "model.class_conditional=true would show it: leave that false"
+            )
+        return self
 
 
 def read_config(

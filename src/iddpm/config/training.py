@@ -34,6 +34,8 @@ class TrainingConfig(Section):
     """Let the learning rate fall linearly to 0 over the run."""
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the labels that a class-conditional network does not see; guidance needs some."""
+    clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Share of a classifier's items that have the lowest noise level; the others have any."""
     gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Longest gradient; None never clips."""
     ema_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.9999,)

@@ -38,12 +38,15 @@ class AttentionPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, *size] to [N, out]."""
+        return self.c_proj(self.attend(x))  # type: ignore[no-any-return]
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Map [N, C, *size] to [N, C], what the projection sees."""
         assert tuple(x.shape[2:]) == self.size, "EncoderUNet checks the size of its input"
         x = x.flatten(2)
         x = torch.cat([x.mean(dim=-1, keepdim=True), x], dim=-1)
         x = x + self.positional_embedding.to(x.dtype)
-        x = self_attention(self.qkv_proj(x.mT), self.num_heads, "qkv_first")
-        return self.c_proj(x[:, 0])  # type: ignore[no-any-return]
+        return self_attention(self.qkv_proj(x.mT), self.num_heads, "qkv_first")[:, 0]
 
 
 class MeanPool(nn.Module):
@@ -153,6 +156,22 @@ class EncoderUNet(Trunk):
 
     def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Map [N, C, *spatial] and [N] to [N, out_channels]."""
+        y: Tensor = self.out(self._encode(x, timesteps))
+        return y
+
+    def features(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """Map [N, C, *spatial] and [N] to what the last projection sees, [N, d]."""
+        h = self._encode(x, timesteps)
+        if self.pool == "attention":
+            pool = self.out[-1]
+            assert isinstance(pool, AttentionPool)
+            return pool.attend(self.out[:-1](h))
+        after = 2 if self.pool == "adaptive" else 1
+        y: Tensor = self.out[:-after](h)
+        return y.flatten(1)
+
+    def _encode(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """Return what the pool takes: the middle block's output, or the means of all stages."""
         emb = self.embed_time(x, timesteps)
         if self.pool == "attention" and tuple(x.shape[2:]) != self.image_size:
             raise ValueError(
@@ -166,8 +185,7 @@ class EncoderUNet(Trunk):
             h = block(h, emb)
             if self.pool.startswith("spatial"):
                 means.append(h.mean(dim=axes))
-        y: Tensor = self.out(torch.cat(means, dim=1) if means else h)
-        return y
+        return torch.cat(means, dim=1) if means else h
 
     def _smallest_size(self) -> tuple[int, ...]:
         if self.image_size is None or len(self.image_size) != self.dims:

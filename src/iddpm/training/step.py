@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from iddpm.diffusion import Denoiser
 from iddpm.diffusion.losses import LossTerms
 from iddpm.randomness import normal, stream, torch_seed
+from iddpm.training.classification import NoisyClassifier
 from iddpm.training.ema import EMA
 from iddpm.training.precision import Precision
 from iddpm.training.timesteps import TimestepSampler
@@ -42,7 +43,7 @@ class TrainStep:
     """A function of (batch, step number): everything random in it follows from the seed.
 
     Attributes:
-        denoiser: the network that learns and its process.
+        denoiser: the network that learns and its process, or a classifier in its place.
         network: that network without wrappers such as torch.compile's; the averages follow it.
         loss: the loss.
         timesteps: which timesteps are trained on.
@@ -54,7 +55,7 @@ class TrainStep:
         microbatch: items per backward pass; None for all at once.
     """
 
-    denoiser: Denoiser
+    denoiser: Denoiser | NoisyClassifier
     network: nn.Module
     loss: Loss
     timesteps: TimestepSampler

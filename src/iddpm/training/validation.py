@@ -9,6 +9,7 @@ from torch import Tensor
 
 from iddpm.diffusion import Denoiser
 from iddpm.randomness import normal, stream
+from iddpm.training.classification import NoisyClassifier
 from iddpm.training.precision import Precision
 from iddpm.training.step import Loss
 
@@ -18,7 +19,7 @@ HeldOut = Callable[[], Iterable[tuple[Tensor, dict[str, Any]]]]
 
 @torch.no_grad()
 def held_out_loss(
-    denoiser: Denoiser, loss: Loss, batches: HeldOut, precision: Precision
+    denoiser: Denoiser | NoisyClassifier, loss: Loss, batches: HeldOut, precision: Precision
 ) -> float | None:
     """Return the mean loss over the held-out items, or None when there are none.
 

@@ -1,0 +1,74 @@
+"""The files of a run directory that say what was trained: its settings and its weights."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from iddpm.config import Config, read_config
+from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, read_weights
+from iddpm.training.state import ema_name
+
+CONFIG = "config.yaml"
+WEIGHTS = "model.safetensors"
+"""The released weights: those of the first average."""
+LIVE = "none"
+"""The name of the weights that no average was taken of."""
+
+
+def read_run_config(directory: Path) -> Config:
+    """Return the settings of a run directory; errors in one sentence."""
+    if directory.is_file():
+        raise ValueError(
+            f"{directory} is a file: give the run directory, the one that holds {CONFIG}"
+        )
+    if not directory.is_dir():
+        raise FileNotFoundError(f"there is no run directory {directory}")
+    if not (directory / CONFIG).is_file():
+        raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG}")
+    return read_config(directory / CONFIG)
+
+
+def read_run_weights(
+    directory: Path,
+    config: Config,
+    *,
+    ema: float | str | None = None,
+    checkpoint: int | None = None,
+) -> tuple[dict[str, Tensor], Path]:
+    """Return the chosen weights of a run by name, and the file or directory they come from.
+
+    Args:
+        directory: the run directory.
+        config: its settings.
+        ema: rate of the average, ``"none"`` for the live weights; None for the first.
+        checkpoint: step of the checkpoint; None for the newest.
+
+    Raises:
+        FileNotFoundError: no such checkpoint or average.
+        ValueError: they are damaged, or ``ema`` is not a rate.
+    """
+    released = directory / WEIGHTS
+    if not list_checkpoints(directory) and checkpoint is None and ema is None:
+        if not released.is_file():
+            raise FileNotFoundError(
+                f"{directory} has no checkpoint and no {WEIGHTS} yet: train it first"
+            )
+        return read_weights(released), released
+    group = _group(config, ema)
+    read = load_checkpoint(directory, checkpoint, prefix=group)
+    if group not in read.tensors:
+        rates = ", ".join(map(str, config.training.ema_rates))
+        raise FileNotFoundError(f"{read.path} has no average of rate {ema}: use {rates} or none")
+    return read.tensors[group], read.path
+
+
+def _group(config: Config, ema: float | str | None) -> str:
+    if ema is None:
+        return ema_name(config.training.ema_rates[0])
+    if ema == LIVE:
+        return "network"
+    try:
+        return ema_name(float(ema))
+    except ValueError:
+        rates = ", ".join(map(str, config.training.ema_rates))
+        raise ValueError(f"ema={ema!r} is not a rate: use {rates} or none") from None

@@ -132,7 +132,7 @@ def test_a_model_of_the_other_kind_is_refused(folder, tmp_path, capsys):
     )
     assert status == 0
     capsys.readouterr()
-    with pytest.raises(ValueError, match="a classifier is wanted here.*train-classifier"):
+    with pytest.raises(ValueError, match="a classifier is wanted here"):
         load_classifier(generator)
     line = failing(capsys, ["train-classifier", "--resume", "--out", str(generator)])
     assert "another task" in line

@@ -1,5 +1,6 @@
 """The theory: schedules, predictions, posteriors, likelihoods and losses; knows no network."""
 
+from iddpm.diffusion.analytic import AnalyticVariance
 from iddpm.diffusion.denoiser import Denoise, Denoiser
 from iddpm.diffusion.gaussian import Gaussian, GaussianDiffusion
 from iddpm.diffusion.likelihood import BitsPerDim, bits_per_dim
@@ -13,6 +14,7 @@ from iddpm.diffusion.prediction import (
 from iddpm.diffusion.schedule import Level, NoiseSchedule, cosine, linear
 
 __all__ = [
+    "AnalyticVariance",
     "BitsPerDim",
     "Denoise",
     "Denoiser",

@@ -6,7 +6,12 @@ from typing import NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from iddpm.diffusion.prediction import Prediction, VarianceKind, posterior_mean
+from iddpm.diffusion.prediction import (
+    Prediction,
+    VarianceKind,
+    posterior_coefficients,
+    posterior_mean,
+)
 from iddpm.diffusion.schedule import NoiseSchedule, broadcast
 
 
@@ -25,7 +30,8 @@ class GaussianDiffusion:
         schedule: the steps.
         variance: ``"fixed_small"``: that of q(x_{t-1} | x_t, x0); ``"fixed_large"``: beta;
             ``"learned"``: the network gives its logarithm; ``"learned_range"``: the network
-            interpolates between the logarithms of both (Nichol & Dhariwal 2021, equation 15).
+            interpolates between the logarithms of both (Nichol & Dhariwal 2021, equation 15);
+            ``"analytic"``: the best one for the mean (see :mod:`iddpm.diffusion.analytic`).
     """
 
     schedule: NoiseSchedule
@@ -73,7 +79,7 @@ class GaussianDiffusion:
         """Return the log-variance of the reverse step; it broadcasts against ``x_t``.
 
         Raises:
-            ValueError: the variance is learned and the prediction has no variance channels.
+            ValueError: the variance is learned or analytic and the prediction has none.
         """
         t = t.cpu()
         if self.variance == "fixed_small":
@@ -85,6 +91,10 @@ class GaussianDiffusion:
                 f"variance={self.variance!r} needs a network with variance channels, and this "
                 "prediction has none"
             )
+        if self.variance == "analytic":
+            of_x0, _ = posterior_coefficients(self.schedule.at(t))
+            known = broadcast(self.schedule.posterior_variance[t], x_t)
+            return torch.log(known + broadcast(of_x0**2, x_t) * prediction.variance)
         if self.variance == "learned":
             return prediction.variance
         low = broadcast(self.schedule.posterior_log_variance[t], x_t)

@@ -9,7 +9,7 @@ from torch import Tensor
 from iddpm.diffusion.schedule import Level, broadcast
 
 Predicts = Literal["eps", "x0", "v", "previous"]
-VarianceKind = Literal["learned_range", "learned", "fixed_small", "fixed_large"]
+VarianceKind = Literal["learned_range", "learned", "fixed_small", "fixed_large", "analytic"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,8 @@ class Prediction:
     Attributes:
         x0: estimate of the data, about [-1, 1].
         eps: estimate of the noise.
-        variance: the network's raw variance channels, when the variance is learned.
+        variance: the network's raw variance channels, when the variance is learned; the variance
+            of x0 given x_t, when it is analytic.
         mean: estimate of the mean of x_{t-1}, only when the network predicts that; clipping x0
             leaves it alone and the reverse step prefers it (the published behaviour).
         variance_kind: how ``variance`` is to be read.

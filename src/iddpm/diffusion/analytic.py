@@ -1,0 +1,100 @@
+"""The reverse variance that is best for a given mean, from one number per step.
+
+A reverse step x_t -> x_s whose mean puts an estimate of x0 in the place of x0 is best made with the
+variance lambda^2 + c^2 V: lambda^2 is the variance of q(x_s | x_t, x0), c is what multiplies x0 in
+its mean, and V is the variance of x0 given x_t, averaged over data and dimensions. A perfect
+estimate of the noise has E|eps|^2 / d = 1 - V alpha_bar / (1 - alpha_bar), so V can be read off
+its size (Bao et al. 2022, "Analytic-DPM", theorem 1, with Gamma = E|eps|^2 / d / (1 - alpha_bar)).
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iddpm.diffusion.denoiser import Denoise
+from iddpm.diffusion.prediction import Prediction
+from iddpm.diffusion.schedule import Level, NoiseSchedule, broadcast
+
+LEAST_SHARE = 0.01
+"""Least share of the noise that is taken to be unknown at step 0.
+
+There lambda is 0, and an estimate as large as the noise itself would leave no variance at all.
+"""
+TINY = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class AnalyticVariance:
+    """What a model's noise estimates say about how well they determine the data.
+
+    Attributes:
+        schedule: the process that was trained, T steps.
+        eps_power: float64 [T], the mean of eps^2 over data, noise and dimensions, where eps is
+            the model's estimate without clipping.
+    """
+
+    schedule: NoiseSchedule
+    eps_power: Tensor
+
+    def __post_init__(self) -> None:
+        """Refuse a table of another process."""
+        if self.eps_power.shape != (len(self.schedule),):
+            raise ValueError(
+                f"a process of {len(self.schedule)} steps needs as many values and was given "
+                f"{tuple(self.eps_power.shape)}"
+            )
+
+    @cached_property
+    def of_x0(self) -> Tensor:
+        """Float64 [T], V, clipped as data in [-1, 1] allows (Bao et al. 2022, theorem 2).
+
+        The paper's bounds on the step's variance are 0 <= V <= min(1, (1 - alpha_bar) / alpha_bar)
+        in other words; the last holds of itself, because eps^2 is not negative.
+        """
+        unknown = 1 - self.eps_power.double()
+        unknown[0] = unknown[0].clamp(min=LEAST_SHARE)
+        alpha_bar = self.schedule.alpha_bar
+        return ((1 - alpha_bar) / alpha_bar * unknown).clamp(TINY, 1)
+
+    def at(self, alpha_bar: Tensor) -> Tensor:
+        """Return V at noise levels [N], float64; between steps linear in log-SNR."""
+        if len(self.schedule) == 1:
+            return self.of_x0.expand(len(alpha_bar))
+        noise = -self.schedule.half_log_snr  # increasing
+        wanted = -0.5 * torch.log(alpha_bar / (1 - alpha_bar))
+        above = torch.searchsorted(noise, wanted).clamp(1, len(noise) - 1)
+        share = (wanted - noise[above - 1]) / (noise[above] - noise[above - 1])
+        return torch.lerp(self.of_x0[above - 1], self.of_x0[above], share.clamp(0, 1))
+
+    def attach(self, prediction: Prediction, x_t: Tensor, level: Level) -> Prediction:
+        """Return the prediction with this variance in place of its own."""
+        return replace(
+            prediction,
+            variance=broadcast(self.at(level.alpha_bar), x_t),
+            variance_kind="analytic",
+        )
+
+    def around(self, denoise: Denoise) -> Denoise:
+        """Return the model with this variance; put it around guidance and clipping."""
+
+        def with_variance(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
+            return self.attach(denoise(x_t, level, **conditioning), x_t, level)
+
+        return with_variance
+
+
+def steadied_power(power: Tensor, noise_power: Tensor) -> Tensor:
+    """Return the mean square of noise estimates with less error than ``power`` itself has.
+
+    The noise's own mean square is known to be 1, and what the drawn noise has too much the
+    estimates have too: in a share of ``power**2`` if both are jointly Gaussian. This control variate
+    takes most of the error away where the estimates are good.
+
+    Args:
+        power: mean square of the estimates, float64 of any shape.
+        noise_power: that of the noise which they estimate.
+    """
+    return power - power**2 * (noise_power - 1)

@@ -90,8 +90,8 @@ def steadied_power(power: Tensor, noise_power: Tensor) -> Tensor:
     """Return the mean square of noise estimates with less error than ``power`` itself has.
 
     The noise's own mean square is known to be 1, and what the drawn noise has too much the
-    estimates have too: in a share of ``power**2`` if both are jointly Gaussian. This control variate
-    takes most of the error away where the estimates are good.
+    estimates have too: in a share of ``power**2`` if both are jointly Gaussian. This control
+    variate takes most of the error away where the estimates are good.
 
     Args:
         power: mean square of the estimates, float64 of any shape.

@@ -32,6 +32,37 @@ def test_loss_by_name_by_kind_and_by_option():
     assert loss == HybridLoss(vb_weight=0.5)
 
 
+def test_weighting_by_name_by_kind_and_by_option():
+    def of(*assignments):
+        config = read_config(None, [f"diffusion.loss.{a}" for a in assignments])
+        assert validate(yaml.safe_load(to_yaml(config))) == config
+        return config.diffusion.loss.weighting.model_dump()
+
+    assert of() == {"kind": "constant"}
+    assert of("weighting=min_snr") == {"kind": "min_snr", "gamma": 5.0}
+    assert of("weighting.kind=sigmoid") == {"kind": "sigmoid", "bias": 0.0}
+    assert of("weighting.gamma=3") == {"kind": "min_snr", "gamma": 3.0}
+    assert of("weighting=sigmoid", "weighting.bias=-1") == {"kind": "sigmoid", "bias": -1.0}
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["predicts=eps"], "predicts=eps does not: use predicts=v, x0 or edm"),
+        (["predicts=previous"], "predicts=previous does not: use predicts=v"),
+        (["predicts=v", "loss.space=eps"], "loss.space=eps leaves the step of pure noise"),
+        (["predicts=v", "loss.weighting=min_snr"], "loss.weighting=min_snr has weight 0"),
+        (["predicts=x0", "loss.weighting=sigmoid"], "loss.weighting=sigmoid has weight 0"),
+    ],
+)
+def test_zero_terminal_snr_is_refused_where_pure_noise_would_not_be_trained(assignments, message):
+    assignments = [f"diffusion.{a}" for a in [*assignments, "zero_terminal_snr=true"]]
+    with pytest.raises(ValueError) as caught:
+        read_config(None, assignments)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
@@ -42,6 +73,13 @@ def test_loss_by_name_by_kind_and_by_option():
         ("data.image_size=0", "data.image_size=0 does not work"),
         ("diffusion.loss.vb_wieght=2", "did you mean 'diffusion.loss.vb_weight'"),
         ("diffusion.loss.vb_weight=-2", "diffusion.loss.vb_weight=-2 does not work"),
+        ("diffusion.loss.weighting=best", "'constant', 'min_snr', 'sigmoid'"),
+        ("diffusion.loss.weighting.gamma=0", "diffusion.loss.weighting.gamma=0 does not work"),
+        ("diffusion.loss.weighting.gama=1", "did you mean 'diffusion.loss.weighting.gamma'"),
+        ("diffusion.loss={kind: vlb, weighting: min_snr}", "another kind of diffusion.loss"),
+        ("diffusion.sigma_data=0", "diffusion.sigma_data=0 does not work"),
+        ("diffusion.predicts=mean", "'eps', 'x0', 'v', 'edm' or 'previous'"),
+        ("training.timestep_sampler=even", "'low_discrepancy'"),
         ("diffusion.loss=best", "'simple', 'hybrid', 'vlb'"),
         ("diffusion.variance=fixed_small", "use loss=simple, or variance=learned_range"),
         ("diffusion.loss=simple", "use loss=hybrid, or variance=fixed_small"),

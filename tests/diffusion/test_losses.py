@@ -6,7 +6,7 @@ import torch
 from iddpm.diffusion import Denoiser, GaussianDiffusion, bits_per_dim, cosine, linear, losses
 from iddpm.diffusion.likelihood import vlb_term
 
-PREDICTS = ["eps", "x0", "v", "previous"]
+PREDICTS = ["eps", "x0", "v", "edm", "previous"]
 SPREADS = ["learned", "learned_range", "fixed_small", "fixed_large"]
 
 

@@ -5,13 +5,16 @@ from iddpm.diffusion import (
     Denoiser,
     GaussianDiffusion,
     cosine,
+    from_edm,
     from_eps,
     from_previous,
     from_v,
     from_x0,
     linear,
+    losses,
+    zero_terminal_snr,
 )
-from iddpm.diffusion.prediction import eps_given_x0, in_space, target
+from iddpm.diffusion.prediction import edm_input_scale, eps_given_x0, in_space, target
 
 SCHEDULES = {
     "linear": linear(1000),
@@ -19,7 +22,13 @@ SCHEDULES = {
     "respaced": cosine(4000).respace(range(19, 4000, 20)),
     "one step": linear(1000).respace([700]),
 }
-READ = {"eps": from_eps, "x0": from_x0, "v": from_v, "previous": from_previous}
+READ = {
+    "eps": from_eps,
+    "x0": from_x0,
+    "v": from_v,
+    "edm": from_edm,
+    "previous": from_previous,
+}
 
 
 def truth(schedule):
@@ -111,3 +120,73 @@ def test_eps_given_x0_is_exact_in_float32_inputs():
     assert ours.dtype == torch.float32
     noise = (1 - level.alpha_bar).sqrt().reshape(-1, 1, 1)
     assert ((ours - eps) * noise).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("sigma_data", [0.5, 0.2, 1.7])
+def test_edm_is_the_papers_preconditioning_of_the_rescaled_input(sigma_data):
+    """Karras et al. 2022, equation 7 with the right column of table 1, for x = x_t / sqrt(a)."""
+    _, _, x_t, level, _ = truth(SCHEDULES["linear"])
+    alpha_bar = level.alpha_bar.reshape(-1, 1, 1)
+    sigma, x = ((1 - alpha_bar) / alpha_bar).sqrt(), x_t / alpha_bar.sqrt()
+    total = (sigma**2 + sigma_data**2).sqrt()
+    c_skip, c_out, c_in = sigma_data**2 / total**2, sigma * sigma_data / total, 1 / total
+    seen = []
+
+    def network(x, shown):
+        seen.append(x)
+        return torch.sin(3 * x)
+
+    diffusion = GaussianDiffusion(SCHEDULES["linear"], "fixed_small")
+    ours = Denoiser(network, diffusion, "edm", sigma_data=sigma_data)(x_t, level)
+    assert torch.allclose(seen[0], c_in * x, rtol=1e-10)
+    expected = c_skip * x + c_out * torch.sin(3 * c_in * x)
+    assert torch.allclose(ours.x0, expected, rtol=1e-9, atol=1e-10)
+    again = alpha_bar.sqrt() * ours.x0 + (1 - alpha_bar).sqrt() * ours.eps
+    assert torch.allclose(again, x_t, rtol=1e-10)
+
+
+def test_edm_with_a_deviation_of_1_is_minus_v():
+    schedule = zero_terminal_snr(cosine(100))
+    x0, eps, x_t, level, _ = truth(schedule)
+    v = target("v", x0, eps, x_t, level)
+    assert torch.allclose(target("edm", x0, eps, x_t, level, 1.0), -v, atol=1e-14)
+    as_v, as_edm = from_v(x_t, v, level), from_edm(x_t, -v, level, 1.0)
+    assert torch.allclose(as_v.x0, as_edm.x0, atol=1e-14)
+    assert torch.allclose(as_v.eps, as_edm.eps, atol=1e-14)
+    assert torch.allclose(edm_input_scale(x_t, level, 1.0), torch.ones(()).double(), atol=1e-15)
+
+
+def test_the_loss_of_edm_has_the_papers_weight_and_the_networks_input_variance_1():
+    """lambda(sigma) = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 on the error of x0."""
+    schedule, sigma_data = SCHEDULES["linear"], 0.5
+    *_, level, t = truth(schedule)
+    generator = torch.Generator().manual_seed(3)
+    x0 = sigma_data * torch.randn(32, 8, 4096, dtype=torch.float64, generator=generator)
+    eps = torch.randn(x0.shape, dtype=torch.float64, generator=generator)
+    seen = []
+
+    def network(x, shown):
+        seen.append(x)
+        return torch.zeros_like(x)
+
+    denoiser = Denoiser(network, GaussianDiffusion(schedule, "fixed_small"), "edm")
+    loss = losses.simple(denoiser, x0, t, eps).loss
+    assert torch.allclose(seen[0].var((1, 2)), torch.ones(32).double(), rtol=0.05)
+    # F = 0 leaves an error of variance 1 at every noise level: that is what the weight is for.
+    assert torch.allclose(loss, torch.ones(32).double(), rtol=0.05)
+    sigma = ((1 - level.alpha_bar) / level.alpha_bar).sqrt()
+    weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+    in_x0 = losses.simple(denoiser, x0, t, eps, space="x0").loss
+    assert torch.allclose(loss, weight * in_x0, rtol=1e-8)
+
+
+@pytest.mark.parametrize("predicts", ["v", "x0", "edm"])
+def test_predictions_are_exact_where_the_signal_is_gone(predicts):
+    schedule = zero_terminal_snr(linear(100))
+    x0, eps, x_t, level, _ = truth(schedule)
+    assert float(level.alpha_bar[-1]) == 0
+    prediction = READ[predicts](x_t, target(predicts, x0, eps, x_t, level), level)
+    assert (prediction.x0 - x0)[-1].abs().max() < 1e-12
+    assert torch.equal(prediction.eps[-1], x_t[-1])
+    clipped = prediction.with_x0(prediction.x0.clamp(-0.1, 0.1), x_t, level)
+    assert torch.equal(clipped.eps[-1], x_t[-1])

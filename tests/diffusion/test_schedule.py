@@ -4,7 +4,16 @@ import mpmath
 import pytest
 import torch
 
-from iddpm.diffusion import GaussianDiffusion, NoiseSchedule, Prediction, cosine, linear
+from iddpm.diffusion import (
+    Denoiser,
+    GaussianDiffusion,
+    NoiseSchedule,
+    Prediction,
+    cosine,
+    linear,
+    zero_terminal_snr,
+)
+from iddpm.diffusion.likelihood import prior_term
 from iddpm.sampling import DDIM, DDPM, sample
 
 
@@ -195,11 +204,12 @@ def test_the_half_log_snr_is_that_of_its_definition():
 
 
 @pytest.mark.parametrize(
-    "alpha_bar", [[0.5, 0.5], [0.5, 0.6], [1.0, 0.5], [0.5, 0.0], [0.5, float("nan")]]
+    "alpha_bar",
+    [[0.5, 0.5], [0.5, 0.6], [1.0, 0.5], [0.5, -0.1], [0.0, 0.0], [0.0, -0.1], [0.5, float("nan")]],
 )
 def test_tables_that_are_no_process_are_refused(alpha_bar):
     table = torch.tensor(alpha_bar, dtype=torch.float64)
-    with pytest.raises(ValueError, match="fall strictly"):
+    with pytest.raises(ValueError, match="must fall strictly"):
         NoiseSchedule(table, torch.arange(2), torch.arange(2.0))
 
 
@@ -215,3 +225,63 @@ def test_a_process_of_one_step_works(schedule, variance, sampler):
     log_variance = diffusion.log_variance(prediction, x, torch.tensor([0, 0]))
     assert torch.allclose(log_variance, torch.tensor(math.log(beta), dtype=torch.float64))
     assert torch.allclose(sample(sampler, lambda x_t, level: prediction, schedule, x), x0)
+
+
+@pytest.mark.parametrize("make", [linear, cosine])
+def test_zero_terminal_snr_is_the_published_rescaling(make):
+    """Lin et al. 2024, algorithm 1, in its own words: on the roots, then back to betas."""
+    whole = make(1000)
+    schedule = zero_terminal_snr(whole)
+    root = [mpmath.sqrt(mpmath.mpf(a)) for a in whole.alpha_bar.tolist()]
+    moved = [(r - root[-1]) * root[0] / (root[0] - root[-1]) for r in root]
+    ours = schedule.alpha_bar.tolist()
+    assert ours[-1] == 0
+    assert ours[0] == float(whole.alpha_bar[0])
+    assert ours == pytest.approx([float(r**2) for r in moved], rel=1e-8, abs=1e-300)
+    assert torch.equal(schedule.shown, whole.shown)
+    assert schedule.ends_in_pure_noise
+    assert not whole.ends_in_pure_noise
+
+
+@pytest.mark.parametrize("make", [linear, cosine])
+def test_the_tables_of_a_schedule_that_ends_in_pure_noise(make):
+    schedule = zero_terminal_snr(make(100))
+    assert float(schedule.betas[-1]) == 1
+    before = float(schedule.alpha_bar[-2])
+    assert float(schedule.posterior_variance[-1]) == 1 - before
+    assert float(schedule.half_log_snr[-1]) == -math.inf
+    assert bool(schedule.half_log_snr[:-1].isfinite().all())
+    for name in ("posterior_log_variance", "large_log_variance", "betas"):
+        assert bool(getattr(schedule, name).isfinite().all()), name
+    last = torch.tensor([99, 99])
+    x0, noise = (
+        torch.tensor([[[0.5]], [[-1.0]]]).double(),
+        torch.tensor([[[1.5]], [[0.3]]]).double(),
+    )
+    for variance in ("fixed_small", "fixed_large"):
+        diffusion = GaussianDiffusion(schedule, variance)
+        assert torch.equal(diffusion.q_sample(x0, last, noise), noise)
+        assert torch.equal(prior_term(diffusion, x0), torch.zeros(2).double())
+    mean, log_variance = diffusion.q_posterior(x0, noise, last)
+    assert torch.allclose(mean, math.sqrt(before) * x0)
+    assert torch.allclose(log_variance.exp(), torch.tensor(1 - before).double())
+
+
+def test_respacing_a_schedule_that_ends_in_pure_noise():
+    schedule = zero_terminal_snr(cosine(100))
+    spaced = schedule.respace([0, 50.5, 98, 99])
+    assert bool(spaced.alpha_bar.isfinite().all())
+    assert spaced.alpha_bar[[0, 2, 3]].tolist() == schedule.alpha_bar[[0, 98, 99]].tolist()
+    assert len(schedule.respace([99])) == 1
+    for kept in ([0, 98.5], [98.5, 99]):
+        with pytest.raises(ValueError, match=r"no step lies between 98 and 99.*98\.5"):
+            schedule.respace(kept)
+    with pytest.raises(ValueError, match="at least 2 steps"):
+        zero_terminal_snr(cosine(1))
+
+
+@pytest.mark.parametrize("predicts", ["eps", "previous"])
+def test_pure_noise_is_refused_with_a_prediction_that_says_nothing_there(predicts):
+    diffusion = GaussianDiffusion(zero_terminal_snr(cosine(10)), "fixed_small")
+    with pytest.raises(ValueError, match=f"predicts='{predicts}' says nothing.*predict v, x0 or"):
+        Denoiser(lambda x, shown: x, diffusion, predicts)

@@ -1,14 +1,21 @@
 import math
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, losses
+from iddpm.diffusion.weighting import min_snr, sigmoid
 from iddpm.networks import UNet
 from iddpm.training.ema import EMA
 from iddpm.training.precision import Precision
 from iddpm.training.step import TrainStep
-from iddpm.training.timesteps import LossSecondMomentTimesteps, UniformTimesteps
+from iddpm.training.timesteps import (
+    LossSecondMomentTimesteps,
+    LowDiscrepancyTimesteps,
+    UniformTimesteps,
+)
 
 CPU = torch.device("cpu")
 
@@ -73,6 +80,36 @@ def test_microbatches_with_importance_weights():
     parts(data(), 0)
     for whole, summed in zip(gradients(full), gradients(parts), strict=True):
         torch.testing.assert_close(whole, summed, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("microbatch", [1, 3, 7])
+def test_low_discrepancy_timesteps_do_not_depend_on_the_microbatch(microbatch):
+    whole = make(timesteps=LowDiscrepancyTimesteps(20))(data(), 3)
+    parts = make(timesteps=LowDiscrepancyTimesteps(20), microbatch=microbatch)(data(), 3)
+    assert torch.equal(whole.t, parts.t)
+    gaps = (whole.t.roll(-1) - whole.t) % 20
+    assert set(gaps.tolist()) <= {2, 3}, "seven items lie 20 / 7 apart"
+
+
+@pytest.mark.parametrize("weighting", [None, min_snr, sigmoid])
+def test_importance_weights_keep_a_weighted_loss_unbiased(weighting):
+    """The gradient expected over the sampler is that of uniform timesteps, whatever the weights."""
+    loss = partial(losses.simple, weighting=weighting)
+    x, noise = data(1), torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    step = make()
+    denoiser = Denoiser(
+        lambda x, shown: step.network(x, shown)[:, :1], GaussianDiffusion(cosine(20), "fixed_small")
+    )
+    terms = [loss(denoiser, x, torch.tensor([t]), noise).loss.detach() for t in range(20)]
+    uniform = torch.stack(terms).mean()
+    sampler = LossSecondMomentTimesteps(20)
+    for _ in range(10):
+        sampler.update(torch.arange(20), torch.cat(terms))
+    t, weights = sampler.sample((np.arange(100_000) + 0.5) / 100_000)
+    estimate = (torch.cat(terms)[t] * weights).mean()
+    assert float(estimate) == pytest.approx(float(uniform), rel=1e-3)
+    # In proportion to the loss, every weighted loss is about the mean: no variance is left.
+    assert float((torch.cat(terms)[t] * weights).std()) < 0.01 * float(uniform)
 
 
 def test_a_step_is_a_function_of_seed_and_number():

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from iddpm.training.timesteps import LossSecondMomentTimesteps, UniformTimesteps
+from iddpm.randomness import stream
+from iddpm.training.timesteps import (
+    LossSecondMomentTimesteps,
+    LowDiscrepancyTimesteps,
+    UniformTimesteps,
+)
 
 
 def test_uniform_covers_every_timestep_once():
@@ -10,6 +15,32 @@ def test_uniform_covers_every_timestep_once():
     t, weights = UniformTimesteps(10).sample(places)
     assert t.tolist() == list(range(10))
     assert weights.tolist() == [1.0] * 10
+
+
+def test_low_discrepancy_spreads_a_batch_and_wraps_around():
+    t, weights = LowDiscrepancyTimesteps(100).sample(np.array([0.635, 0.1, 0.2, 0.3]))
+    assert t.tolist() == [63, 88, 13, 38]  # (0.635 + i / 4) mod 1; the other numbers do not count
+    assert weights.tolist() == [1.0] * 4
+    # 50 timesteps and 50 items: each once, whatever the number.
+    for u in (0.003, 0.013, 0.999):
+        t, _ = LowDiscrepancyTimesteps(50).sample(np.full(50, u))
+        assert sorted(t.tolist()) == list(range(50))
+    assert len(LowDiscrepancyTimesteps(50).sample(np.zeros(0)).t) == 0
+
+
+def test_low_discrepancy_is_uniform_for_every_item_and_varies_less():
+    """The marginal of each item over all u, and the spread of a batch's mean loss."""
+    sampler, uniform = LowDiscrepancyTimesteps(10), UniformTimesteps(10)
+    even = (np.arange(1000) + 0.5) / 1000
+    drawn = np.stack([sampler.sample(np.full(7, u)).t.numpy() for u in even])
+    for item in range(7):
+        assert np.bincount(drawn[:, item], minlength=10).tolist() == [100] * 10
+    losses = np.arange(10) ** 2.0
+    numbers = [stream(0, "timestep", step=k).random(7) for k in range(500)]
+    spread = np.std([losses[sampler.sample(n).t].mean() for n in numbers])
+    independent = np.std([losses[uniform.sample(n).t].mean() for n in numbers])
+    assert spread < 0.5 * independent
+    assert np.mean(losses[drawn]) == pytest.approx(losses.mean())
 
 
 def warm(sampler: LossSecondMomentTimesteps, losses: np.ndarray) -> None:

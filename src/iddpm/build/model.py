@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from iddpm.config import Config
-from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear
+from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear, zero_terminal_snr
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 
 
@@ -100,9 +100,14 @@ def build_diffusion(config: Config) -> GaussianDiffusion:
     diffusion = config.diffusion
     make = linear if diffusion.schedule == "linear" else cosine
     schedule = make(diffusion.num_steps, rescale_timesteps=diffusion.rescale_timesteps)
+    if diffusion.zero_terminal_snr:
+        schedule = zero_terminal_snr(schedule)
     return GaussianDiffusion(schedule, diffusion.variance)
 
 
 def build_denoiser(config: Config, network: Any) -> Denoiser:
     """Join a network and the process."""
-    return Denoiser(network, build_diffusion(config), config.diffusion.predicts)
+    diffusion = config.diffusion
+    return Denoiser(
+        network, build_diffusion(config), diffusion.predicts, sigma_data=diffusion.sigma_data
+    )

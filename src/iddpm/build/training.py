@@ -8,13 +8,16 @@ from torch import nn
 
 from iddpm.build.model import build_denoiser, build_diffusion
 from iddpm.config import Config, HybridLoss, VLBLoss
+from iddpm.config.diffusion import ConstantWeighting, MinSNRWeighting, SigmoidWeighting
 from iddpm.data.augment import Augmentation, horizontal_flip, random_crop
 from iddpm.diffusion import Denoiser, losses
+from iddpm.diffusion.weighting import Weighting, min_snr, sigmoid
 from iddpm.training.classification import CleanAndNoisyTimesteps, NoisyClassifier, cross_entropy
 from iddpm.training.loop import LoopSettings
 from iddpm.training.step import Loss
 from iddpm.training.timesteps import (
     LossSecondMomentTimesteps,
+    LowDiscrepancyTimesteps,
     TimestepSampler,
     UniformTimesteps,
 )
@@ -27,9 +30,26 @@ def build_loss(config: Config) -> Loss:
     loss = config.diffusion.loss
     if isinstance(loss, VLBLoss):
         return partial(losses.vlb, bits=config.bits)
+    weighting = _weighting(loss.weighting)
     if isinstance(loss, HybridLoss):
-        return partial(losses.hybrid, vb_weight=loss.vb_weight, space=loss.space, bits=config.bits)
-    return partial(losses.simple, space=loss.space)
+        return partial(
+            losses.hybrid,
+            vb_weight=loss.vb_weight,
+            space=loss.space,
+            weighting=weighting,
+            bits=config.bits,
+        )
+    return partial(losses.simple, space=loss.space, weighting=weighting)
+
+
+def _weighting(
+    weighting: ConstantWeighting | MinSNRWeighting | SigmoidWeighting,
+) -> Weighting | None:
+    if isinstance(weighting, MinSNRWeighting):
+        return partial(min_snr, gamma=weighting.gamma)
+    if isinstance(weighting, SigmoidWeighting):
+        return partial(sigmoid, bias=weighting.bias)
+    return None
 
 
 def build_learner(config: Config, network: Any) -> Denoiser | NoisyClassifier:
@@ -46,6 +66,8 @@ def build_timesteps(config: Config) -> TimestepSampler:
         return CleanAndNoisyTimesteps(num_steps, config.training.clean_share)
     if config.training.timestep_sampler == "loss_second_moment":
         return LossSecondMomentTimesteps(num_steps)
+    if config.training.timestep_sampler == "low_discrepancy":
+        return LowDiscrepancyTimesteps(num_steps)
     return UniformTimesteps(num_steps)
 
 

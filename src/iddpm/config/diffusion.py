@@ -6,22 +6,67 @@ from pydantic import Field, field_validator, model_validator
 
 from iddpm.config.section import Section
 
+Predicts = Literal["eps", "x0", "v", "edm", "previous"]
 
-class SimpleLoss(Section):
+
+class ConstantWeighting(Section):
+    """Every error counts alike in the space of the loss."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class MinSNRWeighting(Section):
+    """Weight min(SNR, gamma) on the error of x0, in whatever space it is measured."""
+
+    kind: Literal["min_snr"] = "min_snr"
+    gamma: Annotated[float, Field(gt=0)] = 5.0
+    """The largest weight."""
+
+
+class SigmoidWeighting(Section):
+    """Weight sigmoid(bias - log SNR) on the error of eps, in whatever space it is measured."""
+
+    kind: Literal["sigmoid"] = "sigmoid"
+    bias: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Higher trains more on fine detail, lower more on the whole."""
+
+
+Weighting = Annotated[
+    ConstantWeighting | MinSNRWeighting | SigmoidWeighting, Field(discriminator="kind")
+]
+
+
+class _SquaredLoss(Section):
+    space: Predicts | None = None
+    """Where the error is measured; by default in what the network predicts."""
+    weighting: Weighting = ConstantWeighting()
+    """How much each noise level counts: constant, min_snr or sigmoid."""
+
+    @field_validator("weighting", mode="before")
+    @classmethod
+    def _named_weighting(cls, value: Any) -> Any:
+        """Take ``weighting: min_snr`` for ``{kind: min_snr}``, and an option for its kind."""
+        if isinstance(value, str):
+            return {"kind": value}
+        if isinstance(value, dict) and "kind" not in value:
+            of_option = {"gamma": "min_snr", "bias": "sigmoid"}
+            kind = next((of_option[k] for k in value if k in of_option), "constant")
+            return {"kind": kind, **value}
+        return value
+
+
+class SimpleLoss(_SquaredLoss):
     """Mean squared error; the variance is fixed."""
 
     kind: Literal["simple"] = "simple"
-    space: Literal["eps", "x0", "v", "previous"] | None = None
-    """Where the error is measured; by default in what the network predicts."""
 
 
-class HybridLoss(Section):
+class HybridLoss(_SquaredLoss):
     """Mean squared error for the mean and the bound for the variance."""
 
     kind: Literal["hybrid"] = "hybrid"
     vb_weight: Annotated[float, Field(gt=0)] = 0.001
     """Weight of the whole bound."""
-    space: Literal["eps", "x0", "v", "previous"] | None = None
 
 
 class VLBLoss(Section):
@@ -41,7 +86,12 @@ class DiffusionConfig(Section):
     """T, the number of steps of training."""
     rescale_timesteps: bool = True
     """Show the network t * 1000 / T, so that its embedding sees one range whatever T is."""
-    predicts: Literal["eps", "x0", "v", "previous"] = "eps"
+    zero_terminal_snr: bool = False
+    """Move the schedule so that its last step is pure noise; for v, x0 and edm."""
+    predicts: Predicts = "eps"
+    """What the network's output means; edm is the preconditioning of Karras et al. 2022."""
+    sigma_data: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    """Standard deviation of the data, for predicts=edm."""
     variance: Literal["learned_range", "learned", "fixed_small", "fixed_large"] = "learned_range"
     loss: Loss = HybridLoss()
 
@@ -65,5 +115,28 @@ class DiffusionConfig(Section):
             raise ValueError(
                 f"loss=simple leaves variance={self.variance} untrained: use loss=hybrid, "
                 "or variance=fixed_small"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pure_noise_is_trained(self) -> Self:
+        if not self.zero_terminal_snr:
+            return self
+        if self.predicts in ("eps", "previous"):
+            raise ValueError(
+                f"zero_terminal_snr=true needs a prediction that says something of the data in "
+                f"pure noise, and predicts={self.predicts} does not: use predicts=v, x0 or edm"
+            )
+        if isinstance(self.loss, VLBLoss):
+            return self
+        if self.loss.space == "eps":
+            raise ValueError(
+                "loss.space=eps leaves the step of pure noise untrained, which "
+                "zero_terminal_snr=true adds: use loss.space=v or x0"
+            )
+        if self.loss.weighting.kind != "constant":
+            raise ValueError(
+                f"loss.weighting={self.loss.weighting.kind} has weight 0 at the step of pure "
+                "noise, which zero_terminal_snr=true adds: use loss.weighting=constant"
             )
         return self

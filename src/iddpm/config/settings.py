@@ -136,6 +136,8 @@ def _one_sentence(error: ValidationError) -> str:
     path = [part for part in map(str, problem["loc"]) if re.fullmatch(r"\w+", part)]
     if path[:2] == ["diffusion", "loss"] and len(path) > 2:
         path.pop(2)
+        if path[2:3] == ["weighting"] and len(path) > 3:
+            path.pop(3)
     key = ".".join(path)
     if problem["type"] == "extra_forbidden":
         return f"unknown setting {key!r}: {_nearest(path)}"
@@ -150,6 +152,8 @@ def _nearest(path: Sequence[str]) -> str:
     """Return a hint: the name closest to an unknown key, in its section or in another."""
     keys = _all_keys(Config)
     section, name = ".".join(path[:-1]), path[-1]
+    if ".".join(path) in keys:
+        return f"it is an option of another kind of {section}"
     siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == section]
     close = difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)
     if close:
@@ -173,4 +177,5 @@ def _all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
             keys.append(prefix + name)
     if section is DiffusionConfig:
         keys += [f"{prefix}loss.{name}" for name in HybridLoss.model_fields]
+        keys += [f"{prefix}loss.weighting.{name}" for name in ("kind", "gamma", "bias")]
     return keys

@@ -42,7 +42,8 @@ class TrainingConfig(Section):
     """Rates of the moving averages of the weights; the first is the one that is released."""
     ema_warmup: bool = True
     """Average over fewer steps early in the run."""
-    timestep_sampler: Literal["uniform", "loss_second_moment"] = "uniform"
+    timestep_sampler: Literal["uniform", "low_discrepancy", "loss_second_moment"] = "uniform"
+    """low_discrepancy spreads each batch evenly; loss_second_moment is for loss=vlb."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     """``auto`` takes bf16 where the device is fast at it, else float32."""
     compile: bool = False

@@ -6,12 +6,13 @@ from iddpm.diffusion.gaussian import Gaussian, GaussianDiffusion
 from iddpm.diffusion.likelihood import BitsPerDim, bits_per_dim
 from iddpm.diffusion.prediction import (
     Prediction,
+    from_edm,
     from_eps,
     from_previous,
     from_v,
     from_x0,
 )
-from iddpm.diffusion.schedule import Level, NoiseSchedule, cosine, linear
+from iddpm.diffusion.schedule import Level, NoiseSchedule, cosine, linear, zero_terminal_snr
 
 __all__ = [
     "AnalyticVariance",
@@ -25,9 +26,11 @@ __all__ = [
     "Prediction",
     "bits_per_dim",
     "cosine",
+    "from_edm",
     "from_eps",
     "from_previous",
     "from_v",
     "from_x0",
     "linear",
+    "zero_terminal_snr",
 ]

@@ -52,12 +52,14 @@ class AnalyticVariance:
         """Float64 [T], V, clipped as data in [-1, 1] allows (Bao et al. 2022, theorem 2).
 
         The paper's bounds on the step's variance are 0 <= V <= min(1, (1 - alpha_bar) / alpha_bar)
-        in other words; the last holds of itself, because eps^2 is not negative.
+        in other words; the last holds of itself, because eps^2 is not negative. In pure noise eps
+        says nothing of the data, and V is taken to be 1.
         """
         unknown = 1 - self.eps_power.double()
         unknown[0] = unknown[0].clamp(min=LEAST_SHARE)
         alpha_bar = self.schedule.alpha_bar
-        return ((1 - alpha_bar) / alpha_bar * unknown).clamp(TINY, 1)
+        of_x0 = ((1 - alpha_bar) / alpha_bar * unknown).clamp(TINY, 1)
+        return torch.where(alpha_bar > 0, of_x0, 1.0)
 
     def at(self, alpha_bar: Tensor) -> Tensor:
         """Return V at noise levels [N], float64; between steps linear in log-SNR."""
@@ -67,6 +69,7 @@ class AnalyticVariance:
         wanted = -0.5 * torch.log(alpha_bar / (1 - alpha_bar))
         above = torch.searchsorted(noise, wanted).clamp(1, len(noise) - 1)
         share = (wanted - noise[above - 1]) / (noise[above] - noise[above - 1])
+        share = torch.where(wanted.isinf(), 1.0, share)  # pure noise is the last step itself
         return torch.lerp(self.of_x0[above - 1], self.of_x0[above], share.clamp(0, 1))
 
     def attach(self, prediction: Prediction, x_t: Tensor, level: Level) -> Prediction:

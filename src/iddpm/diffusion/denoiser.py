@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, get_args
 
 import torch
@@ -9,8 +10,11 @@ from torch import Tensor, nn
 
 from iddpm.diffusion.gaussian import GaussianDiffusion
 from iddpm.diffusion.prediction import (
+    SIGMA_DATA,
     Prediction,
     Predicts,
+    edm_input_scale,
+    from_edm,
     from_eps,
     from_previous,
     from_v,
@@ -22,6 +26,7 @@ _READ: dict[str, Callable[[Tensor, Tensor, Level], Prediction]] = {
     "eps": from_eps,
     "x0": from_x0,
     "v": from_v,
+    "edm": from_edm,
     "previous": from_previous,
 }
 
@@ -43,7 +48,12 @@ class Denoiser(nn.Module):
         network: called as ``network(x_t, shown, **conditioning)``; returns [N, C, *spatial], or
             [N, 2 C, *spatial] when the variance is learned: the variance channels come last.
         diffusion: the process, which says whether the variance is learned.
-        predicts: ``"eps"``, ``"x0"``, ``"v"``, or ``"previous"`` (the mean of x_{t-1}).
+        predicts: ``"eps"``, ``"x0"``, ``"v"``, ``"edm"`` (the preconditioned output F of Karras et
+            al. 2022; the time shown stays the schedule's), or ``"previous"`` (the mean of x_{t-1}).
+        sigma_data: standard deviation of the data that ``"edm"`` assumes.
+
+    Raises:
+        ValueError: an unknown ``predicts``, or one that says nothing at a step of pure noise.
     """
 
     def __init__(
@@ -51,14 +61,25 @@ class Denoiser(nn.Module):
         network: Callable[..., Tensor],
         diffusion: GaussianDiffusion,
         predicts: Predicts = "eps",
+        *,
+        sigma_data: float = SIGMA_DATA,
     ) -> None:
         super().__init__()
         if predicts not in get_args(Predicts):
             known = ", ".join(get_args(Predicts))
             raise ValueError(f"predicts={predicts!r} is unknown: use one of {known}")
+        if predicts in ("eps", "previous") and diffusion.schedule.ends_in_pure_noise:
+            raise ValueError(
+                f"predicts={predicts!r} says nothing of the data at the schedule's last step, "
+                "which is pure noise: predict v, x0 or edm"
+            )
         self.network = network
         self.diffusion = diffusion
         self.predicts: Predicts = predicts
+        self.sigma_data = sigma_data
+        self._read = _READ[predicts]
+        if predicts == "edm":
+            self._read = partial(from_edm, sigma_data=sigma_data)
 
     def forward(self, x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         """Estimate data and noise in ``x_t``.
@@ -68,7 +89,10 @@ class Denoiser(nn.Module):
         """
         shown = level.shown.to(device=x_t.device, dtype=torch.float32)
         # The network may compute in bfloat16; what follows subtracts large numbers and must not.
-        output = self.network(x_t, shown, **conditioning).to(x_t.dtype)
+        seen = x_t
+        if self.predicts == "edm":
+            seen = edm_input_scale(x_t, level, self.sigma_data) * x_t
+        output = self.network(seen, shown, **conditioning).to(x_t.dtype)
         channels = x_t.shape[1]
         learns = self.diffusion.learns_variance
         if output.shape[1] != channels * (1 + learns):
@@ -78,5 +102,5 @@ class Denoiser(nn.Module):
                 f"{output.shape[1]}"
             )
         variance = output[:, channels:] if learns else None
-        prediction = _READ[self.predicts](x_t, output[:, :channels], level)
+        prediction = self._read(x_t, output[:, :channels], level)
         return replace(prediction, variance=variance, variance_kind=self.diffusion.variance)

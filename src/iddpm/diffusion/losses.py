@@ -6,12 +6,14 @@ the variance alone (Nichol & Dhariwal 2021, section 3.1).
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from iddpm.diffusion.denoiser import Denoiser
 from iddpm.diffusion.likelihood import per_item, vlb_term
-from iddpm.diffusion.prediction import Prediction, Predicts, in_space, target
+from iddpm.diffusion.prediction import Prediction, Predicts, eps_error_per, in_space, target
 from iddpm.diffusion.schedule import Level
+from iddpm.diffusion.weighting import Weighting
 
 
 class LossTerms(NamedTuple):
@@ -19,7 +21,7 @@ class LossTerms(NamedTuple):
 
     loss: Tensor
     mse: Tensor | None
-    """Mean squared error in the space of the loss."""
+    """Mean squared error in the space of the loss, before any weighting."""
     vb: Tensor | None
     """The bound's term as it entered the loss: bits per dimension times its weight."""
 
@@ -31,9 +33,10 @@ def simple(
     noise: Tensor,
     *,
     space: Predicts | None = None,
+    weighting: Weighting | None = None,
     **conditioning: Any,
 ) -> LossTerms:
-    """Return the mean squared error (Ho et al. 2020, equation 14).
+    """Return the mean squared error (Ho et al. 2020, equation 14), weighted by noise level.
 
     Args:
         denoiser: network and process.
@@ -41,12 +44,14 @@ def simple(
         t: [N] int64 steps of the denoiser's schedule.
         noise: standard normal, the shape of ``x0``.
         space: where the error is measured; by default in what the network predicts.
+        weighting: weights on the squared error of eps, converted to ``space``, of
+            :mod:`~iddpm.diffusion.weighting`; by default every error in ``space`` counts alike.
         conditioning: passed to the network.
     """
     x_t, level = _noisy(denoiser, x0, t, noise)
     prediction = denoiser(x_t, level, **conditioning)
-    mse = _mse(space or denoiser.predicts, prediction, x0, x_t, noise, level)
-    return LossTerms(mse, mse, None)
+    mse, weight = _mse(denoiser, prediction, x0, x_t, noise, level, space, weighting)
+    return LossTerms(weight * mse, mse, None)
 
 
 def vlb(
@@ -79,6 +84,7 @@ def hybrid(
     *,
     vb_weight: float = 0.001,
     space: Predicts | None = None,
+    weighting: Weighting | None = None,
     bits: int | None = 8,
     **conditioning: Any,
 ) -> LossTerms:
@@ -98,10 +104,10 @@ def hybrid(
         )
     x_t, level = _noisy(denoiser, x0, t, noise)
     prediction = denoiser(x_t, level, **conditioning)
-    mse = _mse(space or denoiser.predicts, prediction, x0, x_t, noise, level)
+    mse, weight = _mse(denoiser, prediction, x0, x_t, noise, level, space, weighting)
     bound = vlb_term(diffusion, prediction.detach_mean(), x0, x_t, t, bits=bits)
     bound = bound * (vb_weight * len(diffusion.schedule))
-    return LossTerms(mse + bound, mse, bound)
+    return LossTerms(weight * mse + bound, mse, bound)
 
 
 def _noisy(denoiser: Denoiser, x0: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Level]:
@@ -110,7 +116,19 @@ def _noisy(denoiser: Denoiser, x0: Tensor, t: Tensor, noise: Tensor) -> tuple[Te
 
 
 def _mse(
-    space: Predicts, prediction: Prediction, x0: Tensor, x_t: Tensor, noise: Tensor, level: Level
-) -> Tensor:
-    wanted = target(space, x0, noise, x_t, level)
-    return per_item((in_space(space, prediction, x_t, level) - wanted) ** 2)
+    denoiser: Denoiser,
+    prediction: Prediction,
+    x0: Tensor,
+    x_t: Tensor,
+    noise: Tensor,
+    level: Level,
+    space: Predicts | None,
+    weighting: Weighting | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the mean squared errors and their weights, each [N]."""
+    space, sigma_data = space or denoiser.predicts, denoiser.sigma_data
+    wanted = target(space, x0, noise, x_t, level, sigma_data)
+    mse = per_item((in_space(space, prediction, x_t, level, sigma_data) - wanted) ** 2)
+    if weighting is None:
+        return mse, torch.ones_like(mse)
+    return mse, (weighting(level) * eps_error_per(space, level, sigma_data)).to(mse)

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from iddpm.diffusion.schedule import Level, broadcast
 
-Predicts = Literal["eps", "x0", "v", "previous"]
+Predicts = Literal["eps", "x0", "v", "edm", "previous"]
 VarianceKind = Literal["learned_range", "learned", "fixed_small", "fixed_large", "analytic"]
+SIGMA_DATA = 0.5
+"""Standard deviation of the data that EDM's preconditioning assumes (Karras et al. 2022)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,27 @@ def from_v(x_t: Tensor, v: Tensor, level: Level) -> Prediction:
     return Prediction(signal * x_t - noise * v, noise * x_t + signal * v)
 
 
+def from_edm(
+    x_t: Tensor, output: Tensor, level: Level, sigma_data: float = SIGMA_DATA
+) -> Prediction:
+    """Read the output F of a network preconditioned as in EDM.
+
+    x0 = c_skip x + c_out F (Karras et al. 2022, equation 7 and table 1) with their
+    x = x_t / sqrt(alpha_bar) and sigma^2 = (1 - alpha_bar) / alpha_bar. Written for x_t everything
+    stays finite at alpha_bar = 0, and with ``sigma_data`` = 1 the output F is -v.
+    """
+    signal, noise = _roots(x_t, level)
+    variance = _variance(x_t, level, sigma_data)
+    out = sigma_data / variance.sqrt() * output
+    x0 = sigma_data**2 * signal / variance * x_t + noise * out
+    return Prediction(x0, noise / variance * x_t - signal * out)
+
+
+def edm_input_scale(x_t: Tensor, level: Level, sigma_data: float = SIGMA_DATA) -> Tensor:
+    """Return EDM's c_in for x_t: what gives a network that predicts F inputs of variance 1."""
+    return _variance(x_t, level, sigma_data).rsqrt()
+
+
 def from_previous(x_t: Tensor, mean: Tensor, level: Level) -> Prediction:
     """Read a prediction of the mean of x_{t-1}, inverting the posterior's mean."""
     of_x0, of_x_t = posterior_coefficients(level)
@@ -96,7 +119,14 @@ def posterior_mean(x0: Tensor, x_t: Tensor, level: Level) -> Tensor:
     return broadcast(of_x0, x_t) * x0 + broadcast(of_x_t, x_t) * x_t
 
 
-def target(space: Predicts, x0: Tensor, eps: Tensor, x_t: Tensor, level: Level) -> Tensor:
+def target(
+    space: Predicts,
+    x0: Tensor,
+    eps: Tensor,
+    x_t: Tensor,
+    level: Level,
+    sigma_data: float = SIGMA_DATA,
+) -> Tensor:
     """Return what a perfect network would predict in ``space``, given data and noise."""
     if space == "eps":
         return eps
@@ -105,14 +135,48 @@ def target(space: Predicts, x0: Tensor, eps: Tensor, x_t: Tensor, level: Level) 
     if space == "v":
         signal, noise = _roots(x_t, level)
         return signal * eps - noise * x0
+    if space == "edm":
+        signal, noise = _roots(x_t, level)
+        scale = sigma_data * _variance(x_t, level, sigma_data).sqrt()
+        return (noise * x0 - sigma_data**2 * signal * eps) / scale
     return posterior_mean(x0, x_t, level)
 
 
-def in_space(space: Predicts, prediction: Prediction, x_t: Tensor, level: Level) -> Tensor:
+def in_space(
+    space: Predicts,
+    prediction: Prediction,
+    x_t: Tensor,
+    level: Level,
+    sigma_data: float = SIGMA_DATA,
+) -> Tensor:
     """Return the prediction expressed in ``space``, to be compared with :func:`target`."""
     if space == "previous" and prediction.mean is not None:
         return prediction.mean
-    return target(space, prediction.x0, prediction.eps, x_t, level)
+    return target(space, prediction.x0, prediction.eps, x_t, level, sigma_data)
+
+
+def eps_error_per(space: Predicts, level: Level, sigma_data: float = SIGMA_DATA) -> Tensor:
+    """Return the squared error of eps for each unit of squared error in ``space``, float64 [N].
+
+    x_t is known, so that an error of one estimate fixes those of all others.
+    """
+    alpha_bar = level.alpha_bar
+    if space == "eps":
+        return torch.ones_like(alpha_bar)
+    if space == "v":
+        return alpha_bar
+    snr = alpha_bar / (1 - alpha_bar)  # the squared error of eps for one of x0
+    if space == "x0":
+        return snr
+    if space == "edm":
+        return alpha_bar * sigma_data**2 / (1 - alpha_bar + alpha_bar * sigma_data**2)
+    of_x0, _ = posterior_coefficients(level)
+    return snr / of_x0**2
+
+
+def _variance(x: Tensor, level: Level, sigma_data: float) -> Tensor:
+    """Return the variance of x_t when the data has the deviation ``sigma_data``."""
+    return broadcast(1 - level.alpha_bar + level.alpha_bar * sigma_data**2, x)
 
 
 def _roots(x: Tensor, level: Level) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ class Level(NamedTuple):
     """The noise level of each item of a batch: float64 [N] on the CPU."""
 
     alpha_bar: Tensor
-    """Share of the signal's variance that is left, in (0, 1]."""
+    """Share of the signal's variance that is left, in [0, 1)."""
     alpha_bar_prev: Tensor
     """The same one step closer to the data; 1 where that is the data itself."""
     shown: Tensor
@@ -33,7 +33,8 @@ class NoiseSchedule:
     wrong by 8e-3. Respacing returns another value, so no wrapper maps timesteps afterwards.
 
     Attributes:
-        alpha_bar: [N], strictly decreasing in (0, 1); x_t has variance 1 - alpha_bar of noise.
+        alpha_bar: [N], strictly decreasing in (0, 1), where the last may be 0: pure noise. x_t has
+            variance 1 - alpha_bar of noise.
         index: [N] int64, each step's index in the schedule that was respaced; float64 where a
             step lies between two of them.
         shown: [N], the time shown to the network at each step.
@@ -46,15 +47,21 @@ class NoiseSchedule:
     def __post_init__(self) -> None:
         """Refuse tables that are not a diffusion process."""
         before = torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bar[:-1]])
-        if not bool(((self.alpha_bar < before) & (self.alpha_bar > 0)).all()):
+        falls = bool((self.alpha_bar < before).all())  # false for NaN
+        if not falls or float(self.alpha_bar[-1]) < 0:
             raise ValueError(
-                "alpha_bar must fall strictly within (0, 1) and was given from "
+                "alpha_bar must fall strictly from below 1 to 0 at least and was given from "
                 f"{float(self.alpha_bar[0])} to {float(self.alpha_bar[-1])}"
             )
 
     def __len__(self) -> int:
         """Return the number of steps N."""
         return len(self.alpha_bar)
+
+    @property
+    def ends_in_pure_noise(self) -> bool:
+        """Whether nothing of the data is left at the last step, whose log-SNR is -infinity."""
+        return float(self.alpha_bar[-1]) == 0
 
     def at(self, t: Tensor) -> Level:
         """Return the noise levels of the steps ``t`` [N] int64."""
@@ -68,7 +75,8 @@ class NoiseSchedule:
         interpolated linearly. Whole steps keep the values of the table to the last bit.
 
         Raises:
-            ValueError: no step, a step out of range, or an order that does not increase.
+            ValueError: no step, a step out of range, an order that does not increase, or a step
+                between pure noise and the one before, where there is no log-SNR to interpolate.
         """
         steps = list(kept)
         in_range = all(0 <= step <= len(self) - 1 for step in steps)  # false for NaN
@@ -81,6 +89,11 @@ class NoiseSchedule:
         if not bool(share.any()):
             return NoiseSchedule(self.alpha_bar[below], self.index[below], self.shown[below])
         above = (below + 1).clamp(max=len(self) - 1)
+        if self.ends_in_pure_noise and bool(((above == len(self) - 1) & (share > 0)).any()):
+            raise ValueError(
+                f"no step lies between {len(self) - 2} and {len(self) - 1}, where the signal is "
+                f"gone; kept steps were {_shorten(steps)}"
+            )
 
         def between(table: Tensor) -> Tensor:
             return torch.lerp(table[below].double(), table[above].double(), share)
@@ -99,6 +112,7 @@ class NoiseSchedule:
     def half_log_snr(self) -> Tensor:
         """[N], lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) in nats, falling with noise.
 
+        -infinity at a last step that is pure noise.
         The ODE solvers' time (Lu et al. 2022); exp(-lambda) is the noise level sigma of EDM.
         """
         return 0.5 * torch.log(self.alpha_bar / (1 - self.alpha_bar))
@@ -170,6 +184,24 @@ def cosine(
     f = torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
     betas = (1 - f[1:] / f[:-1]).clamp(max=MAX_COSINE_BETA)
     return _from_betas(betas, rescale_timesteps)
+
+
+def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
+    """Return the schedule moved so that its last step is pure noise (Lin et al. 2024, algorithm 1).
+
+    sqrt(alpha_bar) is shifted and scaled so that the last is 0 and the first stays. Sampling then
+    starts from what training has seen, and the mean of a sample, its brightness, is free. The
+    noise says nothing of the data there, so predict v, x0 or edm, not eps.
+
+    Raises:
+        ValueError: a schedule of one step.
+    """
+    if len(schedule) < 2:
+        raise ValueError("a zero terminal SNR needs at least 2 steps and the schedule has 1")
+    root = schedule.alpha_bar.sqrt()
+    moved = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
+    alpha_bar = torch.cat([schedule.alpha_bar[:1], moved[1:-1], torch.zeros(1).double()])
+    return NoiseSchedule(alpha_bar, schedule.index, schedule.shown)
 
 
 def broadcast(values: Tensor, like: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from iddpm.diffusion import Denoise, NoiseSchedule
 from iddpm.sampling.ddim import DDIM
-from iddpm.sampling.walk import Step
+from iddpm.sampling.walk import Step, is_pure_noise
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class DPMSolverPP:
     Order 1 is DDIM; what higher orders add are differences of estimates. The first steps have too
     few estimates, and the steps near the data are too long in log-SNR to extrapolate over: the
     one that ends at step 0 has order 2 at most and the last, to the data, returns the estimate of
-    x0.
+    x0. A step from pure noise, at infinite log-SNR, has order 1 and is remembered by none.
 
     Attributes:
         order: 2 (2M) or 3 (3M, with the second difference weighted in full: the authors' code, and
@@ -50,6 +50,8 @@ class DPMSolverPP:
         """Take one step; ``memory`` holds the data estimates of the steps before, newest first."""
         # Order 1 of the ODE is DDIM; of the SDE, DDIM with eta = 1.
         first = DDIM(eta=1.0 if self.stochastic else 0.0).step(denoise, x, i, schedule, draw)
+        if is_pure_noise(schedule, i):
+            return first
         history = (first.prediction.x0, *(memory or ()))[: self.order]
         used = history[: i + 1]
         if len(used) == 1:

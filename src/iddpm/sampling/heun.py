@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iddpm.diffusion import Denoise, NoiseSchedule
 from iddpm.sampling.ddim import DDIM
-from iddpm.sampling.walk import Step, level_of
+from iddpm.sampling.walk import Step, is_pure_noise, level_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Heun:
     step but the last evaluates the model twice: N steps cost 2 N - 1 evaluations.
 
     Not for few steps, nor for the noisiest steps of the cosine schedule: where sigma falls by a
-    large factor, as there from 2e4, a step multiplies the difference of the slopes by as much.
+    large factor, as there from 2e4, a step multiplies the difference of the slopes by as much. From
+    pure noise, where sigma is infinite, the step is Euler's.
     """
 
     def step(
@@ -35,7 +36,7 @@ class Heun:
     ) -> Step:
         """Take one step; see :class:`~iddpm.sampling.walk.Sampler`."""
         euler = DDIM().step(denoise, x, i, schedule, draw)  # lines 4 and 5
-        if i == 0:  # at the data, where sigma is 0, there is no slope (line 6)
+        if i == 0 or is_pure_noise(schedule, i):  # at the data there is no slope (line 6)
             return euler
         _, level = level_of(schedule, i - 1, x)
         change = denoise(euler.x, level).eps - euler.prediction.eps  # line 7

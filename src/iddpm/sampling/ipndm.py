@@ -10,7 +10,7 @@ from torch import Tensor
 from iddpm.diffusion import Denoise, NoiseSchedule
 from iddpm.sampling.ddim import DDIM
 from iddpm.sampling.heun import euler_scale
-from iddpm.sampling.walk import Step
+from iddpm.sampling.walk import Step, is_pure_noise
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class IPNDM:
     In sigma, where the ODE is dy / dsigma = eps (see :class:`~iddpm.sampling.heun.Heun`), a step
     follows a weighted mean of the last ``order`` estimates of eps: Adams-Bashforth. The first
     steps have fewer estimates and a lower order, the very first is DDIM's; the last step, to the
-    data, returns the estimate of x0.
+    data, returns the estimate of x0. A step from pure noise, at infinite sigma, is remembered by
+    none.
 
     Attributes:
         order: estimates in use, 1 (DDIM) to 4.
@@ -48,6 +49,8 @@ class IPNDM:
     ) -> Step:
         """Take one step; ``memory`` holds the noise estimates of the steps before, newest first."""
         euler = DDIM().step(denoise, x, i, schedule, draw)
+        if is_pure_noise(schedule, i):
+            return euler
         history = (euler.prediction.eps, *(memory or ()))[: self.order]
         if i == 0:
             return Step(euler.x, euler.prediction, history)

@@ -31,7 +31,8 @@ def log_snr_timesteps(
     They are positions in ``schedule`` for :meth:`~iddpm.diffusion.NoiseSchedule.respace`, mostly
     between whole steps, and split the way from the noisiest level to that of step 0 into ``count``
     equal parts. The noisiest is kept; step 0 is not visited, because from there the model has
-    nothing left to find: the last step goes to the data from the level above.
+    nothing left to find: the last step goes to the data from the level above. Pure noise, at
+    log-SNR -infinity, takes the place of the noisiest level where the schedule ends in it.
 
     Args:
         schedule: the process that was trained.
@@ -108,7 +109,10 @@ def space_timesteps(num_steps: int, request: str) -> list[int]:
 def _ends(schedule: NoiseSchedule, count: int, sigma_max: float) -> tuple[float, float]:
     """Return the half-log-SNRs of the noisiest level to visit and of step 0."""
     _check_count(len(schedule), count)
-    cleanest, noisiest = schedule.half_log_snr[[0, -1]].tolist()
+    lam = schedule.half_log_snr
+    if schedule.ends_in_pure_noise and len(lam) > 1:
+        lam = lam[:-1]
+    cleanest, noisiest = lam[[0, -1]].tolist()
     if not sigma_max > 0 or (len(schedule) > 1 and -math.log(sigma_max) >= cleanest):
         raise ValueError(
             f"sigma_max={sigma_max} must be above that of the cleanest step, "
@@ -129,7 +133,8 @@ def _positions(schedule: NoiseSchedule, lam: Tensor) -> list[float]:
         return [0.0]
     above = torch.searchsorted(noise, wanted).clamp(1, last)
     share = (wanted - noise[above - 1]) / (noise[above] - noise[above - 1])
-    return (above - 1 + share).clamp(0, last).tolist()
+    positions = (above - 1 + share).clamp(0, last).tolist()
+    return [*positions[:-1], float(last)] if schedule.ends_in_pure_noise else positions
 
 
 def _check_count(num_steps: int, count: int) -> None:

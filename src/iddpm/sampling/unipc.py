@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iddpm.diffusion import Denoise, NoiseSchedule
 from iddpm.sampling.dpm_solver import differences
-from iddpm.sampling.walk import Step, level_of
+from iddpm.sampling.walk import Step, is_pure_noise, level_of
 
 
 class Past(NamedTuple):
@@ -28,7 +28,8 @@ class UniPC:
     On data estimates, with B2(h) = e^h - 1. A step first corrects the state it is given, which the
     evaluation there has made possible, then predicts the next. The corrected states have the order
     ``order`` + 1. As in :class:`~iddpm.sampling.dpm_solver.DPMSolverPP`, whose formulas are those
-    of the predictor, the order is lower in the first steps and next to the data.
+    of the predictor, the order is lower in the first steps and next to the data. A step from pure
+    noise, at infinite log-SNR, has order 1 and is not corrected.
 
     Attributes:
         order: 2 or 3, the order of the predictor.
@@ -61,7 +62,8 @@ class UniPC:
         past = Past(x, history)
         if i == 0:
             return Step(prediction.x0, prediction, past)
-        return Step(_advance(schedule, i, x, history[: i + 1]), prediction, past)  # UniP
+        predicted = _advance(schedule, i, x, history[: i + 1])  # UniP
+        return Step(predicted, prediction, None if is_pure_noise(schedule, i) else past)
 
 
 def _advance(

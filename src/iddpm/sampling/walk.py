@@ -109,6 +109,11 @@ def sample(
     return x
 
 
+def is_pure_noise(schedule: NoiseSchedule, i: int) -> bool:
+    """Say whether step ``i`` holds nothing of the data, so that its log-SNR is -infinity."""
+    return schedule.ends_in_pure_noise and i == len(schedule) - 1
+
+
 def level_of(schedule: NoiseSchedule, i: int, x: Tensor) -> tuple[Tensor, Level]:
     """Return step ``i`` as a batch: the indices [N] and their noise levels."""
     t = torch.full((len(x),), i)

@@ -1,0 +1,94 @@
+"""Every prediction, variance, loss and weighting that the settings allow trains and samples."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from iddpm.build import (
+    build_denoiser,
+    build_loss,
+    build_network,
+    build_optimizer,
+    build_timesteps,
+    build_walk,
+    resolve,
+)
+from iddpm.config import read_config
+from iddpm.sampling import SampleNoise
+from iddpm.training.ema import EMA
+from iddpm.training.precision import Precision
+from iddpm.training.step import TrainStep
+from tests.conftest import TINY
+
+PREDICTS = ("eps", "x0", "v", "edm", "previous")
+VARIANCES = ("learned_range", "learned", "fixed_small", "fixed_large")
+LOSSES = ("simple", "hybrid", "vlb")
+WEIGHTINGS = ("constant", "min_snr", "sigmoid")
+
+
+def allowed():
+    """The combinations that the settings take, each with its configuration."""
+    found = []
+    for predicts, variance, loss, weighting, zero in product(
+        PREDICTS, VARIANCES, LOSSES, WEIGHTINGS, ("false", "true")
+    ):
+        weighted = [f"diffusion.loss.weighting={weighting}"] if weighting != "constant" else []
+        assignments = [
+            f"diffusion.predicts={predicts}",
+            f"diffusion.variance={variance}",
+            f"diffusion.loss.kind={loss}",
+            *weighted,
+            f"diffusion.zero_terminal_snr={zero}",
+        ]
+        try:
+            config = read_config(None, [*TINY, "model.channels=1", "model.size=[8]", *assignments])
+        except ValueError:
+            continue
+        found.append(pytest.param(config, id="-".join((predicts, variance, loss, weighting, zero))))
+    return found
+
+
+COMBINATIONS = allowed()
+
+
+def test_the_settings_refuse_what_cannot_work_and_nothing_else():
+    """Simple with a fixed variance, hybrid with a learned one, vlb with any, weightings not in vlb.
+
+    Zero terminal SNR takes three of five predictions, and constant weights.
+    """
+    pairs = 2 + 2  # simple with two variances, hybrid with two
+    plain = 5 * (pairs * 3 + 4)
+    assert len(COMBINATIONS) == plain + 3 * (pairs + 4)
+
+
+@pytest.mark.parametrize("config", COMBINATIONS)
+def test_it_trains_a_step_and_samples(config):
+    config = resolve(config)
+    torch.manual_seed(0)
+    network = build_network(config)
+    before = [p.detach().clone() for p in network.parameters()]
+    step = TrainStep(
+        build_denoiser(config, network),
+        network,
+        build_loss(config),
+        build_timesteps(config),
+        build_optimizer(config, network),
+        [EMA(network, 0.9)],
+        Precision("float32", torch.device("cpu")),
+        seed=1,
+    )
+    x0 = (torch.rand(8, 1, 8) * 255).round() / 127.5 - 1
+    for number in range(2):
+        result = step(x0, number)
+        assert not result.skipped
+        assert bool(result.loss.isfinite().all())
+    after = list(network.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    network.eval()
+    for name in ("ddim", "ddpm"):
+        sampling = config.sampling.model_copy(update={"sampler": name, "steps": 4})
+        *_, last = build_walk(config, step.denoiser, sampling).states(SampleNoise(0, (2, 1, 8)))
+        x = last.x
+        assert x.shape == (2, 1, 8)
+        assert bool(x.isfinite().all())

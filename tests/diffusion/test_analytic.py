@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from iddpm.diffusion import AnalyticVariance, GaussianDiffusion, Prediction, cosine, linear
+from iddpm.diffusion import (
+    AnalyticVariance,
+    GaussianDiffusion,
+    Prediction,
+    cosine,
+    linear,
+    zero_terminal_snr,
+)
 from iddpm.diffusion.analytic import LEAST_SHARE, steadied_power
 from tests.exact import eps_power
 
@@ -69,3 +76,13 @@ def test_the_power_of_an_estimate_is_steadied_by_that_of_the_noise():
     ours = steadied_power(plain, noise.square().mean(dim=1))
     assert float(ours.mean()) == pytest.approx(power, abs=4 / 5000 + 4 * float(ours.std()) / 14)
     assert float(ours.std()) < 0.4 * float(plain.std())
+
+
+def test_pure_noise_says_nothing_of_the_data():
+    whole = zero_terminal_snr(cosine(100))
+    table = AnalyticVariance(whole, eps_power(0.5, whole))
+    assert float(table.of_x0[-1]) == 1
+    exact = 0.25 * (1 - whole.alpha_bar) / (whole.alpha_bar * 0.25 + 1 - whole.alpha_bar)
+    assert torch.allclose(table.of_x0[:-1], exact[:-1], rtol=1e-6)
+    ours = table.at(whole.respace([0, 50.5, 98, 99]).alpha_bar)
+    assert ours[[0, 2, 3]].tolist() == pytest.approx(table.of_x0[[0, 98, 99]].tolist())

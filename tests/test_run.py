@@ -62,17 +62,17 @@ def test_a_sample_depends_on_its_seed_and_number_alone(run_directory, sampler):
 
 def test_classes_by_name_number_and_seed(run_directory):
     run = iddpm.load(run_directory)
-    assert run.labels(3, 0, "owl").tolist() == [2, 2, 2]
-    assert run.labels(3, 0, 1).tolist() == [1, 1, 1]
-    assert run.labels(2, 0, ["dog", 0]).tolist() == [1, 0]
-    drawn = run.labels(50, 0, None)
+    assert run.classes.labels(3, 0, "owl").tolist() == [2, 2, 2]
+    assert run.classes.labels(3, 0, 1).tolist() == [1, 1, 1]
+    assert run.classes.labels(2, 0, ["dog", 0]).tolist() == [1, 0]
+    drawn = run.classes.labels(50, 0)
     assert set(drawn.tolist()) == {0, 1, 2}
-    assert torch.equal(run.labels(10, 0, None), drawn[:10])
+    assert torch.equal(run.classes.labels(10, 0), drawn[:10])
     for wrong in ("bird", 3, -1, "7"):
         with pytest.raises(ValueError, match=r"not one of the 3 classes.*cat, dog, owl"):
-            run.labels(1, 0, wrong)
+            run.classes.labels(1, 0, wrong)
     with pytest.raises(ValueError, match="2 classes were given for 3"):
-        run.labels(3, 0, [0, 1])
+        run.classes.labels(3, 0, [0, 1])
 
 
 def test_averages_and_checkpoints_can_be_chosen(run_directory):

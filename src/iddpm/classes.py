@@ -1,64 +1,58 @@
 """Classes by name or number."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from iddpm.config import Config
 from iddpm.randomness import stream
 
+Wanted = Sequence[int | str] | int | str | None
+"""Classes asked for: one for all, or one per sample, by name or number; None draws them."""
 
-def class_labels(
-    config: Config,
-    where: str,
-    n: int,
-    seed: int,
-    classes: Sequence[int | str] | int | str | None,
-) -> Tensor | None:
-    """Return the class of each of ``n`` samples, int64 [n], or None for an unconditional model.
 
-    Args:
-        config: the model's settings.
-        where: the name of the model, for messages.
-        n, seed: how many, and from what they are drawn when ``classes`` is None.
-        classes: one class for all, or one per sample, by name or number.
+@dataclass(frozen=True)
+class Classes:
+    """The classes that a model knows.
 
-    Raises:
-        ValueError: a class that the model does not have, or another number of them.
+    Attributes:
+        count: how many.
+        names: their names in the order of their numbers; may be empty.
+        where: the model, for messages.
     """
-    count = config.model.num_classes
-    if not config.model.class_conditional or count is None:
-        if classes is not None:
+
+    count: int
+    names: tuple[str, ...]
+    where: str
+
+    def labels(self, n: int, seed: int, wanted: Wanted = None) -> Tensor:
+        """Return the class of each of ``n`` samples, int64 [n]; drawn from ``seed`` by default.
+
+        Raises:
+            ValueError: a class that does not exist, or another number of them than ``n``.
+        """
+        if wanted is None:
+            drawn = [int(stream(seed, "class", index=k).integers(self.count)) for k in range(n)]
+            return torch.tensor(drawn)
+        if isinstance(wanted, int | str):
+            wanted = [wanted] * n
+        if len(wanted) != n:
+            raise ValueError(f"{len(wanted)} classes were given for {n} samples")
+        return torch.tensor([self.number(name) for name in wanted])
+
+    def number(self, name: int | str) -> int:
+        """Return the number of a class; ValueError when there is none of that name or number."""
+        if isinstance(name, str) and name in self.names:
+            return self.names.index(name)
+        try:
+            number = int(name)
+        except ValueError:
+            number = -1
+        if not 0 <= number < self.count:
+            shown = ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
             raise ValueError(
-                f"class {classes!r} was asked for, and {where} was trained without classes "
-                "(model.class_conditional=false)"
+                f"class {name!r} is not one of the {self.count} classes of {self.where}"
+                + (f": {shown}" if self.names else f": use 0 to {self.count - 1}")
             )
-        return None
-    if classes is None:
-        drawn = [int(stream(seed, "class", index=k).integers(count)) for k in range(n)]
-        return torch.tensor(drawn)
-    if isinstance(classes, int | str):
-        classes = [classes] * n
-    if len(classes) != n:
-        raise ValueError(f"{len(classes)} classes were given for {n} samples")
-    return torch.tensor([class_number(config, where, name) for name in classes])
-
-
-def class_number(config: Config, where: str, name: int | str) -> int:
-    """Return the number of a class; ValueError when there is none of that name or number."""
-    names, count = config.class_names, config.model.num_classes
-    assert count is not None
-    if isinstance(name, str) and name in names:
-        return names.index(name)
-    try:
-        number = int(name)
-    except ValueError:
-        number = -1
-    if not 0 <= number < count:
-        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        raise ValueError(
-            f"class {name!r} is not one of the {count} classes of {where}"
-            + (f": {shown}" if names else f": use 0 to {count - 1}")
-        )
-    return number
+        return number

@@ -1,6 +1,5 @@
 """Samples on disk: pictures written as they come."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from iddpm.build import Walk
+from iddpm.classes import Wanted
 from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
 from iddpm.run import Run
 
@@ -26,7 +26,7 @@ def draw(
     *,
     out: Path | None = None,
     seed: int = 0,
-    classes: Sequence[int | str] | int | str | None = None,
+    classes: Wanted = None,
     npz: bool = False,
     gif: bool = False,
     columns: int | None = None,

@@ -1,6 +1,6 @@
 """A run directory: its layout, and what can be done with a trained model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,8 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iddpm.build import Walk, build_denoiser, build_network, build_walk, place
-from iddpm.classes import class_labels
+from iddpm.build import (
+    Guides,
+    Walk,
+    build_denoiser,
+    build_gradient,
+    build_network,
+    build_walk,
+    build_weaker,
+    place,
+)
+from iddpm.classes import Classes, Wanted
+from iddpm.classifier import load_classifier
 from iddpm.config import Config, validate_sampling
 from iddpm.data.writers import save_grid as save_grid
 from iddpm.diffusion import Denoiser
@@ -92,6 +102,14 @@ class Run:
         return (model.channels, *model.size)
 
     @property
+    def classes(self) -> Classes | None:
+        """The classes that the model was trained with, if any."""
+        count = self.config.model.num_classes
+        if not self.config.model.class_conditional or count is None:
+            return None
+        return Classes(count, self.config.class_names, str(self.directory))
+
+    @property
     def log(self) -> list[dict[str, Any]]:
         """The records of ``log.jsonl``."""
         return read_log(self.directory)
@@ -101,7 +119,7 @@ class Run:
         n: int = 16,
         *,
         seed: int = 0,
-        classes: Sequence[int | str] | int | str | None = None,
+        classes: Wanted = None,
         **settings: Any,
     ) -> Tensor:
         """Draw ``n`` samples, [n, C, *spatial] on the CPU, about [-1, 1].
@@ -113,7 +131,7 @@ class Run:
             n: how many.
             seed: any integer.
             classes: one class for all, or one per sample, by name or number; by default drawn
-                from the seed. For class-conditional models only.
+                from the seed. For class-conditional models, and under a classifier.
             settings: of sampling, such as ``steps=10`` or ``sampler="unipc_3"``; see :meth:`walk`.
 
         Raises:
@@ -123,14 +141,29 @@ class Run:
         batches = self.sample_batches(n, walk, seed=seed, classes=classes)
         return torch.cat([batch.x for batch in batches])
 
-    def walk(self, **settings: Any) -> Walk:
+    def walk(
+        self,
+        *,
+        classifier: Path | str | None = None,
+        classifier_scale: float = 1.0,
+        classifier_form: str = "score",
+        autoguidance: Path | str | int | None = None,
+        autoguidance_scale: float = 2.0,
+        **settings: Any,
+    ) -> Walk:
         """Return how samples are drawn: the run's settings of sampling with some changed.
 
         Args:
+            classifier: directory of a classifier that guides.
+            classifier_scale: how strongly; 1 samples p(x) p(y | x), more exaggerates the class.
+            classifier_form: ``"score"`` for every sampler, ``"mean"`` for ddpm (the published one).
+            autoguidance: a weaker model to go away from: an earlier checkpoint's step, or a run.
+            autoguidance_scale: how far; 1 is the model alone.
             settings: of :class:`~iddpm.config.SamplingConfig`; None leaves one as it is.
 
         Raises:
-            ValueError: an unknown setting or one that does not fit the model.
+            ValueError: an unknown setting, or a setting or guide that does not fit the model.
+            FileNotFoundError: no such classifier, checkpoint or run.
         """
         given = {name: value for name, value in settings.items() if value is not None}
         if given.get("sampler", "ddim") != "ddim":
@@ -138,7 +171,19 @@ class Run:
         if "steps" not in given:
             given["steps"] = min(self.config.sampling.steps, self.config.diffusion.num_steps)
         sampling = validate_sampling({**self.config.sampling.model_dump(), **given})
-        return build_walk(self.config, self.denoiser, sampling)
+        classes, gradient, weaker = self.classes, None, None
+        if classifier is not None:
+            guide = load_classifier(classifier, str(self.device))
+            gradient = build_gradient(
+                self.config, self.denoiser, guide.network, guide.config, guide.schedule
+            )
+            names = guide.class_names
+            classes = classes or Classes(len(names), names, str(classifier))
+        if autoguidance is not None:
+            other = self._weaker(autoguidance)
+            weaker = build_weaker(self.config, self.denoiser, other.config, other.denoiser)
+        guides = Guides(weaker, autoguidance_scale, gradient, classifier_scale, classifier_form)
+        return build_walk(self.config, self.denoiser, sampling, guides=guides, classes=classes)
 
     def sample_batches(
         self,
@@ -146,7 +191,7 @@ class Run:
         walk: Walk | None = None,
         *,
         seed: int = 0,
-        classes: Sequence[int | str] | int | str | None = None,
+        classes: Wanted = None,
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> Iterator[SampleBatch]:
         """Draw samples and yield each batch as it is finished; arguments as in :meth:`sample`.
@@ -158,7 +203,7 @@ class Run:
             raise ValueError(f"cannot draw {n} samples: ask for 1 or more")
         chosen = walk or self.walk()
         size = chosen.sampling.batch_size
-        labels = self.labels(n, seed, classes)
+        labels = self._labels(chosen, n, seed, classes)
         context = Precision(chosen.sampling.precision, self.device)
 
         def batches() -> Iterator[SampleBatch]:
@@ -178,11 +223,23 @@ class Run:
 
         return batches()
 
-    def labels(
-        self, n: int, seed: int, classes: Sequence[int | str] | int | str | None
-    ) -> Tensor | None:
-        """Return the class of each sample [n], or None; see :func:`~iddpm.classes.class_labels`."""
-        return class_labels(self.config, str(self.directory), n, seed, classes)
+    def _labels(self, walk: Walk, n: int, seed: int, wanted: Wanted) -> Tensor | None:
+        if walk.classes is not None:
+            return walk.classes.labels(n, seed, wanted)
+        if wanted is not None:
+            raise ValueError(
+                f"class {wanted!r} was asked for, and {self.directory} was trained without classes "
+                "(model.class_conditional=false)"
+            )
+        return None
+
+    def _weaker(self, which: Path | str | int) -> "Run":
+        """Return an earlier checkpoint of this run, or another run."""
+        if str(which).isdecimal() and not Path(str(which)).exists():
+            return Run(
+                self.directory, ema=self.ema, checkpoint=int(str(which)), device=str(self.device)
+            )
+        return Run(str(which), device=str(self.device))
 
 
 def load(

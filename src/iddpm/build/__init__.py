@@ -1,7 +1,7 @@
 """From settings to objects: the only room that knows every other."""
 
 from iddpm.build.facts import DEFAULT_BATCH, default_run_directory, open_data, resolve
-from iddpm.build.guidance import check_guidance, guide
+from iddpm.build.guidance import Guides, build_gradient, build_weaker, check_guidance, guide
 from iddpm.build.model import (
     build_denoiser,
     build_diffusion,
@@ -21,11 +21,13 @@ from iddpm.build.training import (
 
 __all__ = [
     "DEFAULT_BATCH",
+    "Guides",
     "Walk",
     "build_augmentations",
     "build_denoiser",
     "build_diffusion",
     "build_encoder",
+    "build_gradient",
     "build_learner",
     "build_loop_settings",
     "build_loss",
@@ -33,6 +35,7 @@ __all__ = [
     "build_optimizer",
     "build_timesteps",
     "build_walk",
+    "build_weaker",
     "check_guidance",
     "default_run_directory",
     "guide",

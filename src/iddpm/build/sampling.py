@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from iddpm.build.guidance import guide
+from iddpm.build.guidance import NO_GUIDES, Guides, guide
+from iddpm.classes import Classes
 from iddpm.config import Config, SamplingConfig
 from iddpm.diffusion import Denoise, Denoiser, NoiseSchedule
 from iddpm.sampling import (
@@ -64,6 +65,7 @@ class Walk:
         sampler: takes the steps.
         denoise: the model with guidance and clipping around it.
         schedule: the steps that are visited.
+        classes: what the labels ``y`` mean; None where there are none.
     """
 
     sampling: SamplingConfig
@@ -71,6 +73,7 @@ class Walk:
     sampler: Sampler
     denoise: Denoise
     schedule: NoiseSchedule
+    classes: Classes | None = None
 
     def __str__(self) -> str:
         """Say how samples are drawn, in a line."""
@@ -90,19 +93,33 @@ class Walk:
         )
 
 
-def build_walk(config: Config, denoiser: Denoiser, sampling: SamplingConfig) -> Walk:
-    """Return how to draw samples of a model.
+def build_walk(
+    config: Config,
+    denoiser: Denoiser,
+    sampling: SamplingConfig,
+    *,
+    guides: Guides = NO_GUIDES,
+    classes: Classes | None = None,
+) -> Walk:
+    """Return how to draw samples of a model, guided by others or not.
 
     Raises:
         ValueError: settings that do not fit together or do not fit the model.
     """
     method = choose_method(sampling)
+    shifts = guides.gradient is not None and guides.classifier_form == "mean"
+    if shifts and method.sampler != "ddpm":
+        raise ValueError(
+            f"classifier_form=mean shifts the mean of ddpm's steps, and the sampler is "
+            f"{method.sampler}: use sampler=ddpm, or classifier_form=score"
+        )
     return Walk(
         sampling,
         method,
         build_sampler(method.sampler, sampling.eta),
-        guide(config, denoiser, sampling),
+        guide(config, denoiser, sampling, guides),
         build_sampling_schedule(denoiser.diffusion.schedule, method, sampling.steps),
+        classes,
     )
 
 

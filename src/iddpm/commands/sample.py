@@ -33,6 +33,25 @@ def sample(
         float | None,
         typer.Option(help="Exaggerate the class: 1 as trained, 2 or 3 clearer, 0 ignores it."),
     ] = None,
+    guidance_interval: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Guide only at noise levels sigma between LOW and HIGH."),
+    ] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="A classifier that guides, from iddpm train-classifier.")
+    ] = None,
+    classifier_scale: Annotated[float, typer.Option(help="How strongly it guides.")] = 1.0,
+    classifier_form: Annotated[
+        str, typer.Option(help="score, for every sampler; or mean, for ddpm, as published.")
+    ] = "score",
+    autoguidance: Annotated[
+        str | None,
+        typer.Option(help="A weaker model to go away from: a checkpoint's step, or a run."),
+    ] = None,
+    autoguidance_scale: Annotated[float, typer.Option(help="How far; 1 is not at all.")] = 2.0,
+    threshold: Annotated[
+        float | None, typer.Option(help="Dynamic thresholding at this share, such as 0.995.")
+    ] = None,
     ema: Annotated[
         str | None, typer.Option(help="Rate of the average, or none [default: the first].")
     ] = None,
@@ -70,6 +89,13 @@ def sample(
         eta=eta,
         spacing=spacing,
         guidance=guidance,
+        guidance_interval=guidance_interval,
+        threshold=threshold,
+        classifier=classifier,
+        classifier_scale=classifier_scale,
+        classifier_form=classifier_form,
+        autoguidance=autoguidance,
+        autoguidance_scale=autoguidance_scale,
         batch_size=batch_size,
         precision=precision,
     )

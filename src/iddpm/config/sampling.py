@@ -21,6 +21,8 @@ SamplerName = Literal[
 ]
 SPACINGS = ("auto", "even", "log_snr", "karras", "ddim")
 
+Level = Annotated[float, Field(ge=0)]
+
 
 class SamplingConfig(Section):
     """How samples are drawn: a run's defaults, also for its previews."""
@@ -36,8 +38,12 @@ class SamplingConfig(Section):
     """Fresh noise of DDIM: 0 is deterministic."""
     guidance: float = 1.0
     """Scale of classifier-free guidance: 0 ignores the class, 1 is the model as trained."""
+    guidance_interval: tuple[Level, Level] | None = None
+    """Guide only at noise levels sigma = sqrt((1 - alpha_bar) / alpha_bar) between these two."""
     clip: bool = True
     """Keep the estimate of the data within [-1, 1]."""
+    threshold: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Dynamic thresholding instead, at this share of the values, such as 0.995."""
     batch_size: Annotated[int, Field(gt=0)] = 64
     precision: Literal["auto", "float32", "bf16", "fp16"] = "float32"
     """How the network computes; previews take the training's."""
@@ -51,3 +57,13 @@ class SamplingConfig(Section):
             f"spacing {value!r} is unknown: use {', '.join(SPACINGS)}, or counts such as 10,15,20 "
             "or ddim50"
         )
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError(
+                f"guidance_interval={value[0]:g}, {value[1]:g} is empty: give the lower noise "
+                "level first"
+            )
+        return value

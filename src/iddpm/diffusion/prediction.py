@@ -28,6 +28,8 @@ class Prediction:
         mean: estimate of the mean of x_{t-1}, only when the network predicts that; clipping x0
             leaves it alone and the reverse step prefers it (the published behaviour).
         variance_kind: how ``variance`` is to be read.
+        slope: the scaled gradient of log p(y | x_t) in the published form of classifier guidance:
+            what DDPM adds to the mean of its step, times the variance of the step.
     """
 
     x0: Tensor
@@ -35,6 +37,7 @@ class Prediction:
     variance: Tensor | None = None
     mean: Tensor | None = None
     variance_kind: VarianceKind = "fixed_small"
+    slope: Tensor | None = None
 
     def with_x0(self, x0: Tensor, x_t: Tensor, level: Level) -> "Prediction":
         """Return the prediction with another x0 (clipped, say) and the eps that goes with it."""

@@ -3,7 +3,17 @@
 from iddpm.sampling.ddim import DDIM, invert
 from iddpm.sampling.ddpm import DDPM
 from iddpm.sampling.dpm_solver import DPMSolverPP
-from iddpm.sampling.guidance import classifier_free, clip_x0
+from iddpm.sampling.guidance import (
+    EVERYWHERE,
+    Gradient,
+    autoguided,
+    classifier_free,
+    classifier_gradient,
+    classifier_guided,
+    clip_x0,
+    shown_by,
+    threshold_x0,
+)
 from iddpm.sampling.heun import Heun
 from iddpm.sampling.ipndm import IPNDM
 from iddpm.sampling.noise import SampleNoise
@@ -19,21 +29,28 @@ from iddpm.sampling.walk import Sampler, State, Step, sample, trajectory
 __all__ = [
     "DDIM",
     "DDPM",
+    "EVERYWHERE",
     "IPNDM",
     "DPMSolverPP",
+    "Gradient",
     "Heun",
     "SampleNoise",
     "Sampler",
     "State",
     "Step",
     "UniPC",
+    "autoguided",
     "classifier_free",
+    "classifier_gradient",
+    "classifier_guided",
     "clip_x0",
     "even_timesteps",
     "invert",
     "karras_timesteps",
     "log_snr_timesteps",
     "sample",
+    "shown_by",
     "space_timesteps",
+    "threshold_x0",
     "trajectory",
 ]

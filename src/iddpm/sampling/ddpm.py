@@ -15,7 +15,8 @@ from iddpm.sampling.walk import Step, level_of
 class DDPM:
     """Draw x_{t-1} from the reverse Gaussian (Ho et al. 2020, algorithm 2).
 
-    The variance is the one that the model's prediction names: learned or fixed.
+    The variance is the one that the model's prediction names: learned or fixed. A slope in the
+    prediction shifts the mean by variance times slope (Dhariwal & Nichol 2021, algorithm 1).
     """
 
     def step(
@@ -32,6 +33,8 @@ class DDPM:
         prediction = denoise(x, level)
         diffusion = GaussianDiffusion(schedule, prediction.variance_kind)
         mean, log_variance = diffusion.p_posterior(prediction, x, t)
+        if prediction.slope is not None:
+            mean = mean + log_variance.exp() * prediction.slope
         if i == 0:
             return Step(mean, prediction)
         return Step(mean + torch.exp(0.5 * log_variance) * draw(), prediction)

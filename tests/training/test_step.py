@@ -8,6 +8,7 @@ import torch
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, losses
 from iddpm.diffusion.weighting import min_snr, sigmoid
 from iddpm.networks import UNet
+from iddpm.randomness import stream
 from iddpm.training.ema import EMA
 from iddpm.training.precision import Precision
 from iddpm.training.step import TrainStep
@@ -110,6 +111,47 @@ def test_importance_weights_keep_a_weighted_loss_unbiased(weighting):
     assert float(estimate) == pytest.approx(float(uniform), rel=1e-3)
     # In proportion to the loss, every weighted loss is about the mean: no variance is left.
     assert float((torch.cat(terms)[t] * weights).std()) < 0.01 * float(uniform)
+
+
+def self_conditioned(seed=0, microbatch=None):
+    step = make(seed=seed, microbatch=microbatch, gradient_clip=None)
+    network = step.network
+
+    def told(x, shown):
+        seen.append(bool(x[:, 1:].any()))
+        return network(x[:, :1] + 0.5 * x[:, 1:], shown)
+
+    seen: list[bool] = []
+    step.denoiser = Denoiser(told, GaussianDiffusion(cosine(20)), self_condition=True)
+    return step, seen
+
+
+def test_half_of_the_steps_condition_on_a_first_estimate():
+    """By a function of the seed and the step, alike for all microbatches of a step."""
+    coins = {}
+    for seed in (0, 1):
+        step, seen = self_conditioned(seed, microbatch=4)
+        coins[seed] = []
+        for k in range(24):
+            seen.clear()
+            step(data(), k)
+            assert seen in ([False, False], [False, True] * 2)
+            coins[seed].append(len(seen) == 4)
+        assert 6 < sum(coins[seed]) < 18
+    assert coins[0] != coins[1]
+    again, seen = self_conditioned()
+    again(data(), 17)
+    assert (len(seen) == 2) == coins[0][17]
+
+
+def test_microbatches_with_self_conditioning():
+    number = next(k for k in range(9) if stream(0, "self-condition", step=k).random() < 0.5)
+    (full, seen), (parts, _) = self_conditioned(), self_conditioned(microbatch=3)
+    full(data(), number)
+    parts(data(), number)
+    assert seen == [False, True]
+    for whole, summed in zip(gradients(full), gradients(parts), strict=True):
+        torch.testing.assert_close(whole, summed, rtol=1e-4, atol=1e-6)
 
 
 def test_a_step_is_a_function_of_seed_and_number():

@@ -11,7 +11,10 @@ from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 
 
 def build_network(config: Config) -> UNet:
-    """Build the network of resolved settings; its output channels follow from the variance."""
+    """Build the network of resolved settings.
+
+    Its output channels follow from the variance, its input channels from self-conditioning.
+    """
     model = config.model
     assert model.channels is not None
     assert model.size is not None
@@ -21,7 +24,7 @@ def build_network(config: Config) -> UNet:
     learned = config.diffusion.variance.startswith("learned")
     return network(
         dims=len(model.size),
-        in_channels=model.channels,
+        in_channels=model.channels * (2 if config.diffusion.self_condition else 1),
         out_channels=model.channels * (2 if learned else 1),
         model_channels=model.model_channels,
         num_res_blocks=model.num_res_blocks,
@@ -109,5 +112,9 @@ def build_denoiser(config: Config, network: Any) -> Denoiser:
     """Join a network and the process."""
     diffusion = config.diffusion
     return Denoiser(
-        network, build_diffusion(config), diffusion.predicts, sigma_data=diffusion.sigma_data
+        network,
+        build_diffusion(config),
+        diffusion.predicts,
+        sigma_data=diffusion.sigma_data,
+        self_condition=diffusion.self_condition,
     )

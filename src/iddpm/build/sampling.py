@@ -66,6 +66,7 @@ class Walk:
         denoise: the model with guidance and clipping around it.
         schedule: the steps that are visited.
         classes: what the labels ``y`` mean; None where there are none.
+        self_condition: whether each step is told the estimate of the one before.
     """
 
     sampling: SamplingConfig
@@ -74,6 +75,7 @@ class Walk:
     denoise: Denoise
     schedule: NoiseSchedule
     classes: Classes | None = None
+    self_condition: bool = False
 
     def __str__(self) -> str:
         """Say how samples are drawn, in a line."""
@@ -89,6 +91,7 @@ class Walk:
             self.schedule,
             noise.initial(),
             noise=noise,
+            self_condition=self.self_condition,
             **conditioning,
         )
 
@@ -120,6 +123,7 @@ def build_walk(
         guide(config, denoiser, sampling, guides),
         build_sampling_schedule(denoiser.diffusion.schedule, method, sampling.steps),
         classes,
+        self_condition=denoiser.self_condition,
     )
 
 

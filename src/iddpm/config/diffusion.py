@@ -92,6 +92,8 @@ class DiffusionConfig(Section):
     """What the network's output means; edm is the preconditioning of Karras et al. 2022."""
     sigma_data: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     """Standard deviation of the data, for predicts=edm."""
+    self_condition: bool = False
+    """Tell the network its estimate of the data at the step before; half the steps learn it."""
     variance: Literal["learned_range", "learned", "fixed_small", "fixed_large"] = "learned_range"
     loss: Loss = HybridLoss()
 

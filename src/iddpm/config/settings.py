@@ -45,6 +45,14 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _only_generation_conditions_itself(self) -> Self:
+        if self.diffusion.self_condition and self.task != "generation":
+            raise ValueError(
+                f"diffusion.self_condition=true is for task=generation, and task={self.task}"
+            )
+        return self
+
 
 def read_config(
     path: Path | str | None = None, assignments: Sequence[str] = (), base: Any = None

@@ -51,6 +51,8 @@ class Denoiser(nn.Module):
         predicts: ``"eps"``, ``"x0"``, ``"v"``, ``"edm"`` (the preconditioned output F of Karras et
             al. 2022; the time shown stays the schedule's), or ``"previous"`` (the mean of x_{t-1}).
         sigma_data: standard deviation of the data that ``"edm"`` assumes.
+        self_condition: give the network an earlier estimate of x0 as further channels behind those
+            of x_t (Chen et al. 2022): it is called with [N, 2 C, *spatial].
 
     Raises:
         ValueError: an unknown ``predicts``, or one that says nothing at a step of pure noise.
@@ -63,6 +65,7 @@ class Denoiser(nn.Module):
         predicts: Predicts = "eps",
         *,
         sigma_data: float = SIGMA_DATA,
+        self_condition: bool = False,
     ) -> None:
         super().__init__()
         if predicts not in get_args(Predicts):
@@ -77,12 +80,18 @@ class Denoiser(nn.Module):
         self.diffusion = diffusion
         self.predicts: Predicts = predicts
         self.sigma_data = sigma_data
+        self.self_condition = self_condition
         self._read = _READ[predicts]
         if predicts == "edm":
             self._read = partial(from_edm, sigma_data=sigma_data)
 
-    def forward(self, x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
+    def forward(
+        self, x_t: Tensor, level: Level, /, *, estimate: Tensor | None = None, **conditioning: Any
+    ) -> Prediction:
         """Estimate data and noise in ``x_t``.
+
+        ``estimate`` is an earlier estimate of x0 for a network that is conditioned on it; it is
+        clamped to [-1, 1], where the data lies, and None stands for zeros. Others ignore it.
 
         Raises:
             ValueError: the network's channels do not fit the data and the variance.
@@ -92,6 +101,9 @@ class Denoiser(nn.Module):
         seen = x_t
         if self.predicts == "edm":
             seen = edm_input_scale(x_t, level, self.sigma_data) * x_t
+        if self.self_condition:
+            known = torch.zeros_like(x_t) if estimate is None else estimate.clamp(-1, 1)
+            seen = torch.cat([seen, known], dim=1)
         output = self.network(seen, shown, **conditioning).to(x_t.dtype)
         channels = x_t.shape[1]
         learns = self.diffusion.learns_variance

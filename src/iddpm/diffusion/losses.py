@@ -34,6 +34,7 @@ def simple(
     *,
     space: Predicts | None = None,
     weighting: Weighting | None = None,
+    own_estimate: bool = False,
     **conditioning: Any,
 ) -> LossTerms:
     """Return the mean squared error (Ho et al. 2020, equation 14), weighted by noise level.
@@ -46,10 +47,12 @@ def simple(
         space: where the error is measured; by default in what the network predicts.
         weighting: weights on the squared error of eps, converted to ``space``, of
             :mod:`~iddpm.diffusion.weighting`; by default every error in ``space`` counts alike.
+        own_estimate: first let the denoiser estimate x0, without a gradient, and condition it on
+            that (Chen et al. 2022, algorithm 1).
         conditioning: passed to the network.
     """
     x_t, level = _noisy(denoiser, x0, t, noise)
-    prediction = denoiser(x_t, level, **conditioning)
+    prediction = _predict(denoiser, x_t, level, own_estimate, conditioning)
     mse, weight = _mse(denoiser, prediction, x0, x_t, noise, level, space, weighting)
     return LossTerms(weight * mse, mse, None)
 
@@ -61,6 +64,7 @@ def vlb(
     noise: Tensor,
     *,
     bits: int | None = 8,
+    own_estimate: bool = False,
     **conditioning: Any,
 ) -> LossTerms:
     """Return the bound's term at t in bits per dimension, times the number of steps.
@@ -70,7 +74,7 @@ def vlb(
     are those of :func:`simple`.
     """
     x_t, level = _noisy(denoiser, x0, t, noise)
-    prediction = denoiser(x_t, level, **conditioning)
+    prediction = _predict(denoiser, x_t, level, own_estimate, conditioning)
     bound = vlb_term(denoiser.diffusion, prediction, x0, x_t, t, bits=bits)
     bound = bound * len(denoiser.diffusion.schedule)
     return LossTerms(bound, None, bound)
@@ -86,6 +90,7 @@ def hybrid(
     space: Predicts | None = None,
     weighting: Weighting | None = None,
     bits: int | None = 8,
+    own_estimate: bool = False,
     **conditioning: Any,
 ) -> LossTerms:
     """Return ``simple`` plus ``vb_weight`` times ``vlb``, the bound's mean held constant.
@@ -103,11 +108,28 @@ def hybrid(
             "use the simple loss, or variance='learned_range'"
         )
     x_t, level = _noisy(denoiser, x0, t, noise)
-    prediction = denoiser(x_t, level, **conditioning)
+    prediction = _predict(denoiser, x_t, level, own_estimate, conditioning)
     mse, weight = _mse(denoiser, prediction, x0, x_t, noise, level, space, weighting)
     bound = vlb_term(diffusion, prediction.detach_mean(), x0, x_t, t, bits=bits)
     bound = bound * (vb_weight * len(diffusion.schedule))
     return LossTerms(weight * mse + bound, mse, bound)
+
+
+def _predict(
+    denoiser: Denoiser,
+    x_t: Tensor,
+    level: Level,
+    own_estimate: bool,
+    conditioning: dict[str, Any],
+) -> Prediction:
+    if own_estimate:
+        with torch.no_grad():
+            estimate = denoiser(x_t, level, **conditioning).x0
+        # Autocast may have kept copies of the weights that know no gradient.
+        torch.clear_autocast_cache()
+        conditioning = {**conditioning, "estimate": estimate}
+    prediction: Prediction = denoiser(x_t, level, **conditioning)
+    return prediction
 
 
 def _noisy(denoiser: Denoiser, x0: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Level]:

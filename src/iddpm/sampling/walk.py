@@ -71,6 +71,7 @@ def trajectory(
     x_T: Tensor,
     *,
     noise: Noise | None = None,
+    self_condition: bool = False,
     **conditioning: Any,
 ) -> Iterator[State]:
     """Walk from noise to data and yield the state after every step.
@@ -82,14 +83,18 @@ def trajectory(
         x_T: standard normal, [N, C, *spatial].
         noise: a function of the step number that returns the step's noise; by default PyTorch's
             global generator draws it.
+        self_condition: pass each step's estimate of x0 on to the next as ``estimate`` (Chen et al.
+            2022, algorithm 2), for a denoiser that was trained so.
         conditioning: passed to ``denoise``, such as class labels ``y``.
     """
     if conditioning:
         denoise = partial(denoise, **conditioning)
-    x, memory = x_T, None
+    x, memory, estimate = x_T, None, None
     for number, i in enumerate(reversed(range(len(schedule)))):
         draw = partial(torch.randn_like, x) if noise is None else partial(noise, number)
-        x, prediction, memory = sampler.step(denoise, x, i, schedule, draw, memory)
+        seen = denoise if estimate is None else partial(denoise, estimate=estimate)
+        x, prediction, memory = sampler.step(seen, x, i, schedule, draw, memory)
+        estimate = prediction.x0 if self_condition else None
         yield State(number + 1, i, x, prediction.x0)
 
 
@@ -100,11 +105,14 @@ def sample(
     x_T: Tensor,
     *,
     noise: Noise | None = None,
+    self_condition: bool = False,
     **conditioning: Any,
 ) -> Tensor:
     """Walk from noise to data and return the sample; arguments as in :func:`trajectory`."""
     x = x_T
-    for state in trajectory(sampler, denoise, schedule, x_T, noise=noise, **conditioning):
+    for state in trajectory(
+        sampler, denoise, schedule, x_T, noise=noise, self_condition=self_condition, **conditioning
+    ):
         x = state.x
     return x
 

@@ -16,6 +16,9 @@ from iddpm.training.ema import EMA
 from iddpm.training.precision import Precision
 from iddpm.training.timesteps import TimestepSampler
 
+SELF_CONDITION_SHARE = 0.5
+"""Share of the steps on which a network is conditioned on its own estimate (Chen et al. 2022)."""
+
 Loss = Callable[..., LossTerms]
 """A loss of :mod:`iddpm.diffusion.losses` with its options filled in."""
 
@@ -84,6 +87,10 @@ class TrainStep:
         t, weights = self.timesteps.sample(uniform)
         noise = torch.from_numpy(normal(self.seed, "noise", x0.shape, step=step)).to(x0.device)
         weights = weights.to(x0.device)
+        options = {}
+        if isinstance(self.denoiser, Denoiser) and self.denoiser.self_condition:
+            coin = stream(self.seed, "self-condition", step=step).random()
+            options["own_estimate"] = coin < SELF_CONDITION_SHARE
 
         scaler = self.precision.scaler
         self.optimizer.zero_grad(set_to_none=True)
@@ -98,6 +105,7 @@ class TrainStep:
                     x0[rows],
                     t[rows],
                     noise[rows],
+                    **options,
                     **{name: value[rows] for name, value in conditioning.items()},
                 )
             # Divided by the whole batch: microbatches then sum to the full batch's mean.

@@ -1,7 +1,10 @@
-"""Loss curves of a run as a picture."""
+"""Pictures of numbers: a run's losses, and the terms of a likelihood."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from iddpm.files import write_atomically
 from iddpm.training.log import read_log
@@ -16,13 +19,7 @@ def save_curves(directory: Path, path: Path) -> Path:
     records = read_log(directory)
     if not records:
         raise ValueError(f"{directory} has logged nothing to draw yet")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError("loss curves need matplotlib: pip install 'iddpm[plots]'") from None
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure("loss curves")
     whole, quartiles = figure.subplots(1, 2)
     _plot(whole, records, "loss", "training")
     _plot(whole, records, "held_out_loss", "held out", marker="o")
@@ -34,6 +31,46 @@ def save_curves(directory: Path, path: Path) -> Path:
     quartiles.set(title="loss by quarter of the timesteps", xlabel="step", yscale="log")
     quartiles.legend()
     return write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
+
+
+def save_terms(rows: Sequence[Mapping[str, float]], unit: str, path: Path) -> Path:
+    """Draw the terms of a bound and the estimates' errors over the timesteps.
+
+    Args:
+        rows: with ``step``, ``mean``, ``error``, ``x0_mse`` and ``eps_mse``; one per timestep.
+        unit: of the terms.
+        path: where the picture goes; returned.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    figure = _figure("the terms of a likelihood")
+    terms, errors = figure.subplots(1, 2)
+    step = [row["step"] + 1 for row in rows]  # a logarithmic axis has no 0
+    mean = np.array([row["mean"] for row in rows])
+    spread = np.array([row["error"] for row in rows])
+    terms.plot(step, mean, ".-", markersize=3, linewidth=0.8)
+    floor = mean[mean > 0].min(initial=np.inf) / 2
+    terms.fill_between(step, np.maximum(mean - spread, floor), mean + spread, alpha=0.3)
+    terms.set(title="terms of the bound", xlabel="timestep + 1", ylabel=unit, xscale="log")
+    terms.set_yscale("log" if bool((mean > 0).all()) else "linear")
+    for key, label in (("x0_mse", "data"), ("eps_mse", "noise")):
+        errors.plot(step, [row[key] for row in rows], ".-", markersize=3, label=label)
+    errors.set(title="mean squared error of the estimates", xlabel="timestep + 1")
+    errors.set(xscale="log", yscale="log")
+    errors.legend()
+    return write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
+
+
+def _figure(what: str) -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError(f"{what} need matplotlib: pip install 'iddpm[plots]'") from None
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _plot(axes: Any, records: list[dict[str, Any]], key: str, label: str, **style: Any) -> None:

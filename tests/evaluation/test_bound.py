@@ -12,8 +12,8 @@ from iddpm.diffusion import (
     linear,
 )
 from iddpm.diffusion.prediction import posterior_mean
-from iddpm.evaluation.few_steps import inclusion
-from iddpm.evaluation.likelihood import ItemNoise, process, sampled_bound, whole_bounds
+from iddpm.evaluation.few_steps import inclusion, systematic
+from iddpm.evaluation.likelihood import ItemNoise, process, terms_at, whole_bounds
 from tests.exact import entropy_and_gap, eps_power, gaussian_denoiser, quadrature
 
 SHAPE = (2, 6, 5)
@@ -140,7 +140,8 @@ def test_looking_at_every_step_is_the_whole_bound():
     (exact,) = whole_bounds(denoiser, [each], x0, noise, bits=8)
     offsets = torch.linspace(0, 0.9, 5).double()
     every = torch.ones(12, dtype=torch.float64)
-    sampled = sampled_bound(denoiser, each, x0, noise, every, offsets, bits=8)
+    drawn = systematic(every, offsets)
+    sampled = terms_at(denoiser, each, x0, noise, drawn, torch.ones_like(exact.vb), bits=8)
     for name in ("prior", "steps", "decoder", "total"):
         assert torch.allclose(getattr(sampled, name), getattr(exact, name), rtol=1e-12)
     # M = 12 of 12 steps in the order of the process; the whole bound goes the other way
@@ -159,7 +160,8 @@ def test_the_mean_over_all_offsets_of_a_few_steps_is_the_whole_bound():
     mean = torch.zeros(5, dtype=torch.float64)
     for low, high in pairwise(changes):
         offsets = ((low + high) / 2).expand(5)
-        part = sampled_bound(denoiser, each, x0, noise, probability, offsets, bits=8)
+        drawn = systematic(probability, offsets)
+        part = terms_at(denoiser, each, x0, noise, drawn, 1 / probability[drawn], bits=8)
         assert torch.equal(part.decoder, exact.decoder)
         mean += (high - low) * part.total
     assert torch.allclose(mean, exact.total, rtol=1e-10)

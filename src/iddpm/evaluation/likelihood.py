@@ -1,7 +1,7 @@
-"""The variational bound of a model on a batch: whole, or estimated from a few steps per item."""
+"""The variational bound of a model on a batch: all of its terms, or some of each item's."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from iddpm.diffusion import (
 )
 from iddpm.diffusion.likelihood import per_item, prior_term, vlb_term
 from iddpm.diffusion.prediction import VarianceKind
-from iddpm.evaluation.few_steps import systematic
 from iddpm.randomness import normal
 
 
@@ -78,7 +77,7 @@ class Terms:
         prior: float64 [N], bits per dimension.
         positions: int64 [N, M], which steps.
         vb: float64 [N, M], the bound's terms there, in bits per dimension.
-        weights: float64 [N, M], one over the probability that the step is looked at.
+        weights: float64 [N, M], what the terms count with: one over the probability of the look.
         x0_mse, eps_mse: float64 [N, M], mean squared errors of the estimates of data and noise.
     """
 
@@ -194,28 +193,29 @@ def whole_bounds(
 
 
 @torch.no_grad()
-def sampled_bound(
+def terms_at(
     denoise: Denoise,
     process: Process,
     x0: Tensor,
     noise: ForwardNoise,
-    probability: Tensor,
-    offsets: Tensor,
+    positions: Tensor,
+    weights: Tensor,
     *,
     bits: int | None,
     clip: bool = True,
     on_step: Callable[[], None] = lambda: None,
     **conditioning: Any,
 ) -> Terms:
-    """Estimate the bound of a process from a few steps per item, without bias.
+    """Measure the terms of each item at its own steps of a process.
 
     Args:
         denoise, x0, noise, bits, clip, on_step, conditioning: as in :func:`whole_bounds`.
         process: of K steps.
-        probability: float64 [K] of looking at each step; their sum M is whole.
-        offsets: float64 [N], uniform in [0, 1); each item's draw (see :func:`systematic`).
+        positions: int64 [N, M] in 0 to K - 1, for instance drawn by
+            :func:`~iddpm.evaluation.few_steps.systematic`.
+        weights: float64 [N, M] that the terms count with in a sum: one over the probability of
+            the draw makes the sum an unbiased estimate of the whole bound.
     """
-    positions = systematic(probability, offsets)
     kept = torch.tensor(process.kept)
     seen: list[tuple[Tensor, ...]] = []
     for position in positions.T:
@@ -225,7 +225,13 @@ def sampled_bound(
         term = process.term(prediction, x0, x_t, position, bits)
         seen.append((position, term, *_errors(prediction, x0, eps)))
         on_step()
-    return _terms(process, x0, seen, 1 / probability[positions])
+    return _terms(process, x0, seen, weights)
+
+
+def joined(parts: Sequence[Terms]) -> Terms:
+    """Return what was measured of several batches as one."""
+    names = [field.name for field in fields(Terms)]
+    return Terms(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 def _errors(prediction: Prediction, x0: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:

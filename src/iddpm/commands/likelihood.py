@@ -1,0 +1,100 @@
+"""``iddpm likelihood``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def likelihood(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    data: Annotated[
+        str | None,
+        typer.Argument(help="What to measure [default: the items held out of the training]."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the reverse process [default: all T].")
+    ] = None,
+    stride: Annotated[
+        str, typer.Option(help="even, or optimal: the steps with the best likelihood.")
+    ] = "even",
+    variance: Annotated[
+        str | None,
+        typer.Option(
+            help="learned, fixed_small, fixed_large or analytic [default: as it was trained]."
+        ),
+    ] = None,
+    samples_per_item: Annotated[
+        int | None,
+        typer.Option(help="Estimate from so many network evaluations per item [default: all]."),
+    ] = None,
+    few_steps: Annotated[
+        str, typer.Option(help="How those are drawn: importance or stratified.")
+    ] = "importance",
+    bits: Annotated[
+        int | None, typer.Option(help="Depth of data stored as floats although it has levels.")
+    ] = None,
+    clip: Annotated[bool, typer.Option(help="Keep estimates of the data in [-1, 1].")] = True,
+    max_items: Annotated[
+        int | None, typer.Option(help="Measure so many items, evenly spread.")
+    ] = None,
+    table_items: Annotated[
+        int, typer.Option(help="Training items behind optimal and analytic.")
+    ] = 64,
+    ema: Annotated[
+        str | None, typer.Option(help="Rate of the average, or none [default: the first].")
+    ] = None,
+    checkpoint: Annotated[
+        int | None, typer.Option(help="Step of the checkpoint [default: the newest].")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write [default: RUN/likelihood].")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Items at a time.")] = None,
+    precision: Annotated[str, typer.Option(help="float32, bf16, fp16 or auto.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+) -> None:
+    """Measure the likelihood of held-out data in bits per dimension, with its error.
+
+    Example: iddpm likelihood runs/demo --steps 32 --stride optimal
+    """
+    import torch
+
+    from iddpm.likelihood_report import name_of, write_likelihood
+    from iddpm.measure import likelihood
+    from iddpm.run import load
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    opened = load(run, ema=ema, checkpoint=checkpoint, device=device)
+    result = likelihood(
+        opened,
+        data,
+        steps=steps,
+        stride=stride,
+        variance=variance,
+        samples_per_item=samples_per_item,
+        few_steps=few_steps,
+        bits=bits,
+        clip=clip,
+        max_items=max_items,
+        table_items=table_items,
+        seed=seed,
+        batch_size=batch_size,
+        precision=precision,
+    )
+    write_likelihood(result, out or run / "likelihood", name_of(result))
+    if result.unit == "nats/dim":
+        typer.echo(
+            "continuous data: nats per dimension of a bound on its density in [-1, 1]; bits/dim "
+            "would need the data's levels (--bits)"
+        )
+    for part in ("prior", "steps", "decoder"):
+        value = getattr(result, part)
+        typer.echo(f"  {part:<8} {value.mean:10.4f} +- {value.error:.4f}")
+    typer.echo(
+        f"{result} ({result.facts['items']} items, {result.facts['steps']} of "
+        f"{result.facts['trained_steps']} steps, {result.facts['seconds']:.1f} s)"
+    )

@@ -1,0 +1,326 @@
+"""Measuring the likelihood of data under a trained model."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from iddpm.data.batches import held_out_batches
+from iddpm.data.sources.source import Source
+from iddpm.diffusion import AnalyticVariance, Denoise
+from iddpm.diffusion.prediction import VarianceKind
+from iddpm.evaluation.few_steps import (
+    inclusion,
+    item_offsets,
+    pilot_positions,
+    sizes_from_pilot,
+    systematic,
+)
+from iddpm.evaluation.likelihood import (
+    ItemNoise,
+    Process,
+    Terms,
+    joined,
+    process,
+    terms_at,
+    whole_bounds,
+)
+from iddpm.evaluation.steps import StepTable
+from iddpm.evaluation.stride import optimal_timesteps
+from iddpm.feed import on_device, open_other, open_split
+from iddpm.likelihood_report import Likelihood, estimate, per_step
+from iddpm.progress import progress_bar
+from iddpm.run import Run
+from iddpm.sampling import even_timesteps
+from iddpm.tables import TABLE_ITEMS, in_precision, spread, step_table, weights_digest
+from iddpm.training.precision import PrecisionName
+
+Stride = Literal["even", "optimal"]
+FewSteps = Literal["importance", "stratified"]
+PILOT_ITEMS = 16
+PILOT_STEPS = 32
+OFF_GRID = 0.02
+"""Distance from a level, in levels, up to which float32 may have rounded it."""
+
+
+def likelihood(
+    run: Run,
+    data: Path | str | None = None,
+    *,
+    steps: int | None = None,
+    stride: str = "even",
+    variance: str | None = None,
+    samples_per_item: int | None = None,
+    few_steps: str = "importance",
+    bits: int | None = None,
+    clip: bool = True,
+    max_items: int | None = None,
+    table_items: int = TABLE_ITEMS,
+    seed: int = 0,
+    batch_size: int | None = None,
+    precision: str = "float32",
+    console: Console | None = None,
+) -> Likelihood:
+    """Measure the variational bound on a run's held-out items, or on other data.
+
+    The noise of an item at a step is a function of (seed, item, step), so the result does not
+    depend on the batch size beyond the last bits, and strides and models meet the same noise.
+
+    Args:
+        run: the model.
+        data: other data, read as the run's own; None for the items held out of its training.
+        steps: K, how many of the T steps the reverse process takes; by default all.
+        stride: ``"even"``, or ``"optimal"``: those with the least bound (Watson et al. 2021).
+        variance: ``"learned"``, ``"fixed_small"``, ``"fixed_large"`` or ``"analytic"`` (Bao et al.
+            2022); by default what the model was trained with.
+        samples_per_item: network evaluations per item for an unbiased estimate; None for all K.
+        few_steps: which ones those are: ``"importance"`` draws them in proportion to the size of
+            their terms in a pilot, ``"stratified"`` evenly.
+        bits: depth of data that is stored as floats although it has levels.
+        clip: keep the estimate of x0 within [-1, 1].
+        max_items: measure that many items, evenly spread.
+        table_items: training items for the table behind ``optimal`` and ``analytic``.
+        seed: of all noise.
+        batch_size: items at a time; by default that of sampling.
+        precision: how the network computes.
+        console: where progress is shown.
+
+    Raises:
+        ValueError: an unknown choice, a number out of range, data of another shape or depth, no
+            held-out items, or bits per dimension of continuous data.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    started = time.monotonic()
+    _check(stride, Stride, "stride")
+    _check(few_steps, FewSteps, "few_steps")
+    _check(precision, PrecisionName, "precision")
+    size = batch_size or run.config.sampling.batch_size
+    for name, number in (("max_items", max_items), ("batch_size", size)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name}={number} must be 1 or more")
+    depth = _depth(run, bits)
+    kind = _variance(run, variance)
+    whole = run.denoiser.diffusion.schedule
+    count = len(whole) if steps is None else steps
+    even = even_timesteps(len(whole), count)  # refuses a count out of range
+    looks = count if samples_per_item is None else samples_per_item
+    if not min(2, count) <= looks <= count:
+        raise ValueError(
+            f"samples_per_item={looks} does not fit a process of {count} steps: use "
+            f"{min(2, count)} to {count}, the decoder among them"
+        )
+    source, items = _items(run, data)
+    items = spread(items, max_items)
+
+    table = None
+    if (stride == "optimal" and 1 < count < len(whole)) or kind == "analytic":
+        table = step_table(
+            run.directory,
+            run.config,
+            run.denoiser,
+            run.device,
+            items=table_items,
+            bits=depth,
+            clip=clip,
+            seed=seed,
+            batch_size=size,
+            precision=precision,
+            console=console,
+        )
+    kept = best_steps(table, kind, count) if stride == "optimal" and table else even
+    each = process(whole, kept, kind, analytic_of(table, kind))
+
+    with progress_bar(console, "measuring") as progress:
+        task = progress.add_task("likelihood", total=None)
+        job = _Job(
+            run,
+            in_precision(run.denoiser, precision, run.device),
+            source,
+            each,
+            {"bits": depth, "clip": clip, "on_step": lambda: progress.advance(task)},
+            size,
+            seed,
+            bits,
+        )
+        probability = None
+        if looks < count:
+            sizes = torch.ones(count, dtype=torch.float64)
+            if few_steps == "importance":
+                sizes = job.pilot(spread(items, PILOT_ITEMS))
+            probability = inclusion(sizes, looks)
+        progress.reset(task, total=looks * -(-len(items) // size))
+        terms = job.terms(items, probability)
+    factor = 1.0 if depth is not None else math.log(2)
+    facts = {
+        "run": str(run.directory),
+        "weights": weights_digest(run.denoiser),
+        "ema": run.ema,
+        "checkpoint": run.checkpoint,
+        "data": source.name if data is not None else f"held-out items of {source.name}",
+        "items": len(items),
+        "bits": depth,
+        "trained_steps": len(whole),
+        "steps": count,
+        "stride": stride,
+        "variance": kind,
+        "samples_per_item": samples_per_item,
+        "few_steps": None if looks == count else few_steps,
+        "table_items": table_items if table else None,
+        "clip": clip,
+        "seed": seed,
+        "precision": precision,
+        "seconds": round(time.monotonic() - started, 3),
+        "kept": list(kept),
+    }
+    return Likelihood(
+        unit="nats/dim" if depth is None else "bits/dim",
+        total=estimate(factor * terms.total),
+        prior=estimate(factor * terms.prior),
+        steps=estimate(factor * terms.steps),
+        decoder=estimate(factor * terms.decoder),
+        per_step=per_step(terms, each, factor),
+        facts=facts,
+    )
+
+
+def best_steps(table: StepTable, variance: VarianceKind, count: int) -> list[int]:
+    """Return the ``count`` steps of the least bound; see :func:`optimal_timesteps`."""
+    return optimal_timesteps(table.pairs(variance), table.decoders(variance), count)
+
+
+def analytic_of(table: StepTable | None, variance: VarianceKind) -> AnalyticVariance | None:
+    """Return the table's analytic variance where that is the kind wanted."""
+    return table.analytic if table is not None and variance == "analytic" else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What stays the same from batch to batch."""
+
+    run: Run
+    denoise: Denoise
+    source: Source
+    process: Process
+    options: dict[str, Any]
+    batch_size: int
+    seed: int
+    stated_bits: int | None
+
+    def terms(self, items: NDArray[np.int64], probability: Tensor | None) -> Terms:
+        """Measure the bound: whole, or at steps that are drawn with that probability."""
+        parts = []
+        for x0, noise, conditioning in self._batches(items, "likelihood"):
+            given = {**self.options, **conditioning}
+            if probability is None:
+                parts += whole_bounds(self.denoise, [self.process], x0, noise, **given)
+                continue
+            drawn = systematic(probability, item_offsets(self.seed, noise.items))
+            weights = 1 / probability[drawn]
+            parts.append(terms_at(self.denoise, self.process, x0, noise, drawn, weights, **given))
+        return joined(parts)
+
+    def pilot(self, items: NDArray[np.int64]) -> Tensor:
+        """Return what to draw steps in proportion to, from a few items with noise of their own."""
+        count = len(self.process.kept)
+        places = pilot_positions(count, PILOT_STEPS)
+        parts = []
+        for x0, noise, conditioning in self._batches(items, "likelihood pilot"):
+            given = {**self.options, **conditioning}
+            same = torch.tensor(places).expand(len(x0), -1)
+            unused = torch.ones(same.shape, dtype=torch.float64)
+            parts.append(terms_at(self.denoise, self.process, x0, noise, same, unused, **given))
+        return sizes_from_pilot(places, joined(parts).vb.square().mean(dim=0), count)
+
+    def _batches(
+        self, items: NDArray[np.int64], purpose: str
+    ) -> Iterator[tuple[Tensor, ItemNoise, dict[str, Any]]]:
+        run, source = self.run, self.source
+        for batch in held_out_batches(source, items, batch_size=self.batch_size):
+            noise = ItemNoise(self.seed, batch.items.tolist(), source.shape, run.device, purpose)
+            for x0, conditioning in on_device([batch], run.config, run.device):
+                if self.stated_bits is not None:
+                    _check_levels(x0, self.stated_bits, source.name)
+                yield x0, noise, conditioning
+
+
+def _items(run: Run, data: Path | str | None) -> tuple[Source, NDArray[np.int64]]:
+    """Open what is to be measured."""
+    config = run.config
+    if data is None:
+        source, _, held_out = open_split(config)
+        if not len(held_out):
+            raise ValueError(
+                f"{run.directory} holds no items out of its training "
+                f"(data.held_out={config.data.held_out:g}): name data to measure"
+            )
+        return source, held_out
+    source = open_other(config, data)
+    if config.model.class_conditional:
+        if source.labels is None:
+            raise ValueError(
+                f"{source.name} has no labels, and {run.directory} is a model of classes"
+            )
+        if source.class_names != config.class_names:
+            raise ValueError(
+                f"{source.name} has the classes {', '.join(source.class_names)}, and "
+                f"{run.directory} was trained on {', '.join(config.class_names)}"
+            )
+    return source, np.arange(len(source))
+
+
+def _depth(run: Run, stated: int | None) -> int | None:
+    """Return the bit depth to measure with; None for continuous data."""
+    known = run.config.bits
+    if stated is None or stated == known:
+        return known
+    if known is not None:
+        raise ValueError(
+            f"bits={stated} was stated, and the data of {run.directory} has {known} bits"
+        )
+    if not 1 <= stated <= 16:
+        raise ValueError(f"bits={stated} must be 1 to 16")
+    return stated
+
+
+def _check_levels(x0: Tensor, bits: int, name: str) -> None:
+    levels = (x0.double() + 1) * (2**bits - 1) / 2
+    if float((levels - levels.round()).abs().max()) > OFF_GRID:
+        raise ValueError(
+            f"{name} has values between the levels of {bits} bits, so bits per dimension have no "
+            "meaning for it: leave bits out for nats per dimension of a density, or state the "
+            "depth that it has"
+        )
+
+
+def _variance(run: Run, asked: str | None) -> VarianceKind:
+    own = run.denoiser.diffusion.variance
+    if asked is None:
+        return own
+    if asked == "learned":
+        if not own.startswith("learned"):
+            raise ValueError(
+                f"{run.directory} was trained with variance={own}, so none is learned: use "
+                "analytic, fixed_small or fixed_large"
+            )
+        return own
+    kinds: dict[str, VarianceKind] = {
+        "analytic": "analytic",
+        "fixed_small": "fixed_small",
+        "fixed_large": "fixed_large",
+    }
+    if asked not in kinds:
+        raise ValueError(f"variance {asked!r} is unknown: use learned, {', '.join(kinds)}")
+    return kinds[asked]
+
+
+def _check(value: str, known: Any, what: str) -> None:
+    if value not in get_args(known):
+        raise ValueError(f"{what} {value!r} is unknown: use {' or '.join(get_args(known))}")

@@ -102,7 +102,7 @@ def likelihood(
     _check(stride, Stride, "stride")
     _check(few_steps, FewSteps, "few_steps")
     _check(precision, PrecisionName, "precision")
-    size = batch_size or run.config.sampling.batch_size
+    size = run.config.sampling.batch_size if batch_size is None else batch_size
     for name, number in (("max_items", max_items), ("batch_size", size)):
         if number is not None and number < 1:
             raise ValueError(f"{name}={number} must be 1 or more")

@@ -1,0 +1,304 @@
+"""Likelihood of a run: what is measured, what is written, what is refused."""
+
+import csv
+import json
+import math
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import iddpm
+from iddpm.cli import run as command
+from iddpm.diffusion import bits_per_dim
+from iddpm.evaluation.likelihood import ItemNoise
+from iddpm.feed import open_split
+from iddpm.likelihood_report import name_of, write_likelihood
+from iddpm.measure import likelihood
+from iddpm.tables import find_table
+from iddpm.training.terminal import SilentReporter
+from tests.conftest import TINY, images
+
+CLASSES = np.array(["cat", "dog", "owl"])
+
+
+def trained(folder, name, arrays, *settings):
+    np.savez(folder / f"{name}.npz", **arrays)
+    iddpm.train(
+        folder / f"{name}.npz",
+        out=folder / name,
+        settings=[*TINY, "training.steps=4", "data.held_out=0.25", *settings],
+        reporter=SilentReporter(),
+    )
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("measure")
+
+
+@pytest.fixture(scope="module")
+def labelled(folder):
+    arrays = {"arr_0": images(), "arr_1": np.arange(60) % 3, "class_names": CLASSES}
+    return trained(folder, "labelled", arrays, "model.class_conditional=true")
+
+
+@pytest.fixture(scope="module")
+def continuous(folder):
+    x = images().astype(np.float32) / 127.5 - 1
+    x = x * 0.9 + 0.001 * np.arange(60, dtype=np.float32).reshape(60, 1, 1, 1)
+    fixed = ["diffusion.loss=simple", "diffusion.variance=fixed_small", "data.layout=NHWC"]
+    return trained(folder, "continuous", {"arr_0": x}, *fixed)
+
+
+def held_out(run):
+    split = open_split(run.config)
+    x0 = torch.from_numpy(split.source.read_many(split.held_out)).float() / 127.5 - 1
+    y = torch.from_numpy(split.source.labels[split.held_out])
+    return split.held_out, x0, y
+
+
+def test_it_is_the_bound_of_each_held_out_item_once(labelled):
+    """Against the theory's own function; 4 does not divide the number of items."""
+    run = iddpm.load(labelled)
+    items, x0, y = held_out(run)
+    assert len(items) % 4
+    result = likelihood(run, batch_size=4, seed=3)
+    noise = ItemNoise(3, items.tolist(), x0.shape[1:])
+    exact = bits_per_dim(
+        run.denoiser.diffusion,
+        run.denoiser,
+        x0,
+        noise=lambda number: noise(torch.full((len(x0),), 49 - number)),
+        y=y,
+    )
+    assert result.unit == "bits/dim"
+    assert result.facts["items"] == len(items)
+    for part, values in (
+        ("total", exact.total),
+        ("prior", exact.prior),
+        ("decoder", exact.vb[:, -1]),
+        ("steps", exact.vb[:, :-1].sum(dim=1)),
+    ):
+        mean, error = getattr(result, part)
+        assert mean == pytest.approx(float(values.mean()), rel=1e-5)
+        assert error == pytest.approx(float(values.std()) / math.sqrt(len(items)), rel=1e-4)
+    assert [row["step"] for row in result.per_step] == list(reversed(range(50)))
+    means = [row["mean"] for row in result.per_step]
+    assert means == pytest.approx(exact.vb.mean(dim=0).tolist(), rel=1e-4, abs=1e-9)
+    total = result.prior.mean + sum(means)
+    assert total == pytest.approx(result.total.mean, rel=1e-6)
+    assert str(result) == f"{result.total.mean:.4f} +- {result.total.error:.4f} bits/dim"
+
+
+def test_the_batch_size_changes_nothing(labelled):
+    run = iddpm.load(labelled)
+    for options in ({}, {"samples_per_item": 5}, {"steps": 6, "stride": "optimal"}):
+        a, b = (likelihood(run, batch_size=size, **options) for size in (3, 100))
+        assert a.total == pytest.approx(b.total, rel=1e-4)
+        assert a.facts["kept"] == b.facts["kept"]
+
+
+@pytest.mark.parametrize("few_steps", ["importance", "stratified"])
+def test_a_few_steps_per_item_estimate_the_whole(labelled, few_steps):
+    """Against the whole bound with the same noise: the mean difference is within its error."""
+    run = iddpm.load(labelled)
+    difference = np.array(
+        [
+            likelihood(run, samples_per_item=6, few_steps=few_steps, seed=seed).total.mean
+            - likelihood(run, seed=seed).total.mean
+            for seed in range(8)
+        ]
+    )
+    error = float(difference.std(ddof=1)) / math.sqrt(8)
+    assert abs(difference.mean()) < 4 * error
+    assert error < 0.05 * likelihood(run).total.mean
+
+
+def test_importance_has_the_smaller_error(labelled):
+    run = iddpm.load(labelled)
+    even, drawn = (
+        likelihood(run, samples_per_item=6, few_steps=kind).steps.error
+        for kind in ("stratified", "importance")
+    )
+    assert drawn < even
+
+
+def test_optimal_steps_and_analytic_variance_come_from_one_table(labelled):
+    run = iddpm.load(labelled)
+    even = likelihood(run, steps=6)
+    best = likelihood(run, steps=6, stride="optimal")
+    assert best.facts["kept"][0] == 0
+    assert best.facts["kept"][-1] == 49
+    assert len(best.facts["kept"]) == 6
+    assert best.total.mean < even.total.mean
+    analytic = likelihood(run, steps=6, stride="optimal", variance="analytic")
+    assert analytic.facts["variance"] == "analytic"
+    assert len(list((labelled / "cache").glob("steps_*.safetensors"))) == 1
+    table = find_table(labelled, run.denoiser)
+    assert table.eps_power.shape == (50,)
+
+
+def test_another_model_needs_another_table(labelled, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(labelled, copy)
+    likelihood(iddpm.load(copy), steps=6, stride="optimal", table_items=8)
+    with pytest.raises(FileNotFoundError, match=r"no table of steps.*iddpm likelihood"):
+        find_table(copy, iddpm.load(copy, ema="none").denoiser)
+    before = set((copy / "cache").iterdir())
+    likelihood(iddpm.load(copy, ema="none"), steps=6, stride="optimal", table_items=8)
+    likelihood(iddpm.load(copy), steps=6, stride="optimal", table_items=8, clip=False)
+    assert len(set((copy / "cache").iterdir()) - before) == 2
+    damaged = next(iter(before))
+    damaged.write_bytes(b"short")
+    likelihood(iddpm.load(copy), steps=6, stride="optimal", table_items=8)  # measured again
+    find_table(copy, iddpm.load(copy).denoiser)
+
+
+def test_continuous_data_are_measured_in_nats_of_a_density(continuous, capsys):
+    run = iddpm.load(continuous)
+    result = likelihood(run)
+    assert result.unit == "nats/dim"
+    split = open_split(run.config)
+    x0 = torch.from_numpy(split.source.read_many(split.held_out)).float()
+    noise = ItemNoise(0, split.held_out.tolist(), x0.shape[1:])
+    exact = bits_per_dim(
+        run.denoiser.diffusion,
+        run.denoiser,
+        x0,
+        noise=lambda number: noise(torch.full((len(x0),), 49 - number)),
+        bits=None,
+    )
+    assert result.total.mean == pytest.approx(float(exact.total.mean()) * math.log(2), rel=1e-5)
+    assert command(["likelihood", str(continuous)]) == 0
+    printed = capsys.readouterr().out
+    assert "nats/dim" in printed
+    assert "continuous data: nats per dimension of a bound on its density" in printed
+    with pytest.raises(ValueError, match="between the levels of 8 bits"):
+        likelihood(run, bits=8)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_the_depth_of_levels_stored_as_floats_can_be_stated(continuous, tmp_path, bits):
+    """All parts but the decoder are those of the continuous bound."""
+    top = 2**bits - 1
+    levels = np.random.default_rng(0).integers(0, top + 1, (5, 8, 8, 1))
+    np.savez(tmp_path / "x.npz", arr_0=(levels / top * 2 - 1).astype(np.float32))
+    run = iddpm.load(continuous)
+    stated = likelihood(run, tmp_path / "x.npz", bits=bits)
+    density = likelihood(run, tmp_path / "x.npz")
+    assert stated.unit == "bits/dim"
+    assert stated.facts["bits"] == bits
+    ratio = math.log(2)
+    assert stated.prior.mean * ratio == pytest.approx(density.prior.mean, rel=1e-9)
+    assert stated.steps.mean * ratio == pytest.approx(density.steps.mean, rel=1e-9)
+    bin_width = math.log(2 / top)
+    if bits == 16:  # so fine that a bin's probability is density times width
+        inner = stated.decoder.mean * ratio + bin_width
+        assert inner == pytest.approx(density.decoder.mean, rel=1e-3)
+
+
+def test_what_is_written(labelled, tmp_path, capsys):
+    run = iddpm.load(labelled)
+    result = likelihood(run, steps=5)
+    written = write_likelihood(result, tmp_path, name_of(result))
+    assert [path.name for path in written] == [
+        f"held_out_5_even_learned_range.{kind}" for kind in ("json", "csv", "png")
+    ]
+    report = json.loads(written[0].read_text())
+    assert report["total"]["mean"] == result.total.mean
+    assert report["facts"]["kept"] == [0, 12, 24, 37, 49]
+    assert report["facts"]["weights"]
+    rows = list(csv.DictReader(written[1].open()))
+    assert [int(row["step"]) for row in rows] == [49, 37, 24, 12, 0]
+    assert float(rows[-1]["mean"]) == pytest.approx(result.decoder.mean)
+    printed = capsys.readouterr().out
+    assert all(f"wrote {path}" in printed for path in written)
+
+
+def test_without_matplotlib_there_is_no_picture(labelled, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    status = command(["likelihood", str(labelled), "--steps", "3", "--out", str(tmp_path)])
+    assert status == 0
+    assert "need matplotlib: pip install" in capsys.readouterr().out
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".json"]
+
+
+def test_the_command_ends_with_one_line(labelled, capsys):
+    status = command(
+        ["likelihood", str(labelled), "--samples-per-item", "4", "--max-items", "7",
+         "--variance", "fixed_large", "--ema", "none"]
+    )  # fmt: skip
+    assert status == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    name = "held_out_50_even_fixed_large_importance_4_ema_none"
+    assert f"wrote {labelled / 'likelihood' / name}.json" in lines
+    assert " +- " in lines[-1]
+    assert "bits/dim (7 items, 50 of 50 steps" in lines[-1]
+
+
+def test_other_data_are_read_as_the_runs_own(labelled, tmp_path):
+    run = iddpm.load(labelled)
+    split = open_split(run.config)
+    x = split.source.read_many(split.held_out).transpose(0, 2, 3, 1)
+    y = split.source.labels[split.held_out]
+    np.savez(tmp_path / "other.npz", arr_0=x, arr_1=y, class_names=CLASSES)
+    a = likelihood(run, tmp_path / "other.npz", steps=5)
+    b = likelihood(run, steps=5)
+    assert a.facts["items"] == b.facts["items"]
+    assert a.prior.mean == pytest.approx(b.prior.mean, rel=1e-6)
+    assert a.total.mean == pytest.approx(b.total.mean, rel=0.1)  # other numbers, other noise
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 51}, "cannot take 51 steps of a process of 50"),
+        ({"steps": 0}, "cannot take 0 steps"),
+        ({"stride": "odd"}, "stride 'odd' is unknown: use even or optimal"),
+        ({"variance": "free"}, "variance 'free' is unknown: use learned, analytic"),
+        ({"few_steps": "random"}, "few_steps 'random' is unknown"),
+        ({"samples_per_item": 1}, "samples_per_item=1 does not fit.*use 2 to 50"),
+        ({"samples_per_item": 51}, "samples_per_item=51 does not fit"),
+        ({"bits": 12}, "bits=12 was stated, and the data of .* has 8 bits"),
+        ({"max_items": 0}, "max_items=0 must be 1 or more"),
+        ({"batch_size": 0}, "batch_size=0 must be 1 or more"),
+        ({"table_items": 0, "stride": "optimal", "steps": 4}, "1 or more items"),
+        ({"precision": "fp8"}, "precision 'fp8' is unknown"),
+    ],
+)
+def test_bad_requests_are_refused_in_a_sentence(labelled, options, message):
+    with pytest.raises(ValueError, match=message):
+        likelihood(iddpm.load(labelled), **options)
+
+
+def test_bad_data_are_refused_in_a_sentence(labelled, continuous, folder, tmp_path):
+    run = iddpm.load(labelled)
+    np.savez(tmp_path / "large.npz", arr_0=images(size=9), arr_1=np.arange(60) % 3)
+    with pytest.raises(ValueError, match=r"items of shape \(1, 9, 9\)"):
+        likelihood(run, tmp_path / "large.npz")
+    np.savez(tmp_path / "plain.npz", arr_0=images())
+    with pytest.raises(ValueError, match=r"has no labels, and .* is a model of classes"):
+        likelihood(run, tmp_path / "plain.npz")
+    names = np.array(["cat", "dog", "hen"])
+    np.savez(tmp_path / "hens.npz", arr_0=images(), arr_1=np.arange(60) % 3, class_names=names)
+    with pytest.raises(ValueError, match=r"classes cat, dog, hen, and .* cat, dog, owl"):
+        likelihood(run, tmp_path / "hens.npz")
+    with pytest.raises(ValueError, match="variance=fixed_small, so none is learned"):
+        likelihood(iddpm.load(continuous), variance="learned")
+    copy = tmp_path / "copy"
+    shutil.copytree(labelled, copy)
+    text = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(text.replace("held_out: 0.25", "held_out: 0.0"))
+    with pytest.raises(ValueError, match=r"holds no items out.*name data to measure"):
+        likelihood(iddpm.load(copy))
+
+
+def test_bad_requests_of_the_command_write_nothing(labelled, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert command(["likelihood", str(labelled), "--steps", "99", "--out", str(out)]) == 2
+    assert capsys.readouterr().err.startswith("error: cannot take 99 steps")
+    assert not out.exists()

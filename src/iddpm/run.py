@@ -192,25 +192,28 @@ class Run:
         *,
         seed: int = 0,
         classes: Wanted = None,
+        start: int = 0,
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> Iterator[SampleBatch]:
         """Draw samples and yield each batch as it is finished; arguments as in :meth:`sample`.
 
         Everything is checked before the first is drawn. ``on_step`` is called after every step
         with the number of steps taken and the state, [N, C, *spatial]; first with 0 and the noise.
+        ``start`` is the number of the first sample, for going on where others ended.
         """
         if n < 1:
             raise ValueError(f"cannot draw {n} samples: ask for 1 or more")
         chosen = walk or self.walk()
         size = chosen.sampling.batch_size
-        labels = self._labels(chosen, n, seed, classes)
+        labels = self._labels(chosen, n, seed, classes, start)
         context = Precision(chosen.sampling.precision, self.device)
 
         def batches() -> Iterator[SampleBatch]:
-            for start in range(0, n, size):
-                count = min(size, n - start)
-                noise = SampleNoise(seed, (count, *self.shape), start, self.device)
-                y = None if labels is None else labels[start : start + count]
+            for first in range(start, start + n, size):
+                count = min(size, start + n - first)
+                rows = slice(first - start, first - start + count)
+                noise = SampleNoise(seed, (count, *self.shape), first, self.device)
+                y = None if labels is None else labels[rows]
                 conditioning = {} if y is None else {"y": y.to(self.device)}
                 if on_step is not None:
                     on_step(0, noise.initial())
@@ -219,12 +222,16 @@ class Run:
                         x = state.x
                         if on_step is not None:
                             on_step(state.number, x)
-                yield SampleBatch(x.cpu(), y, start)
+                yield SampleBatch(x.cpu(), y, first)
 
         return batches()
 
-    def _labels(self, walk: Walk, n: int, seed: int, wanted: Wanted) -> Tensor | None:
+    def _labels(
+        self, walk: Walk, n: int, seed: int, wanted: Wanted, start: int
+    ) -> Tensor | None:
         if walk.classes is not None:
+            if wanted is None:  # drawn by number
+                return walk.classes.labels(start + n, seed)[start:]
             return walk.classes.labels(n, seed, wanted)
         if wanted is not None:
             raise ValueError(

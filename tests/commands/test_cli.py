@@ -29,7 +29,8 @@ def trained(tmp_path_factory):
 
 
 def test_help_has_an_example_for_every_command(capsys):
-    for command in ("train", "sample", "likelihood", "train-classifier", "info", "demo"):
+    commands = ("train", "sample", "evaluate", "likelihood", "train-classifier", "info", "demo")
+    for command in commands:
         assert run([command, "--help"]) == 0
         assert f"Example: iddpm {command}" in capsys.readouterr().out
 

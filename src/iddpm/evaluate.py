@@ -1,0 +1,397 @@
+"""How good the samples of a run are: drawn, compared with real data, and written down."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from iddpm.build import Walk
+from iddpm.classifier import Classifier, hash_weights, load_classifier
+from iddpm.config import Config
+from iddpm.data.batches import held_out_batches
+from iddpm.data.sources.source import Source, to_model_range
+from iddpm.data.writers import save_grid, save_npz
+from iddpm.directory import read_run_config, read_run_weights
+from iddpm.evaluation.features import PCA_ITEMS, Extractor, onnx_file, pixel_pca
+from iddpm.evaluation.measures import (
+    Accuracy,
+    Measures,
+    class_accuracy,
+    measure,
+    warn_of_small_numbers,
+)
+from iddpm.evaluation.neighbours import Memorisation, Nearest, memorisation, search
+from iddpm.evaluation.reference import PAIRS, Reference, evenly, load_reference
+from iddpm.evaluation.report import markdown
+from iddpm.feed import Split, open_other, open_split
+from iddpm.files import write_json, write_text
+from iddpm.progress import progress_bar
+from iddpm.randomness import stream
+from iddpm.run import Run
+
+BATCH = 256
+REFERENCE_ITEMS = 50_000
+"""Real items that statistics are made of, evenly spread; as many as is usual."""
+SHOWN = 36
+"""Samples in the picture."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples in [-1, 1], rounded to the data's levels, and where they come from.
+
+    Attributes:
+        x: [N, C, *spatial] on the CPU.
+        y: [N] classes that were asked for, or None.
+        facts: how they were made.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What was measured; ``report`` is what ``report.json`` holds."""
+
+    samples: Measures
+    held_out: Measures | None
+    memorisation: Memorisation | None
+    accuracy: Accuracy | None
+    nearest: Nearest
+    report: dict[str, Any]
+
+
+def evaluate(
+    run: Run,
+    data: Path | str | None = None,
+    *,
+    n: int = 5000,
+    features: str = "pca",
+    seed: int = 0,
+    classes: int | str | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    samples: Path | None = None,
+    reference: Path | None = None,
+    out: Path | None = None,
+    console: Console | None = None,
+) -> Evaluation:
+    """Compare samples of a run with real data and write a report.
+
+    Args:
+        run: the model.
+        data: real data to compare with, read as the run's own; by default what it was trained on.
+        n: how many samples to draw.
+        features: ``"pca"``, the directory of a classifier, or an ``.onnx`` file.
+        seed: of the samples.
+        classes: one class for all; by default drawn as often as the training data has them.
+        sampling: how to draw them, as for :meth:`Run.walk`.
+        samples: a .npz file of samples to measure instead, as ``iddpm sample --npz`` writes it.
+        reference: statistics that another evaluation left, to compare with instead.
+        out: where to write, ``RUN/evaluation`` by default.
+        console: where progress is shown.
+
+    Raises:
+        ValueError, FileNotFoundError: something given does not work; nothing has been written.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    split = open_split(run.config)
+    if n < 1:
+        raise ValueError(f"cannot evaluate {n} samples: ask for 1 or more")
+    if not len(split.train):
+        raise ValueError(f"{split.source.name} has no training items to compare with")
+    extractor, classifier = open_extractor(features, run, split)
+    other = None if data is None else open_other(run.config, data)
+    source = split.source if other is None else other
+    items = split.train if other is None else np.arange(len(other))
+    items = items[evenly(len(items), REFERENCE_ITEMS).numpy()]
+    if reference is not None:  # looked at before anything takes long
+        load_reference(reference, _facts(extractor, run.config, source, items), data=False)
+    if samples is not None:
+        drawn = read_samples(samples, run.config)
+    else:
+        drawn = draw_samples(run, n, sampling or {}, split, seed, classes, console)
+
+    against = _reference(extractor, run, source, items, reference, console)
+    found = extractor.of(_parts(drawn.x))
+    held_out = _read(split.source, split.held_out)
+    with progress_bar(console, "looking for neighbours") as progress:
+        task = progress.add_task("neighbours", total=-(-len(split.train) // BATCH))
+
+        def training() -> Iterator[Tensor]:
+            for batch in _batches(split.source, split.train):
+                progress.advance(task)
+                yield batch
+
+        nearest, nearest_held_out = search([drawn.x, held_out], training())
+
+    pairs = min(len(drawn.x), PAIRS)
+    accuracy = None
+    if classifier is not None and drawn.y is not None:
+        logits = torch.cat([classifier.logits(part) for part in _parts(drawn.x)])
+        accuracy = class_accuracy(logits, drawn.y, classifier.class_names)
+    measured = measure(found, against, pairs)
+    mark = None
+    if len(held_out) > found.shape[1]:
+        mark = measure(extractor.of(_parts(held_out)), against, pairs)
+    judged = memorisation(nearest, nearest_held_out)
+    warnings = warn_of_small_numbers(len(found), found.shape[1])
+    if mark is None:
+        warnings.append(f"{len(held_out)} held-out items are too few to serve as a mark")
+    if extractor.hash == drawn.facts.get("guides", {}).get("classifier_hash"):
+        warnings.append("the classifier that guided the samples also judges them, which flatters")
+    if judged is None:
+        warnings.append(f"{len(held_out)} held-out items are too few to judge memorisation by")
+    report = {
+        "run": str(run.directory),
+        "frechet_name": extractor.distance_name,
+        "features": {
+            "name": extractor.name,
+            "hash": extractor.hash,
+            "size": found.shape[1],
+            "resize": extractor.resize,
+        },
+        "reference": against.facts | {"count": against.stats.count},
+        "drawn": drawn.facts,
+        "samples": measured.as_dict(),
+        "held_out": None if mark is None else mark.as_dict(),
+        "memorisation": None if judged is None else vars(judged),
+        "accuracy": None
+        if accuracy is None
+        else {"overall": accuracy.overall._asdict(), "per_class": accuracy.per_class},
+        "warnings": warnings,
+    }
+    directory = out or run.directory / "evaluation"
+    picture = _pairs_picture(drawn.x, nearest, split)
+    for path in (
+        write_json(directory / "report.json", report),
+        write_text(directory / "report.md", markdown(report)),
+        save_grid(picture, directory / "neighbours.png", columns=12),
+    ):
+        console.print(f"wrote {path}", markup=False)
+    return Evaluation(measured, mark, judged, accuracy, nearest, report)
+
+
+def open_extractor(name: str, run: Run, split: Split) -> tuple[Extractor, Classifier | None]:
+    """Return the features of that name, and the classifier where they are one's.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: it is there and does not serve, or is for items of another shape.
+    """
+    if name == "pca":
+        some = split.train[evenly(len(split.train), PCA_ITEMS).numpy()]
+        return pixel_pca(_read(split.source, some)), None
+    path = Path(name)
+    if path.is_dir():
+        classifier = load_classifier(path, str(run.device))
+        if classifier.shape != run.shape:
+            raise ValueError(
+                f"the classifier in {path} takes items of shape {classifier.shape}, and "
+                f"{run.directory} draws {run.shape}"
+            )
+        return Extractor("classifier", classifier.hash, classifier.features), classifier
+    if path.is_file() and path.suffix != ".onnx":
+        raise ValueError(
+            f"{path} is not an .onnx file: TorchScript and pickles are programs and are not read; "
+            "convert them once by torch.onnx.export"
+        )
+    if path.suffix != ".onnx":
+        raise FileNotFoundError(
+            f"there are no features {name}: give pca, the directory of a classifier, or an "
+            ".onnx file"
+        )
+    extractor = onnx_file(path)
+    extractor(torch.zeros(2, *run.shape))  # another size is refused before anything is drawn
+    return extractor, None
+
+
+def draw_samples(
+    run: Run,
+    n: int,
+    settings: Mapping[str, Any],
+    split: Split,
+    seed: int,
+    classes: int | str | None,
+    console: Console,
+) -> Samples:
+    """Draw samples, or go on where an interrupted evaluation of the same was.
+
+    They lie in the run's cache, rounded to the data's levels; sample k depends on the seed, its
+    class and k alone, so that more of them can be drawn later.
+    """
+    walk = run.walk(**settings)
+    network = run.denoiser.network
+    assert isinstance(network, torch.nn.Module)
+    sampling = walk.sampling.model_dump(mode="json")
+    del sampling["batch_size"]
+    facts = {
+        "weights": hash_weights(network.state_dict()),
+        "sampling": sampling,
+        "walk": str(walk),
+        "guides": _guides(settings),
+        "seed": seed,
+        "classes": "as in the training data" if classes is None else str(classes),
+        "rounded_to_bits": run.config.bits,
+    }
+    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    directory = run.directory / "cache" / f"samples_{name}"
+    labels = _labels(walk, split, n, seed, classes)
+    done: list[tuple[Tensor, Tensor | None]] = []
+    count = 0
+    for path in sorted(directory.glob("[0-9]*.npz")):
+        if int(path.stem) == count < n:  # parts follow one another
+            done.append(_read_npz(path, run.config))
+            count += len(done[-1][0])
+    if count < n:
+        write_json(directory / "facts.json", facts)
+        console.print(f"drawing {n - count} samples, each {walk}", markup=False)
+    with progress_bar(console, "sampling") as progress:
+        size = walk.sampling.batch_size
+        task = progress.add_task("sampling", total=len(walk.schedule) * -(-(n - count) // size))
+        if count < n:
+            rest = classes if labels is None else labels[count:]
+            for batch in run.sample_batches(
+                n - count,
+                walk,
+                seed=seed,
+                classes=rest,
+                start=count,
+                on_step=lambda number, _: progress.advance(task, min(number, 1)),
+            ):
+                path = directory / f"{batch.start:08d}.npz"
+                save_npz(batch.x, path, labels=batch.y, bits=run.config.bits)
+                done.append(_read_npz(path, run.config))
+    x = torch.cat([part for part, _ in done])[:n]
+    parts = [y for _, y in done if y is not None]
+    return Samples(x, torch.cat(parts)[:n] if parts else None, facts)
+
+
+def read_samples(path: Path, config: Config) -> Samples:
+    """Read samples from a .npz file: ``arr_0`` [N, *spatial, C], class numbers in ``arr_1``.
+
+    Raises:
+        ValueError: they are not what the model of these settings draws.
+    """
+    open_other(config, path)  # it finds what does not fit and says so
+    x, y = _read_npz(path, config)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Samples(x, y, {"file": str(path), "sha256": digest, "rounded_to_bits": config.bits})
+
+
+def _read_npz(path: Path, config: Config) -> tuple[Tensor, Tensor | None]:
+    with np.load(path, allow_pickle=False) as arrays:
+        stored = np.moveaxis(arrays["arr_0"], -1, 1)
+        y = torch.from_numpy(arrays["arr_1"].astype(np.int64)) if "arr_1" in arrays else None
+    return to_model_range(np.ascontiguousarray(stored), config.bits), y
+
+
+def _labels(
+    walk: Walk, split: Split, n: int, seed: int, wanted: int | str | None
+) -> list[int] | None:
+    """Return the class of each sample, as often as the training data has it unless one is wanted.
+
+    None for samples without classes.
+    """
+    if walk.classes is None:
+        return None
+    known = split.source.labels
+    if wanted is not None or known is None:
+        return [int(k) for k in walk.classes.labels(n, seed, wanted)]
+    known = known[split.train]
+    places = [int(stream(seed, "evaluated class", index=k).integers(len(known))) for k in range(n)]
+    return [int(known[place]) for place in places]
+
+
+def _guides(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return what identifies the other models that have a part in the samples."""
+    found = {}
+    for guide in ("classifier", "autoguidance"):
+        if settings.get(guide) is None:
+            continue
+        found |= {k: str(v) for k, v in settings.items() if k.startswith(guide) and v is not None}
+        directory = Path(str(settings[guide]))
+        if directory.is_dir():
+            weights, _ = read_run_weights(directory, read_run_config(directory))
+            found[f"{guide}_hash"] = hash_weights(weights)
+    return found
+
+
+def _reference(
+    extractor: Extractor,
+    run: Run,
+    source: Source,
+    items: NDArray[np.int64],
+    given: Path | None,
+    console: Console,
+) -> Reference:
+    """Return the statistics of real items: those given, those in the cache, or new ones."""
+    facts = _facts(extractor, run.config, source, items)
+    if given is not None:
+        return load_reference(given, facts, data=False)
+    slug = "".join(c if c.isalnum() else "_" for c in extractor.name.lower())
+    path = run.directory / "cache" / f"reference_{slug}.safetensors"
+    try:
+        return load_reference(path, facts)
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        console.print(f"{error}: measuring the real data anew", markup=False)
+    with progress_bar(console, "measuring real data") as progress:
+        task = progress.add_task("reference", total=-(-len(items) // BATCH))
+        parts = []
+        for batch in _batches(source, items):
+            parts.append(extractor(batch))
+            progress.advance(task)
+    made = Reference.of(torch.cat(parts), facts)
+    console.print(f"wrote {made.save(path)}", markup=False)
+    return made
+
+
+def _facts(
+    extractor: Extractor, config: Config, source: Source, items: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Return what defines reference statistics."""
+    some = source.read_many(items[evenly(len(items), 64).numpy()])
+    chosen = hashlib.sha256(items.astype("<i8").tobytes() + some.tobytes())
+    return {
+        "features": extractor.name,
+        "extractor": extractor.hash,
+        "resize": extractor.resize,
+        "rounded_to_bits": config.bits,
+        "data": source.name,
+        "items": len(items),
+        "split": chosen.hexdigest(),
+    }
+
+
+def _batches(source: Source, items: NDArray[np.int64]) -> Iterator[Tensor]:
+    for batch in held_out_batches(source, items, batch_size=BATCH):
+        yield batch.to("cpu").x
+
+
+def _read(source: Source, items: NDArray[np.int64]) -> Tensor:
+    if not len(items):
+        return torch.zeros(0, *source.shape)
+    return torch.cat(list(_batches(source, items)))
+
+
+def _parts(x: Tensor) -> Iterator[Tensor]:
+    yield from x.split(BATCH)
+
+
+def _pairs_picture(x: Tensor, nearest: Nearest, split: Split) -> Tensor:
+    """Return samples beside their nearest training items, the most suspicious first."""
+    order = nearest.ratio.argsort()[:SHOWN]
+    items = split.train[nearest.item[order].numpy()]
+    return torch.stack([x[order], _read(split.source, items)], dim=1).flatten(0, 1)

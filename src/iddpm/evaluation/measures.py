@@ -1,0 +1,105 @@
+"""All that is said of one set of features against the reference."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from iddpm.evaluation.distances import Estimate, frechet_estimate, kernel_distance
+from iddpm.evaluation.manifold import Manifold, manifold
+from iddpm.evaluation.reference import PAIRS, Reference, evenly
+
+FEWEST = 2048
+"""Below so many items the Frechet distance is mostly bias (10 to a feature are needed too)."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Measures of ``count`` items against a reference.
+
+    Attributes:
+        count: items that were measured.
+        frechet: the Frechet distance.
+        kernel: the squared kernel distance.
+        manifold: precision, recall, density, coverage.
+        real: real items that kernel distance and manifold were measured against.
+    """
+
+    count: int
+    frechet: Estimate
+    kernel: Estimate
+    manifold: Manifold
+    real: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "count": self.count,
+            "compared_with": self.real,
+            "frechet_distance": self.frechet._asdict(),
+            "kernel_distance": self.kernel._asdict(),
+            **vars(self.manifold),
+        }
+
+
+def measure(features: Tensor, reference: Reference, pairs: int) -> Measures:
+    """Compare features [N, d] with the reference, over pairs with ``pairs`` of its items.
+
+    Raises:
+        ValueError: too few items to have neighbours, or features of another size.
+    """
+    real = reference.features[evenly(len(reference.features), pairs)]
+    some = features[evenly(len(features), PAIRS)]
+    return Measures(
+        len(features),
+        frechet_estimate(features, reference.stats),
+        kernel_distance(some, real),
+        manifold(some, real),
+        len(real),
+    )
+
+
+def warn_of_small_numbers(count: int, size: int) -> list[str]:
+    """Return what has to be said of a Frechet distance of ``count`` items in ``size`` numbers."""
+    needed = max(10 * size, FEWEST)
+    if count >= needed:
+        return []
+    return [
+        f"{count} items are few for {size} features: the Frechet distance is biased upwards and "
+        f"uncertain; use {needed} or more, and compare only numbers of the same count"
+    ]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How often a classifier sees the class that was asked for.
+
+    Attributes:
+        overall: share of all items, with its standard error.
+        per_class: share by class name, NaN left out.
+    """
+
+    overall: Estimate
+    per_class: dict[str, float]
+
+
+def class_accuracy(logits: Tensor, y: Tensor, names: tuple[str, ...]) -> Accuracy:
+    """Compare logits [N, K] with the classes [N] that were asked for.
+
+    Raises:
+        ValueError: classes that the classifier does not know, or another number of them.
+    """
+    if y.shape != logits.shape[:1]:
+        raise ValueError(f"{len(y)} labels were given for {len(logits)} items")
+    if len(names) != logits.shape[1] or not 0 <= int(y.min()) <= int(y.max()) < len(names):
+        raise ValueError(
+            f"labels run from {int(y.min())} to {int(y.max())}, and the classifier knows "
+            f"{len(names)} classes"
+        )
+    right = (logits.argmax(dim=1) == y).double()
+    share = float(right.mean())
+    error = (share * (1 - share) / len(y)) ** 0.5
+    per_class = {
+        name: float(right[y == k].mean()) for k, name in enumerate(names) if bool((y == k).any())
+    }
+    return Accuracy(Estimate(share, error), per_class)

@@ -1,0 +1,106 @@
+"""Is it learned or learned by heart? The nearest training items of samples."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from iddpm.evaluation.manifold import squared_distances
+
+QUANTILE = 0.05
+"""Share of held-out items that counts as near to the training set."""
+FEWEST_HELD_OUT = 50
+"""Fewer held-out items say nothing about that quantile."""
+DEVIATIONS = 4
+"""How many standard errors above the expected share are more than chance."""
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """The nearest training item of each query.
+
+    Attributes:
+        distance: [N], root mean squared difference of the values.
+        ratio: [N], that distance over the one to the second nearest; 1 where both are 0.
+        item: [N] int64, its position in the training items.
+    """
+
+    distance: Tensor
+    ratio: Tensor
+    item: Tensor
+
+
+class NearestSearch:
+    """Look for the two nearest of many training items that are shown batch by batch.
+
+    Args:
+        queries: [N, C, *spatial] in [-1, 1].
+    """
+
+    def __init__(self, queries: Tensor) -> None:
+        self._queries = queries.flatten(1).float().cpu()
+        self._squared = torch.full((len(queries), 2), torch.inf)
+        self._items = torch.zeros((len(queries), 2), dtype=torch.int64)
+        self._seen = 0
+
+    def add(self, batch: Tensor) -> None:
+        """Show training items [M, C, *spatial] in [-1, 1]."""
+        values = batch.flatten(1).float().cpu()
+        squared = torch.cat([self._squared, squared_distances(self._queries, values)], dim=1)
+        numbers = torch.arange(self._seen, self._seen + len(values)).expand(len(squared), -1)
+        items = torch.cat([self._items, numbers], dim=1)
+        self._squared, places = squared.topk(2, dim=1, largest=False)
+        self._items = items.gather(1, places)
+        self._seen += len(values)
+
+    def nearest(self) -> Nearest:
+        """Return what was found; ValueError when fewer than two items were shown."""
+        if self._seen < 2:
+            raise ValueError(f"a nearest neighbour needs 2 or more items, and {self._seen} came")
+        first, second = (self._squared.double() / self._queries.shape[1]).sqrt().unbind(dim=1)
+        ratio = torch.where(second > 0, first / second.clamp(min=1e-300), 1.0)
+        return Nearest(first, ratio, self._items[:, 0])
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """Whether samples repeat training items, judged by how near held-out items come to them.
+
+    Attributes:
+        near: share of samples nearer to their training item than the nearest 5 % of held-out
+            items; 0.05 is expected, and more also of a model that draws what is typical.
+        copies: share of samples that are near and, by as rare a margin, nearer to that one item
+            than to the next: copies of an item, not merely typical.
+        limit: the share of copies that chance would not exceed.
+        flagged: copies > limit.
+    """
+
+    near: float
+    copies: float
+    limit: float
+    flagged: bool
+
+
+def memorisation(samples: Nearest, held_out: Nearest) -> Memorisation | None:
+    """Judge samples by held-out items; None when those are too few to judge by."""
+    n, m = len(samples.distance), len(held_out.distance)
+    if m < FEWEST_HELD_OUT:
+        return None
+    near = samples.distance < held_out.distance.quantile(QUANTILE)
+    alone = samples.ratio < held_out.ratio.quantile(QUANTILE)
+    copies = float((near & alone).double().mean())
+    # The quantile itself is uncertain, hence the held-out items' own share of the variance.
+    error = math.sqrt(QUANTILE * (1 - QUANTILE) * (1 / n + 1 / m))
+    limit = QUANTILE + DEVIATIONS * error
+    return Memorisation(float(near.double().mean()), copies, limit, copies > limit)
+
+
+def search(queries: Iterable[Tensor], training: Iterable[Tensor]) -> list[Nearest]:
+    """Return the nearest training items of several sets of queries in one pass."""
+    searches = [NearestSearch(each) for each in queries]
+    for batch in training:
+        for each in searches:
+            each.add(batch)
+    return [each.nearest() for each in searches]

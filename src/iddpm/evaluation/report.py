@@ -1,0 +1,74 @@
+"""A report that people read."""
+
+from typing import Any
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """Return ``report.json`` as Markdown: a table, and what has to be known beside it."""
+    samples, held_out = report["samples"], report["held_out"]
+    rows = [
+        (report["frechet_name"], "frechet_distance", "lower"),
+        ("kernel distance x 1000", "kernel_distance", "lower"),
+        ("precision", "precision", "higher"),
+        ("recall", "recall", "higher"),
+        ("density", "density", "near 1"),
+        ("coverage", "coverage", "higher"),
+    ]
+    header = ["measure", f"{samples['count']} samples"]
+    if held_out:
+        header.append(f"{held_out['count']} held-out items")
+    lines = [_row([*header, "better"]), _row(["---"] * (len(header) + 1))]
+    for title, key, better in rows:
+        cells = [_cell(columns[key], key) for columns in (samples, held_out) if columns]
+        lines.append(_row([title, *cells, better]))
+    return "\n".join([f"# Evaluation of {report['run']}", "", *lines, "", *_notes(report)]) + "\n"
+
+
+def _notes(report: dict[str, Any]) -> list[str]:
+    features, drawn, reference = report["features"], report["drawn"], report["reference"]
+    bits = drawn["rounded_to_bits"]
+    notes = [
+        f"- Features: {features['name']}, {features['size']} numbers, SHA-256 {features['hash']}, "
+        f"resizing: {features['resize']}.",
+        f"- Real data: {reference['count']} items of {reference['data']}; pairs of items (kernel "
+        f"distance to coverage) are taken with {report['samples']['compared_with']} of them.",
+        f"- Samples: {drawn['file']}."
+        if "file" in drawn
+        else f"- Samples: {drawn['walk']}, seed {drawn['seed']}, classes {drawn['classes']}.",
+        "- Samples are floats, as the data."
+        if bits is None
+        else f"- Samples are rounded to {bits} bits, as the data.",
+        "- After +-: one standard error over the samples.",
+    ]
+    judged = report["memorisation"]
+    if judged:
+        verdict = (
+            "MEMORISED: more copies of training items than chance gives"
+            if judged["flagged"]
+            else "no sign of memorisation"
+        )
+        notes.append(
+            f"- {verdict}: {100 * judged['copies']:.1f} % of the samples are nearer to one "
+            f"training item than held-out items come (up to {100 * judged['limit']:.1f} % would be "
+            f"chance); {100 * judged['near']:.1f} % are near to the training set at all."
+        )
+    accuracy = report["accuracy"]
+    if accuracy:
+        shares = ", ".join(f"{name} {100 * v:.1f}" for name, v in accuracy["per_class"].items())
+        overall = accuracy["overall"]
+        notes.append(
+            f"- The classifier sees the class that was asked for in {100 * overall['value']:.1f} "
+            f"+- {100 * overall['error']:.1f} % of the samples; by class, in %: {shares}."
+        )
+    return notes + [f"- Warning: {warning}." for warning in report["warnings"]]
+
+
+def _cell(value: Any, key: str) -> str:
+    if not isinstance(value, dict):
+        return f"{value:.4f}"
+    scale = 1000 if key == "kernel_distance" else 1
+    return f"{scale * value['value']:.4g} +- {scale * value['error']:.2g}"
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,65 @@
+"""Nearest training items, and who learned by heart."""
+
+import pytest
+import torch
+
+from iddpm.evaluation.neighbours import memorisation, search
+
+
+def blobs(count, seed):
+    """Smooth random pictures [N, 1, 8, 8]: items resemble one another as digits do."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(count, 1, 3, 3, generator=generator)
+    x = torch.nn.functional.interpolate(coarse, (8, 8), mode="bilinear")
+    return (x + 0.05 * torch.randn(x.shape, generator=generator)).clamp(-1, 1)
+
+
+def judge(samples, training, held_out):
+    batches = training.split(37)
+    return memorisation(*search([samples, held_out], batches))
+
+
+def test_nearest_items_by_brute_force():
+    queries, training = blobs(20, 0), blobs(100, 1)
+    found = search([queries], training.split(7))[0]
+    distances = torch.stack(
+        [((q - training) ** 2).flatten(1).mean(dim=1).sqrt() for q in queries]
+    ).double()
+    two = distances.topk(2, largest=False)
+    torch.testing.assert_close(found.distance, two.values[:, 0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.ratio, two.values[:, 0] / two.values[:, 1], rtol=1e-4, atol=0)
+    assert torch.equal(found.item, two.indices[:, 0])
+
+
+def test_copies_are_flagged_and_new_items_are_not():
+    training, held_out, fresh = blobs(1000, 1), blobs(200, 2), blobs(500, 3)
+    noise = 0.02 * torch.randn(500, 1, 8, 8, generator=torch.Generator().manual_seed(4))
+    copied = judge(training[:500] + noise, training, held_out)
+    assert copied.flagged
+    assert copied.copies > 0.9
+    new = judge(fresh, training, held_out)
+    assert not new.flagged
+    assert new.copies <= new.limit
+    # A fifth of copies among new items is enough.
+    some = torch.cat([training[:100] + noise[:100], fresh[:400]])
+    assert judge(some, training, held_out).flagged
+
+
+def test_held_out_items_judged_by_others_of_them_are_not_flagged():
+    training, held_out = blobs(1000, 1), blobs(400, 2)
+    assert not judge(held_out[:200], training, held_out[200:]).flagged
+
+
+def test_what_is_typical_is_near_without_being_a_copy():
+    training, held_out = blobs(1000, 1), blobs(200, 2)
+    typical = 0.3 * blobs(500, 3)  # little contrast: nearer to everything than real items are
+    judged = judge(typical, training, held_out)
+    assert judged.near > 0.15
+    assert not judged.flagged
+
+
+def test_too_few_held_out_items_say_nothing():
+    training = blobs(100, 1)
+    assert judge(training[:10], training, blobs(49, 2)) is None
+    with pytest.raises(ValueError, match="2 or more items, and 1 came"):
+        search([training], [training[:1]])

@@ -257,3 +257,14 @@ def test_a_classifier_for_another_shape_is_refused(folder, tmp_path, capsys):
     line = failing(capsys, ["evaluate", str(folder / "run"), "--features", str(other)])
     assert "takes items of shape (1, 8, 16)" in line
     assert iddpm.Run(folder / "run").shape == (1, 8, 8)
+
+
+def test_a_guide_that_is_also_the_judge_is_said(folder, tmp_path):
+    judge = str(folder / "classifier")
+    guided = {"steps": 2, "classifier": judge, "classifier_scale": 3.0}
+    opened = Run(folder / "run")
+    result = evaluate(opened, n=12, features=judge, sampling=guided, out=tmp_path)
+    assert any("which flatters" in warning for warning in result.report["warnings"])
+    plain = evaluate(opened, n=12, features=judge, sampling={"steps": 2}, out=tmp_path)
+    assert not any("which flatters" in warning for warning in plain.report["warnings"])
+    assert plain.samples != result.samples  # the cache does not take one for the other

@@ -315,7 +315,7 @@ def _labels(
 
 def _guides(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return what identifies the other models that have a part in the samples."""
-    found = {}
+    found: dict[str, str] = {}
     for guide in ("classifier", "autoguidance"):
         if settings.get(guide) is None:
             continue

@@ -226,9 +226,7 @@ class Run:
 
         return batches()
 
-    def _labels(
-        self, walk: Walk, n: int, seed: int, wanted: Wanted, start: int
-    ) -> Tensor | None:
+    def _labels(self, walk: Walk, n: int, seed: int, wanted: Wanted, start: int) -> Tensor | None:
         if walk.classes is not None:
             if wanted is None:  # drawn by number
                 return walk.classes.labels(start + n, seed)[start:]

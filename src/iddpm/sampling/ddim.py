@@ -10,6 +10,7 @@ from torch import Tensor
 
 from iddpm.diffusion import Denoise, NoiseSchedule
 from iddpm.diffusion.schedule import broadcast
+from iddpm.sampling.noise import limited
 from iddpm.sampling.walk import State, Step, level_of
 
 
@@ -17,11 +18,16 @@ from iddpm.sampling.walk import State, Step, level_of
 class DDIM:
     """Step along the estimates of data and noise (Song et al. 2021, equation 12).
 
+    With an analytic variance the noise makes up for what the estimate of x0 leaves open, too, so
+    that ``eta`` = 0 is no longer deterministic (Bao et al. 2022, equation 7).
+
     Attributes:
         eta: 0 for the deterministic sampler, 1 for as much fresh noise as DDPM's posterior.
+        last_noise: as in :class:`~iddpm.sampling.ddpm.DDPM`.
     """
 
     eta: float = 0.0
+    last_noise: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse an eta for which the variance of a step would be negative."""
@@ -45,9 +51,17 @@ class DDIM:
         signal = broadcast(before.sqrt(), x)
         direction = broadcast((1 - before - variance).clamp(min=0).sqrt(), x)
         x_next = signal * prediction.x0 + direction * prediction.eps
-        if self.eta > 0 and i > 0:
-            x_next = x_next + broadcast(variance.sqrt(), x) * draw()
-        return Step(x_next, prediction)
+        if i == 0:
+            return Step(x_next, prediction)
+        std = broadcast(variance.sqrt(), x)
+        if prediction.variance_kind == "analytic":
+            assert prediction.variance is not None
+            of_eps = ((1 - before - variance).clamp(min=0) / (1 - alpha_bar)).sqrt()
+            of_x0 = broadcast(before.sqrt() - of_eps * alpha_bar.sqrt(), x)
+            std = limited((std**2 + of_x0**2 * prediction.variance).sqrt(), i, self.last_noise)
+        elif self.eta == 0:
+            return Step(x_next, prediction)
+        return Step(x_next + std * draw(), prediction)
 
     def invert_step(self, denoise: Denoise, x: Tensor, i: int, schedule: NoiseSchedule) -> Step:
         """Go from step ``i`` to the noisier one above it; from the noisiest, to pure noise."""

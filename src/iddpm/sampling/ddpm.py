@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from iddpm.diffusion import Denoise, GaussianDiffusion, NoiseSchedule
+from iddpm.sampling.noise import limited
 from iddpm.sampling.walk import Step, level_of
 
 
@@ -15,9 +16,15 @@ from iddpm.sampling.walk import Step, level_of
 class DDPM:
     """Draw x_{t-1} from the reverse Gaussian (Ho et al. 2020, algorithm 2).
 
-    The variance is the one that the model's prediction names: learned or fixed. A slope in the
-    prediction shifts the mean by variance times slope (Dhariwal & Nichol 2021, algorithm 1).
+    The variance is the one that the model's prediction names: learned, fixed or analytic. A slope
+    in the prediction shifts the mean by variance times slope (Dhariwal & Nichol 2021, algorithm 1).
+
+    Attributes:
+        last_noise: largest mean size, in levels of 8 bits, of the noise of step 1 where the
+            variance is analytic; see :func:`~iddpm.sampling.noise.limited`.
     """
+
+    last_noise: float = 1.0
 
     def step(
         self,
@@ -37,4 +44,7 @@ class DDPM:
             mean = mean + log_variance.exp() * prediction.slope
         if i == 0:
             return Step(mean, prediction)
-        return Step(mean + torch.exp(0.5 * log_variance) * draw(), prediction)
+        std = torch.exp(0.5 * log_variance)
+        if prediction.variance_kind == "analytic":
+            std = limited(std, i, self.last_noise)
+        return Step(mean + std * draw(), prediction)

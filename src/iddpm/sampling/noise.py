@@ -1,5 +1,6 @@
 """Noise that belongs to an image: the same whatever the batch it is drawn in."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,18 @@ import torch
 from torch import Tensor
 
 from iddpm.randomness import normal
+
+
+def limited(std: Tensor, i: int, levels: float) -> Tensor:
+    """Return the noise's standard deviation, limited at step 1.
+
+    That step's noise stays in the sample, as the last one's would, which is therefore left out. An
+    analytic variance is what the likelihood wants there and more than the eye does: E|noise| is
+    kept to ``levels`` times 2 / 255 (Bao et al. 2022, appendix F.2; 1 or 2 in their tables).
+    """
+    if i != 1:
+        return std
+    return std.clamp(max=levels * 2 / 255 * math.sqrt(math.pi / 2))
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,34 @@ def test_optimal_steps_and_analytic_variance_come_from_one_table(labelled):
     assert table.eps_power.shape == (50,)
 
 
+def test_samplers_take_steps_and_variance_from_the_same_table(labelled, tmp_path):
+    """The steps are those of the likelihood, and analytic noise makes other samples of the seed."""
+    bare = tmp_path / "bare"
+    shutil.copytree(labelled, bare, ignore=shutil.ignore_patterns("cache"))
+    for settings in ({"spacing": "optimal"}, {"variance": "analytic"}):
+        with pytest.raises(FileNotFoundError, match=r"make it by iddpm likelihood .*bare --stride"):
+            iddpm.load(bare).walk(**settings)
+    run = iddpm.load(labelled)
+    for variance, sampler in (("trained", "heun"), ("analytic", "ddpm")):
+        walk = run.walk(steps=6, spacing="optimal", variance=variance, sampler=sampler)
+        steps = 3 if sampler == "heun" else 6
+        kind = None if variance == "trained" else variance
+        kept = likelihood(run, steps=steps, stride="optimal", variance=kind).facts["kept"]
+        assert walk.schedule.index.tolist() == kept
+    assert str(walk) == "6 evaluations: ddpm, optimal, analytic variance"
+    for sampler in ("ddpm", "ddim"):
+        options = {"steps": 5, "sampler": sampler, "seed": 1}
+        plain, analytic = (run.sample(3, variance=v, **options) for v in ("trained", "analytic"))
+        assert analytic.isfinite().all()
+        assert not torch.allclose(plain, analytic, atol=0.01)
+        alone = run.sample(2, variance="analytic", batch_size=1, **options)
+        assert torch.allclose(analytic[:2], alone, atol=1e-3)
+    with pytest.raises(ValueError, match="that of steps of ddpm or ddim, and the sampler is heun"):
+        run.walk(sampler="heun", variance="analytic")
+    with pytest.raises(ValueError, match="variance='free' does not work"):
+        run.walk(variance="free")
+
+
 def test_another_model_needs_another_table(labelled, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(labelled, copy)

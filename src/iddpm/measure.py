@@ -34,7 +34,6 @@ from iddpm.evaluation.likelihood import (
     whole_bounds,
 )
 from iddpm.evaluation.steps import StepTable
-from iddpm.evaluation.stride import optimal_timesteps
 from iddpm.feed import on_device, open_other, open_split
 from iddpm.likelihood_report import Likelihood, estimate, per_step
 from iddpm.progress import progress_bar
@@ -135,7 +134,7 @@ def likelihood(
             precision=precision,
             console=console,
         )
-    kept = best_steps(table, kind, count) if stride == "optimal" and table else even
+    kept = table.optimal(kind, count) if stride == "optimal" and table else even
     each = process(whole, kept, kind, analytic_of(table, kind))
 
     with progress_bar(console, "measuring") as progress:
@@ -189,11 +188,6 @@ def likelihood(
         per_step=per_step(terms, each, factor),
         facts=facts,
     )
-
-
-def best_steps(table: StepTable, variance: VarianceKind, count: int) -> list[int]:
-    """Return the ``count`` steps of the least bound; see :func:`optimal_timesteps`."""
-    return optimal_timesteps(table.pairs(variance), table.decoders(variance), count)
 
 
 def analytic_of(table: StepTable | None, variance: VarianceKind) -> AnalyticVariance | None:

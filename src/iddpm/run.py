@@ -29,6 +29,7 @@ from iddpm.directory import WEIGHTS as WEIGHTS
 from iddpm.directory import read_run_config as read_run_config
 from iddpm.directory import read_run_weights
 from iddpm.sampling import SampleNoise
+from iddpm.tables import find_table
 from iddpm.training.log import read_log
 from iddpm.training.precision import Precision, choose_device
 from iddpm.training.state import load_weights
@@ -163,11 +164,13 @@ class Run:
 
         Raises:
             ValueError: an unknown setting, or a setting or guide that does not fit the model.
-            FileNotFoundError: no such classifier, checkpoint or run.
+            FileNotFoundError: no such classifier, checkpoint or run; no table of steps yet.
         """
         given = {name: value for name, value in settings.items() if value is not None}
         if given.get("sampler", "ddim") != "ddim":
             given = {"eta": 0.0, **given}  # the run's is for DDIM
+        if given.get("sampler", "ddim") not in ("ddim", "ddpm"):
+            given = {"variance": "trained", **given}
         if "steps" not in given:
             given["steps"] = min(self.config.sampling.steps, self.config.diffusion.num_steps)
         sampling = validate_sampling({**self.config.sampling.model_dump(), **given})
@@ -183,7 +186,10 @@ class Run:
             other = self._weaker(autoguidance)
             weaker = build_weaker(self.config, self.denoiser, other.config, other.denoiser)
         guides = Guides(weaker, autoguidance_scale, gradient, classifier_scale, classifier_form)
-        return build_walk(self.config, self.denoiser, sampling, guides=guides, classes=classes)
+        table = find_table(self.directory, self.denoiser) if sampling.needs_table else None
+        return build_walk(
+            self.config, self.denoiser, sampling, guides=guides, classes=classes, table=table
+        )
 
     def sample_batches(
         self,

@@ -58,6 +58,8 @@ def build_preview(config: Config, directory: Path, precision: Precision) -> Prev
     shape = (PREVIEW_ITEMS, model.channels, *model.size)
     steps = min(config.sampling.steps, config.diffusion.num_steps)
     sampling = config.sampling.model_copy(update={"steps": steps})
+    if sampling.needs_table:  # there is none while the weights still change
+        sampling = sampling.model_copy(update={"spacing": "auto", "variance": "trained"})
 
     def preview(step: int, network: nn.Module) -> Path:
         walk = build_walk(config, build_denoiser(config, network), sampling)

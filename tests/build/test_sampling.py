@@ -29,6 +29,8 @@ def test_what_is_named_is_taken():
     assert choose_method(SamplingConfig(steps=10, spacing="even")) == ("ipndm", "even")
     assert choose_method(SamplingConfig(steps=10, sampler="ddpm")) == ("ddpm", "even")
     assert choose_method(SamplingConfig(steps=10, eta=0.5)) == ("ddim", "even")
+    assert choose_method(SamplingConfig(steps=10, variance="analytic")) == ("ddim", "even")
+    assert choose_method(SamplingConfig(steps=20, spacing="optimal")) == ("unipc_3", "optimal")
 
 
 def test_spacing_chooses_the_timesteps():

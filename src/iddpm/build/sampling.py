@@ -8,6 +8,8 @@ from iddpm.build.guidance import NO_GUIDES, Guides, guide
 from iddpm.classes import Classes
 from iddpm.config import Config, SamplingConfig
 from iddpm.diffusion import Denoise, Denoiser, NoiseSchedule
+from iddpm.diffusion.prediction import VarianceKind
+from iddpm.evaluation.steps import StepTable
 from iddpm.sampling import (
     DDIM,
     DDPM,
@@ -45,12 +47,14 @@ def choose_method(sampling: SamplingConfig) -> Method:
     """Return the sampler and spacing that settings stand for, ``auto`` resolved.
 
     The sampler by the number of evaluations, from published comparisons (Zheng et al. 2023,
-    table 1; Bao et al. 2022, table 2); the spacing by the sampler. ``eta`` is DDIM's.
+    table 1; Bao et al. 2022, table 2); the spacing by the sampler. ``eta`` and an analytic
+    variance are DDIM's.
     """
     sampler: str = sampling.sampler
     if sampler == "auto":
         fits = [name for limit, name in AUTOMATIC if 1 < sampling.steps <= limit]
-        sampler = "ddim" if sampling.eta or not fits else fits[0]
+        noisy = sampling.eta > 0 or sampling.variance == "analytic"
+        sampler = "ddim" if noisy or not fits else fits[0]
     spacing = sampling.spacing
     return Method(sampler, SPACING.get(sampler, "log_snr") if spacing == "auto" else spacing)
 
@@ -81,7 +85,11 @@ class Walk:
         """Say how samples are drawn, in a line."""
         evaluations = self.sampling.steps
         plural = "" if evaluations == 1 else "s"
-        return f"{evaluations} evaluation{plural}: {self.method.sampler}, {self.method.spacing}"
+        variance = ", analytic variance" if self.sampling.variance == "analytic" else ""
+        return (
+            f"{evaluations} evaluation{plural}: {self.method.sampler}, {self.method.spacing}"
+            f"{variance}"
+        )
 
     def states(self, noise: SampleNoise, **conditioning: Any) -> Iterator[State]:
         """Walk from ``noise.initial()`` to data and yield the state after every step."""
@@ -103,8 +111,11 @@ def build_walk(
     *,
     guides: Guides = NO_GUIDES,
     classes: Classes | None = None,
+    table: StepTable | None = None,
 ) -> Walk:
     """Return how to draw samples of a model, guided by others or not.
+
+    ``table`` is what the model says at every step; settings that choose by it need it.
 
     Raises:
         ValueError: settings that do not fit together or do not fit the model.
@@ -116,15 +127,38 @@ def build_walk(
             f"classifier_form=mean shifts the mean of ddpm's steps, and the sampler is "
             f"{method.sampler}: use sampler=ddpm, or classifier_form=score"
         )
+    denoise = guide(config, denoiser, sampling, guides)
+    if sampling.variance == "analytic":
+        if method.sampler not in ("ddpm", "ddim"):
+            raise ValueError(
+                f"variance=analytic is that of steps of ddpm or ddim, and the sampler is "
+                f"{method.sampler}"
+            )
+        assert table is not None
+        denoise = table.analytic.around(denoise)
     return Walk(
         sampling,
         method,
         build_sampler(method.sampler, sampling.eta),
-        guide(config, denoiser, sampling, guides),
-        build_sampling_schedule(denoiser.diffusion.schedule, method, sampling.steps),
+        denoise,
+        _schedule(denoiser, method, sampling, table),
         classes,
         self_condition=denoiser.self_condition,
     )
+
+
+def _schedule(
+    denoiser: Denoiser, method: Method, sampling: SamplingConfig, table: StepTable | None
+) -> NoiseSchedule:
+    whole = denoiser.diffusion.schedule
+    if method.spacing != "optimal":
+        return build_sampling_schedule(whole, method, sampling.steps)
+    assert table is not None
+    variance: VarianceKind = (
+        "analytic" if sampling.variance == "analytic" else denoiser.diffusion.variance
+    )
+    count = count_steps(method.sampler, sampling.steps)
+    return whole.respace(table.optimal(variance, count))
 
 
 def build_sampler(name: str, eta: float = 0.0) -> Sampler:
@@ -149,6 +183,11 @@ def build_sampler(name: str, eta: float = 0.0) -> Sampler:
     return samplers[name]()
 
 
+def count_steps(sampler: str, evaluations: int) -> int:
+    """Return how many steps so many evaluations are: Heun's takes two but for the last."""
+    return (evaluations + 1) // 2 if sampler == "heun" else evaluations
+
+
 def build_sampling_schedule(
     whole: NoiseSchedule, method: Method, evaluations: int
 ) -> NoiseSchedule:
@@ -164,8 +203,7 @@ def build_sampling_schedule(
         ValueError: more steps than the process has, or a request for another number of them.
     """
     sampler, spacing = method
-    # Heun's method takes two evaluations a step but for the last.
-    count = (evaluations + 1) // 2 if sampler == "heun" else evaluations
+    count = count_steps(sampler, evaluations)
     if spacing == "even":
         return whole.respace(even_timesteps(len(whole), count))
     if spacing == "log_snr":

@@ -22,8 +22,12 @@ def sample(
     spacing: Annotated[
         str | None,
         typer.Option(
-            help="auto, even, log_snr, karras, ddim or 10,15,20 [default: the run's, auto]."
+            help="auto, even, log_snr, karras, ddim, optimal or 10,15,20 "
+            "[default: the run's, auto]."
         ),
+    ] = None,
+    variance: Annotated[
+        str | None, typer.Option(help="That of ddpm and ddim: trained or analytic.")
     ] = None,
     eta: Annotated[float | None, typer.Option(help="Fresh noise of ddim, 0 to 1.")] = None,
     class_name: Annotated[
@@ -88,6 +92,7 @@ def sample(
         sampler=sampler,
         eta=eta,
         spacing=spacing,
+        variance=variance,
         guidance=guidance,
         guidance_interval=guidance_interval,
         threshold=threshold,

@@ -19,7 +19,7 @@ SamplerName = Literal[
     "unipc_2",
     "unipc_3",
 ]
-SPACINGS = ("auto", "even", "log_snr", "karras", "ddim")
+SPACINGS = ("auto", "even", "log_snr", "karras", "ddim", "optimal")
 
 Level = Annotated[float, Field(ge=0)]
 
@@ -30,12 +30,14 @@ class SamplingConfig(Section):
     sampler: SamplerName = "auto"
     """``auto`` takes the one that is right for the number of steps (docs/sampling.md)."""
     spacing: str = "auto"
-    """Which timesteps are visited: auto, even, log_snr, karras, ddim or a published request such as
-    10,15,20 or ddim50."""
+    """Which timesteps are visited: auto, even, log_snr, karras, ddim, a published request such as
+    10,15,20 or ddim50, or optimal: those of the best likelihood (docs/likelihood.md)."""
     steps: Annotated[int, Field(gt=0)] = 50
     """Network evaluations per sample."""
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fresh noise of DDIM: 0 is deterministic."""
+    variance: Literal["trained", "analytic"] = "trained"
+    """That of ddpm's and ddim's steps: the model's own, or the best one (docs/likelihood.md)."""
     guidance: float = 1.0
     """Scale of classifier-free guidance: 0 ignores the class, 1 is the model as trained."""
     guidance_interval: tuple[Level, Level] | None = None
@@ -47,6 +49,11 @@ class SamplingConfig(Section):
     batch_size: Annotated[int, Field(gt=0)] = 64
     precision: Literal["auto", "float32", "bf16", "fp16"] = "float32"
     """How the network computes; previews take the training's."""
+
+    @property
+    def needs_table(self) -> bool:
+        """Whether the table of steps is needed, which ``iddpm likelihood`` makes."""
+        return self.spacing == "optimal" or self.variance == "analytic"
 
     @field_validator("spacing")
     @classmethod

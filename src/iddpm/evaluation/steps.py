@@ -27,6 +27,7 @@ from iddpm.diffusion.likelihood import (
 from iddpm.diffusion.prediction import Prediction, VarianceKind
 from iddpm.evaluation.chebyshev import chebyshev_points, interpolation
 from iddpm.evaluation.likelihood import ForwardNoise, look
+from iddpm.evaluation.stride import optimal_timesteps
 
 POINTS = 32
 """Chebyshev points in r, which spans about 10 nats: more change nothing (see the tests)."""
@@ -111,6 +112,10 @@ class StepTable:
         else:
             wanted = low
         return interpolation(decoder_points(self.schedule), wanted) @ self.decoder / math.log(2)
+
+    def optimal(self, variance: VarianceKind, count: int) -> list[int]:
+        """Return the ``count`` steps with the least bound; see :func:`optimal_timesteps`."""
+        return optimal_timesteps(self.pairs(variance), self.decoders(variance), count)
 
     def _divergence(self, variance: VarianceKind, t: int) -> Tensor:
         """KL(q(x_s | x_t, x0) || p(x_s | x_t)) for all s < t, [t], in nats per dimension."""

@@ -41,24 +41,55 @@ def final_tensors(directory: Path, step: int) -> dict[str, torch.Tensor]:
     return {f"{g}/{k}": v for g, named in checkpoint.tensors.items() for k, v in named.items()}
 
 
-def test_resume_equals_going_through_bit_for_bit(tmp_path, array_file, tiny):
-    options = [*tiny, *EXACT, "training.steps=40"]
+QUALITY = (
+    "diffusion.predicts=edm",
+    "diffusion.zero_terminal_snr=true",
+    "diffusion.self_condition=true",
+    "training.timestep_sampler=low_discrepancy",
+    "training.posthoc_ema=true",
+    "model.dropout=0.2",
+    "training.keep_checkpoints=1",
+    "training.validate_every=10",
+    "data.held_out=0.2",
+)
+
+
+@pytest.mark.parametrize("exact", [EXACT, QUALITY])
+def test_resume_equals_going_through_bit_for_bit(tmp_path, array_file, tiny, exact):
+    options = [*tiny, *exact, "training.steps=40"]
     train(array_file, tmp_path / "whole", options)
 
     # Stopped by a checkpoint's copy at 20 rather than by a signal, so that the step is certain.
-    train(array_file, tmp_path / "parts", [*options, "training.save_every=20"])
+    train(
+        array_file,
+        tmp_path / "parts",
+        [*options, "training.save_every=20", "training.keep_checkpoints=9"],
+    )
+    for path in list_checkpoints(tmp_path / "parts"):
+        if path.name > "step_00000020" and path.name != "step_00000040":
+            shutil.rmtree(path)
     shutil.rmtree(tmp_path / "parts/checkpoints/step_00000040")
     assert load_checkpoint(tmp_path / "parts").step == 20
     train(None, tmp_path / "parts", [], resume=True)
 
     a, b = final_tensors(tmp_path / "whole", 40), final_tensors(tmp_path / "parts", 40)
     assert a.keys() == b.keys()
-    assert any(name.startswith("timesteps/") for name in a)
-    assert any(name.startswith("ema_0.99/") for name in a)
+    learns = exact is EXACT
+    assert any(name.startswith("timesteps/" if learns else "power_0.05/") for name in a)
+    assert any(name.startswith("ema_0.99/" if learns else "ema_0.9999/") for name in a)
     for name in a:
         assert torch.equal(a[name], b[name]), name
     states = [load_checkpoint(tmp_path / d, 40).state for d in ("whole", "parts")]
     assert states[0] == states[1]
+    snapshots = [sorted((tmp_path / d / "averages").glob("*")) for d in ("whole", "parts")]
+    assert len(snapshots[0]) == (0 if learns else 20)
+    for one, other in zip(*snapshots, strict=True):
+        assert one.name == other.name
+        assert one.read_bytes() == other.read_bytes()
+    if not learns:
+        assert len({(tmp_path / d / "best").read_text() for d in ("whole", "parts")}) == 1
+        lengths = [iddpm.load(tmp_path / d, ema_length=0.07).sample(2) for d in ("whole", "parts")]
+        assert torch.equal(*lengths)
 
 
 def test_run_directory_has_its_final_form(tmp_path, array_file, tiny):
@@ -68,9 +99,10 @@ def test_run_directory_has_its_final_form(tmp_path, array_file, tiny):
         out,
         [*tiny, "training.steps=6", "training.preview_every=3", "training.validate_every=3"],
     )
-    for name in ("config.yaml", "latest", "model.safetensors", "log.jsonl", "log.csv", "lock"):
+    files = "config.yaml latest best model.safetensors log.jsonl log.csv lock"
+    for name in files.split():
         assert (out / name).is_file(), name
-    assert [p.name for p in list_checkpoints(out)] == ["step_00000006"]
+    assert [p.name for p in list_checkpoints(out)][-1] == "step_00000006"
     assert sorted(p.name for p in (out / "samples").iterdir()) == [
         "step_00000003.png", "step_00000006.png",
     ]  # fmt: skip
@@ -109,6 +141,8 @@ def test_resume_may_train_longer_but_not_become_another_model(tmp_path, array_fi
         train(None, out, ["model.model_channels=16"], resume=True)
     with pytest.raises(ValueError, match="averages at the rates"):
         train(None, out, ["training.ema_rates=[0.5]"], resume=True)
+    with pytest.raises(ValueError, match=r"lengths none, and .* change to 0\.05, 0\.1 on"):
+        train(None, out, ["training.posthoc_ema=true"], resume=True)
     train(None, out, ["training.steps=4"], resume=True)
     assert load_checkpoint(out).step == 4
     train(None, out, [], resume=True)  # finished already: nothing happens

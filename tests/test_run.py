@@ -92,6 +92,17 @@ def test_averages_and_checkpoints_can_be_chosen(run_directory):
         iddpm.load(run_directory, checkpoint=4)
 
 
+def test_the_best_checkpoint_and_other_lengths_are_refused_where_there_are_none(run_directory):
+    with pytest.raises(FileNotFoundError, match=r"no best checkpoint.*validate_every"):
+        iddpm.load(run_directory, checkpoint="best")
+    with pytest.raises(ValueError, match="'worst' is not a step: use a number, or best"):
+        iddpm.load(run_directory, checkpoint="worst")
+    with pytest.raises(FileNotFoundError, match=r"no averages.*posthoc_ema=true"):
+        iddpm.load(run_directory, ema_length=0.07)
+    with pytest.raises(ValueError, match=r"ema_length=0\.07 .* checkpoint=3 asks for another"):
+        iddpm.load(run_directory, ema_length=0.07, checkpoint=3)
+
+
 def test_released_weights_alone_are_enough(run_directory, tmp_path):
     for name in ("config.yaml", "model.safetensors"):
         shutil.copy(run_directory / name, tmp_path / name)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from iddpm.build import (
+    build_averages,
     build_encoder,
     build_learner,
     build_loop_settings,
@@ -27,7 +28,6 @@ from iddpm.files import write_atomically, write_text
 from iddpm.lock import DirectoryLock
 from iddpm.run import Run
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, write_weights
-from iddpm.training.ema import EMA
 from iddpm.training.loop import Reporter, Stop, train_loop
 from iddpm.training.precision import Precision, choose_device
 from iddpm.training.state import TrainState, load_weights
@@ -202,7 +202,18 @@ def _settings_to_resume(
             f"{directory} averages at the rates {before.training.ema_rates}, and a run cannot "
             f"change to {wanted.training.ema_rates} on the way"
         )
+    kept, asked = (_lengths(config) for config in (before, wanted))
+    if asked != kept:
+        raise ValueError(
+            f"{directory} keeps power-function averages of the lengths {kept}, and a run cannot "
+            f"change to {asked} on the way: they average over all of the training"
+        )
     return wanted
+
+
+def _lengths(config: Config) -> str:
+    posthoc = config.training.posthoc_ema
+    return ", ".join(map(str, posthoc.lengths)) if posthoc else "none"
 
 
 def _build(config: Config, device: torch.device) -> tuple[TrainState, TrainStep]:
@@ -214,7 +225,7 @@ def _build(config: Config, device: torch.device) -> tuple[TrainState, TrainStep]
     place(network, device)
     precision = Precision(training.precision, device)
     optimizer = build_optimizer(config, network)
-    emas = [EMA(network, rate, warmup=training.ema_warmup) for rate in training.ema_rates]
+    emas = build_averages(config, network)
     timesteps = build_timesteps(config)
     state = TrainState(network, optimizer, emas, timesteps, precision)
     called: Any = torch.compile(network) if training.compile else network

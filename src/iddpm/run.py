@@ -56,7 +56,10 @@ class Run:
     Args:
         directory: the run directory.
         ema: rate of the average to use, ``"none"`` for the live weights; None for the first.
-        checkpoint: step of the checkpoint; None for the newest.
+        checkpoint: step of the checkpoint, or ``"best"`` for the one with the best held-out loss;
+            None for the newest.
+        ema_length: instead of both, the length of an average as a share of the training, such as
+            0.07, made from the snapshots of a run with ``training.posthoc_ema``.
         device: where to compute.
 
     Raises:
@@ -69,7 +72,8 @@ class Run:
         directory: Path | str,
         *,
         ema: float | str | None = None,
-        checkpoint: int | None = None,
+        checkpoint: int | str | None = None,
+        ema_length: float | None = None,
         device: str = "auto",
     ) -> None:
         self.directory = Path(directory)
@@ -77,6 +81,7 @@ class Run:
         self.device = choose_device(device)
         self.ema = ema
         self.checkpoint = checkpoint
+        self.ema_length = ema_length
 
     @cached_property
     def denoiser(self) -> Denoiser:
@@ -88,7 +93,11 @@ class Run:
             )
         network = build_network(self.config)
         weights, source = read_run_weights(
-            self.directory, self.config, ema=self.ema, checkpoint=self.checkpoint
+            self.directory,
+            self.config,
+            ema=self.ema,
+            checkpoint=self.checkpoint,
+            ema_length=self.ema_length,
         )
         load_weights(network, weights, source)
         place(network.eval().requires_grad_(False), self.device)
@@ -257,10 +266,11 @@ def load(
     run_directory: Path | str,
     *,
     ema: float | str | None = None,
-    checkpoint: int | None = None,
+    checkpoint: int | str | None = None,
+    ema_length: float | None = None,
     device: str = "auto",
 ) -> Run:
     """Open a run and read its weights; arguments and errors as for :class:`Run`."""
-    run = Run(run_directory, ema=ema, checkpoint=checkpoint, device=device)
+    run = Run(run_directory, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
     _ = run.denoiser  # so that damaged weights are refused here
     return run

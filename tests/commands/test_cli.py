@@ -22,7 +22,8 @@ def trained(tmp_path_factory):
     out = folder / "run"
     status = run(
         ["train", str(folder / "x.npz"), "--out", str(out), "--steps", "4", *OPTIONS,
-         "-s", "model.class_conditional=true", "-s", "training.validate_every=2"]
+         "-s", "model.class_conditional=true", "-s", "training.validate_every=2",
+         "-s", "training.posthoc_ema=true", "-s", "data.held_out=0.2"]
     )  # fmt: skip
     assert status == 0
     return out
@@ -63,6 +64,19 @@ def test_sample_needs_no_model_flags_and_prints_what_it_wrote(trained, tmp_path,
                 assert np.array_equal(np.asarray(picture), arrays["arr_0"][k, :, :, 0])
 
 
+def test_sample_takes_the_best_checkpoint_or_an_average_of_any_length(trained, tmp_path, capsys):
+    for k, option in enumerate((["--checkpoint", "best"], ["--ema-length", "0.07"])):
+        out = tmp_path / str(k)
+        drawn = ["sample", str(trained), "-n", "1", "--steps", "2", "--out", str(out), *option]
+        assert run(drawn) == 0
+        assert (out / "grid.png").is_file()
+    capsys.readouterr()
+    error = failing(capsys, ["sample", str(trained), "--ema-length", "0.07", "--ema", "0.9999"])
+    assert "ema=0.9999 asks for another" in error
+    error = failing(capsys, ["sample", str(trained), "--checkpoint", "newest"])
+    assert "'newest' is not a step: use a number, or best" in error
+
+
 def test_samples_are_written_as_they_come(trained, tmp_path, monkeypatch):
     from iddpm import draw as module
 
@@ -85,6 +99,11 @@ def test_info_reads_the_files_alone(trained, capsys):
     assert "step 4 of 4" in text
     assert "1 x 8 x 8, 3 classes" in text
     assert "step_00000004" in text
+    name = (trained / "best").read_text().strip()
+    records = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    losses = {f"step_{r['step']:08d}": r["held_out_loss"] for r in records if "held_out_loss" in r}
+    assert losses[name] == min(losses.values())
+    assert f"best         {name}, held-out loss {losses[name]:.4f}" in text
     assert run(["info", str(trained), "--settings"]) == 0
     assert "num_steps: 50" in capsys.readouterr().out
 
@@ -184,8 +203,8 @@ def test_bad_requests_draw_nothing(trained, tmp_path, capsys, arguments, message
 def test_damaged_weights_are_named(trained, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
-    weights = next(copy.glob("checkpoints/*/ema*.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:100])
+    for weights in copy.glob("checkpoints/*/ema*.safetensors"):
+        weights.write_bytes(weights.read_bytes()[:100])
     assert "is damaged" in failing(capsys, ["sample", str(copy)])
 
 

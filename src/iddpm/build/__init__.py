@@ -12,6 +12,7 @@ from iddpm.build.model import (
 from iddpm.build.sampling import Walk, build_walk
 from iddpm.build.training import (
     build_augmentations,
+    build_averages,
     build_learner,
     build_loop_settings,
     build_loss,
@@ -24,6 +25,7 @@ __all__ = [
     "Guides",
     "Walk",
     "build_augmentations",
+    "build_averages",
     "build_denoiser",
     "build_diffusion",
     "build_encoder",

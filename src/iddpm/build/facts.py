@@ -67,6 +67,9 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
             steps = round(training["epochs"] * train_items / training["batch_size"])
             training["steps"] = max(steps, 1)
             training["epochs"] = None  # said in steps now, which a resume may change
+    posthoc = training["posthoc_ema"]
+    if posthoc is not None and posthoc["every"] is None:
+        posthoc["every"] = max(training["steps"] // 20, 1)
     for name in ("channels", "size", *(["num_classes"] if model["class_conditional"] else [])):
         if model[name] is None:
             raise ValueError(f"model.{name} must be stated to build a network without data")

@@ -13,7 +13,9 @@ from iddpm.data.augment import Augmentation, horizontal_flip, random_crop
 from iddpm.diffusion import Denoiser, losses
 from iddpm.diffusion.weighting import Weighting, min_snr, sigmoid
 from iddpm.training.classification import CleanAndNoisyTimesteps, NoisyClassifier, cross_entropy
+from iddpm.training.ema import EMA
 from iddpm.training.loop import LoopSettings
+from iddpm.training.power import PowerEMA
 from iddpm.training.step import Loss
 from iddpm.training.timesteps import (
     LossSecondMomentTimesteps,
@@ -83,6 +85,16 @@ def build_optimizer(config: Config, network: nn.Module) -> torch.optim.AdamW:
     )
 
 
+def build_averages(config: Config, network: nn.Module) -> list[EMA]:
+    """Return the averages of a network to keep: the released one first."""
+    training = config.training
+    posthoc = training.posthoc_ema
+    return [
+        *(EMA(network, rate, warmup=training.ema_warmup) for rate in training.ema_rates),
+        *(PowerEMA(network, length) for length in (posthoc.lengths if posthoc else ())),
+    ]
+
+
 def build_loop_settings(config: Config) -> LoopSettings:
     """Return what the loop needs to know."""
     training = config.training
@@ -95,6 +107,7 @@ def build_loop_settings(config: Config) -> LoopSettings:
         save_every=training.save_every,
         save_seconds=None if training.save_minutes is None else 60 * training.save_minutes,
         keep_checkpoints=training.keep_checkpoints,
+        snapshot_every=training.posthoc_ema.every or 0 if training.posthoc_ema else 0,
         preview_every=training.preview_every,
         validate_every=training.validate_every,
         max_seconds=training.max_time,

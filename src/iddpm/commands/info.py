@@ -1,6 +1,8 @@
 """``iddpm info``."""
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -48,20 +50,32 @@ def info(
         )
     checkpoints = sorted((run / "checkpoints").glob("step_*"))
     typer.echo(f"checkpoints  {', '.join(p.name for p in checkpoints) or 'none yet'}")
+    if (run / "best").is_file():
+        name = (run / "best").read_text(encoding="utf-8").strip()
+        typer.echo(f"best         {name}, {_held_out(run / 'log.jsonl', name)}")
     typer.echo(f"weights      {run / WEIGHTS if (run / WEIGHTS).is_file() else 'not yet'}")
     pictures = sorted((run / "samples").rglob("*.png"), key=lambda p: p.stat().st_mtime)
     typer.echo(f"samples      {pictures[-1] if pictures else 'none yet'}")
 
 
 def _last_record(path: Path) -> dict[str, float] | None:
+    return next(_records(path), None)
+
+
+def _held_out(path: Path, name: str) -> str:
+    """Say the held-out loss that was measured at a checkpoint of that name."""
+    for record in _records(path):
+        if name == f"step_{record['step']:08d}" and "held_out_loss" in record:
+            return f"held-out loss {record['held_out_loss']:.4f}"
+    return "its held-out loss is no longer in the log"
+
+
+def _records(path: Path) -> Iterator[dict[str, float]]:
+    """Yield the records of a log, newest first, without those cut short by a crash."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     for line in reversed(lines):
-        try:
-            record: dict[str, float] = json.loads(line)
-        except json.JSONDecodeError:  # cut short by a crash
-            continue
-        return record
-    return None
+        with suppress(json.JSONDecodeError):
+            yield json.loads(line)
 
 
 def _measured(record: dict[str, float]) -> str:

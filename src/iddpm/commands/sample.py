@@ -60,7 +60,11 @@ def sample(
         str | None, typer.Option(help="Rate of the average, or none [default: the first].")
     ] = None,
     checkpoint: Annotated[
-        int | None, typer.Option(help="Step of the checkpoint [default: the newest].")
+        str | None, typer.Option(help="Step of the checkpoint, or best [default: the newest].")
+    ] = None,
+    ema_length: Annotated[
+        float | None,
+        typer.Option(help="Make an average of this length, such as 0.07, from RUN/averages."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Sample k depends on the seed and k alone.")] = 0,
     out: Annotated[
@@ -86,7 +90,7 @@ def sample(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    opened = load(run, ema=ema, checkpoint=checkpoint, device=device)
+    opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
     walk = opened.walk(
         steps=steps,
         sampler=sampler,

@@ -9,7 +9,17 @@ from iddpm.config.section import Section
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Length = Annotated[float, Field(gt=0, lt=0.288)]
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class PosthocEMA(Section):
+    """Power-function averages, from which one of any other length can be made afterwards."""
+
+    lengths: Annotated[tuple[Length, ...], Field(min_length=1)] = (0.05, 0.1)
+    """Standard deviations as shares of the training (sigma_rel of Karras et al. 2024)."""
+    every: Positive | None = None
+    """Steps between snapshots; by default a twentieth of the run."""
 
 
 class TrainingConfig(Section):
@@ -42,6 +52,8 @@ class TrainingConfig(Section):
     """Rates of the moving averages of the weights; the first is the one that is released."""
     ema_warmup: bool = True
     """Average over fewer steps early in the run."""
+    posthoc_ema: PosthocEMA | None = None
+    """Also keep snapshots of power-function averages: true, or their settings."""
     timestep_sampler: Literal["uniform", "low_discrepancy", "loss_second_moment"] = "uniform"
     """low_discrepancy spreads each batch evenly; loss_second_moment is for loss=vlb."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
@@ -58,6 +70,7 @@ class TrainingConfig(Section):
     save_minutes: Annotated[float, Field(gt=0)] | None = 10.0
     """Minutes after which a checkpoint is due even so."""
     keep_checkpoints: Positive = 3
+    """Newest checkpoints that stay; the one with the best held-out loss stays besides."""
     preview_every: Annotated[int, Field(ge=0)] = 1000
     """Steps between sample grids; 0 draws none."""
     validate_every: Annotated[int, Field(ge=0)] = 1000
@@ -65,6 +78,12 @@ class TrainingConfig(Section):
     max_bad_steps: Positive = 10
     """Stop after this many steps in a row with a loss or gradient that is not finite."""
     tensorboard: bool = False
+
+    @field_validator("posthoc_ema", mode="before")
+    @classmethod
+    def _switched(cls, value: Any) -> Any:
+        """Take ``true`` for the default settings and ``false`` for none."""
+        return ({} if value else None) if isinstance(value, bool) else value
 
     @field_validator("max_time", mode="before")
     @classmethod

@@ -42,6 +42,7 @@ def save_checkpoint(
     state: Mapping[str, Any],
     *,
     keep: int,
+    spare: int | None = None,
 ) -> Path:
     """Write a checkpoint, point ``latest`` at it and remove all but the newest ``keep``.
 
@@ -54,14 +55,15 @@ def save_checkpoint(
         tensors: groups of named tensors; each becomes a file.
         state: what else there is, as JSON.
         keep: how many checkpoints stay.
+        spare: step of one more that stays.
 
     Returns:
         The checkpoint's directory.
     """
     root = directory / "checkpoints"
     root.mkdir(parents=True, exist_ok=True)
-    final = root / f"step_{step:08d}"
-    temporary = Path(tempfile.mkdtemp(dir=root, prefix=f".step_{step:08d}."))
+    final = root / checkpoint_name(step)
+    temporary = Path(tempfile.mkdtemp(dir=root, prefix=f".{final.name}."))
     try:
         for group, named in tensors.items():
             write_weights(temporary / f"{group}.safetensors", named)
@@ -82,7 +84,7 @@ def save_checkpoint(
         raise
     write_text(directory / "latest", final.name + "\n")
     for old in list_checkpoints(directory)[:-keep]:
-        if old != final:
+        if old != final and step_of(old) != spare:
             shutil.rmtree(old)
     return final
 
@@ -91,7 +93,7 @@ def list_checkpoints(directory: Path) -> list[Path]:
     """Return the checkpoints of a run directory, oldest first."""
     root = directory / "checkpoints"
     found = [p for p in root.iterdir() if _NAME.fullmatch(p.name)] if root.is_dir() else []
-    return sorted(found, key=_step_of)
+    return sorted(found, key=step_of)
 
 
 def load_checkpoint(directory: Path, step: int | None = None, prefix: str = "") -> Checkpoint:
@@ -112,9 +114,9 @@ def load_checkpoint(directory: Path, step: int | None = None, prefix: str = "") 
         raise FileNotFoundError(f"{directory} has no checkpoint yet")
     if step is not None:
         for path in found:
-            if _step_of(path) == step:
+            if step_of(path) == step:
                 return read_checkpoint(path, prefix)
-        steps = ", ".join(str(_step_of(path)) for path in found)
+        steps = ", ".join(str(step_of(path)) for path in found)
         raise FileNotFoundError(f"{directory} has no checkpoint of step {step}; it has {steps}")
     problem = ""
     for path in reversed(found):
@@ -156,9 +158,12 @@ def read_checkpoint(path: Path, prefix: str = "") -> Checkpoint:
     return Checkpoint(path, state["step"], tensors, state)
 
 
-def write_weights(path: Path, named: Mapping[str, Tensor]) -> None:
+def write_weights(
+    path: Path, named: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Write tensors as safetensors, which refuses views and layouts such as channels_last."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in named.items()}, path)
+    plain = {name: value.detach().cpu().contiguous() for name, value in named.items()}
+    save_file(plain, path, metadata)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -173,9 +178,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def _step_of(path: Path) -> int:
+def checkpoint_name(step: int) -> str:
+    """Return the name of a step's checkpoint."""
+    return f"step_{step:08d}"
+
+
+def step_of(path: Path) -> int:
+    """Return the step that a checkpoint's name says; ValueError when it is no such name."""
     match = _NAME.fullmatch(path.name)
-    assert match is not None
+    if match is None:
+        raise ValueError(f"{path} is not the name of a checkpoint")
     return int(match[1])
 
 

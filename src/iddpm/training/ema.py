@@ -27,13 +27,26 @@ class EMA:
         self._averages: list[Tensor] = list(self.network.parameters())
         self._buffers: list[Tensor] = list(self.network.buffers())
 
+    @property
+    def name(self) -> str:
+        """The file name of the average, such as ``ema_0.9999``."""
+        return ema_name(self.rate)
+
+    def kept(self) -> float:
+        """Return the share of the average that this update keeps."""
+        if not self.warmup:
+            return self.rate
+        return min(self.rate, (1 + self.updates) / (10 + self.updates))
+
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Move the average towards the weights of ``network``."""
         self.updates += 1
-        kept = self.rate
-        if self.warmup:
-            kept = min(kept, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._averages, list(network.parameters()), 1 - kept)
+        torch._foreach_lerp_(self._averages, list(network.parameters()), 1 - self.kept())
         if self._buffers:
             torch._foreach_copy_(self._buffers, list(network.buffers()))
+
+
+def ema_name(rate: float) -> str:
+    """Return the file name of an average, such as ``ema_0.9999``."""
+    return f"ema_{rate}"

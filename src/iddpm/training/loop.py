@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from iddpm.training.averages import drop_later_snapshots, write_snapshot
+from iddpm.training.best import Best, find_best, point_to_best
 from iddpm.training.checkpoint import save_checkpoint
 from iddpm.training.log import LogFiles
 from iddpm.training.meter import Meter
@@ -68,6 +70,7 @@ class LoopSettings:
     save_every: int = 1000
     save_seconds: float | None = None
     keep_checkpoints: int = 3
+    snapshot_every: int = 0
     preview_every: int = 0
     validate_every: int = 0
     max_seconds: float | None = None
@@ -103,6 +106,8 @@ def train_loop(
 ) -> Stop:
     """Train from ``state.step`` to the last step, and save whatever happens.
 
+    The checkpoint with the best held-out loss stays beside the newest.
+
     Args:
         directory: the run directory.
         state: what is learned; changed in place.
@@ -121,6 +126,9 @@ def train_loop(
             is from before.
     """
     log = LogFiles(directory, start_step=state.step, tensorboard=tensorboard)
+    best = find_best(directory)
+    point_to_best(directory, best)
+    drop_later_snapshots(directory, state.step)
     meter = Meter(len(step.denoiser.diffusion.schedule))
     started = saved = waiting = time.monotonic()
     saved_step = state.step
@@ -136,6 +144,7 @@ def train_loop(
                 state.tensors(),
                 state.numbers(),
                 keep=settings.keep_checkpoints,
+                spare=best.step,
             )
         saved, saved_step = time.monotonic(), state.step
 
@@ -166,6 +175,10 @@ def train_loop(
                 if state.step >= settings.total_steps:
                     reason = Stop.FINISHED
                 ending = state.step >= settings.total_steps or reason is not Stop.FINISHED
+                every, done = settings.snapshot_every, state.step >= settings.total_steps
+                if every and (state.step % every == 0 or done):
+                    # Before the checkpoint: whoever goes on from that has every snapshot until it.
+                    write_snapshot(directory, state.step, state.emas)
                 overdue = settings.save_seconds is not None and now - saved >= settings.save_seconds
                 if state.step % settings.save_every == 0 or overdue or ending:
                     save()  # first: whoever sent a signal may not wait for pictures
@@ -176,6 +189,10 @@ def train_loop(
                     if validate is not None and due(settings.validate_every) and not leaving:
                         held_out = validate(state.emas[0].network)
                         record |= {} if held_out is None else {"held_out_loss": held_out}
+                        if held_out is not None and best.improved_by(held_out):
+                            save()
+                            best = Best(state.step, held_out)
+                            point_to_best(directory, best)
                     log.write(record)
                     reporter.record(record)
                 if preview is not None and due(settings.preview_every) and not leaving:

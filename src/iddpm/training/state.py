@@ -34,7 +34,7 @@ class TrainState:
         """Return the tensors of a checkpoint by file."""
         groups = {"network": self.network.state_dict(), "optimizer": self._optimizer_tensors()}
         for ema in self.emas:
-            groups[ema_name(ema.rate)] = ema.network.state_dict()
+            groups[ema.name] = ema.network.state_dict()
         if timesteps := self.timesteps.state():
             groups["timesteps"] = timesteps
         return groups
@@ -44,7 +44,7 @@ class TrainState:
         return {
             "skipped": self.skipped,
             "bad_in_a_row": self.bad_in_a_row,
-            "ema": {ema_name(ema.rate): ema.updates for ema in self.emas},
+            "ema": {ema.name: ema.updates for ema in self.emas},
             "scaler": self.precision.scaler.state_dict(),
         }
 
@@ -57,9 +57,9 @@ class TrainState:
         tensors = checkpoint.tensors
         load_weights(self.network, tensors.get("network", {}), checkpoint.path)
         for ema in self.emas:
-            name = ema_name(ema.rate)
+            name = ema.name
             if name not in tensors:
-                kept = ", ".join(group for group in tensors if group.startswith("ema_"))
+                kept = ", ".join(group for group in tensors if group.startswith(("ema_", "power_")))
                 raise ValueError(
                     f"checkpoint {checkpoint.path} has no average {name}; it has {kept}"
                 )
@@ -95,11 +95,6 @@ class TrainState:
             if value.shape == parameter.shape:  # in the weight's own layout, as the kernels assume
                 value = torch.empty_like(parameter).copy_(value)
             self.optimizer.state[parameter][kind] = value.to(device)
-
-
-def ema_name(rate: float) -> str:
-    """Return the file name of an average, such as ``ema_0.9999``."""
-    return f"ema_{rate}"
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], source: object) -> None:

@@ -8,8 +8,11 @@ from typing import Any
 import typer
 
 from iddpm.commands.demo import demo
+from iddpm.commands.edit import edit
 from iddpm.commands.evaluate import evaluate
 from iddpm.commands.info import info
+from iddpm.commands.inpaint import inpaint
+from iddpm.commands.interpolate import interpolate
 from iddpm.commands.likelihood import likelihood
 from iddpm.commands.sample import sample
 from iddpm.commands.train import train
@@ -25,7 +28,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: iddpm train photos/ -s data.image_size=64 --out runs/photos",
 )
-for command in (train, sample, evaluate, likelihood, train_classifier, info, demo):
+COMMANDS = (
+    train,
+    sample,
+    interpolate,
+    inpaint,
+    edit,
+    evaluate,
+    likelihood,
+    train_classifier,
+    info,
+    demo,
+)
+for command in COMMANDS:
     example = (command.__doc__ or "").partition("\n\n")[2].strip()
     app.command(help=(command.__doc__ or "").partition("\n\n")[0], epilog=example)(command)
 

@@ -1,16 +1,15 @@
 """Samples on disk: pictures written as they come."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from iddpm.build import Walk
 from iddpm.classes import Wanted
 from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
+from iddpm.progress import progress_bar
 from iddpm.run import Run
 
 GRID_ITEMS = 400
@@ -54,7 +53,7 @@ def draw(
     frames: list[Tensor] = []
     first = True
 
-    with _progress(console) as progress:
+    with progress_bar(console, "sampling") as progress:
 
         def on_step(number: int, x: Tensor) -> None:
             progress.advance(task, min(number, 1))
@@ -64,7 +63,7 @@ def draw(
         batches = run.sample_batches(n, walk, seed=seed, classes=classes, on_step=on_step)
         console.print(f"{n} samples, each {walk}", markup=False)
         total = len(walk.schedule) * -(-n // walk.sampling.batch_size)
-        task = progress.add_task("sampling", total=total)
+        task = progress.add_task("", total=total)
         drawn, labels = [], []
         for batch in batches:
             if files and picture:
@@ -92,17 +91,3 @@ def _thinned(frames: list[Tensor]) -> list[Tensor]:
     """Keep at most so many frames, evenly spread, first and last among them."""
     stride = max(1, -(-len(frames) // GIF_FRAMES))
     return [*frames[:-1:stride], frames[-1]]
-
-
-def _progress(console: Console) -> Any:
-    """Return a bar that shows itself on a terminal and nothing elsewhere."""
-    return Progress(
-        TextColumn("sampling"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

@@ -1,5 +1,6 @@
 """What is looked at while a model trains: the held-out loss and a grid of samples."""
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def build_preview(config: Config, directory: Path, precision: Precision) -> Prev
             classes = torch.arange(PREVIEW_ITEMS) % model.num_classes
             conditioning["y"] = classes.to(precision.device)
         with precision.autocast():
-            *_, last = walk.states(noise, **conditioning)
+            last = deque(walk.states(noise, **conditioning), maxlen=1)[0]
         return save_grid(last.x.cpu(), directory / "samples" / f"step_{step:08d}.png")
 
     return preview

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iddpm.cli import run
+from iddpm.cli import COMMANDS, run
 from tests.conftest import TINY, images
 
 OPTIONS = [item for setting in TINY for item in ("-s", setting)]
@@ -30,8 +30,7 @@ def trained(tmp_path_factory):
 
 
 def test_help_has_an_example_for_every_command(capsys):
-    commands = ("train", "sample", "evaluate", "likelihood", "train-classifier", "info", "demo")
-    for command in commands:
+    for command in (function.__name__.replace("_", "-") for function in COMMANDS):
         assert run([command, "--help"]) == 0
         assert f"Example: iddpm {command}" in capsys.readouterr().out
 

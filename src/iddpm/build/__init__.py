@@ -9,7 +9,7 @@ from iddpm.build.model import (
     build_network,
     place,
 )
-from iddpm.build.sampling import Walk, build_walk
+from iddpm.build.sampling import Walk, build_sampling_schedule, build_walk
 from iddpm.build.training import (
     build_augmentations,
     build_averages,
@@ -35,6 +35,7 @@ __all__ = [
     "build_loss",
     "build_network",
     "build_optimizer",
+    "build_sampling_schedule",
     "build_timesteps",
     "build_walk",
     "build_weaker",

@@ -1,10 +1,12 @@
 """How to walk from noise to data."""
 
-from iddpm.sampling.ddim import DDIM, invert
+from iddpm.sampling.ddim import DDIM, inversion, invert
 from iddpm.sampling.ddpm import DDPM
 from iddpm.sampling.dpm_solver import DPMSolverPP
+from iddpm.sampling.editing import inpaint, keep_known, noised, redraw, slerp
 from iddpm.sampling.guidance import (
     EVERYWHERE,
+    NO_CLASS,
     Gradient,
     autoguided,
     classifier_free,
@@ -21,6 +23,7 @@ from iddpm.sampling.spacing import (
     even_timesteps,
     karras_timesteps,
     log_snr_timesteps,
+    noisiest_step,
     space_timesteps,
 )
 from iddpm.sampling.unipc import UniPC
@@ -31,6 +34,7 @@ __all__ = [
     "DDPM",
     "EVERYWHERE",
     "IPNDM",
+    "NO_CLASS",
     "DPMSolverPP",
     "Gradient",
     "Heun",
@@ -45,11 +49,18 @@ __all__ = [
     "classifier_guided",
     "clip_x0",
     "even_timesteps",
+    "inpaint",
+    "inversion",
     "invert",
     "karras_timesteps",
+    "keep_known",
     "log_snr_timesteps",
+    "noised",
+    "noisiest_step",
+    "redraw",
     "sample",
     "shown_by",
+    "slerp",
     "space_timesteps",
     "threshold_x0",
     "trajectory",

@@ -106,6 +106,11 @@ def space_timesteps(num_steps: int, request: str) -> list[int]:
     return sorted(set(kept))
 
 
+def noisiest_step(schedule: NoiseSchedule, sigma_max: float = SIGMA_MAX) -> int:
+    """Return the last step whose sigma is at most this, or 0."""
+    return max(0, int((schedule.half_log_snr >= -math.log(sigma_max)).sum()) - 1)
+
+
 def _ends(schedule: NoiseSchedule, count: int, sigma_max: float) -> tuple[float, float]:
     """Return the half-log-SNRs of the noisiest level to visit and of step 0."""
     _check_count(len(schedule), count)

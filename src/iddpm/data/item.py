@@ -1,0 +1,136 @@
+"""One item from a file, such as a picture to be edited, and a mask for it."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iddpm.data.sources.npy import map_npy
+from iddpm.data.sources.picture import SUFFIXES, fit, load_picture, to_array
+from iddpm.data.sources.source import to_model_range
+
+_DEPTHS = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}
+
+
+class Item(NamedTuple):
+    """An item and how large its picture was.
+
+    Attributes:
+        x: [C, *spatial] in [-1, 1].
+        picture_size: (height, width) before it was cropped and resized; None for arrays.
+    """
+
+    x: Tensor
+    picture_size: tuple[int, int] | None
+
+
+def read_item(path: Path, shape: tuple[int, ...], bits: int | None) -> Item:
+    """Read an item of a model's shape from a picture or a .npy array.
+
+    A picture is converted to the channels, its centre cropped to the aspect ratio and resized. An
+    array has the shape itself, or without the axis of a single channel, or with channels last;
+    floats lie in [-1, 1], uint8 and uint16 span that range.
+
+    Args:
+        path: the file.
+        shape: (C, *spatial) of the model's data.
+        bits: depth of the model's data; None for floats.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file of another kind, shape or range, or of more bits than the model keeps.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix.lower() == ".npy":
+        values = np.array(map_npy(path))
+        depth = None if values.dtype.kind == "f" else _DEPTHS.get(values.dtype)
+        if depth is None and values.dtype.kind != "f":
+            raise ValueError(
+                f"{path} holds {values.dtype} numbers: save floats in [-1, 1], uint8 or uint16"
+            )
+        _refuse_deeper(path, depth, bits)
+        x = to_model_range(_arranged(path, values, shape), depth)
+        if not bool((x.abs() <= 1).all()):  # false for NaN
+            raise ValueError(f"{path} holds values outside [-1, 1], which is the model's range")
+        return Item(x, None)
+    if len(shape) != 3 or shape[0] not in (1, 3, 4) or path.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"{path} cannot be read as an item of shape {shape}: give a .npy array"
+            + (" or a picture" if len(shape) == 3 and shape[0] in (1, 3, 4) else "")
+        )
+    image, depth = load_picture(path)
+    _refuse_deeper(path, depth, bits)
+    size = (image.height, image.width)
+    if depth == 16 and shape[0] != 1:
+        raise ValueError(f"{path} is 16-bit gray, and the model draws {shape[0]} channels")
+    pixels = to_array(image, channels=shape[0], size=(shape[1], shape[2]), bits=depth)
+    return Item(to_model_range(pixels, depth), size)
+
+
+def read_mask(
+    path: Path, spatial: tuple[int, ...], picture_size: tuple[int, int] | None = None
+) -> Tensor:
+    """Read which positions to fill in, bool [1, *spatial]: white or 1 in the file.
+
+    Args:
+        path: a picture, or a .npy array of numbers from 0 to 1 or from 0 to 255.
+        spatial: size of the model's data.
+        picture_size: size of the picture that the mask belongs to; one of this size is cropped
+            and resized as the picture was.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a mask of another shape, or one that marks nothing.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix.lower() == ".npy":
+        values = np.squeeze(np.array(map_npy(path), dtype=np.float64))
+        wanted = tuple(n for n in spatial if n != 1)
+    elif len(spatial) == 2 and path.suffix.lower() in SUFFIXES:
+        image = load_picture(path)[0].convert("L")
+        if picture_size == (image.height, image.width):
+            image = fit(image, (spatial[0], spatial[1]))
+        values, wanted = np.asarray(image, dtype=np.float64), spatial
+    else:
+        raise ValueError(f"{path} cannot be read as a mask of shape {spatial}: give a .npy array")
+    if values.shape != wanted:
+        known = f" or {picture_size}, the picture's" if picture_size else ""
+        raise ValueError(
+            f"the mask {path} has shape {values.shape} and the model's data {spatial}: make one of "
+            f"shape {spatial}{known}"
+        )
+    high = 255 if values.max(initial=0) > 1 else 1
+    if not bool(((values >= 0) & (values <= high)).all()):
+        raise ValueError(f"the mask {path} holds values outside 0 to 1 and 0 to 255")
+    mask = torch.from_numpy(values > high / 2).reshape(1, *spatial)
+    if not bool(mask.any()):
+        raise ValueError(f"the mask {path} marks nothing to fill in: white, or 1, is filled in")
+    return mask
+
+
+def _refuse_deeper(path: Path, depth: int | None, bits: int | None) -> None:
+    if depth is not None and bits is not None and depth > bits:
+        raise ValueError(
+            f"{path} holds {depth} bits a sample and the model was trained on {bits}: convert it "
+            f"to {bits} bits first"
+        )
+
+
+def _arranged(path: Path, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the array with its channels first."""
+    channels, *spatial = shape
+    if values.shape == shape:
+        return values
+    if values.shape == (*spatial, channels):
+        return np.ascontiguousarray(np.moveaxis(values, -1, 0))
+    if channels == 1 and values.shape == tuple(spatial):
+        return values[None]
+    raise ValueError(
+        f"{path} has shape {values.shape} and the model's items have shape {shape}: save one item "
+        "of that shape"
+    )

@@ -1,0 +1,325 @@
+"""Editing a user's items with a trained model, before and after side by side."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from iddpm.build import Walk, build_sampling_schedule
+from iddpm.data.item import Item, read_item, read_mask
+from iddpm.data.sources.source import to_model_range
+from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
+from iddpm.feed import open_split
+from iddpm.progress import progress_bar
+from iddpm.run import Run
+from iddpm.sampling import (
+    DDIM,
+    NO_CLASS,
+    SampleNoise,
+    State,
+    even_timesteps,
+    inversion,
+    noisiest_step,
+    redraw,
+    slerp,
+    trajectory,
+)
+from iddpm.sampling import inpaint as fill_in
+from iddpm.training.precision import Precision
+
+INTERPOLATION_STEPS = 250
+"""Steps each way; the round trip's error falls as one over them."""
+
+
+def open_item(run: Run, what: Path | str | int) -> Item:
+    """Return an item: a file, or the number of an item that was held out of the run's training.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no such item, or a file that does not fit the model.
+    """
+    if not str(what).isdecimal() or Path(str(what)).exists():
+        return read_item(Path(str(what)), run.shape, run.config.bits)
+    split = open_split(run.config)
+    number = int(str(what))
+    if number >= len(split.held_out):
+        raise ValueError(
+            f"item {number} was asked for, and {split.source.name} has {len(split.held_out)} "
+            f"held-out items: count from 0"
+        )
+    stored = split.source.read(int(split.held_out[number]))
+    return Item(to_model_range(stored, split.source.bits), None)
+
+
+def interpolate(
+    run: Run,
+    a: Path | str | int,
+    b: Path | str | int,
+    *,
+    frames: int = 9,
+    steps: int | None = None,
+    class_name: str | int | None = None,
+    out: Path | None = None,
+    console: Console | None = None,
+) -> list[Path]:
+    """Go from one item to another through the noise that they are decoded from.
+
+    Both are inverted by DDIM without clipping, joined along a great circle and decoded; the ends
+    reproduce the items. Inversion starts and ends at a noise level where hardly anything is left
+    of the data, not at the noisiest, whose estimates would be magnified.
+
+    Args:
+        run: the model.
+        a, b: files, or numbers of held-out items.
+        frames: how many, both ends included.
+        steps: network evaluations each way, 250 by default.
+        class_name: the class to invert and decode with; none by default.
+        out: the directory, ``RUN/samples/interpolation`` by default.
+        console: where progress is shown.
+
+    Returns:
+        The files written: ``before_after.png`` (a, the frames, b), ``interpolation.gif`` and the
+        frames.
+
+    Raises:
+        ValueError, FileNotFoundError: what was given does not fit.
+    """
+    if frames < 2:
+        raise ValueError(f"frames={frames}: there are two ends, so ask for 2 or more")
+    console = console or Console(highlight=False, soft_wrap=True)
+    whole = run.denoiser.diffusion.schedule
+    whole = whole.respace(range(noisiest_step(whole) + 1))
+    count = min(INTERPOLATION_STEPS, len(whole)) if steps is None else steps
+    schedule = whole.respace(even_timesteps(len(whole), count))
+    ends = torch.stack([open_item(run, item).x for item in (a, b)]).to(run.device)
+    total = 2 * len(schedule)
+    console.print(f"{frames} frames: {total} evaluations, ddim", markup=False)
+    with progress_bar(console, "interpolating") as progress:
+        up = inversion(run.denoiser, schedule, ends, **_conditioning(run, 2, class_name))
+        noises = _last(progress.track(up, total=total))
+        noise = slerp(noises[0], noises[1], torch.linspace(0, 1, frames))
+        down = trajectory(
+            DDIM(),
+            partial(run.denoiser, **_conditioning(run, frames, class_name)),
+            schedule,
+            noise,
+        )
+        x = _last(progress.track(down, total=total, completed=len(schedule))).cpu()
+    ends = ends.cpu()
+    first, final = psnr(x[0], ends[0]), psnr(x[-1], ends[1])
+    console.print(f"the ends reproduce the items at {first:.1f} and {final:.1f} dB", markup=False)
+    directory = out or run.directory / "samples" / "interpolation"
+    written = [
+        save_grid(
+            torch.cat([ends[:1], x, ends[1:]]), directory / "before_after.png", columns=frames + 2
+        ),
+        save_gif([frame[None] for frame in x], directory / "interpolation.gif"),
+    ]
+    return _written(console, written, _save(run, x, directory))
+
+
+def inpaint(
+    run: Run,
+    file: Path | str | int,
+    mask: Path | str,
+    *,
+    n: int = 4,
+    resample: int = 1,
+    jump: int = 10,
+    seed: int = 0,
+    class_name: str | int | None = None,
+    out: Path | None = None,
+    console: Console | None = None,
+    **settings: Any,
+) -> list[Path]:
+    """Fill in what a mask marks; everything else stays exactly as it is.
+
+    Args:
+        run: the model.
+        file: the item, or the number of a held-out one.
+        mask: a picture or array of the same size, white or 1 where to fill in.
+        n: how many versions.
+        resample, jump: RePaint, see :func:`~iddpm.sampling.inpaint`.
+        seed: version k depends on the seed and k alone.
+        class_name: the class to fill in; none by default.
+        out: the directory, ``RUN/samples/inpainting`` by default.
+        console: where progress is shown.
+        settings: of sampling, as for :meth:`~iddpm.run.Run.walk`. By default DDIM with fresh noise
+            (eta 1) at even timesteps, which fits the rest to the known part best.
+
+    Returns:
+        The files written: ``before_after.png`` (the item, what is kept of it, the versions) and
+        the versions.
+
+    Raises:
+        ValueError, FileNotFoundError: what was given does not fit.
+    """
+    if settings.get("sampler") is None:
+        settings = {**settings, "sampler": "ddim", "eta": settings.get("eta", 1.0)}
+    settings["spacing"] = settings.get("spacing") or "even"
+    console = console or Console(highlight=False, soft_wrap=True)
+    _check_number(n)
+    item = open_item(run, file)
+    fill = read_mask(Path(mask), run.shape[1:], item.picture_size)
+    walk = _walk(run, class_name, settings)
+    known, where = item.x.expand(n, *run.shape).to(run.device), fill.to(run.device)
+    noise = SampleNoise(seed, known.shape, device=run.device)
+    states = fill_in(
+        walk.sampler,
+        walk.denoise,
+        walk.schedule,
+        known,
+        where,
+        noise.initial(),
+        resample=resample,
+        jump=jump,
+        noise=noise,
+        self_condition=walk.self_condition,
+        **_conditioning(run, n, class_name),
+    )
+    passes = f", {resample} passes over jumps of {jump}" if resample > 1 else ""
+    x = _drawn(run, walk, states, console, f"{n} versions, each {walk}{passes}")
+    before = torch.stack([item.x, torch.where(fill, torch.zeros_like(item.x), item.x)])
+    return _before_and_after(run, before, x, out or run.directory / "samples/inpainting", console)
+
+
+def edit(
+    run: Run,
+    file: Path | str | int,
+    *,
+    strength: float = 0.5,
+    n: int = 4,
+    seed: int = 0,
+    class_name: str | int | None = None,
+    out: Path | None = None,
+    console: Console | None = None,
+    **settings: Any,
+) -> list[Path]:
+    """Redraw an item: add noise up to a level and walk back (SDEdit, Meng et al. 2022).
+
+    Args:
+        run: the model.
+        file: the item, or the number of a held-out one.
+        strength: how far to go, as a share of the process's time: near 0 nothing changes, at 1
+            nothing is kept. So large a share of ``steps`` is taken.
+        n: how many versions.
+        seed: version k depends on the seed and k alone.
+        class_name: the class to draw; none by default.
+        out: the directory, ``RUN/samples/edit`` by default.
+        console: where progress is shown.
+        settings: of sampling, as for :meth:`~iddpm.run.Run.walk`.
+
+    Returns:
+        The files written: ``before_after.png`` (the item, then the versions) and the versions.
+
+    Raises:
+        ValueError, FileNotFoundError: what was given does not fit.
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength={strength} must lie above 0 and be at most 1, such as 0.5")
+    console = console or Console(highlight=False, soft_wrap=True)
+    _check_number(n)
+    x0 = open_item(run, file).x
+    walk = _walk(run, class_name, settings)
+    whole = run.denoiser.diffusion.schedule
+    lower = whole.respace(range(max(1, round(strength * len(whole)))))
+    steps = min(max(1, round(strength * walk.sampling.steps)), len(lower))
+    walk = _walk(run, class_name, {**settings, "steps": steps})
+    walk = replace(walk, schedule=build_sampling_schedule(lower, walk.method, steps))
+    start = x0.expand(n, *run.shape).to(run.device)
+    noise = SampleNoise(seed, start.shape, device=run.device)
+    states = redraw(
+        walk.sampler,
+        walk.denoise,
+        walk.schedule,
+        start,
+        noise.initial(),
+        noise=noise,
+        self_condition=walk.self_condition,
+        **_conditioning(run, n, class_name),
+    )
+    x = _drawn(run, walk, states, console, f"{n} versions, each {walk}")
+    return _before_and_after(run, x0[None], x, out or run.directory / "samples/edit", console)
+
+
+def psnr(x: Tensor, reference: Tensor) -> float:
+    """Return the peak signal-to-noise ratio in decibels of values in [-1, 1], clamped to it."""
+    error = (x.clamp(-1, 1).double() - reference.double()).square().mean()
+    return float(10 * torch.log10(4 / error))
+
+
+def _check_number(n: int) -> None:
+    if n < 1:
+        raise ValueError(f"cannot draw {n} versions: ask for 1 or more")
+
+
+def _walk(run: Run, class_name: str | int | None, settings: dict[str, Any]) -> Walk:
+    """Return the walk of these settings; without a class there is nothing to exaggerate."""
+    if class_name is None and settings.get("guidance") is None:
+        settings = {**settings, "guidance": 1.0}
+    return run.walk(**settings)
+
+
+def _conditioning(run: Run, n: int, class_name: str | int | None) -> dict[str, Tensor]:
+    """Return the labels of ``n`` items of one class, or of none."""
+    if run.classes is None:
+        if class_name is not None:
+            raise ValueError(
+                f"class {class_name!r} was asked for, and {run.directory} was trained without "
+                "classes (model.class_conditional=false)"
+            )
+        return {}
+    if class_name is not None:
+        return {"y": run.classes.labels(n, 0, class_name).to(run.device)}
+    if not run.config.training.label_dropout:
+        raise ValueError(
+            f"{run.directory} was trained to be told a class always "
+            "(training.label_dropout=0): say which"
+        )
+    return {"y": torch.full((n,), NO_CLASS, device=run.device)}
+
+
+def _drawn(run: Run, walk: Walk, states: Iterator[State], console: Console, what: str) -> Tensor:
+    """Walk to the end with a progress bar and return the data, on the CPU."""
+    console.print(what, markup=False)
+    precision = Precision(walk.sampling.precision, run.device)
+    with progress_bar(console, "drawing") as progress, precision.autocast():
+        return _last(progress.track(states)).cpu()
+
+
+def _last(states: Iterable[State]) -> Tensor:
+    """Walk to the end and return the state there."""
+    return deque(states, maxlen=1)[0].x
+
+
+def _before_and_after(
+    run: Run, before: Tensor, x: Tensor, directory: Path, console: Console
+) -> list[Path]:
+    both = torch.cat([before, x])
+    grid = save_grid(both, directory / "before_after.png", columns=len(both))
+    return _written(console, [grid], _save(run, x, directory))
+
+
+def _save(run: Run, x: Tensor, directory: Path) -> list[Path]:
+    """Write the items: as pictures where they are, as an array where a picture would round."""
+    bits, paths = run.config.bits, []
+    if len(run.shape) == 3 and run.shape[0] in (1, 3, 4):
+        paths = save_images(x, directory, bits=bits or 8)
+    if not paths or bits is None:
+        paths.append(save_npz(x, directory / "samples.npz", bits=bits))
+    return paths
+
+
+def _written(console: Console, pictures: list[Path], items: list[Path]) -> list[Path]:
+    """Say what was written, pictures of all and the items themselves, and return it."""
+    for path in pictures:
+        console.print(f"wrote {path}", markup=False)
+    more = f" to {items[-1].name}" if len(items) > 1 else ""
+    console.print(f"wrote {items[0]}{more}", markup=False)
+    return [*pictures, *items]

@@ -1,6 +1,7 @@
 """Every prediction, variance, loss and weighting that the settings allow trains and samples."""
 
 from itertools import product
+from typing import get_args
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from iddpm.build import (
     resolve,
 )
 from iddpm.config import read_config
+from iddpm.config.sampling import SamplerName
 from iddpm.sampling import SampleNoise
 from iddpm.training.ema import EMA
 from iddpm.training.precision import Precision
@@ -50,6 +52,29 @@ def allowed():
 
 
 COMBINATIONS = allowed()
+
+
+@pytest.mark.parametrize("variance", VARIANCES)
+@pytest.mark.parametrize("sampler", get_args(SamplerName))
+def test_every_sampler_takes_every_variance(sampler, variance):
+    loss = "hybrid" if variance.startswith("learned") else "simple"
+    config = resolve(
+        read_config(
+            None,
+            [
+                *TINY,
+                "model.channels=1",
+                "model.size=[8]",
+                f"diffusion.variance={variance}",
+                f"diffusion.loss={loss}",
+                f"sampling.sampler={sampler}",
+            ],
+        )
+    )
+    denoiser = build_denoiser(config, build_network(config).eval())
+    *_, last = build_walk(config, denoiser, config.sampling).states(SampleNoise(0, (2, 1, 8)))
+    assert last.x.shape == (2, 1, 8)
+    assert bool(last.x.isfinite().all())
 
 
 def test_the_settings_refuse_what_cannot_work_and_nothing_else():

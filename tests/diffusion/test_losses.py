@@ -1,10 +1,20 @@
 import math
+from itertools import product
 
 import pytest
 import torch
 
-from iddpm.diffusion import Denoiser, GaussianDiffusion, bits_per_dim, cosine, linear, losses
+from iddpm.diffusion import (
+    Denoiser,
+    GaussianDiffusion,
+    bits_per_dim,
+    cosine,
+    linear,
+    losses,
+    zero_terminal_snr,
+)
 from iddpm.diffusion.likelihood import vlb_term
+from tests.exact import entropy_and_gap, gaussian_denoiser, quadrature
 
 PREDICTS = ["eps", "x0", "v", "edm", "previous"]
 SPREADS = ["learned", "learned_range", "fixed_small", "fixed_large"]
@@ -128,6 +138,39 @@ def test_vlb_averaged_over_all_steps_is_bits_per_dim_without_its_prior(schedule,
     )
     assert torch.allclose(every.mean(0), measured.total - measured.prior)
     assert torch.allclose(every.flip(0).T / n, measured.vb)
+
+
+@pytest.mark.parametrize("predicts", ["x0", "v", "edm"])
+def test_every_loss_trains_the_mean_at_pure_noise(predicts):
+    schedule = zero_terminal_snr(cosine(40))
+    for variance, loss in product(SPREADS, (losses.simple, losses.hybrid, losses.vlb)):
+        if loss is losses.hybrid and not variance.startswith("learned"):
+            continue
+        denoiser, x0, t, noise = case(variance, predicts, schedule)
+        terms = loss(denoiser, x0, t, noise)
+        assert bool(terms.loss.isfinite().all())
+        of_mean, _ = gradients(terms.loss[-1], denoiser.network)  # the last item is step T - 1
+        assert math.isfinite(of_mean)
+        assert abs(of_mean) > 0
+
+
+def test_the_bound_of_a_process_that_ends_in_pure_noise_has_no_gap():
+    """With the true means and variances Gaussian data costs its entropy, and no prior is left."""
+    m, s = 0.2, 0.5
+    schedule = zero_terminal_snr(cosine(100))
+    x0, noise, weights = quadrature(m, s)
+    measured = bits_per_dim(
+        GaussianDiffusion(schedule, "learned"),
+        gaussian_denoiser(m, s, variance="learned"),
+        x0,
+        noise=lambda number: noise,
+        clip=False,
+        bits=None,
+    )
+    assert torch.equal(measured.prior, torch.zeros(9, dtype=torch.float64))
+    entropy, gap = entropy_and_gap(m, s, schedule)
+    assert gap == 0
+    assert float(measured.total @ weights) == pytest.approx(entropy, rel=1e-6)
 
 
 def test_the_space_of_the_loss_is_a_choice_of_its_own():

@@ -90,6 +90,8 @@ def name_of(result: Likelihood) -> str:
         parts.append(f"ema_{facts['ema']}")
     if facts["checkpoint"] is not None:
         parts.append(f"step_{facts['checkpoint']}")
+    if facts["ema_length"] is not None:
+        parts.append(f"ema_length_{facts['ema_length']:g}")
     return "_".join(parts)
 
 

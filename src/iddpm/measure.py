@@ -163,6 +163,7 @@ def likelihood(
         "weights": weights_digest(run.denoiser),
         "ema": run.ema,
         "checkpoint": run.checkpoint,
+        "ema_length": run.ema_length,
         "data": source.name if data is not None else f"held-out items of {source.name}",
         "items": len(items),
         "bits": depth,

@@ -69,6 +69,12 @@ def test_sample_takes_the_best_checkpoint_or_an_average_of_any_length(trained, t
         drawn = ["sample", str(trained), "-n", "1", "--steps", "2", "--out", str(out), *option]
         assert run(drawn) == 0
         assert (out / "grid.png").is_file()
+    likelihood = ["likelihood", str(trained), "--steps", "4", "--max-items", "4"]
+    assert run([*likelihood, "--checkpoint", "best"]) == 0
+    assert run([*likelihood, "--ema-length", "0.07"]) == 0
+    names = [path.stem for path in (trained / "likelihood").glob("*.json")]
+    assert any("step_best" in name for name in names)
+    assert any("ema_length_0.07" in name for name in names)
     capsys.readouterr()
     error = failing(capsys, ["sample", str(trained), "--ema-length", "0.07", "--ema", "0.9999"])
     assert "ema=0.9999 asks for another" in error

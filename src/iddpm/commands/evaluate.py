@@ -48,7 +48,11 @@ def evaluate(
         str | None, typer.Option(help="Rate of the average, or none [default: the first].")
     ] = None,
     checkpoint: Annotated[
-        int | None, typer.Option(help="Step of the checkpoint [default: the newest].")
+        str | None, typer.Option(help="Step of the checkpoint, or best [default: the newest].")
+    ] = None,
+    ema_length: Annotated[
+        float | None,
+        typer.Option(help="Make an average of this length, such as 0.07, from RUN/averages."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Sample k depends on the seed and k alone.")] = 0,
     out: Annotated[
@@ -90,7 +94,7 @@ def evaluate(
         "precision": precision,
     }
     result = measure(
-        load(run, ema=ema, checkpoint=checkpoint, device=device),
+        load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device),
         data,
         n=n,
         features=features,

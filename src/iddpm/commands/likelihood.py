@@ -45,7 +45,11 @@ def likelihood(
         str | None, typer.Option(help="Rate of the average, or none [default: the first].")
     ] = None,
     checkpoint: Annotated[
-        int | None, typer.Option(help="Step of the checkpoint [default: the newest].")
+        str | None, typer.Option(help="Step of the checkpoint, or best [default: the newest].")
+    ] = None,
+    ema_length: Annotated[
+        float | None,
+        typer.Option(help="Make an average of this length, such as 0.07, from RUN/averages."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
     out: Annotated[
@@ -68,7 +72,7 @@ def likelihood(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    opened = load(run, ema=ema, checkpoint=checkpoint, device=device)
+    opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
     result = likelihood(
         opened,
         data,

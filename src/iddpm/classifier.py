@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,20 @@ from iddpm.training.classification import NoisyClassifier
 from iddpm.training.precision import choose_device
 from iddpm.training.state import load_weights
 
+SETTINGS: dict[str, Any] = {
+    "model": {"model_channels": 32, "num_res_blocks": 1, "attention_downsampling": []},
+    "training": {
+        "steps": 2000,
+        "learning_rate": 2e-3,
+        "weight_decay": 0.05,
+        "warmup_steps": 100,
+        "anneal": "linear",
+        "ema_rates": [0.99],
+        "log_every": 100,
+        "validate_every": 500,
+    },
+}
+"""A small network that learns fast; a file and ``-s`` override it."""
 NOISE_LEVELS = 4
 """Timesteps, evenly spread from the least noisy on, at which accuracy is told."""
 

@@ -1,4 +1,4 @@
-"""The demonstration: real digits in, drawn digits out."""
+"""The demonstration: real digits in, drawn digits out, and how good they are."""
 
 import time
 from pathlib import Path
@@ -6,15 +6,26 @@ from typing import Any
 
 from rich.console import Console
 
+from iddpm.classifier import SETTINGS as CLASSIFIER_SETTINGS
+from iddpm.classifier import held_out_accuracy, load_classifier
 from iddpm.curves import save_curves
 from iddpm.draw import draw
+from iddpm.evaluate import evaluate
+from iddpm.measure import likelihood
 from iddpm.recipe import train_until_stop
-from iddpm.run import CONFIG, load
+from iddpm.run import CONFIG, Run, load
 from iddpm.training.loop import Stop
 from iddpm.training.terminal import TerminalReporter, format_seconds
 
 STEPS = 480
 PER_CLASS = 10
+CLASSIFIER_STEPS = 300
+MEASURED = 1000
+"""Samples that are measured: few, for the time it takes."""
+EVALUATIONS = 20
+"""Network evaluations for each of them."""
+LOOKS = 8
+"""Timesteps that each held-out item's likelihood is estimated from."""
 SETTINGS: dict[str, Any] = {
     "model": {
         "class_conditional": True,
@@ -65,6 +76,7 @@ def run_demo(
         settings.append(f"training.steps={steps}")
     if threads is not None:
         settings.append(f"training.threads={threads}")
+    reporter = TerminalReporter(console)
     say("Going on with the demo." if resume else "Training on real handwritten digits (MNIST).")
     _, reason = train_until_stop(
         None if resume else "mnist5k",
@@ -72,7 +84,7 @@ def run_demo(
         settings=settings,
         out=out,
         resume=resume,
-        reporter=TerminalReporter(console),
+        reporter=reporter,
     )
     if reason.exit_status:
         say("Stopped; run the demo again to go on.")
@@ -92,6 +104,26 @@ def run_demo(
         out=out / "samples" / "demo",
         console=console,
     )
+    scale = min(1.0, run.config.training.steps / STEPS)  # a short run is measured shortly
+    say("Training a classifier to judge them by...")
+    judge = out / "classifier"
+    going_on = (judge / CONFIG).is_file()
+    _, reason = train_until_stop(
+        None if going_on else run.config.data.path,
+        base=CLASSIFIER_SETTINGS,
+        settings=[
+            "task=classification",
+            f"training.device={device}",
+            *([] if going_on else [f"training.steps={max(1, round(scale * CLASSIFIER_STEPS))}"]),
+        ],
+        out=judge,
+        resume=going_on,
+        reporter=reporter,
+    )
+    if reason.exit_status:
+        say("Stopped; run the demo again to go on.")
+        return reason
+    measured = _measure(run, judge, max(10, round(scale * MEASURED)), console)
     try:
         path = save_curves(out, out / "samples" / "demo" / "curves.png")
         curves = f"{path}  (how the loss fell)"
@@ -102,9 +134,11 @@ def run_demo(
         f"  {grid}  (row k shows class k)\n"
         f"  {animation}  (noise becoming digits)\n"
         f"  {curves}\n"
+        f"{measured}\n"
         "Go on with\n"
         f"  iddpm sample {out} -n 16 --class 7      more sevens\n"
         f"  iddpm info {out}                        what this run is\n"
+        f"  iddpm evaluate {out} --features {judge}   measure it well (some minutes)\n"
         f"  iddpm train --resume --out {out} --steps {2 * run.config.training.steps}   "
         "train it longer\n"
         "  iddpm train YOUR_IMAGES/ -s data.image_size=64   train on your own\n"
@@ -113,3 +147,31 @@ def run_demo(
         'iddpm.save_grid(x, "grid.png")'
     )
     return reason
+
+
+def _measure(run: Run, judge: Path, count: int, console: Console) -> str:
+    """Return the lines that say how good the model is."""
+    console.print("Measuring...", markup=False)
+    accuracy = held_out_accuracy(load_classifier(judge, str(run.device)))
+    bound = likelihood(run, samples_per_item=LOOKS, precision="auto", console=console)
+    # As trained, without guidance: the distance asks for all that the data has, not the clearest.
+    found = evaluate(
+        run,
+        n=count,
+        features=str(judge),
+        sampling={"steps": EVALUATIONS, "guidance": 1.0, "precision": "auto", "batch_size": 100},
+        console=console,
+    )
+    frechet, real = found.samples.frechet, found.held_out
+    assert found.accuracy is not None
+    mark = "" if real is None else f"; {real.count} real ones: {real.frechet.value:.2f}"
+    right = found.accuracy.overall
+    return (
+        "How good is it? (docs/evaluation.md)\n"
+        f"  held out: {bound}, estimated from {LOOKS} timesteps of each of "
+        f"{bound.facts['items']} digits\n"
+        f"  Frechet distance of {count} samples ({EVALUATIONS} evaluations each) under the "
+        f"classifier: {frechet.value:.2f} +- {frechet.error:.2f}{mark}\n"
+        f"  the classifier, {100 * accuracy[0]:.1f} % right on held-out digits, sees the class "
+        f"asked for in {100 * right.value:.1f} +- {100 * right.error:.1f} % of the samples"
+    )

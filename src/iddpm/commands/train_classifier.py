@@ -1,24 +1,9 @@
 """``iddpm train-classifier``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-
-SETTINGS: dict[str, Any] = {
-    "model": {"model_channels": 32, "num_res_blocks": 1, "attention_downsampling": []},
-    "training": {
-        "steps": 2000,
-        "learning_rate": 2e-3,
-        "weight_decay": 0.05,
-        "warmup_steps": 100,
-        "anneal": "linear",
-        "ema_rates": [0.99],
-        "log_every": 100,
-        "validate_every": 500,
-    },
-}
-"""A small network that learns fast; a file and ``-s`` override it."""
 
 
 def train_classifier(
@@ -49,7 +34,7 @@ def train_classifier(
     Example: iddpm train-classifier mnist5k --out runs/classifier
     """
     from iddpm.build import default_run_directory
-    from iddpm.classifier import held_out_accuracy, load_classifier
+    from iddpm.classifier import SETTINGS, held_out_accuracy, load_classifier
     from iddpm.files import write_json
     from iddpm.recipe import train_until_stop
     from iddpm.training.loop import TrainingDiverged

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from iddpm.evaluation.neighbours import memorisation, search
+from iddpm.evaluation.neighbours import Nearest, memorisation, search
 
 
 def blobs(count, seed):
@@ -63,3 +63,14 @@ def test_too_few_held_out_items_say_nothing():
     assert judge(training[:10], training, blobs(49, 2)) is None
     with pytest.raises(ValueError, match="2 or more items, and 1 came"):
         search([training], [training[:1]])
+
+
+def test_a_copy_is_both_near_and_nearer_to_one_item_than_to_the_next():
+    def nearest(distance, ratio):
+        return Nearest(torch.tensor(distance), torch.tensor(ratio), torch.zeros(len(distance)))
+
+    held_out = nearest([1.0] * 100, [0.9] * 100)
+    samples = nearest([0.5, 0.5, 2.0, 2.0], [0.1, 1.0, 0.1, 1.0])
+    judged = memorisation(samples, held_out)
+    assert judged.near == 0.5
+    assert judged.copies == 0.25

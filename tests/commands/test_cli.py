@@ -108,6 +108,7 @@ def test_info_reads_the_files_alone(trained, capsys):
     records = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     losses = {f"step_{r['step']:08d}": r["held_out_loss"] for r in records if "held_out_loss" in r}
     assert losses[name] == min(losses.values())
+    assert "averages     4 snapshots up to step_00000004" in text
     assert f"best         {name}, held-out loss {losses[name]:.4f}" in text
     assert run(["info", str(trained), "--settings"]) == 0
     assert "num_steps: 50" in capsys.readouterr().out

@@ -77,6 +77,8 @@ def test_zero_terminal_snr_is_refused_where_pure_noise_would_not_be_trained(assi
         ("diffusion.loss.weighting.gamma=0", "diffusion.loss.weighting.gamma=0 does not work"),
         ("diffusion.loss.weighting.gama=1", "did you mean 'diffusion.loss.weighting.gamma'"),
         ("diffusion.loss={kind: vlb, weighting: min_snr}", "another kind of diffusion.loss"),
+        ("training.posthoc_ema.length=0.1", "did you mean 'training.posthoc_ema.lengths'"),
+        ("training.posthoc_ema.lengths=[0.4]", "lengths.0=0.4 does not work"),
         ("diffusion.sigma_data=0", "diffusion.sigma_data=0 does not work"),
         ("diffusion.predicts=mean", "'eps', 'x0', 'v', 'edm' or 'previous'"),
         ("training.timestep_sampler=even", "'low_discrepancy'"),

@@ -5,6 +5,7 @@ import pytest
 
 from iddpm.training.best import NOTHING, Best, find_best, point_to_best, read_best
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, step_of
+from iddpm.training.log import read_log
 from iddpm.training.loop import train_loop
 from iddpm.training.terminal import SilentReporter
 from tests.training.test_loop import batches, make, settings
@@ -58,6 +59,18 @@ def test_resume_remembers_the_best(tmp_path, losses):
     assert read_best(tmp_path / "parts") == 2
     assert go(tmp_path / "parts", losses, resume=True, **options) == whole
     assert read_best(tmp_path / "parts") == read_best(tmp_path / "whole")
+
+
+def test_a_measurement_that_a_kill_took_is_made_up(tmp_path):
+    """Killed after the checkpoint of step 2 was written and before its loss was."""
+    losses = [5.0, 1.0, 4.0]
+    go(tmp_path, losses, stop=2, save_every=1, keep_checkpoints=1)
+    log = tmp_path / "log.jsonl"
+    log.write_text(log.read_text().splitlines()[0] + "\n")
+    point_to_best(tmp_path, NOTHING)
+    assert go(tmp_path, losses, resume=True, save_every=1, keep_checkpoints=1) == [2, 3]
+    assert read_best(tmp_path) == 2
+    assert [record["held_out_loss"] for record in read_log(tmp_path)] == losses
 
 
 def test_resume_from_before_the_best_forgets_it_until_it_comes_again(tmp_path):

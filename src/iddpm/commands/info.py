@@ -53,6 +53,9 @@ def info(
     if (run / "best").is_file():
         name = (run / "best").read_text(encoding="utf-8").strip()
         typer.echo(f"best         {name}, {_held_out(run / 'log.jsonl', name)}")
+    snapshots = sorted((run / "averages").glob("step_*.safetensors"))
+    if snapshots:
+        typer.echo(f"averages     {len(snapshots)} snapshots up to {snapshots[-1].stem}")
     typer.echo(f"weights      {run / WEIGHTS if (run / WEIGHTS).is_file() else 'not yet'}")
     pictures = sorted((run / "samples").rglob("*.png"), key=lambda p: p.stat().st_mtime)
     typer.echo(f"samples      {pictures[-1] if pictures else 'none yet'}")

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
@@ -183,6 +183,9 @@ def _all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
             keys += _all_keys(annotation, f"{prefix}{name}.")
         else:
             keys.append(prefix + name)
+            parts = [part for part in get_args(annotation) if part is not type(None)]
+            if len(parts) == 1 and isinstance(parts[0], type) and issubclass(parts[0], BaseModel):
+                keys += _all_keys(parts[0], f"{prefix}{name}.")
     if section is DiffusionConfig:
         keys += [f"{prefix}loss.{name}" for name in HybridLoss.model_fields]
         keys += [f"{prefix}loss.weighting.{name}" for name in ("kind", "gamma", "bias")]

@@ -47,7 +47,9 @@ def write_snapshot(directory: Path, step: int, emas: Sequence[EMA]) -> None:
 
 
 def drop_later_snapshots(directory: Path, step: int) -> None:
-    """Remove the snapshots after ``step``, from where the run goes on."""
+    """Remove the snapshots after ``step``, from where the run goes on, and half-written ones."""
+    for path in (directory / "averages").glob(".step_*"):
+        path.unlink()
     for path in list_snapshots(directory):
         if step_of(path.with_suffix("")) > step:
             path.unlink()

@@ -42,6 +42,11 @@ def find_best(directory: Path) -> Best:
     return best
 
 
+def was_measured(directory: Path, step: int) -> bool:
+    """Say whether the log has a held-out loss of this step."""
+    return any(r["step"] == step and "held_out_loss" in r for r in read_log(directory))
+
+
 def point_to_best(directory: Path, best: Best) -> None:
     """Write the pointer, or remove it where there is no best."""
     if best is NOTHING:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from iddpm.training.averages import drop_later_snapshots, write_snapshot
-from iddpm.training.best import Best, find_best, point_to_best
+from iddpm.training.best import Best, find_best, point_to_best, was_measured
 from iddpm.training.checkpoint import save_checkpoint
 from iddpm.training.log import LogFiles
 from iddpm.training.meter import Meter
@@ -152,7 +152,23 @@ def train_loop(
         last = state.step == settings.total_steps or reason is not Stop.FINISHED
         return every > 0 and (state.step % every == 0 or last)
 
+    def look(record: dict[str, Any]) -> None:
+        """Measure the held-out loss and add it to the record; keep the checkpoint if it is best."""
+        nonlocal best
+        held_out = None if validate is None else validate(state.emas[0].network)
+        if held_out is not None:
+            record["held_out_loss"] = held_out
+            if best.improved_by(held_out):
+                save()
+                best = Best(state.step, held_out)
+                point_to_best(directory, best)
+
     try:
+        if state.step and due(settings.validate_every) and not was_measured(directory, state.step):
+            made_up: dict[str, Any] = {"step": state.step}  # a kill came after the checkpoint
+            look(made_up)
+            if "held_out_loss" in made_up:
+                log.write(made_up)
         with StopSignals() as signals:
             for x0, conditioning in batches:
                 arrived = time.monotonic()
@@ -186,13 +202,8 @@ def train_loop(
                 if due(settings.log_every) or due(settings.validate_every):
                     record = {"step": state.step, "seconds": now - started, "learning_rate": rate}
                     record |= meter.read() | {"skipped": state.skipped}
-                    if validate is not None and due(settings.validate_every) and not leaving:
-                        held_out = validate(state.emas[0].network)
-                        record |= {} if held_out is None else {"held_out_loss": held_out}
-                        if held_out is not None and best.improved_by(held_out):
-                            save()
-                            best = Best(state.step, held_out)
-                            point_to_best(directory, best)
+                    if due(settings.validate_every) and not leaving:
+                        look(record)
                     log.write(record)
                     reporter.record(record)
                 if preview is not None and due(settings.preview_every) and not leaving:

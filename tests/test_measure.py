@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from iddpm.evaluation.likelihood import ItemNoise
 from iddpm.feed import open_split
 from iddpm.likelihood_report import name_of, write_likelihood
 from iddpm.measure import likelihood
+from iddpm.sampling import even_timesteps
 from iddpm.tables import find_table
 from iddpm.training.terminal import SilentReporter
 from tests.conftest import TINY, images
@@ -142,6 +144,26 @@ def test_optimal_steps_and_analytic_variance_come_from_one_table(labelled):
     assert table.eps_power.shape == (50,)
 
 
+def test_the_table_is_made_on_training_items(labelled, tmp_path, monkeypatch):
+    """So the held-out items have no part in the choice of steps that they judge."""
+    from iddpm import tables
+
+    seen = []
+    original = tables.held_out_batches
+
+    def spy(source, items, *, batch_size):
+        seen.extend(items.tolist())
+        return original(source, items, batch_size=batch_size)
+
+    monkeypatch.setattr(tables, "held_out_batches", spy)
+    copy = tmp_path / "copy"
+    shutil.copytree(labelled, copy, ignore=shutil.ignore_patterns("cache"))
+    run = iddpm.load(copy)
+    likelihood(run, steps=6, stride="optimal", table_items=9, max_items=2)
+    assert len(set(seen)) == 9
+    assert set(seen) <= set(open_split(run.config).train.tolist())
+
+
 def test_samplers_take_steps_and_variance_from_the_same_table(labelled, tmp_path):
     """The steps are those of the likelihood, and analytic noise makes other samples of the seed."""
     bare = tmp_path / "bare"
@@ -168,6 +190,43 @@ def test_samplers_take_steps_and_variance_from_the_same_table(labelled, tmp_path
         run.walk(sampler="heun", variance="analytic")
     with pytest.raises(ValueError, match="variance='free' does not work"):
         run.walk(variance="free")
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ((24,), ["predicts=v", "zero_terminal_snr=true"]),
+        ((24,), ["predicts=x0", "variance=learned", "self_condition=true"]),
+        ((24,), ["predicts=previous", "loss=vlb", "variance=learned"]),
+        ((24,), ["predicts=edm", "schedule=linear", "loss=simple", "variance=fixed_large"]),
+        ((8, 6), ["predicts=eps", "loss=vlb"]),
+        ((4, 6, 6), ["predicts=v"]),
+    ],
+)
+def test_every_kind_of_model_and_dimension_is_measured(tmp_path, shape, settings):
+    """All parts finite, optimal steps no worse than even ones on the items they were chosen on."""
+    x = np.random.default_rng(0).normal(0, 0.3, (30, 1, *shape)).clip(-1, 1).astype(np.float32)
+    layout = "data.layout=" + ["NCL", "NCHW", "NCDHW"][len(shape) - 1]
+    given = [f"diffusion.{setting}" for setting in settings]
+    out = trained(tmp_path, "x", {"arr_0": x}, layout, *given, "training.steps=2",
+                  "diffusion.num_steps=30")  # fmt: skip
+    run = iddpm.load(out)
+    own = run.denoiser.diffusion.variance
+    for variance in {own, "fixed_small", "analytic"}:
+        for steps in (1, 2, 7, 30):
+            result = likelihood(run, steps=steps, stride="optimal", variance=variance)
+            parts = (result.prior, result.steps, result.decoder, result.total)
+            assert all(math.isfinite(part.mean) for part in parts), (variance, steps)
+    table = find_table(out, run.denoiser)
+    pairs, decoders = table.pairs(own), table.decoders(own)
+    costs = [
+        sum(float(pairs[s, t]) for s, t in pairwise(kept)) + float(decoders[kept[1]])
+        for kept in (table.optimal(own, 7), even_timesteps(30, 7))
+    ]
+    assert costs[0] <= costs[1]
+    few = likelihood(run, steps=7, samples_per_item=3)
+    assert math.isfinite(few.total.mean)
+    assert run.sample(1, steps=4, variance="analytic", spacing="optimal").isfinite().all()
 
 
 def test_another_model_needs_another_table(labelled, tmp_path):
@@ -245,6 +304,8 @@ def test_what_is_written(labelled, tmp_path, capsys):
     assert float(rows[-1]["mean"]) == pytest.approx(result.decoder.mean)
     printed = capsys.readouterr().out
     assert all(f"wrote {path}" in printed for path in written)
+    alone = write_likelihood(likelihood(run, steps=5, max_items=1), tmp_path, "alone")
+    assert json.loads(alone[0].read_text())["total"]["error"] is None
 
 
 def test_without_matplotlib_there_is_no_picture(labelled, tmp_path, capsys, monkeypatch):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         linear,
         losses,
     )
+    from iddpm.measure import likelihood
     from iddpm.networks import EncoderUNet, SuperResUNet, UNet
     from iddpm.recipe import train
     from iddpm.run import Run, load
@@ -52,6 +53,7 @@ _HOME = {
     "clip_x0": "iddpm.sampling",
     "cosine": "iddpm.diffusion",
     "invert": "iddpm.sampling",
+    "likelihood": "iddpm.measure",
     "linear": "iddpm.diffusion",
     "load": "iddpm.run",
     "losses": "iddpm.diffusion",
@@ -82,6 +84,7 @@ __all__ = [
     "clip_x0",
     "cosine",
     "invert",
+    "likelihood",
     "linear",
     "load",
     "losses",

@@ -58,7 +58,7 @@ def write_likelihood(
     """
     console = console or Console(highlight=False, soft_wrap=True)
     parts = ("total", "prior", "steps", "decoder")
-    values = {part: getattr(result, part)._asdict() for part in parts}
+    values = {part: _plain(getattr(result, part)) for part in parts}
     report = {"unit": result.unit, **values, "facts": result.facts}
     text = io.StringIO()
     writer = csv.DictWriter(text, list(result.per_step[0]), lineterminator="\n")
@@ -75,6 +75,11 @@ def write_likelihood(
     for path in written:
         console.print(f"wrote {path}", markup=False)
     return written
+
+
+def _plain(value: Estimate) -> dict[str, float | None]:
+    """Return a value as JSON can hold it, which knows no NaN."""
+    return {"mean": value.mean, "error": None if math.isnan(value.error) else value.error}
 
 
 def name_of(result: Likelihood) -> str:

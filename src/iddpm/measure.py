@@ -297,7 +297,7 @@ def _check_levels(x0: Tensor, bits: int, name: str) -> None:
 
 def _variance(run: Run, asked: str | None) -> VarianceKind:
     own = run.denoiser.diffusion.variance
-    if asked is None:
+    if asked is None or asked == own:
         return own
     if asked == "learned":
         if not own.startswith("learned"):

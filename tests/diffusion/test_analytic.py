@@ -24,7 +24,7 @@ def test_gaussian_data_has_this_variance(make, s):
 
 
 def test_the_step_variance_is_the_papers_formula():
-    """Bao et al. 2022, equation 7, with lambda of DDPM and written in their symbols."""
+    """Bao et al. 2022, theorem 1, with lambda of DDPM and written in their symbols."""
     whole = linear(1000)
     power = torch.linspace(0.9, 0.999, 1000, dtype=torch.float64)
     power[300:] = 1 - (1 - power[300:]) * whole.alpha_bar[300:] ** 2

@@ -7,7 +7,8 @@ def optimal_timesteps(pairs: Tensor, decoders: Tensor, count: int) -> list[int]:
     """Choose ``count`` of T timesteps, 0 and T - 1 among them, so that the bound is least.
 
     The bound is a sum over the steps taken, so the best way to reach t in k steps extends the best
-    way to some s < t in k - 1 (Watson et al. 2021, "Learning to efficiently sample", section 3).
+    way to some s < t in k - 1 (Watson et al. 2021, "Learning to efficiently sample from diffusion
+    probabilistic models").
 
     Args:
         pairs: [T, T], the term of a step t -> s at [s, t]; infinite where s is not below t.

@@ -19,7 +19,7 @@ class DDIM:
     """Step along the estimates of data and noise (Song et al. 2021, equation 12).
 
     With an analytic variance the noise makes up for what the estimate of x0 leaves open, too, so
-    that ``eta`` = 0 is no longer deterministic (Bao et al. 2022, equation 7).
+    that ``eta`` = 0 is no longer deterministic (Bao et al. 2022, theorem 1).
 
     Attributes:
         eta: 0 for the deterministic sampler, 1 for as much fresh noise as DDPM's posterior.

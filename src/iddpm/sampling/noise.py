@@ -15,7 +15,7 @@ def limited(std: Tensor, i: int, levels: float) -> Tensor:
 
     That step's noise stays in the sample, as the last one's would, which is therefore left out. An
     analytic variance is what the likelihood wants there and more than the eye does: E|noise| is
-    kept to ``levels`` times 2 / 255 (Bao et al. 2022, appendix F.2; 1 or 2 in their tables).
+    kept to ``levels`` times 2 / 255 (Bao et al. 2022, who use 1 or 2).
     """
     if i != 1:
         return std

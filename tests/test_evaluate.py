@@ -90,8 +90,8 @@ def test_real_is_near_real_and_noise_is_far_away(folder, report, kind):
     assert 0.8 < real["density"] < 1.2
     assert real["coverage"] > 0.85
     assert noise["kernel_distance"]["value"] > 4 * noise["kernel_distance"]["error"]
-    assert noise["precision"] < 0.1
-    assert noise["coverage"] < 0.1
+    assert noise["precision"] < 0.2
+    assert noise["coverage"] < 0.4
 
 
 def test_copies_are_flagged_and_held_out_items_are_not(report):

@@ -139,10 +139,11 @@ def evaluate(
     if classifier is not None and drawn.y is not None:
         logits = torch.cat([classifier.logits(part) for part in _parts(drawn.x)])
         accuracy = class_accuracy(logits, drawn.y, classifier.class_names)
-    measured = measure(found, against, pairs)
+    measured = measure(found, against, pairs, whiten=extractor.whiten)
     mark = None
     if len(held_out) > found.shape[1]:
-        mark = measure(extractor.of(_parts(held_out)), against, pairs)
+        marked = extractor.of(_parts(held_out))
+        mark = measure(marked, against, pairs, whiten=extractor.whiten)
     judged = memorisation(nearest, nearest_held_out)
     warnings = warn_of_small_numbers(len(found), found.shape[1])
     if mark is None:
@@ -159,6 +160,7 @@ def evaluate(
             "hash": extractor.hash,
             "size": found.shape[1],
             "resize": extractor.resize,
+            "whitened": extractor.whiten,
         },
         "reference": against.facts | {"count": against.stats.count},
         "drawn": drawn.facts,
@@ -199,7 +201,8 @@ def open_extractor(name: str, run: Run, split: Split) -> tuple[Extractor, Classi
                 f"the classifier in {path} takes items of shape {classifier.shape}, and "
                 f"{run.directory} draws {run.shape}"
             )
-        return Extractor("classifier", classifier.hash, classifier.features), classifier
+        judge = Extractor("classifier", classifier.hash, classifier.features, whiten=True)
+        return judge, classifier
     if path.is_file() and path.suffix != ".onnx":
         raise ValueError(
             f"{path} is not an .onnx file: TorchScript and pickles are programs and are not read; "

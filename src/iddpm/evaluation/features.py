@@ -31,6 +31,7 @@ class Extractor:
         resize: how data gets the size the function takes.
         function: data [N, C, *spatial] in [-1, 1] to features [N, d].
         is_inception: whether the user declared these the features that FID is defined by.
+        whiten: whether they are compared in units of their spread over real data.
     """
 
     name: str
@@ -38,11 +39,14 @@ class Extractor:
     function: Callable[[Tensor], Tensor]
     resize: str = "none"
     is_inception: bool = False
+    whiten: bool = False
 
     @property
     def distance_name(self) -> str:
         """What the Frechet distance over these features is called."""
-        return "FID" if self.is_inception else f"Frechet distance ({self.name} features)"
+        whitened = "whitened " if self.whiten else ""
+        name = f"Frechet distance ({whitened}{self.name} features)"
+        return "FID" if self.is_inception else name
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the features of data, [N, d] float32 on the CPU.

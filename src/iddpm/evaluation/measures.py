@@ -1,6 +1,6 @@
 """All that is said of one set of features against the reference."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from iddpm.evaluation.distances import Estimate, frechet_estimate, kernel_distance
 from iddpm.evaluation.manifold import Manifold, manifold
 from iddpm.evaluation.reference import PAIRS, Reference, evenly
+from iddpm.evaluation.whitening import Whitening
 
 FEWEST = 2048
 """Below so many items the Frechet distance is mostly bias (10 to a feature are needed too)."""
@@ -42,12 +43,22 @@ class Measures:
         }
 
 
-def measure(features: Tensor, reference: Reference, pairs: int) -> Measures:
+def measure(
+    features: Tensor, reference: Reference, pairs: int, *, whiten: bool = False
+) -> Measures:
     """Compare features [N, d] with the reference, over pairs with ``pairs`` of its items.
+
+    ``whiten`` first brings all features into units of the reference's spread.
 
     Raises:
         ValueError: too few items to have neighbours, or features of another size.
     """
+    if whiten:
+        white = Whitening.of(reference.stats)
+        features = white(features)
+        reference = replace(
+            reference, stats=white.stats(reference.stats), features=white(reference.features)
+        )
     real = reference.features[evenly(len(reference.features), pairs)]
     some = features[evenly(len(features), PAIRS)]
     return Measures(

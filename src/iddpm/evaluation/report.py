@@ -29,7 +29,8 @@ def _notes(report: dict[str, Any]) -> list[str]:
     bits = drawn["rounded_to_bits"]
     notes = [
         f"- Features: {features['name']}, {features['size']} numbers, SHA-256 {features['hash']}, "
-        f"resizing: {features['resize']}.",
+        f"resizing: {features['resize']}"
+        + (", in units of their spread over the real data." if features["whitened"] else "."),
         f"- Real data: {reference['count']} items of {reference['data']}; pairs of items (kernel "
         f"distance to coverage) are taken with {report['samples']['compared_with']} of them.",
         f"- Samples: {drawn['file']}."

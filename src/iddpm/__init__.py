@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         cosine,
         linear,
         losses,
+        zero_terminal_snr,
     )
     from iddpm.measure import likelihood
     from iddpm.networks import EncoderUNet, SuperResUNet, UNet
@@ -65,6 +66,7 @@ _HOME = {
     "space_timesteps": "iddpm.sampling",
     "train": "iddpm.recipe",
     "trajectory": "iddpm.sampling",
+    "zero_terminal_snr": "iddpm.diffusion",
 }
 
 __all__ = [
@@ -96,6 +98,7 @@ __all__ = [
     "space_timesteps",
     "train",
     "trajectory",
+    "zero_terminal_snr",
 ]
 
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear
+from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear, zero_terminal_snr
+from iddpm.diffusion.prediction import eps_error_per
+from iddpm.diffusion.weighting import min_snr
 from iddpm.sampling import DDIM, DDPM, clip_x0, even_timesteps, space_timesteps
 
 WHOLE = {"linear": linear(1000, rescale_timesteps=False), "cosine": cosine(1000)}
@@ -126,3 +128,55 @@ def test_ddpm(name, variance, spacing):
         lambda x, i, noise: DDPM().step(denoise, x, i, schedule, lambda: noise),
         their_step,
     )
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_zero_terminal_snr_is_theirs(kind):
+    """The schedule of Lin et al. 2024, and DDIM with v from pure noise down."""
+    pytest.importorskip("diffusers")
+    from diffusers import DDIMScheduler
+    from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
+
+    whole = zero_terminal_snr(WHOLE[kind])
+    rescaled = torch.cumprod(1 - rescale_zero_terminal_snr(WHOLE[kind].betas), 0)
+    assert float(rescaled[-1]) == 0
+    assert torch.allclose(rescaled, whole.alpha_bar, rtol=1e-7, atol=1e-12)
+    scheduler = DDIMScheduler(
+        trained_betas=WHOLE[kind].betas.numpy(),
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )
+    assert float(scheduler.alphas_cumprod[-1]) == 0
+    scheduler.alphas_cumprod = whole.alpha_bar.clone()  # theirs is float32
+    scheduler.set_timesteps(20)
+    schedule = whole.respace(kept_steps("trailing", 20))
+
+    def mean(x, shown):
+        return network(x, shown)[:, :3]
+
+    denoise = Denoiser(mean, GaussianDiffusion(schedule, "fixed_small"), "v")
+    compare_steps(
+        schedule,
+        scheduler,
+        lambda x, i, noise: DDIM().step(denoise, x, i, schedule, lambda: noise),
+        lambda x, shown, time, noise, generator: scheduler.step(mean(x, shown), time, x),
+    )
+
+
+@pytest.mark.parametrize("predicts", ["eps", "v"])
+def test_min_snr_is_theirs(predicts):
+    """Their training scripts: min(SNR, gamma) / SNR for eps and / (SNR + 1) for v."""
+    pytest.importorskip("diffusers")
+    from diffusers import DDIMScheduler
+    from diffusers.training_utils import compute_snr
+
+    schedule, t = WHOLE["linear"], torch.tensor([0, 10, 300, 999])
+    scheduler = DDIMScheduler(trained_betas=schedule.betas.numpy())
+    scheduler.alphas_cumprod = schedule.alpha_bar.clone()
+    snr = compute_snr(scheduler, t)
+    theirs = snr.clamp(max=5.0) / (snr if predicts == "eps" else snr + 1)
+    level = schedule.at(t)
+    ours = min_snr(level, 5.0) * eps_error_per(predicts, level)
+    assert torch.allclose(ours, theirs.double(), rtol=1e-5)

@@ -2,7 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from iddpm.training.checkpoint import load_checkpoint
 from iddpm.training.ema import EMA
+from iddpm.training.loop import train_loop
+from iddpm.training.terminal import SilentReporter
+from tests.training.test_loop import batches, make, settings
 
 
 def network(value: float) -> nn.Module:
@@ -29,6 +33,36 @@ def test_closed_form_over_five_steps():
         expected = 0.9 * expected + 0.1 * value
     assert ema.network.weight.flatten().tolist() == pytest.approx([expected] * 4, rel=1e-6)
     assert ema.network.bias.tolist() == pytest.approx([expected] * 2, rel=1e-6)
+
+
+def test_closed_form_with_a_skipped_step_and_a_resume(tmp_path):
+    weights, averages = {}, {}
+    for stop in (4, 7):
+        state, step = make((0.9,))
+        if stop == 7:
+            state.restore(load_checkpoint(tmp_path))
+
+        def look(k, network, state=state):
+            weights[k] = float(state.network.scale.detach())
+            averages[k] = float(network.scale)
+
+        train_loop(
+            tmp_path,
+            state,
+            step,
+            batches(state.step, stop, bad=[2]),
+            settings(7, preview_every=1, save_every=4),
+            reporter=SilentReporter(),
+            preview=look,
+        )
+    average, updates = 1.0, 0
+    for k in range(1, 8):
+        if k != 3:  # the third batch held NaN
+            updates += 1
+            kept = min(0.9, (1 + updates) / (10 + updates))
+            average = kept * average + (1 - kept) * weights[k]
+        assert averages[k] == pytest.approx(average, rel=1e-6), k
+    assert weights[3] == weights[2]
 
 
 def test_warmup_keeps_less_early_on():

@@ -15,6 +15,7 @@ from iddpm.build import Walk, build_sampling_schedule
 from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.sources.source import to_model_range
 from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
+from iddpm.diffusion import NoiseSchedule
 from iddpm.feed import open_split
 from iddpm.progress import progress_bar
 from iddpm.run import Run
@@ -71,8 +72,7 @@ def interpolate(
     """Go from one item to another through the noise that they are decoded from.
 
     Both are inverted by DDIM without clipping, joined along a great circle and decoded; the ends
-    reproduce the items. Inversion starts and ends at a noise level where hardly anything is left
-    of the data, not at the noisiest, whose estimates would be magnified.
+    reproduce the items.
 
     Args:
         run: the model.
@@ -93,15 +93,17 @@ def interpolate(
     if frames < 2:
         raise ValueError(f"frames={frames}: there are two ends, so ask for 2 or more")
     console = console or Console(highlight=False, soft_wrap=True)
-    whole = run.denoiser.diffusion.schedule
-    whole = whole.respace(range(noisiest_step(whole) + 1))
-    count = min(INTERPOLATION_STEPS, len(whole)) if steps is None else steps
-    schedule = whole.respace(even_timesteps(len(whole), count))
-    ends = torch.stack([open_item(run, item).x for item in (a, b)]).to(run.device)
+    ends = torch.stack([open_item(run, item).x for item in (a, b)])
+    schedule = interpolation_schedule(run, steps)
     total = 2 * len(schedule)
     console.print(f"{frames} frames: {total} evaluations, ddim", markup=False)
     with progress_bar(console, "interpolating") as progress:
-        up = inversion(run.denoiser, schedule, ends, **_conditioning(run, 2, class_name))
+        up = inversion(
+            run.denoiser,
+            schedule,
+            ends.to(run.device),
+            **_conditioning(run, 2, class_name),
+        )
         noises = _last(progress.track(up, total=total))
         noise = slerp(noises[0], noises[1], torch.linspace(0, 1, frames))
         down = trajectory(
@@ -111,7 +113,6 @@ def interpolate(
             noise,
         )
         x = _last(progress.track(down, total=total, completed=len(schedule))).cpu()
-    ends = ends.cpu()
     first, final = psnr(x[0], ends[0]), psnr(x[-1], ends[1])
     console.print(f"the ends reproduce the items at {first:.1f} and {final:.1f} dB", markup=False)
     directory = out or run.directory / "samples" / "interpolation"
@@ -122,6 +123,18 @@ def interpolate(
         save_gif([frame[None] for frame in x], directory / "interpolation.gif"),
     ]
     return _written(console, written, _save(run, x, directory))
+
+
+def interpolation_schedule(run: Run, steps: int | None = None) -> NoiseSchedule:
+    """Return the steps that items are inverted and decoded by, evenly in time.
+
+    They end where hardly anything is left of the data; from the noisiest step, where sigma may be
+    2e4, small errors would be magnified.
+    """
+    whole = run.denoiser.diffusion.schedule
+    whole = whole.respace(range(noisiest_step(whole) + 1))
+    count = min(INTERPOLATION_STEPS, len(whole)) if steps is None else steps
+    return whole.respace(even_timesteps(len(whole), count))
 
 
 def inpaint(

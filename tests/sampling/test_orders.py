@@ -247,3 +247,11 @@ def sampler_without_memory(sampler):
             return sampler.step(denoise, x, i, schedule, draw, None)
 
     return First()
+
+
+def test_the_documented_orders_are_those_asserted_here():
+    text = (Path(__file__).parents[2] / "docs/sampling.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| (\d) \| (\d) \|$", text, flags=re.MULTILINE)
+    assert {name: (int(a), int(b)) for name, a, b in rows} == {
+        name: orders for name, (_, *orders) in ORDERS.items() for orders in [tuple(orders)]
+    }

@@ -27,6 +27,7 @@ def evaluate(
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="As for sample.")] = None,
     spacing: Annotated[str | None, typer.Option(help="As for sample.")] = None,
+    variance: Annotated[str | None, typer.Option(help="As for sample.")] = None,
     eta: Annotated[float | None, typer.Option(help="As for sample.")] = None,
     class_name: Annotated[
         str | None,
@@ -80,6 +81,7 @@ def evaluate(
     sampling = {
         "steps": steps,
         "sampler": sampler,
+        "variance": variance,
         "eta": eta,
         "spacing": spacing,
         "guidance": guidance,

@@ -1,0 +1,152 @@
+"""Samples to be measured: drawn and kept in the cache of the run, or read from a file."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from iddpm.build import Walk
+from iddpm.classifier import hash_weights
+from iddpm.config import Config
+from iddpm.data.sources.source import to_model_range
+from iddpm.data.writers import save_npz
+from iddpm.directory import read_run_config, read_run_weights
+from iddpm.feed import Split, open_other
+from iddpm.files import write_json
+from iddpm.progress import progress_bar
+from iddpm.randomness import stream
+from iddpm.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples in [-1, 1], rounded to the data's levels, and where they come from.
+
+    Attributes:
+        x: [N, C, *spatial] on the CPU.
+        y: [N] classes that were asked for, or None.
+        facts: how they were made.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    facts: dict[str, Any]
+
+
+def draw_samples(
+    run: Run,
+    n: int,
+    settings: Mapping[str, Any],
+    split: Split,
+    seed: int,
+    classes: int | str | None,
+    console: Console,
+) -> Samples:
+    """Draw samples, or go on where an interrupted evaluation of the same was.
+
+    They lie in the run's cache, rounded to the data's levels; sample k depends on the seed, its
+    class and k alone, so that more of them can be drawn later.
+    """
+    walk = run.walk(**settings)
+    network = run.denoiser.network
+    assert isinstance(network, torch.nn.Module)
+    sampling = walk.sampling.model_dump(mode="json")
+    del sampling["batch_size"]
+    facts = {
+        "weights": hash_weights(network.state_dict()),
+        "sampling": sampling,
+        "walk": str(walk),
+        "guides": _guides(settings),
+        "seed": seed,
+        "classes": "as in the training data" if classes is None else str(classes),
+        "rounded_to_bits": run.config.bits,
+    }
+    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    directory = run.directory / "cache" / f"samples_{name}"
+    labels = _labels(walk, split, n, seed, classes)
+    done: list[tuple[Tensor, Tensor | None]] = []
+    count = 0
+    for path in sorted(directory.glob("[0-9]*.npz")):
+        if int(path.stem) == count < n:  # parts follow one another
+            done.append(_read_npz(path, run.config))
+            count += len(done[-1][0])
+    if count < n:
+        write_json(directory / "facts.json", facts)
+        console.print(f"drawing {n - count} samples, each {walk}", markup=False)
+    with progress_bar(console, "sampling") as progress:
+        size = walk.sampling.batch_size
+        task = progress.add_task("sampling", total=len(walk.schedule) * -(-(n - count) // size))
+        if count < n:
+            rest = classes if labels is None else labels[count:]
+            for batch in run.sample_batches(
+                n - count,
+                walk,
+                seed=seed,
+                classes=rest,
+                start=count,
+                on_step=lambda number, _: progress.advance(task, min(number, 1)),
+            ):
+                path = directory / f"{batch.start:08d}.npz"
+                save_npz(batch.x, path, labels=batch.y, bits=run.config.bits)
+                done.append(_read_npz(path, run.config))
+    x = torch.cat([part for part, _ in done])[:n]
+    parts = [y for _, y in done if y is not None]
+    return Samples(x, torch.cat(parts)[:n] if parts else None, facts)
+
+
+def read_samples(path: Path, config: Config) -> Samples:
+    """Read samples from a .npz file: ``arr_0`` [N, *spatial, C], class numbers in ``arr_1``.
+
+    Raises:
+        ValueError: they are not what the model of these settings draws.
+    """
+    open_other(config, path)  # it finds what does not fit and says so
+    x, y = _read_npz(path, config)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Samples(x, y, {"file": str(path), "sha256": digest, "rounded_to_bits": config.bits})
+
+
+def _read_npz(path: Path, config: Config) -> tuple[Tensor, Tensor | None]:
+    with np.load(path, allow_pickle=False) as arrays:
+        stored = np.moveaxis(arrays["arr_0"], -1, 1)
+        y = torch.from_numpy(arrays["arr_1"].astype(np.int64)) if "arr_1" in arrays else None
+    return to_model_range(np.ascontiguousarray(stored), config.bits), y
+
+
+def _labels(
+    walk: Walk, split: Split, n: int, seed: int, wanted: int | str | None
+) -> list[int] | None:
+    """Return the class of each sample, as often as the training data has it unless one is wanted.
+
+    None for samples without classes.
+    """
+    if walk.classes is None:
+        return None
+    known = split.source.labels
+    if wanted is not None or known is None:
+        return [int(k) for k in walk.classes.labels(n, seed, wanted)]
+    known = known[split.train]
+    places = [int(stream(seed, "evaluated class", index=k).integers(len(known))) for k in range(n)]
+    return [int(known[place]) for place in places]
+
+
+def _guides(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return what identifies the other models that have a part in the samples."""
+    found: dict[str, str] = {}
+    for guide in ("classifier", "autoguidance"):
+        if settings.get(guide) is None:
+            continue
+        found |= {k: str(v) for k, v in settings.items() if k.startswith(guide) and v is not None}
+        directory = Path(str(settings[guide]))
+        if directory.is_dir():
+            weights, _ = read_run_weights(directory, read_run_config(directory))
+            found[f"{guide}_hash"] = hash_weights(weights)
+    return found

@@ -120,7 +120,8 @@ def likelihood(
     items = spread(items, max_items)
 
     table = None
-    if (stride == "optimal" and 1 < count < len(whole)) or kind == "analytic":
+    choosing = stride == "optimal" and 1 < count < len(whole)
+    if choosing or kind == "analytic":
         table = step_table(
             run.directory,
             run.config,
@@ -134,7 +135,7 @@ def likelihood(
             precision=precision,
             console=console,
         )
-    kept = table.optimal(kind, count) if stride == "optimal" and table else even
+    kept = table.optimal(kind, count) if choosing and table else even
     each = process(whole, kept, kind, analytic_of(table, kind))
 
     with progress_bar(console, "measuring") as progress:

@@ -34,6 +34,8 @@ from iddpm.sampling import (
 from iddpm.sampling import inpaint as fill_in
 from iddpm.training.precision import Precision
 
+PART_OF_THE_WAY = ("auto", "even", "log_snr", "karras", "ddim")
+"""Spacings that can end at any timestep."""
 INTERPOLATION_STEPS = 250
 """Steps each way; the round trip's error falls as one over them."""
 
@@ -236,6 +238,12 @@ def edit(
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength={strength} must lie above 0 and be at most 1, such as 0.5")
+    spacing = settings.get("spacing") or run.config.sampling.spacing
+    if spacing not in PART_OF_THE_WAY:
+        raise ValueError(
+            f"spacing={spacing} chooses timesteps of the whole process, and an edit goes part of "
+            f"the way: use {', '.join(PART_OF_THE_WAY)}"
+        )
     console = console or Console(highlight=False, soft_wrap=True)
     _check_number(n)
     x0 = open_item(run, file).x

@@ -108,7 +108,20 @@ def test_accuracy_under_the_classifier(folder, report):
     assert set(accuracy["per_class"]) == {"0", "1", "2"}
     assert report("real")["accuracy"] is None  # a PCA sees no classes
     np.savez(folder / "unlabelled.npz", arr_0=squares(60, 1)[0][..., None])
-    assert report("unlabelled", kind)["accuracy"] is None
+    unlabelled = report("unlabelled", kind)
+    assert unlabelled["accuracy"] is None
+    assert any("carry no classes" in warning for warning in unlabelled["warnings"])
+
+
+def test_a_classifier_of_other_classes_does_not_judge_accuracy(folder, report, tmp_path):
+    x, y = squares(120)
+    np.savez(tmp_path / "two.npz", arr_0=x, arr_1=y % 2)
+    other = str(tmp_path / "two")
+    train = ["train-classifier", str(tmp_path / "two.npz"), "--out", other, "--steps", "1"]
+    assert run([*train, *OPTIONS]) == 0
+    found = report("real", other)
+    assert found["accuracy"] is None
+    assert any("has other classes" in warning for warning in found["warnings"])
 
 
 def test_drawn_samples_are_kept_and_gone_on_with(folder, tmp_path, capsys):

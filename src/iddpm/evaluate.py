@@ -26,13 +26,14 @@ from iddpm.evaluation.measures import (
     warn_of_small_numbers,
 )
 from iddpm.evaluation.neighbours import Memorisation, Nearest, memorisation, search
-from iddpm.evaluation.reference import PAIRS, Reference, evenly, load_reference
+from iddpm.evaluation.reference import PAIRS, Reference, load_reference
 from iddpm.evaluation.report import markdown
 from iddpm.feed import Split, open_other, open_split
 from iddpm.files import write_json, write_text
 from iddpm.progress import progress_bar
 from iddpm.run import Run
 from iddpm.samples import draw_samples, read_samples
+from iddpm.tables import spread
 
 BATCH = 256
 REFERENCE_ITEMS = 50_000
@@ -95,7 +96,7 @@ def evaluate(
     other = None if data is None else open_other(run.config, data)
     source = split.source if other is None else other
     items = split.train if other is None else np.arange(len(other))
-    items = items[evenly(len(items), REFERENCE_ITEMS).numpy()]
+    items = spread(items, REFERENCE_ITEMS)
     if reference is not None:  # looked at before anything takes long
         load_reference(reference, _facts(extractor, run.config, source, items), data=False)
     if samples is not None:
@@ -117,8 +118,13 @@ def evaluate(
         nearest, nearest_held_out = search([drawn.x, held_out], training())
 
     pairs = min(len(drawn.x), PAIRS)
+    warnings = warn_of_small_numbers(len(found), found.shape[1])
     accuracy = None
-    if classifier is not None and drawn.y is not None:
+    if classifier is not None and drawn.y is None:
+        warnings.append("the samples carry no classes, so their accuracy is not measured")
+    elif classifier is not None and classifier.class_names != run.config.class_names:
+        warnings.append("the classifier has other classes, so accuracy is not measured")
+    elif classifier is not None and drawn.y is not None:
         logits = torch.cat([classifier.logits(part) for part in _parts(drawn.x)])
         accuracy = class_accuracy(logits, drawn.y, classifier.class_names)
     measured = measure(found, against, pairs, whiten=extractor.whiten)
@@ -127,7 +133,6 @@ def evaluate(
         marked = extractor.of(_parts(held_out))
         mark = measure(marked, against, pairs, whiten=extractor.whiten)
     judged = memorisation(nearest, nearest_held_out)
-    warnings = warn_of_small_numbers(len(found), found.shape[1])
     if mark is None:
         warnings.append(f"{len(held_out)} held-out items are too few to serve as a mark")
     if extractor.hash == drawn.facts.get("guides", {}).get("classifier_hash"):
@@ -173,8 +178,7 @@ def open_extractor(name: str, run: Run, split: Split) -> tuple[Extractor, Classi
         ValueError: it is there and does not serve, or is for items of another shape.
     """
     if name == "pca":
-        some = split.train[evenly(len(split.train), PCA_ITEMS).numpy()]
-        return pixel_pca(_read(split.source, some)), None
+        return pixel_pca(_read(split.source, spread(split.train, PCA_ITEMS))), None
     path = Path(name)
     if path.is_dir():
         classifier = load_classifier(path, str(run.device))
@@ -235,7 +239,7 @@ def _facts(
     extractor: Extractor, config: Config, source: Source, items: NDArray[np.int64]
 ) -> dict[str, Any]:
     """Return what defines reference statistics."""
-    some = source.read_many(items[evenly(len(items), 64).numpy()])
+    some = source.read_many(spread(items, 64))
     chosen = hashlib.sha256(items.astype("<i8").tobytes() + some.tobytes())
     return {
         "features": extractor.name,

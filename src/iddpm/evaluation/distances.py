@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 JACKKNIFE_GROUPS = 20
-CHUNK = 2048
+CHUNK = 1024
 """Rows that are compared at a time: memory is CHUNK times the number of columns."""
 
 

@@ -106,6 +106,9 @@ def test_accuracy_under_the_classifier(folder, report):
     accuracy = report("real", kind)["accuracy"]
     assert accuracy["overall"]["value"] > 0.95
     assert set(accuracy["per_class"]) == {"0", "1", "2"}
+    assert report("real", kind)["frechet_name"] == (
+        "Frechet distance (whitened classifier features)"
+    )
     assert report("real")["accuracy"] is None  # a PCA sees no classes
     np.savez(folder / "unlabelled.npz", arr_0=squares(60, 1)[0][..., None])
     unlabelled = report("unlabelled", kind)

@@ -170,8 +170,8 @@ def _measure(run: Run, judge: Path, count: int, console: Console) -> str:
         "How good is it? (docs/evaluation.md)\n"
         f"  held out: {bound}, estimated from {LOOKS} timesteps of each of "
         f"{bound.facts['items']} digits\n"
-        f"  Frechet distance of {count} samples ({EVALUATIONS} evaluations each) under the "
-        f"classifier: {frechet.value:.2f} +- {frechet.error:.2f}{mark}\n"
+        f"  {found.report['frechet_name']} of {count} samples, {EVALUATIONS} evaluations each: "
+        f"{frechet.value:.2f} +- {frechet.error:.2f}{mark}\n"
         f"  the classifier, {100 * accuracy[0]:.1f} % right on held-out digits, sees the class "
         f"asked for in {100 * right.value:.1f} +- {100 * right.error:.1f} % of the samples"
     )

@@ -233,7 +233,7 @@ def test_the_demo_runs_and_goes_on(tmp_path, capsys, monkeypatch):
         assert str(out / "samples/demo" / name) in text
     assert "iddpm sample" in text
     assert "bits/dim, estimated from 8 timesteps of each of 230 digits" in text
-    assert "Frechet distance of 10 samples" in text
+    assert "Frechet distance (whitened classifier features) of 10 samples" in text
     assert (out / "evaluation/report.md").is_file()
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as where it is not installed
     assert run([*arguments, "--steps", "3"]) == 0

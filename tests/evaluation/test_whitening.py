@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from iddpm.evaluation.distances import FrechetStats, frechet_distance
+from iddpm.evaluation.measures import measure
+from iddpm.evaluation.reference import Reference
 from iddpm.evaluation.whitening import Whitening
 from tests.evaluation.test_distances import features
 
@@ -38,3 +40,18 @@ def test_directions_without_variance_are_left_out():
     assert Whitening.of(FrechetStats.from_features(x))(x).shape == (100, 2)
     with pytest.raises(ValueError, match="the same for all items"):
         Whitening.of(FrechetStats.from_features(torch.ones(9, 3)))
+
+
+def test_measures_are_whitened_where_it_is_asked_for():
+    real, drawn = features(300, 4, 0), features(200, 4, 1, shift=0.3)
+    scales = torch.tensor([1.0, 20.0, 0.1, 5.0]).double()
+    one, other = Reference.of(real, {}), Reference.of(real * scales, {})
+    plain = [measure(drawn, one, 200), measure(drawn * scales, other, 200)]
+    white = [
+        measure(drawn, one, 200, whiten=True),
+        measure(drawn * scales, other, 200, whiten=True),
+    ]
+    assert white[0].frechet == pytest.approx(white[1].frechet, rel=1e-4)
+    assert white[0].kernel == pytest.approx(white[1].kernel, rel=1e-3)
+    assert white[0].manifold == white[1].manifold
+    assert plain[1].frechet.value > 10 * plain[0].frechet.value

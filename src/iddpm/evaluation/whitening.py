@@ -7,7 +7,7 @@ from torch import Tensor
 
 from iddpm.evaluation.distances import FrechetStats
 
-FLOOR = 1e-4
+FLOOR = 1e-8
 """Directions with less than this share of the largest variance are left out: they are rounding."""
 
 

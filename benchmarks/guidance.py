@@ -22,10 +22,10 @@ from torch import Tensor
 
 from iddpm.classifier import Classifier, load_classifier
 from iddpm.data.sources.source import to_stored_range
-from iddpm.edit import inpaint, interpolation_schedule, open_item, psnr
 from iddpm.evaluation.measures import Accuracy, class_accuracy
 from iddpm.run import Run, load
 from iddpm.sampling import DDIM, NO_CLASS, invert, sample
+from iddpm.tasks.edit import inpaint, interpolation_schedule, open_item, psnr
 
 QUIET = Console(quiet=True)
 

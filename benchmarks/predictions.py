@@ -23,9 +23,9 @@ from iddpm.data.embedded import embedded
 from iddpm.data.sources.source import to_model_range
 from iddpm.data.split import held_out_mask
 from iddpm.data.writers import save_grid
-from iddpm.demo import SETTINGS
-from iddpm.recipe import train
 from iddpm.run import CONFIG
+from iddpm.tasks.demo import SETTINGS
+from iddpm.tasks.train import train
 from iddpm.training.terminal import TerminalReporter
 
 KINDS = {

@@ -9,7 +9,7 @@ import torch
 import iddpm
 from iddpm.classifier import held_out_accuracy, load_classifier
 from iddpm.cli import run
-from iddpm.recipe import train_until_stop
+from iddpm.tasks.train import train_until_stop
 from iddpm.training.checkpoint import load_checkpoint
 from iddpm.training.terminal import SilentReporter
 from tests.conftest import TINY

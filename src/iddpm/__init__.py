@@ -19,9 +19,7 @@ if TYPE_CHECKING:
         losses,
         zero_terminal_snr,
     )
-    from iddpm.measure import likelihood
     from iddpm.networks import EncoderUNet, SuperResUNet, UNet
-    from iddpm.recipe import train
     from iddpm.run import Run, load
     from iddpm.sampling import (
         DDIM,
@@ -40,6 +38,8 @@ if TYPE_CHECKING:
         threshold_x0,
         trajectory,
     )
+    from iddpm.tasks.likelihood import likelihood
+    from iddpm.tasks.train import train
     from iddpm.training.ema import EMA
 
 __version__ = "0.1.0"
@@ -65,7 +65,7 @@ _HOME = {
     "cosine": "iddpm.diffusion",
     "inpaint": "iddpm.sampling",
     "invert": "iddpm.sampling",
-    "likelihood": "iddpm.measure",
+    "likelihood": "iddpm.tasks.likelihood",
     "linear": "iddpm.diffusion",
     "load": "iddpm.run",
     "losses": "iddpm.diffusion",
@@ -78,7 +78,7 @@ _HOME = {
     "slerp": "iddpm.sampling",
     "space_timesteps": "iddpm.sampling",
     "threshold_x0": "iddpm.sampling",
-    "train": "iddpm.recipe",
+    "train": "iddpm.tasks.train",
     "trajectory": "iddpm.sampling",
     "zero_terminal_snr": "iddpm.diffusion",
 }

@@ -1,7 +1,5 @@
 """A trained classifier, opened again: for guidance, for features and for accuracy."""
 
-import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from iddpm.directory import read_run_config, read_run_weights
 from iddpm.feed import on_device, open_split
 from iddpm.networks import EncoderUNet
 from iddpm.randomness import normal
+from iddpm.training.checkpoint import hash_weights
 from iddpm.training.classification import NoisyClassifier
 from iddpm.training.precision import choose_device
 from iddpm.training.state import load_weights
@@ -146,18 +145,3 @@ def held_out_accuracy(classifier: Classifier, batch_size: int = 256) -> dict[int
             right[step] += int((logits.argmax(dim=1) == conditioning["y"]).sum())
         done += len(x)
     return {step: count / done for step, count in right.items()} if done else {}
-
-
-def hash_weights(weights: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of named tensors, whatever file they lay in."""
-    digest = hashlib.sha256()
-    for part in _parts(weights):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _parts(weights: dict[str, Tensor]) -> Iterator[bytes]:
-    for name in sorted(weights):
-        value = weights[name].contiguous().cpu()
-        yield f"{name} {value.dtype} {tuple(value.shape)}\n".encode()
-        yield value.flatten().view(torch.uint8).numpy().tobytes()

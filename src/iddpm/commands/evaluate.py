@@ -72,9 +72,9 @@ def evaluate(
     """
     import torch
 
-    from iddpm.evaluate import evaluate as measure
     from iddpm.evaluation.report import markdown
     from iddpm.run import load
+    from iddpm.tasks.evaluate import evaluate as measure
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -43,8 +43,8 @@ def inpaint(
     """
     import torch
 
-    from iddpm.edit import inpaint as go
     from iddpm.run import load
+    from iddpm.tasks.edit import inpaint as go
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -29,8 +29,8 @@ def interpolate(
     """
     import torch
 
-    from iddpm.edit import interpolate as go
     from iddpm.run import load
+    from iddpm.tasks.edit import interpolate as go
 
     if threads is not None:
         torch.set_num_threads(threads)

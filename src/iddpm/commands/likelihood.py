@@ -66,9 +66,9 @@ def likelihood(
     """
     import torch
 
-    from iddpm.likelihood_report import name_of, write_likelihood
-    from iddpm.measure import likelihood
     from iddpm.run import load
+    from iddpm.tasks.likelihood import likelihood
+    from iddpm.tasks.likelihood_report import name_of, write_likelihood
 
     if threads is not None:
         torch.set_num_threads(threads)

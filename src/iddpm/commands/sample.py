@@ -85,8 +85,8 @@ def sample(
     """
     import torch
 
-    from iddpm.draw import draw
     from iddpm.run import load
+    from iddpm.tasks.draw import draw
 
     if threads is not None:
         torch.set_num_threads(threads)

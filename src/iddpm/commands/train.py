@@ -39,7 +39,7 @@ def train(
 
     Example: iddpm train photos/ -s data.image_size=64 -s training.batch_size=32 --out runs/photos
     """
-    from iddpm.recipe import train_until_stop
+    from iddpm.tasks.train import train_until_stop
     from iddpm.training.loop import TrainingDiverged
 
     flags = {

@@ -36,7 +36,7 @@ def train_classifier(
     from iddpm.build import default_run_directory
     from iddpm.classifier import SETTINGS, held_out_accuracy, load_classifier
     from iddpm.files import write_json
-    from iddpm.recipe import train_until_stop
+    from iddpm.tasks.train import train_until_stop
     from iddpm.training.loop import TrainingDiverged
 
     if out is None and data is not None:

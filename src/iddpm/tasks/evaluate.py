@@ -32,8 +32,8 @@ from iddpm.feed import Split, open_other, open_split
 from iddpm.files import write_json, write_text
 from iddpm.progress import progress_bar
 from iddpm.run import Run
-from iddpm.samples import draw_samples, read_samples
 from iddpm.tables import spread
+from iddpm.tasks.samples import draw_samples, read_samples
 
 BATCH = 256
 REFERENCE_ITEMS = 50_000

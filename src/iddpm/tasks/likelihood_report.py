@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.curves import save_terms
 from iddpm.evaluation.likelihood import Process, Terms
 from iddpm.files import write_json, write_text
+from iddpm.tasks.curves import save_terms
 
 
 class Estimate(NamedTuple):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import iddpm
 from iddpm.lock import DirectoryLock
-from iddpm.recipe import train_until_stop
+from iddpm.tasks.train import train_until_stop
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.loop import Stop
 from iddpm.training.terminal import SilentReporter

@@ -7,7 +7,7 @@ from PIL import Image
 
 import iddpm
 from iddpm.cli import run as command
-from iddpm.edit import edit, inpaint, interpolate, open_item, psnr
+from iddpm.tasks.edit import edit, inpaint, interpolate, open_item, psnr
 from iddpm.training.terminal import SilentReporter
 from tests.conftest import TINY, images
 

@@ -9,9 +9,9 @@ import torch
 
 import iddpm
 from iddpm.cli import run
-from iddpm.evaluate import evaluate
 from iddpm.feed import open_split
 from iddpm.run import Run
+from iddpm.tasks.evaluate import evaluate
 from tests.conftest import TINY
 from tests.evaluation.test_features import save_graph
 

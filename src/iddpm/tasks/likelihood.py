@@ -35,11 +35,11 @@ from iddpm.evaluation.likelihood import (
 )
 from iddpm.evaluation.steps import StepTable
 from iddpm.feed import on_device, open_other, open_split
-from iddpm.likelihood_report import Likelihood, estimate, per_step
 from iddpm.progress import progress_bar
 from iddpm.run import Run
 from iddpm.sampling import even_timesteps
 from iddpm.tables import TABLE_ITEMS, in_precision, spread, step_table, weights_digest
+from iddpm.tasks.likelihood_report import Likelihood, estimate, per_step
 from iddpm.training.precision import PrecisionName
 
 Stride = Literal["even", "optimal"]

@@ -8,12 +8,12 @@ from rich.console import Console
 
 from iddpm.classifier import SETTINGS as CLASSIFIER_SETTINGS
 from iddpm.classifier import held_out_accuracy, load_classifier
-from iddpm.curves import save_curves
-from iddpm.draw import draw
-from iddpm.evaluate import evaluate
-from iddpm.measure import likelihood
-from iddpm.recipe import train_until_stop
 from iddpm.run import CONFIG, Run, load
+from iddpm.tasks.curves import save_curves
+from iddpm.tasks.draw import draw
+from iddpm.tasks.evaluate import evaluate
+from iddpm.tasks.likelihood import likelihood
+from iddpm.tasks.train import train_until_stop
 from iddpm.training.loop import Stop
 from iddpm.training.terminal import TerminalReporter, format_seconds
 

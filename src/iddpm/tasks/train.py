@@ -27,13 +27,13 @@ from iddpm.feed import on_device, open_split, training_batches, without_some_lab
 from iddpm.files import write_atomically, write_text
 from iddpm.lock import DirectoryLock
 from iddpm.run import Run
+from iddpm.tasks.watch import build_preview, build_validation
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, write_weights
 from iddpm.training.loop import Reporter, Stop, train_loop
 from iddpm.training.precision import Precision, choose_device
 from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
 from iddpm.training.terminal import TerminalReporter
-from iddpm.watch import build_preview, build_validation
 
 FREE_ON_RESUME = ("training", "sampling")
 """Sections that may change when a run goes on; the others would make it another run."""

@@ -16,10 +16,10 @@ from iddpm.cli import run as command
 from iddpm.diffusion import bits_per_dim
 from iddpm.evaluation.likelihood import ItemNoise
 from iddpm.feed import open_split
-from iddpm.likelihood_report import name_of, write_likelihood
-from iddpm.measure import likelihood
 from iddpm.sampling import even_timesteps
 from iddpm.tables import find_table
+from iddpm.tasks.likelihood import likelihood
+from iddpm.tasks.likelihood_report import name_of, write_likelihood
 from iddpm.training.terminal import SilentReporter
 from tests.conftest import TINY, images
 

@@ -1,0 +1,1 @@
+"""What each command does, from top to bottom: one file a task."""

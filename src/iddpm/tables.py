@@ -22,6 +22,7 @@ from iddpm.evaluation.steps import Group, StepTable, measure_steps
 from iddpm.feed import on_device, open_split
 from iddpm.files import write_atomically
 from iddpm.progress import progress_bar
+from iddpm.training.checkpoint import hash_weights
 from iddpm.training.precision import Precision, PrecisionName
 
 FORMAT = 1
@@ -33,11 +34,7 @@ TABLE_ITEMS = 64
 def weights_digest(denoiser: Denoiser) -> str:
     """Return a hash of all weights: the same for every copy of a model."""
     assert isinstance(denoiser.network, nn.Module)
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(denoiser.network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return hash_weights(denoiser.network.state_dict())
 
 
 def find_table(directory: Path, denoiser: Denoiser) -> StepTable:

@@ -13,7 +13,6 @@ from rich.console import Console
 from torch import Tensor
 
 from iddpm.build import Walk
-from iddpm.classifier import hash_weights
 from iddpm.config import Config
 from iddpm.data.sources.source import to_model_range
 from iddpm.data.writers import save_npz
@@ -23,6 +22,7 @@ from iddpm.files import write_json
 from iddpm.progress import progress_bar
 from iddpm.randomness import stream
 from iddpm.run import Run
+from iddpm.training.checkpoint import hash_weights
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,11 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -194,3 +195,18 @@ def step_of(path: Path) -> int:
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_weights(weights: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of named tensors, whatever file they lay in."""
+    digest = hashlib.sha256()
+    for part in _parts(weights):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(weights: Mapping[str, Tensor]) -> Iterator[bytes]:
+    for name in sorted(weights):
+        value = weights[name].contiguous().cpu()
+        yield f"{name} {value.dtype} {tuple(value.shape)}\n".encode()
+        yield value.flatten().view(torch.uint8).numpy().tobytes()

@@ -48,7 +48,7 @@ class Reference:
             "features": self.features.contiguous(),
         }
         facts = {"format": FORMAT, "count": self.stats.count, **self.facts}
-        metadata = {"facts": json.dumps(facts, sort_keys=True)}
+        metadata = {"facts": json.dumps(facts)}
         return write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 

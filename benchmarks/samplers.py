@@ -1,12 +1,12 @@
 """Compare samplers on one trained network by the Frechet distance of what they draw.
 
-python benchmarks/samplers.py                 # trains what is missing, draws, writes the table
-python benchmarks/samplers.py --draw 0/2      # draws every second cell: two processes share the work
-python benchmarks/samplers.py --report        # only writes the table of what has been drawn
+python benchmarks/samplers.py               # trains what is missing, draws, writes the table
+python benchmarks/samplers.py --draw 0/2    # draws every second cell, for two processes at once
+python benchmarks/samplers.py --report      # only writes the table of what has been drawn
 
-Every cell (sampler, evaluations, seed) starts from the same noise. Whatever has been trained or
-drawn is kept, batch by batch, in --out, so the command can be stopped and repeated at any time; with
---minutes it stops by itself. The table stands in ``benchmarks/samplers.md``.
+Every sampler starts from the same noise. Whatever has been trained or drawn is kept, batch by
+batch, in --out, so the command can be stopped and repeated at any time; with --minutes it stops by
+itself. The table stands in ``benchmarks/samplers.md``.
 """
 
 import argparse
@@ -16,12 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from iddpm.evaluation.distances import Estimate, FrechetStats, frechet_estimate
 from mnist import digits
-from numpy.typing import NDArray
 from upsampling import SETTINGS  # the same small network
 
-from iddpm.data.sources.source import to_stored_range
-from iddpm.files import write_atomically
+from iddpm.classifier import Classifier, load_classifier
+from iddpm.cli import run as command_line
+from iddpm.data.batches import held_out_batches
+from iddpm.data.sources.source import to_model_range, to_stored_range
+from iddpm.feed import open_split
+from iddpm.files import write_atomically, write_text
 from iddpm.recipe import train
 from iddpm.run import CONFIG, Run, load
 from iddpm.sampling import SampleNoise
@@ -38,6 +42,28 @@ SPACINGS = {
     "unipc_3": "log_snr",
 }
 EVALUATIONS = (10, 5, 8, 20, 50, 100)
+ALSO = (
+    ("ddpm", "log_snr"),
+    ("ddim", "log_snr"),
+    ("ddim", "karras"),
+    ("ipndm", "log_snr"),
+    ("dpmpp_2m", "log_snr"),
+    ("dpmpp_2m", "karras"),
+    ("dpmpp_3m", "karras"),
+    ("dpmpp_2m_sde", "log_snr"),
+    ("unipc_2", "log_snr"),
+    ("unipc_3", "karras"),
+)
+"""What else was tried, at ten evaluations from one seed."""
+CLASSIFIER = [
+    "-s",
+    "model.model_channels=16",
+    "-s",
+    "model.channel_mult=[1,2,4]",
+    "--steps",
+    "1500",
+]
+"""Settings of the judge; 64 features."""
 STEPS = 4000
 """Of training: about 20 minutes on two cores."""
 
@@ -64,13 +90,16 @@ def cells(seeds: int) -> list[Cell]:
         for seed in range(seeds)
         for sampler, spacing in SPACINGS.items()
     ]
+    tried = [Cell(sampler, spacing, EVALUATIONS[0], 0) for sampler, spacing in ALSO]
     slow = [
         Cell(sampler, spacing, evaluations, seed)
         for seed in range(seeds)
         for evaluations in EVALUATIONS[4:]
         for sampler, spacing in SPACINGS.items()
     ]
-    return [*quick, Cell("ddpm", "even", MARK, 0), *slow]
+    mark = Cell("ddpm", "even", MARK, 0)
+    first = quick[: seeds * len(SPACINGS)]  # at ten evaluations
+    return [*first, mark, *tried, *quick[len(first) :], *slow]
 
 
 def draw(run: Run, cell: Cell, folder: Path, deadline: float) -> None:
@@ -93,12 +122,72 @@ def draw(run: Run, cell: Cell, folder: Path, deadline: float) -> None:
         print(f"{cell.file}: {len(done)} of {N}, {seconds:.0f} s", flush=True)
 
 
+def measure(run: Run, judge: Classifier, folder: Path) -> dict[Cell, Estimate]:
+    """Return the Frechet distance to the training items of every cell that is complete."""
+    split = open_split(run.config)
+    batches = held_out_batches(split.source, split.train, batch_size=500)
+    real = torch.cat([judge.features(batch.to("cpu").x) for batch in batches])
+    reference = FrechetStats.from_features(real)
+    found = {}
+    for path in sorted(folder.glob("*_seed*.npy")):
+        name, _, seed = path.stem.rpartition("_seed")
+        rest, _, evaluations = name.rpartition("_")
+        spacing = next(each for each in ("even", "karras", "log_snr") if rest.endswith(each))
+        sampler = rest.removesuffix(f"_{spacing}")
+        x = np.load(path)
+        if len(x) < N:
+            continue
+        drawn = [judge.features(to_model_range(x[k : k + 500], 8)) for k in range(0, len(x), 500)]
+        cell = Cell(sampler, spacing, int(evaluations), int(seed))
+        found[cell] = frechet_estimate(torch.cat(drawn), reference)
+    return found
+
+
+def table(found: dict[Cell, Estimate]) -> str:
+    """Return the Markdown tables: distances by sampler and evaluations, and what else was tried."""
+    mark = found.get(Cell("ddpm", "even", MARK, 0))
+    counts = sorted(EVALUATIONS)
+    lines = []
+    if mark is not None:
+        lines += [
+            f"DDPM, {MARK} steps: **{mark.value:.3f}** (standard error {mark.error:.3f}).",
+            "",
+        ]
+    lines += [
+        f"| sampler, spacing | {' | '.join(map(str, counts))} |",
+        f"|---|{'---|' * len(counts)}",
+    ]
+    for sampler, spacing in SPACINGS.items():
+        entries = [_entry(found, sampler, spacing, count, mark) for count in counts]
+        lines.append(f"| {sampler}, {spacing} | {' | '.join(entries)} |")
+    lines += ["", f"| also tried, {EVALUATIONS[0]} evaluations | distance |", "|---|---|"]
+    for sampler, spacing in ALSO:
+        entry = _entry(found, sampler, spacing, EVALUATIONS[0], mark)
+        lines.append(f"| {sampler}, {spacing} | {entry} |")
+    return "\n".join(lines)
+
+
+def _entry(
+    found: dict[Cell, Estimate], sampler: str, spacing: str, count: int, mark: Estimate | None
+) -> str:
+    """Return the mean over seeds, half its 95 % interval, the seeds, and the ratio to the mark."""
+    chosen = [e for cell, e in found.items() if cell[:3] == (sampler, spacing, count)]
+    if not chosen:
+        return "-"
+    mean = sum(each.value for each in chosen) / len(chosen)
+    # The seeds draw different samples, so their errors are independent.
+    error = sum(each.error**2 for each in chosen) ** 0.5 / len(chosen)
+    times = "" if mark is None else f", x{mean / mark.value:.2f}"
+    return f"{mean:.3f} ± {1.96 * error:.3f}{times} ({len(chosen)})"
+
+
 def main() -> None:
     """Train, draw and report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs/mnist_hybrid"))
+    parser.add_argument("--classifier", type=Path, default=Path("runs/mnist_classifier"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--draw", default="0/1", help="which share of the cells to draw")
     parser.add_argument("--minutes", type=float, default=float("inf"))
@@ -111,6 +200,10 @@ def main() -> None:
         resume = (arguments.out / CONFIG).is_file()
         settings = [] if resume else [*SETTINGS, f"training.steps={STEPS}"]
         train(None if resume else digits(), settings=settings, out=arguments.out, resume=resume)
+    if not (arguments.classifier / "model.safetensors").is_file():
+        command_line(
+            ["train-classifier", digits(), *CLASSIFIER, "--out", str(arguments.classifier)]
+        )
     folder = arguments.out / "samplers"
     folder.mkdir(exist_ok=True)
     if not arguments.report:
@@ -119,6 +212,11 @@ def main() -> None:
         share, shares = map(int, arguments.draw.split("/"))
         for cell in cells(arguments.seeds)[share::shares]:
             draw(run, cell, folder, deadline)
+    if arguments.draw == "0/1":
+        found = measure(load(arguments.out), load_classifier(arguments.classifier), folder)
+        write_text(arguments.out / "samplers.md", table(found) + "\n")
+        print(table(found))
+        print(f"wrote {arguments.out / 'samplers.md'}")
 
 
 if __name__ == "__main__":

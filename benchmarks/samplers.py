@@ -11,17 +11,19 @@ itself. The table stands in ``benchmarks/samplers.md``.
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from iddpm.evaluation.distances import Estimate, FrechetStats, frechet_estimate
+from judge import ensure_classifier, features
 from mnist import digits
+from numpy.typing import NDArray
 from upsampling import SETTINGS  # the same small network
 
 from iddpm.classifier import Classifier, load_classifier
-from iddpm.cli import run as command_line
 from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import to_model_range, to_stored_range
 from iddpm.feed import open_split
@@ -31,6 +33,8 @@ from iddpm.run import CONFIG, Run, load
 from iddpm.sampling import SampleNoise
 
 N = 5000
+PARTS = 4
+"""Of the samples of a cell."""
 BATCH = 125
 MARK = 1000
 SPACINGS = {
@@ -55,15 +59,6 @@ ALSO = (
     ("unipc_3", "karras"),
 )
 """What else was tried, at ten evaluations from one seed."""
-CLASSIFIER = [
-    "-s",
-    "model.model_channels=16",
-    "-s",
-    "model.channel_mult=[1,2,4]",
-    "--steps",
-    "1500",
-]
-"""Settings of the judge; 64 features."""
 STEPS = 4000
 """Of training: about 20 minutes on two cores."""
 
@@ -76,10 +71,10 @@ class Cell(NamedTuple):
     evaluations: int
     seed: int
 
-    @property
-    def file(self) -> str:
-        """Where its samples are kept."""
-        return f"{self.sampler}_{self.spacing}_{self.evaluations}_seed{self.seed}.npy"
+    def files(self, folder: Path) -> list[Path]:
+        """Return where its samples are kept, in parts that processes can share."""
+        name = f"{self.sampler}_{self.spacing}_{self.evaluations}_seed{self.seed}"
+        return [folder / f"{name}_part{part}.npy" for part in range(PARTS)]
 
 
 def cells(seeds: int) -> list[Cell]:
@@ -102,44 +97,41 @@ def cells(seeds: int) -> list[Cell]:
     return [*first, mark, *tried, *quick[len(first) :], *slow]
 
 
-def draw(run: Run, cell: Cell, folder: Path, deadline: float) -> None:
-    """Draw what is missing of a cell, keeping every batch."""
-    path = folder / cell.file
+def draw(run: Run, cell: Cell, part: int, folder: Path, deadline: float) -> None:
+    """Draw what is missing of a part of a cell, keeping every batch."""
+    path = cell.files(folder)[part]
     done = np.load(path) if path.is_file() else np.empty((0, *run.shape), np.uint8)
     walk = run.walk(sampler=cell.sampler, spacing=cell.spacing, steps=cell.evaluations)
-    started, before = time.monotonic(), len(done)
-    while len(done) < N and time.monotonic() < deadline:
-        noise = SampleNoise(cell.seed, (BATCH, *run.shape), len(done))
+    started, before, size = time.monotonic(), len(done), N // PARTS
+    while len(done) < size and time.monotonic() < deadline:
+        noise = SampleNoise(cell.seed, (BATCH, *run.shape), part * size + len(done))
         x = noise.initial()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             for state in walk.states(noise):
                 x = state.x
         done = np.concatenate([done, to_stored_range(x, 8).numpy()])
-        whole = done
-        write_atomically(path, lambda to, whole=whole: np.save(to, whole))
+        write_atomically(path, partial(_save, done))
     if len(done) > before:
         seconds = time.monotonic() - started
-        print(f"{cell.file}: {len(done)} of {N}, {seconds:.0f} s", flush=True)
+        print(f"{path.stem}: {len(done)} of {size}, {seconds:.0f} s", flush=True)
 
 
-def measure(run: Run, judge: Classifier, folder: Path) -> dict[Cell, Estimate]:
+def _save(x: NDArray[np.uint8], path: Path) -> None:
+    np.save(path, x)
+
+
+def measure(run: Run, judge: Classifier, cells: list[Cell], folder: Path) -> dict[Cell, Estimate]:
     """Return the Frechet distance to the training items of every cell that is complete."""
     split = open_split(run.config)
     batches = held_out_batches(split.source, split.train, batch_size=500)
-    real = torch.cat([judge.features(batch.to("cpu").x) for batch in batches])
-    reference = FrechetStats.from_features(real)
+    real = torch.cat([to_model_range(batch.x, batch.bits) for batch in batches])
+    reference = FrechetStats.from_features(features(judge, real))
     found = {}
-    for path in sorted(folder.glob("*_seed*.npy")):
-        name, _, seed = path.stem.rpartition("_seed")
-        rest, _, evaluations = name.rpartition("_")
-        spacing = next(each for each in ("even", "karras", "log_snr") if rest.endswith(each))
-        sampler = rest.removesuffix(f"_{spacing}")
-        x = np.load(path)
-        if len(x) < N:
-            continue
-        drawn = [judge.features(to_model_range(x[k : k + 500], 8)) for k in range(0, len(x), 500)]
-        cell = Cell(sampler, spacing, int(evaluations), int(seed))
-        found[cell] = frechet_estimate(torch.cat(drawn), reference)
+    for cell in cells:
+        parts = [np.load(path) for path in cell.files(folder) if path.is_file()]
+        if sum(map(len, parts)) == N:
+            x = to_model_range(np.concatenate(parts), 8)
+            found[cell] = frechet_estimate(features(judge, x), reference)
     return found
 
 
@@ -200,20 +192,19 @@ def main() -> None:
         resume = (arguments.out / CONFIG).is_file()
         settings = [] if resume else [*SETTINGS, f"training.steps={STEPS}"]
         train(None if resume else digits(), settings=settings, out=arguments.out, resume=resume)
-    if not (arguments.classifier / "model.safetensors").is_file():
-        command_line(
-            ["train-classifier", digits(), *CLASSIFIER, "--out", str(arguments.classifier)]
-        )
     folder = arguments.out / "samplers"
     folder.mkdir(exist_ok=True)
     if not arguments.report:
         run = load(arguments.out)
         run.denoiser.network = torch.compile(run.denoiser.network, dynamic=False)
         share, shares = map(int, arguments.draw.split("/"))
-        for cell in cells(arguments.seeds)[share::shares]:
-            draw(run, cell, folder, deadline)
+        work = [(cell, part) for cell in cells(arguments.seeds) for part in range(PARTS)]
+        for cell, part in work[share::shares]:
+            draw(run, cell, part, folder, deadline)
     if arguments.draw == "0/1":
-        found = measure(load(arguments.out), load_classifier(arguments.classifier), folder)
+        found = measure(
+            load(arguments.out), load_classifier(ensure_classifier(arguments.classifier)), folder
+        )
         write_text(arguments.out / "samplers.md", table(found) + "\n")
         print(table(found))
         print(f"wrote {arguments.out / 'samplers.md'}")

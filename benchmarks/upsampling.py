@@ -9,17 +9,27 @@ step. Interrupted, it goes on where it was. The table stands in ``benchmarks/ups
 """
 
 import argparse
+import json
+import statistics
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from common import interleave, ratio
+from common import interleave, processor, ratio
+from iddpm.evaluation.distances import FrechetStats, frechet_estimate
+from judge import ensure_classifier, features
 from mnist import digits
 
 from iddpm.build import build_network, place, resolve
+from iddpm.classifier import Classifier, load_classifier
 from iddpm.config import read_config
+from iddpm.data.batches import held_out_batches
+from iddpm.data.sources.source import to_model_range, to_stored_range
+from iddpm.feed import open_split
+from iddpm.files import write_json, write_text
+from iddpm.measure import likelihood
 from iddpm.recipe import train
 from iddpm.run import CONFIG, WEIGHTS, Run, load
-from iddpm.training.terminal import TerminalReporter
 
 SETTINGS = [
     "model.model_channels=16",
@@ -45,6 +55,9 @@ KINDS = {
     "nearest alone": ["model.upsample=nearest"],
 }
 STEPS = 800
+LOOKS = 12
+"""Network evaluations per held-out item in the estimate of bits/dim."""
+DRAWN = 2000
 
 
 def equal_width(settings: list[str], parameters: int) -> float:
@@ -98,27 +111,75 @@ def step_times(settings: dict[str, list[str]], rounds: int) -> dict[str, float]:
     return {kind: ratio(seconds, kind, first) for kind in cases}
 
 
-def trained(kind: str, seed: int, out: Path, steps: int, width: float) -> Run:
+def trained(kind: str, seed: int, out: Path, settings: list[str], steps: int) -> Run:
     """Return the run of a kind and seed, trained as far as it was not."""
     folder = out / f"{kind.replace(' + ', '_').replace(', ', '_').replace(' ', '_')}_{seed}"
     if not (folder / WEIGHTS).is_file():
         resume = (folder / CONFIG).is_file()
-        settings = [
-            *SETTINGS,
-            *KINDS[kind],
-            f"model.channel_mult=[1,2,{width}]",
-            f"training.steps={steps}",
-            f"training.seed={seed}",
-        ]
+        chosen = [*settings, f"training.steps={steps}", f"training.seed={seed}"]
         print(f"training {folder}", flush=True)
         train(
             None if resume else digits(),
-            settings=[] if resume else settings,
+            settings=[] if resume else chosen,
             out=folder,
             resume=resume,
-            reporter=TerminalReporter(),
         )
     return load(folder)
+
+
+class Figures(NamedTuple):
+    """What one run came to."""
+
+    bits_per_dim: float
+    frechet: float
+    checkerboard: float
+
+
+def measure(run: Run, judge: Classifier, reference: FrechetStats) -> Figures:
+    """Measure a run; what was measured before is read from its directory."""
+    path = run.directory / "figures.json"
+    if not path.is_file():
+        print(f"measuring {run.directory}", flush=True)
+        bound = likelihood(run, samples_per_item=LOOKS, precision="bf16")
+        x = run.sample(DRAWN, sampler="unipc_3", steps=20, precision="bf16", batch_size=125)
+        x = to_model_range(to_stored_range(x, 8), 8)
+        distance = frechet_estimate(features(judge, x), reference)
+        figures = Figures(bound.total.mean, distance.value, checkerboard(x))
+        write_json(path, figures._asdict())
+    return Figures(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def table(
+    figures: dict[str, list[Figures]],
+    real: float,
+    parameters: dict[str, int],
+    times: dict[str, float],
+) -> str:
+    """Return the Markdown table: means over seeds and their standard errors.
+
+    The checkerboard's energy is given as a multiple of the ``real`` data's.
+    """
+    lines = [
+        "| upsampling | parameters | bits/dim | Frechet distance | checkerboard | step time |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind, rows in figures.items():
+        columns = [
+            _spread([row.bits_per_dim for row in rows]),
+            _spread([row.frechet for row in rows]),
+            _spread([row.checkerboard / real for row in rows]),
+        ]
+        lines.append(
+            f"| {kind} | {parameters[kind]:,} | {' | '.join(columns)} | x{times[kind]:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return f"{mean:.3f}"
+    return f"{mean:.3f} ± {statistics.stdev(values) / len(values) ** 0.5:.3f}"
 
 
 def main() -> None:
@@ -127,17 +188,37 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs/upsampling"))
+    parser.add_argument("--classifier", type=Path, default=Path("runs/mnist_classifier"))
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--train-only", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    first = next(iter(KINDS))
-    parameters = count([*SETTINGS, *KINDS[first]])
-    widths = {kind: equal_width([*SETTINGS, *KINDS[kind]], parameters) for kind in KINDS}
-    for seed in range(arguments.seeds):
-        for kind in KINDS:
-            trained(kind, seed, arguments.out, arguments.steps, widths[kind])
+    settings = {kind: [*SETTINGS, *chosen] for kind, chosen in KINDS.items()}
+    wanted = count(settings[next(iter(KINDS))])
+    for chosen in settings.values():
+        chosen.append(f"model.channel_mult=[1,2,{equal_width(chosen, wanted)}]")
+    runs = {
+        (kind, seed): trained(kind, seed, arguments.out, chosen, arguments.steps)
+        for seed in range(arguments.seeds)
+        for kind, chosen in settings.items()
+    }
+    if arguments.train_only:
+        return
+    judge = load_classifier(ensure_classifier(arguments.classifier))
+    split = open_split(next(iter(runs.values())).config)
+    batches = held_out_batches(split.source, split.train, batch_size=500)
+    real = torch.cat([to_model_range(batch.x, batch.bits) for batch in batches])
+    reference = FrechetStats.from_features(features(judge, real))
+    figures = {
+        kind: [measure(runs[kind, seed], judge, reference) for seed in range(arguments.seeds)]
+        for kind in KINDS
+    }
+    parameters = {kind: count(chosen) for kind, chosen in settings.items()}
+    text = table(figures, checkerboard(real), parameters, step_times(settings, rounds=15))
+    print(f"{processor()}\n\n{text}")
+    print(f"wrote {write_text(arguments.out / 'upsampling.md', text)}")
 
 
 if __name__ == "__main__":

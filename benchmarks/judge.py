@@ -6,8 +6,13 @@ import torch
 from mnist import digits
 from torch import Tensor
 
-from iddpm.classifier import Classifier
+from iddpm.classifier import load_classifier
 from iddpm.cli import run as command_line
+from iddpm.config import Config
+from iddpm.data.sources.source import to_model_range
+from iddpm.evaluation.distances import Estimate, FrechetStats, frechet_estimate
+from iddpm.evaluation.whitening import Whitening
+from iddpm.feed import open_split
 
 SETTINGS = ["-s", "model.model_channels=16", "-s", "model.channel_mult=[1,2,4]"]
 """64 features."""
@@ -24,6 +29,32 @@ def ensure_classifier(folder: Path) -> Path:
     return folder
 
 
-def features(judge: Classifier, x: Tensor) -> Tensor:
-    """Return the features [N, d] of ``x`` [N, C, H, W] in [-1, 1]."""
-    return torch.cat([judge.features(part) for part in x.split(BATCH)])
+class Ruler:
+    """Frechet distance to real items under the classifier's features, whitened by theirs.
+
+    Args:
+        folder: the classifier's.
+        real: [N, C, H, W] in [-1, 1].
+    """
+
+    def __init__(self, folder: Path, real: Tensor) -> None:
+        self.judge = load_classifier(ensure_classifier(folder))
+        stats = FrechetStats.from_features(self._features(real))
+        self.whitening = Whitening.of(stats)
+        self.reference = self.whitening.stats(stats)
+
+    def distance(self, x: Tensor) -> Estimate:
+        """Return the distance of ``x`` [N, C, H, W] in [-1, 1] and its standard error."""
+        return frechet_estimate(self.whitening(self._features(x)), self.reference)
+
+    def _features(self, x: Tensor) -> Tensor:
+        return torch.cat([self.judge.features(part) for part in x.split(BATCH)])
+
+
+def training_items(config: Config) -> tuple[Tensor, Tensor]:
+    """Return the items that a run is trained on and those held out, in [-1, 1]."""
+    source, train, held_out = open_split(config)
+    return (
+        to_model_range(source.read_many(train), source.bits),
+        to_model_range(source.read_many(held_out), source.bits),
+    )

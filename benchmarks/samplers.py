@@ -17,16 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from iddpm.evaluation.distances import Estimate, FrechetStats, frechet_estimate
-from judge import ensure_classifier, features
+from judge import Ruler, training_items
 from mnist import digits
 from numpy.typing import NDArray
 from upsampling import SETTINGS  # the same small network
 
-from iddpm.classifier import Classifier, load_classifier
-from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import to_model_range, to_stored_range
-from iddpm.feed import open_split
+from iddpm.directory import read_run_config
+from iddpm.evaluation.distances import Estimate
 from iddpm.files import write_atomically, write_text
 from iddpm.recipe import train
 from iddpm.run import CONFIG, Run, load
@@ -120,18 +118,13 @@ def _save(x: NDArray[np.uint8], path: Path) -> None:
     np.save(path, x)
 
 
-def measure(run: Run, judge: Classifier, cells: list[Cell], folder: Path) -> dict[Cell, Estimate]:
+def measure(cells: list[Cell], ruler: Ruler, folder: Path) -> dict[Cell, Estimate]:
     """Return the Frechet distance to the training items of every cell that is complete."""
-    split = open_split(run.config)
-    batches = held_out_batches(split.source, split.train, batch_size=500)
-    real = torch.cat([to_model_range(batch.x, batch.bits) for batch in batches])
-    reference = FrechetStats.from_features(features(judge, real))
     found = {}
     for cell in cells:
         parts = [np.load(path) for path in cell.files(folder) if path.is_file()]
         if sum(map(len, parts)) == N:
-            x = to_model_range(np.concatenate(parts), 8)
-            found[cell] = frechet_estimate(features(judge, x), reference)
+            found[cell] = ruler.distance(to_model_range(np.concatenate(parts), 8))
     return found
 
 
@@ -202,12 +195,13 @@ def main() -> None:
         for cell, part in work[share::shares]:
             draw(run, cell, part, folder, deadline)
     if arguments.draw == "0/1":
-        found = measure(
-            load(arguments.out), load_classifier(ensure_classifier(arguments.classifier)), folder
-        )
-        write_text(arguments.out / "samplers.md", table(found) + "\n")
-        print(table(found))
-        print(f"wrote {arguments.out / 'samplers.md'}")
+        real, held_out = training_items(read_run_config(arguments.out))
+        ruler = Ruler(arguments.classifier, real)
+        text = table(measure(cells(arguments.seeds), ruler, folder))
+        mark = ruler.distance(held_out)
+        text += f"\n\n{len(held_out)} digits held out: {mark.value:.3f} ± {1.96 * mark.error:.3f}\n"
+        print(text)
+        print(f"wrote {write_text(arguments.out / 'samplers.md', text)}")
 
 
 if __name__ == "__main__":

@@ -16,16 +16,12 @@ from typing import NamedTuple
 
 import torch
 from common import interleave, processor, ratio
-from iddpm.evaluation.distances import FrechetStats, frechet_estimate
-from judge import ensure_classifier, features
+from judge import Ruler, training_items
 from mnist import digits
 
 from iddpm.build import build_network, place, resolve
-from iddpm.classifier import Classifier, load_classifier
 from iddpm.config import read_config
-from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import to_model_range, to_stored_range
-from iddpm.feed import open_split
 from iddpm.files import write_json, write_text
 from iddpm.measure import likelihood
 from iddpm.recipe import train
@@ -135,7 +131,7 @@ class Figures(NamedTuple):
     checkerboard: float
 
 
-def measure(run: Run, judge: Classifier, reference: FrechetStats) -> Figures:
+def measure(run: Run, ruler: Ruler) -> Figures:
     """Measure a run; what was measured before is read from its directory."""
     path = run.directory / "figures.json"
     if not path.is_file():
@@ -143,8 +139,7 @@ def measure(run: Run, judge: Classifier, reference: FrechetStats) -> Figures:
         bound = likelihood(run, samples_per_item=LOOKS, precision="bf16")
         x = run.sample(DRAWN, sampler="unipc_3", steps=20, precision="bf16", batch_size=125)
         x = to_model_range(to_stored_range(x, 8), 8)
-        distance = frechet_estimate(features(judge, x), reference)
-        figures = Figures(bound.total.mean, distance.value, checkerboard(x))
+        figures = Figures(bound.total.mean, ruler.distance(x).value, checkerboard(x))
         write_json(path, figures._asdict())
     return Figures(**json.loads(path.read_text(encoding="utf-8")))
 
@@ -206,13 +201,10 @@ def main() -> None:
     }
     if arguments.train_only:
         return
-    judge = load_classifier(ensure_classifier(arguments.classifier))
-    split = open_split(next(iter(runs.values())).config)
-    batches = held_out_batches(split.source, split.train, batch_size=500)
-    real = torch.cat([to_model_range(batch.x, batch.bits) for batch in batches])
-    reference = FrechetStats.from_features(features(judge, real))
+    real, _ = training_items(next(iter(runs.values())).config)
+    ruler = Ruler(arguments.classifier, real)
     figures = {
-        kind: [measure(runs[kind, seed], judge, reference) for seed in range(arguments.seeds)]
+        kind: [measure(runs[kind, seed], ruler) for seed in range(arguments.seeds)]
         for kind in KINDS
     }
     parameters = {kind: count(chosen) for kind, chosen in settings.items()}

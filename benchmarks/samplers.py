@@ -26,9 +26,9 @@ from iddpm.data.sources.source import to_model_range, to_stored_range
 from iddpm.directory import read_run_config
 from iddpm.evaluation.distances import Estimate
 from iddpm.files import write_atomically, write_text
-from iddpm.recipe import train
 from iddpm.run import CONFIG, Run, load
 from iddpm.sampling import SampleNoise
+from iddpm.tasks.train import train
 
 N = 5000
 PARTS = 4

@@ -23,9 +23,9 @@ from iddpm.build import build_network, place, resolve
 from iddpm.config import read_config
 from iddpm.data.sources.source import to_model_range, to_stored_range
 from iddpm.files import write_json, write_text
-from iddpm.measure import likelihood
-from iddpm.recipe import train
 from iddpm.run import CONFIG, WEIGHTS, Run, load
+from iddpm.tasks.likelihood import likelihood
+from iddpm.tasks.train import train
 
 SETTINGS = [
     "model.model_channels=16",
@@ -50,7 +50,7 @@ KINDS = {
     "nearest + convolution": ["model.upsample=nearest_conv"],
     "nearest alone": ["model.upsample=nearest"],
 }
-STEPS = 800
+STEPS = 400
 LOOKS = 12
 """Network evaluations per held-out item in the estimate of bits/dim."""
 DRAWN = 2000

@@ -42,6 +42,7 @@ SPACINGS = {
     "ipndm": "karras",
     "dpmpp_3m": "log_snr",
     "unipc_3": "log_snr",
+    "dpmpp_2m_sde": "karras",
 }
 EVALUATIONS = (10, 5, 8, 20, 50, 100)
 ALSO = (
@@ -53,6 +54,7 @@ ALSO = (
     ("dpmpp_2m", "karras"),
     ("dpmpp_3m", "karras"),
     ("dpmpp_2m_sde", "log_snr"),
+    ("dpmpp_2m_sde", "even"),
     ("unipc_2", "log_snr"),
     ("unipc_3", "karras"),
 )

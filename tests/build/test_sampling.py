@@ -13,11 +13,9 @@ from iddpm.diffusion import cosine
     [
         (1, ("ddim", "even")),
         (2, ("ipndm", "karras")),
-        (10, ("ipndm", "karras")),
-        (11, ("unipc_3", "log_snr")),
-        (25, ("unipc_3", "log_snr")),
-        (26, ("ddim", "even")),
-        (1000, ("ddim", "even")),
+        (7, ("ipndm", "karras")),
+        (8, ("dpmpp_2m_sde", "karras")),
+        (1000, ("dpmpp_2m_sde", "karras")),
     ],
 )
 def test_the_number_of_steps_chooses(steps, method):
@@ -26,11 +24,14 @@ def test_the_number_of_steps_chooses(steps, method):
 
 def test_what_is_named_is_taken():
     assert choose_method(SamplingConfig(steps=10, sampler="dpmpp_3m")) == ("dpmpp_3m", "log_snr")
-    assert choose_method(SamplingConfig(steps=10, spacing="even")) == ("ipndm", "even")
+    assert choose_method(SamplingConfig(steps=5, spacing="even")) == ("ipndm", "even")
     assert choose_method(SamplingConfig(steps=10, sampler="ddpm")) == ("ddpm", "even")
     assert choose_method(SamplingConfig(steps=10, eta=0.5)) == ("ddim", "even")
     assert choose_method(SamplingConfig(steps=10, variance="analytic")) == ("ddim", "even")
-    assert choose_method(SamplingConfig(steps=20, spacing="optimal")) == ("unipc_3", "optimal")
+    assert choose_method(SamplingConfig(steps=20, sampler="unipc_3", spacing="optimal")) == (
+        "unipc_3",
+        "optimal",
+    )
 
 
 def test_spacing_chooses_the_timesteps():
@@ -55,3 +56,19 @@ def test_steps_are_network_evaluations():
         build_sampling_schedule(whole, Method("heun", "ddim5"), 9).alpha_bar,
         whole.respace(range(0, 1000, 200)).alpha_bar,
     )
+
+
+def test_the_sde_takes_shorter_steps_from_a_lower_start():
+    whole = cosine(1000)
+
+    def levels(name, **options):
+        return build_sampling_schedule(whole, Method(name, "karras"), 10, **options).half_log_snr
+
+    ode, sde = levels("ipndm"), levels("dpmpp_2m_sde")
+    assert float((-ode[-1]).exp()) == pytest.approx(80, rel=1e-3)
+    assert float((-sde[-1]).exp()) == pytest.approx(30, rel=1e-3)
+    assert float(sde[-2] - sde[-1]) < float(ode[-2] - ode[-1])
+    assert torch.equal(levels("ipndm", sigma_max=30.0, rho=3.0), sde)
+    assert torch.equal(levels("dpmpp_2m_sde", sigma_max=80.0, rho=7.0), ode)
+    low = build_sampling_schedule(whole, Method("unipc_3", "log_snr"), 10, sigma_max=5.0)
+    assert float((-low.half_log_snr[-1]).exp()) == pytest.approx(5, rel=1e-3)

@@ -14,6 +14,8 @@ from iddpm.sampling import (
     DDIM,
     DDPM,
     IPNDM,
+    RHO,
+    SIGMA_MAX,
     DPMSolverPP,
     Heun,
     SampleNoise,
@@ -27,13 +29,12 @@ from iddpm.sampling import (
     trajectory,
 )
 
-AUTOMATIC = (
-    (10, "ipndm"),
-    (25, "unipc_3"),
-)
-"""Evaluations up to which a sampler is the automatic choice; above all, and for one, ``ddim``."""
-SPACING = {"ddpm": "even", "ddim": "even", "ipndm": "karras"}
+FEWEST_FOR_SDE = 8
+"""Evaluations from which the automatic choice is ``dpmpp_2m_sde``; below it is ``ipndm``."""
+SPACING = {"ddpm": "even", "ddim": "even", "ipndm": "karras", "dpmpp_2m_sde": "karras"}
 """The automatic spacing of a sampler; ``log_snr`` for those not named."""
+SDE_SIGMA_MAX, SDE_RHO = 30.0, 3.0
+"""Where the SDE's steps start and how they crowd; fresh noise asks for shorter steps up there."""
 
 
 class Method(NamedTuple):
@@ -46,15 +47,14 @@ class Method(NamedTuple):
 def choose_method(sampling: SamplingConfig) -> Method:
     """Return the sampler and spacing that settings stand for, ``auto`` resolved.
 
-    The sampler by the number of evaluations, from published comparisons (Zheng et al. 2023,
-    table 1; Bao et al. 2022, table 2); the spacing by the sampler. ``eta`` and an analytic
-    variance are DDIM's.
+    The sampler by the number of evaluations, from what we measured (``benchmarks/samplers.md``);
+    the spacing by the sampler. ``eta`` and an analytic variance are DDIM's.
     """
     sampler: str = sampling.sampler
     if sampler == "auto":
-        fits = [name for limit, name in AUTOMATIC if 1 < sampling.steps <= limit]
-        noisy = sampling.eta > 0 or sampling.variance == "analytic"
-        sampler = "ddim" if noisy or not fits else fits[0]
+        sampler = "ipndm" if sampling.steps < FEWEST_FOR_SDE else "dpmpp_2m_sde"
+        if sampling.steps == 1 or sampling.eta > 0 or sampling.variance == "analytic":
+            sampler = "ddim"
     spacing = sampling.spacing
     return Method(sampler, SPACING.get(sampler, "log_snr") if spacing == "auto" else spacing)
 
@@ -152,7 +152,9 @@ def _schedule(
 ) -> NoiseSchedule:
     whole = denoiser.diffusion.schedule
     if method.spacing != "optimal":
-        return build_sampling_schedule(whole, method, sampling.steps)
+        return build_sampling_schedule(
+            whole, method, sampling.steps, sigma_max=sampling.sigma_max, rho=sampling.rho
+        )
     assert table is not None
     variance: VarianceKind = (
         "analytic" if sampling.variance == "analytic" else denoiser.diffusion.variance
@@ -189,7 +191,12 @@ def count_steps(sampler: str, evaluations: int) -> int:
 
 
 def build_sampling_schedule(
-    whole: NoiseSchedule, method: Method, evaluations: int
+    whole: NoiseSchedule,
+    method: Method,
+    evaluations: int,
+    *,
+    sigma_max: float | None = None,
+    rho: float | None = None,
 ) -> NoiseSchedule:
     """Return the steps that a sampler visits with so many network evaluations.
 
@@ -198,6 +205,7 @@ def build_sampling_schedule(
         method: the sampler and ``"even"``, ``"log_snr"``, ``"karras"``, ``"ddim"`` (an integer
             stride from 0) or a published request, see :func:`~iddpm.sampling.space_timesteps`.
         evaluations: network evaluations per sample.
+        sigma_max, rho: of ``log_snr`` and ``karras``; by default those of the sampler.
 
     Raises:
         ValueError: more steps than the process has, or a request for another number of them.
@@ -206,10 +214,13 @@ def build_sampling_schedule(
     count = count_steps(sampler, evaluations)
     if spacing == "even":
         return whole.respace(even_timesteps(len(whole), count))
+    stochastic = sampler == "dpmpp_2m_sde"
+    start = sigma_max or (SDE_SIGMA_MAX if stochastic else SIGMA_MAX)
     if spacing == "log_snr":
-        return whole.respace(log_snr_timesteps(whole, count))
+        return whole.respace(log_snr_timesteps(whole, count, sigma_max=start))
     if spacing == "karras":
-        return whole.respace(karras_timesteps(whole, count))
+        crowd = rho or (SDE_RHO if stochastic else RHO)
+        return whole.respace(karras_timesteps(whole, count, crowd, sigma_max=start))
     kept = space_timesteps(len(whole), f"ddim{count}" if spacing == "ddim" else spacing)
     if len(kept) != count:
         needed = 2 * len(kept) - 1 if sampler == "heun" else len(kept)

@@ -34,6 +34,10 @@ class SamplingConfig(Section):
     10,15,20 or ddim50, or optimal: those of the best likelihood (docs/likelihood.md)."""
     steps: Annotated[int, Field(gt=0)] = 50
     """Network evaluations per sample."""
+    sigma_max: Annotated[float, Field(gt=0)] | None = None
+    """Noise level from which log_snr and karras start; by default 80, for dpmpp_2m_sde 30."""
+    rho: Annotated[float, Field(gt=0)] | None = None
+    """Of karras, larger for more steps near the data; by default 7, for dpmpp_2m_sde 3."""
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fresh noise of DDIM: 0 is deterministic."""
     variance: Literal["trained", "analytic"] = "trained"

@@ -20,6 +20,8 @@ from iddpm.sampling.heun import Heun
 from iddpm.sampling.ipndm import IPNDM
 from iddpm.sampling.noise import SampleNoise
 from iddpm.sampling.spacing import (
+    RHO,
+    SIGMA_MAX,
     even_timesteps,
     karras_timesteps,
     log_snr_timesteps,
@@ -35,6 +37,8 @@ __all__ = [
     "EVERYWHERE",
     "IPNDM",
     "NO_CLASS",
+    "RHO",
+    "SIGMA_MAX",
     "DPMSolverPP",
     "Gradient",
     "Heun",

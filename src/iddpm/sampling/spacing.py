@@ -9,6 +9,8 @@ from iddpm.diffusion import NoiseSchedule
 
 SIGMA_MAX = 80.0
 """Noise level from which the few-step spacings start at most (Karras et al. 2022, table 1)."""
+RHO = 7.0
+"""How many more steps ``karras`` puts near the data (Karras et al. 2022, section 3)."""
 
 
 def even_timesteps(num_steps: int, count: int) -> list[int]:
@@ -49,7 +51,7 @@ def log_snr_timesteps(
 
 
 def karras_timesteps(
-    schedule: NoiseSchedule, count: int, rho: float = 7.0, *, sigma_max: float = SIGMA_MAX
+    schedule: NoiseSchedule, count: int, rho: float = RHO, *, sigma_max: float = SIGMA_MAX
 ) -> list[float]:
     """Spread ``count`` timesteps evenly in sigma^(1 / rho) (Karras et al. 2022, equation 5).
 

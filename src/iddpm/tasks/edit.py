@@ -252,7 +252,8 @@ def edit(
     lower = whole.respace(range(max(1, round(strength * len(whole)))))
     steps = min(max(1, round(strength * walk.sampling.steps)), len(lower))
     walk = _walk(run, class_name, {**settings, "steps": steps})
-    walk = replace(walk, schedule=build_sampling_schedule(lower, walk.method, steps))
+    levels = {"sigma_max": walk.sampling.sigma_max, "rho": walk.sampling.rho}
+    walk = replace(walk, schedule=build_sampling_schedule(lower, walk.method, steps, **levels))
     start = x0.expand(n, *run.shape).to(run.device)
     noise = SampleNoise(seed, start.shape, device=run.device)
     states = redraw(

@@ -50,10 +50,10 @@ KINDS = {
     "nearest + convolution": ["model.upsample=nearest_conv"],
     "nearest alone": ["model.upsample=nearest"],
 }
-STEPS = 400
-LOOKS = 12
+STEPS = 300
+LOOKS = 6
 """Network evaluations per held-out item in the estimate of bits/dim."""
-DRAWN = 2000
+DRAWN = 1000
 
 
 def equal_width(settings: list[str], parameters: int) -> float:
@@ -137,7 +137,7 @@ def measure(run: Run, ruler: Ruler) -> Figures:
     if not path.is_file():
         print(f"measuring {run.directory}", flush=True)
         bound = likelihood(run, samples_per_item=LOOKS, precision="bf16")
-        x = run.sample(DRAWN, sampler="unipc_3", steps=20, precision="bf16", batch_size=125)
+        x = run.sample(DRAWN, sampler="dpmpp_2m_sde", steps=10, precision="bf16", batch_size=125)
         x = to_model_range(to_stored_range(x, 8), 8)
         figures = Figures(bound.total.mean, ruler.distance(x).value, checkerboard(x))
         write_json(path, figures._asdict())

@@ -50,7 +50,7 @@ KINDS = {
     "nearest + convolution": ["model.upsample=nearest_conv"],
     "nearest alone": ["model.upsample=nearest"],
 }
-STEPS = 300
+STEPS = 200
 LOOKS = 6
 """Network evaluations per held-out item in the estimate of bits/dim."""
 DRAWN = 1000

@@ -120,12 +120,12 @@ def _save(x: NDArray[np.uint8], path: Path) -> None:
     np.save(path, x)
 
 
-def measure(cells: list[Cell], ruler: Ruler, folder: Path) -> dict[Cell, Estimate]:
-    """Return the Frechet distance to the training items of every cell that is complete."""
+def measure(cells: list[Cell], ruler: Ruler, folder: Path, count: int) -> dict[Cell, Estimate]:
+    """Return the Frechet distance of the first parts of every cell that has as many."""
     found = {}
     for cell in cells:
-        parts = [np.load(path) for path in cell.files(folder) if path.is_file()]
-        if sum(map(len, parts)) == N:
+        parts = [np.load(path) for path in cell.files(folder)[:count] if path.is_file()]
+        if sum(map(len, parts)) == count * N // PARTS:
             found[cell] = ruler.distance(to_model_range(np.concatenate(parts), 8))
     return found
 
@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--draw", default="0/1", help="which share of the cells to draw")
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--parts", type=int, default=PARTS, help="parts of each cell to compare")
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -199,7 +200,7 @@ def main() -> None:
     if arguments.draw == "0/1":
         real, held_out = training_items(read_run_config(arguments.out))
         ruler = Ruler(arguments.classifier, real)
-        text = table(measure(cells(arguments.seeds), ruler, folder))
+        text = table(measure(cells(arguments.seeds), ruler, folder, arguments.parts))
         mark = ruler.distance(held_out)
         text += f"\n\n{len(held_out)} digits held out: {mark.value:.3f} ± {1.96 * mark.error:.3f}\n"
         print(text)

@@ -210,7 +210,7 @@ def main() -> None:
     parameters = {kind: count(chosen) for kind, chosen in settings.items()}
     text = table(figures, checkerboard(real), parameters, step_times(settings, rounds=15))
     print(f"{processor()}\n\n{text}")
-    print(f"wrote {write_text(arguments.out / 'upsampling.md', text)}")
+    print(f"wrote {write_text(arguments.out / 'upsampling.md', text + '\n')}")
 
 
 if __name__ == "__main__":

@@ -208,9 +208,9 @@ def main() -> None:
         for kind in KINDS
     }
     parameters = {kind: count(chosen) for kind, chosen in settings.items()}
-    text = table(figures, checkerboard(real), parameters, step_times(settings, rounds=15))
+    text = table(figures, checkerboard(real), parameters, step_times(settings, rounds=15)) + "\n"
     print(f"{processor()}\n\n{text}")
-    print(f"wrote {write_text(arguments.out / 'upsampling.md', text + '\n')}")
+    print(f"wrote {write_text(arguments.out / 'upsampling.md', text)}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from iddpm.commands.options import Device, Threads
+
 
 def demo(
     out: Annotated[Path, typer.Option(help="The run directory.")] = Path("runs/demo"),
@@ -14,8 +16,8 @@ def demo(
     max_time: Annotated[
         str, typer.Option(help="Longest training time, such as 90s or 5m.")
     ] = "250s",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Train on real handwritten digits and draw new ones, in minutes on two CPU cores.
 

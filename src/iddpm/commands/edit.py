@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from iddpm.commands.options import Device, Threads
+
 
 def edit(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
@@ -33,8 +35,8 @@ def edit(
     out: Annotated[
         Path | None, typer.Option(help="Where to write [default: RUN/samples/edit].")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Redraw an item: add noise up to a level and walk back.
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from iddpm.commands.options import BatchSize, Checkpoint, Device, Ema, EmaLength, Threads
+
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
@@ -45,26 +47,19 @@ def evaluate(
     autoguidance: Annotated[str | None, typer.Option(help="As for sample.")] = None,
     autoguidance_scale: Annotated[float, typer.Option(help="As for sample.")] = 2.0,
     threshold: Annotated[float | None, typer.Option(help="As for sample.")] = None,
-    ema: Annotated[
-        str | None, typer.Option(help="Rate of the average, or none [default: the first].")
-    ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Step of the checkpoint, or best [default: the newest].")
-    ] = None,
-    ema_length: Annotated[
-        float | None,
-        typer.Option(help="Make an average of this length, such as 0.07, from RUN/averages."),
-    ] = None,
+    ema: Ema = None,
+    checkpoint: Checkpoint = None,
+    ema_length: EmaLength = None,
     seed: Annotated[int, typer.Option(help="Sample k depends on the seed and k alone.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Where to write [default: RUN/evaluation].")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples at a time.")] = None,
+    batch_size: BatchSize = None,
     precision: Annotated[
         str | None, typer.Option(help="float32, bf16, fp16 or auto [default: the run's, float32].")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Measure how near samples are to real data, how varied, and whether they are copies.
 

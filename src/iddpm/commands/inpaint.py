@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from iddpm.commands.options import Device, Threads
+
 
 def inpaint(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
@@ -34,8 +36,8 @@ def inpaint(
     out: Annotated[
         Path | None, typer.Option(help="Where to write [default: RUN/samples/inpainting].")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Fill in what a mask marks; everything else stays exactly as it is.
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from iddpm.commands.options import Device, Threads
+
 
 def interpolate(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
@@ -20,8 +22,8 @@ def interpolate(
     out: Annotated[
         Path | None, typer.Option(help="Where to write [default: RUN/samples/interpolation].")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Go from one item to another through the noise that they are decoded from.
 

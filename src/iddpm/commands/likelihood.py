@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from iddpm.commands.options import Checkpoint, Device, Ema, EmaLength, Threads
+
 
 def likelihood(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
@@ -41,24 +43,17 @@ def likelihood(
     table_items: Annotated[
         int, typer.Option(help="Training items behind optimal and analytic.")
     ] = 64,
-    ema: Annotated[
-        str | None, typer.Option(help="Rate of the average, or none [default: the first].")
-    ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Step of the checkpoint, or best [default: the newest].")
-    ] = None,
-    ema_length: Annotated[
-        float | None,
-        typer.Option(help="Make an average of this length, such as 0.07, from RUN/averages."),
-    ] = None,
+    ema: Ema = None,
+    checkpoint: Checkpoint = None,
+    ema_length: EmaLength = None,
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Where to write [default: RUN/likelihood].")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Items at a time.")] = None,
     precision: Annotated[str, typer.Option(help="float32, bf16, fp16 or auto.")] = "float32",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Measure the likelihood of held-out data in bits per dimension, with its error.
 

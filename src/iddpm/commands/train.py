@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from iddpm.commands.options import Threads
+
 
 def train(
     data: Annotated[
@@ -33,7 +35,7 @@ def train(
         str | None, typer.Option(help="Stop and save after 90s, 30m, 2h or 1d.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    threads: Threads = None,
 ) -> None:
     """Train a model; stops at the last step, on SIGINT or SIGTERM, always with a checkpoint.
 

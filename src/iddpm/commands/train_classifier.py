@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from iddpm.commands.options import Threads
+
 
 def train_classifier(
     data: Annotated[
@@ -27,7 +29,7 @@ def train_classifier(
         str | None, typer.Option(help="Stop and save after 90s, 30m, 2h or 1d.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    threads: Threads = None,
 ) -> None:
     """Train a classifier on noisy and clean items, for evaluation and for guidance.
 

@@ -13,8 +13,8 @@ from iddpm.diffusion import cosine
     [
         (1, ("ddim", "even")),
         (2, ("ipndm", "karras")),
-        (7, ("ipndm", "karras")),
-        (8, ("dpmpp_2m_sde", "karras")),
+        (4, ("ipndm", "karras")),
+        (5, ("dpmpp_2m_sde", "karras")),
         (1000, ("dpmpp_2m_sde", "karras")),
     ],
 )
@@ -24,7 +24,7 @@ def test_the_number_of_steps_chooses(steps, method):
 
 def test_what_is_named_is_taken():
     assert choose_method(SamplingConfig(steps=10, sampler="dpmpp_3m")) == ("dpmpp_3m", "log_snr")
-    assert choose_method(SamplingConfig(steps=5, spacing="even")) == ("ipndm", "even")
+    assert choose_method(SamplingConfig(steps=4, spacing="even")) == ("ipndm", "even")
     assert choose_method(SamplingConfig(steps=10, sampler="ddpm")) == ("ddpm", "even")
     assert choose_method(SamplingConfig(steps=10, eta=0.5)) == ("ddim", "even")
     assert choose_method(SamplingConfig(steps=10, variance="analytic")) == ("ddim", "even")

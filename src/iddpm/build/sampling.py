@@ -29,7 +29,7 @@ from iddpm.sampling import (
     trajectory,
 )
 
-FEWEST_FOR_SDE = 8
+FEWEST_FOR_SDE = 5
 """Evaluations from which the automatic choice is ``dpmpp_2m_sde``; below it is ``ipndm``."""
 SPACING = {"ddpm": "even", "ddim": "even", "ipndm": "karras", "dpmpp_2m_sde": "karras"}
 """The automatic spacing of a sampler; ``log_snr`` for those not named."""

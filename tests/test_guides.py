@@ -81,7 +81,7 @@ def test_the_published_form_is_ddpms(folder):
     )
     assert not torch.equal(a, b)
     with pytest.raises(ValueError, match="the sampler is ipndm: use sampler=ddpm"):
-        draw(folder, classifier_form="mean", **options)
+        draw(folder, sampler="ipndm", classifier_form="mean", **options)
 
 
 def test_an_earlier_checkpoint_or_another_run_is_the_weaker_model(folder):

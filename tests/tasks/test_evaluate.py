@@ -94,6 +94,16 @@ def test_real_is_near_real_and_noise_is_far_away(folder, report, kind):
     assert noise["coverage"] < 0.4
 
 
+def test_as_many_samples_stand_beside_the_held_out_items(folder, report):
+    np.savez(folder / "many.npz", arr_0=squares(1200, seed=1)[0][..., None])
+    found = report("many")
+    fewer, mark = found["as_many_samples"], found["held_out"]
+    assert fewer["count"] == mark["count"] < found["samples"]["count"] == 1200
+    # The same data in fewer items: the bias of the distance is larger.
+    assert fewer["frechet_distance"]["value"] > found["samples"]["frechet_distance"]["value"]
+    assert report("real")["as_many_samples"] is None  # they are the held-out items themselves
+
+
 def test_copies_are_flagged_and_held_out_items_are_not(report):
     assert report("copies")["memorisation"]["flagged"]
     judged = report("real")["memorisation"]

@@ -5,7 +5,7 @@ from typing import Any
 
 def markdown(report: dict[str, Any]) -> str:
     """Return ``report.json`` as Markdown: a table, and what has to be known beside it."""
-    samples, held_out = report["samples"], report["held_out"]
+    samples, held_out, fewer = (report[key] for key in ("samples", "held_out", "as_many_samples"))
     rows = [
         (report["frechet_name"], "frechet_distance", "lower"),
         ("kernel distance x 1000", "kernel_distance", "lower"),
@@ -15,11 +15,13 @@ def markdown(report: dict[str, Any]) -> str:
         ("coverage", "coverage", "higher"),
     ]
     header = ["measure", f"{samples['count']} samples"]
+    if fewer:
+        header.append(f"{fewer['count']} of them")
     if held_out:
         header.append(f"{held_out['count']} held-out items")
     lines = [_row([*header, "better"]), _row(["---"] * (len(header) + 1))]
     for title, key, better in rows:
-        cells = [_cell(columns[key], key) for columns in (samples, held_out) if columns]
+        cells = [_cell(columns[key], key) for columns in (samples, fewer, held_out) if columns]
         lines.append(_row([title, *cells, better]))
     return "\n".join([f"# Evaluation of {report['run']}", "", *lines, "", *_notes(report)]) + "\n"
 

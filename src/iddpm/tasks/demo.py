@@ -164,7 +164,11 @@ def _measure(run: Run, judge: Path, count: int, console: Console) -> str:
     )
     frechet, real = found.samples.frechet, found.held_out
     assert found.accuracy is not None
-    mark = "" if real is None else f"; {real.count} real ones: {real.frechet.value:.2f}"
+    mark = ""
+    if real is not None:  # a distance of fewer items is larger, so like is put beside like
+        like = found.as_many or found.samples
+        mark = f"; {like.count} of them {like.frechet.value:.2f}, {real.count} real ones "
+        mark += f"{real.frechet.value:.2f}"
     right = found.accuracy.overall
     return (
         "How good is it? (docs/evaluation.md)\n"

@@ -48,6 +48,8 @@ class Evaluation:
 
     samples: Measures
     held_out: Measures | None
+    as_many: Measures | None
+    """As many samples as held-out items: a distance of fewer items is larger."""
     memorisation: Memorisation | None
     accuracy: Accuracy | None
     nearest: Nearest
@@ -128,10 +130,13 @@ def evaluate(
         logits = torch.cat([classifier.logits(part) for part in _parts(drawn.x)])
         accuracy = class_accuracy(logits, drawn.y, classifier.class_names)
     measured = measure(found, against, pairs, whiten=extractor.whiten)
-    mark = None
+    mark, as_many = None, None
     if len(held_out) > found.shape[1]:
         marked = extractor.of(_parts(held_out))
         mark = measure(marked, against, pairs, whiten=extractor.whiten)
+        if len(found) > len(held_out):
+            fewer = found[: len(held_out)]
+            as_many = measure(fewer, against, pairs, whiten=extractor.whiten)
     judged = memorisation(nearest, nearest_held_out)
     if mark is None:
         warnings.append(f"{len(held_out)} held-out items are too few to serve as a mark")
@@ -153,6 +158,7 @@ def evaluate(
         "drawn": drawn.facts,
         "samples": measured.as_dict(),
         "held_out": None if mark is None else mark.as_dict(),
+        "as_many_samples": None if as_many is None else as_many.as_dict(),
         "memorisation": None if judged is None else vars(judged),
         "accuracy": None
         if accuracy is None
@@ -167,7 +173,7 @@ def evaluate(
         save_grid(picture, directory / "neighbours.png", columns=12),
     ):
         console.print(f"wrote {path}", markup=False)
-    return Evaluation(measured, mark, judged, accuracy, nearest, report)
+    return Evaluation(measured, mark, as_many, judged, accuracy, nearest, report)
 
 
 def open_extractor(name: str, run: Run, split: Split) -> tuple[Extractor, Classifier | None]:

@@ -19,7 +19,7 @@ import iddpm
 from iddpm.lock import DirectoryLock
 from iddpm.tasks.train import train_until_stop
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
-from iddpm.training.loop import Stop
+from iddpm.training.stop import Stop
 from iddpm.training.terminal import SilentReporter
 
 EXACT = (

@@ -10,10 +10,11 @@ from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, losses
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.ema import EMA
 from iddpm.training.log import LogFiles, read_log
-from iddpm.training.loop import LoopSettings, Stop, TrainingDiverged, train_loop
+from iddpm.training.loop import LoopSettings, train_loop
 from iddpm.training.precision import Precision
 from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
+from iddpm.training.stop import Stop, TrainingDiverged
 from iddpm.training.terminal import SilentReporter, format_seconds
 from iddpm.training.timesteps import LossSecondMomentTimesteps
 

@@ -42,7 +42,7 @@ def train(
     Example: iddpm train photos/ -s data.image_size=64 -s training.batch_size=32 --out runs/photos
     """
     from iddpm.tasks.train import train_until_stop
-    from iddpm.training.loop import TrainingDiverged
+    from iddpm.training.stop import TrainingDiverged
 
     flags = {
         "steps": steps,

@@ -39,7 +39,7 @@ def train_classifier(
     from iddpm.classifier import SETTINGS, held_out_accuracy, load_classifier
     from iddpm.files import write_json
     from iddpm.tasks.train import train_until_stop
-    from iddpm.training.loop import TrainingDiverged
+    from iddpm.training.stop import TrainingDiverged
 
     if out is None and data is not None:
         named = default_run_directory(data)

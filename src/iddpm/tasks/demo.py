@@ -14,7 +14,7 @@ from iddpm.tasks.draw import draw
 from iddpm.tasks.evaluate import evaluate
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.train import train_until_stop
-from iddpm.training.loop import Stop
+from iddpm.training.stop import Stop
 from iddpm.training.terminal import TerminalReporter, format_seconds
 
 STEPS = 480

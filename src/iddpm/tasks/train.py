@@ -29,10 +29,11 @@ from iddpm.lock import DirectoryLock
 from iddpm.run import Run
 from iddpm.tasks.watch import build_preview, build_validation
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, write_weights
-from iddpm.training.loop import Reporter, Stop, train_loop
+from iddpm.training.loop import Reporter, train_loop
 from iddpm.training.precision import Precision, choose_device
 from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
+from iddpm.training.stop import Stop
 from iddpm.training.terminal import TerminalReporter
 
 FREE_ON_RESUME = ("training", "sampling")

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from signal import Signals
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from iddpm.ranks import ALONE, Ranks
 from iddpm.training.averages import drop_later_snapshots, write_snapshot
 from iddpm.training.best import Best, find_best, point_to_best, was_measured
 from iddpm.training.checkpoint import save_checkpoint
@@ -18,25 +18,7 @@ from iddpm.training.meter import Meter
 from iddpm.training.signals import StopSignals
 from iddpm.training.state import TrainState
 from iddpm.training.step import StepResult, TrainStep
-
-
-class Stop(Enum):
-    """Why a loop ended."""
-
-    FINISHED = "finished"
-    TIME = "time is up"
-    INTERRUPTED = "stopped by SIGINT"
-    TERMINATED = "stopped by SIGTERM"
-
-    @property
-    def exit_status(self) -> int:
-        """The status that a process ends with: 128 and the signal's number, as shells count."""
-        numbers = {Stop.INTERRUPTED: Signals.SIGINT, Stop.TERMINATED: Signals.SIGTERM}
-        return 128 + numbers[self] if self in numbers else 0
-
-
-class TrainingDiverged(RuntimeError):  # noqa: N818 - it says what happened
-    """The loss or the gradient was not finite for too many steps in a row."""
+from iddpm.training.stop import Stop, TrainingDiverged
 
 
 class Reporter(Protocol):
@@ -100,6 +82,7 @@ def train_loop(
     settings: LoopSettings,
     *,
     reporter: Reporter,
+    ranks: Ranks = ALONE,
     preview: Preview | None = None,
     validate: Validate | None = None,
     tensorboard: bool = False,
@@ -115,6 +98,7 @@ def train_loop(
         batches: from ``state.step`` on, on the device: data in [-1, 1] and its conditioning.
         settings: when to log, save, preview, validate and stop.
         reporter: where a person looks.
+        ranks: the processes that train together; all run this loop and the first one writes.
         preview, validate: called at their intervals and at the end, not after a signal.
         tensorboard: write event files too.
 
@@ -124,110 +108,186 @@ def train_loop(
     Raises:
         TrainingDiverged: not finite for ``max_bad_steps`` steps in a row; the newest checkpoint
             is from before.
+        RankLost: another process ended or did not answer.
     """
-    log = LogFiles(directory, start_step=state.step, tensorboard=tensorboard)
-    best = find_best(directory)
-    point_to_best(directory, best)
-    drop_later_snapshots(directory, state.step)
-    meter = Meter(len(step.denoiser.diffusion.schedule))
-    started = saved = waiting = time.monotonic()
-    saved_step = state.step
-    reason = Stop.FINISHED
-    reporter.start(state.step, settings.total_steps)
-
-    def save() -> None:
-        nonlocal saved, saved_step
-        if saved_step != state.step:
-            save_checkpoint(
-                directory,
-                state.step,
-                state.tensors(),
-                state.numbers(),
-                keep=settings.keep_checkpoints,
-                spare=best.step,
-            )
-        saved, saved_step = time.monotonic(), state.step
-
-    def due(every: int) -> bool:
-        last = state.step == settings.total_steps or reason is not Stop.FINISHED
-        return every > 0 and (state.step % every == 0 or last)
-
-    def look(record: dict[str, Any]) -> None:
-        """Measure the held-out loss and add it to the record; keep the checkpoint if it is best."""
-        nonlocal best
-        held_out = None if validate is None else validate(state.emas[0].network)
-        if held_out is not None:
-            record["held_out_loss"] = held_out
-            if best.improved_by(held_out):
-                save()
-                best = Best(state.step, held_out)
-                point_to_best(directory, best)
-
+    log = None
+    if ranks.first:
+        log = LogFiles(directory, start_step=state.step, tensorboard=tensorboard)
     try:
-        if state.step and due(settings.validate_every) and not was_measured(directory, state.step):
-            made_up: dict[str, Any] = {"step": state.step}  # a kill came after the checkpoint
-            look(made_up)
-            if "held_out_loss" in made_up:
-                log.write(made_up)
+        loop = _Loop(directory, state, step, settings, ranks, log, reporter, preview, validate)
+        return loop.run(batches)
+    finally:
+        if log is not None:
+            log.close()
+        reporter.close()
+
+
+class _Loop:
+    """One session of training, in the order in which things happen."""
+
+    def __init__(
+        self,
+        directory: Path,
+        state: TrainState,
+        step: TrainStep,
+        settings: LoopSettings,
+        ranks: Ranks,
+        log: LogFiles | None,
+        reporter: Reporter,
+        preview: Preview | None,
+        validate: Validate | None,
+    ) -> None:
+        self.directory = directory
+        self.state = state
+        self.step = step
+        self.settings = settings
+        self.ranks = ranks
+        self.log = log
+        self.reporter = reporter
+        self.preview = preview
+        self.validate = validate
+        self.meter = Meter(len(step.denoiser.diffusion.schedule))
+        self.best: Best = ranks.gathered(find_best(directory) if ranks.first else None)[0]
+        self.saved_step = state.step
+        self.stop: Stop | None = None
+        """Why to stop after this step, once that is so."""
+        self.overdue = False
+        """Whether too much time has passed since the last checkpoint."""
+        self.started = self.saved = self.waiting = time.monotonic()
+
+    def run(self, batches: Iterable[tuple[Tensor, dict[str, Any]]]) -> Stop:
+        """Take step after step until something says stop."""
+        self.reporter.start(self.state.step, self.settings.total_steps)
+        self._catch_up()
         with StopSignals() as signals:
             for x0, conditioning in batches:
-                arrived = time.monotonic()
-                rate = settings.learning_rate_at(state.step)
-                for group in state.optimizer.param_groups:
-                    group["lr"] = rate
-                result = step(x0, state.step, **conditioning)
-                state.step += 1
-                _count_bad(state, result, settings.max_bad_steps)
-                meter.add(result, arrived - waiting)
-                reporter.advance(state.step)
-
-                now = time.monotonic()
-                if signals.received is not None:
-                    asked = signals.received
-                    reason = Stop.INTERRUPTED if asked is Signals.SIGINT else Stop.TERMINATED
-                    reporter.say(f"{asked.name}: saving; once more to leave at once")
-                elif settings.max_seconds is not None and now - started >= settings.max_seconds:
-                    reason = Stop.TIME
-                if state.step >= settings.total_steps:
-                    reason = Stop.FINISHED
-                ending = state.step >= settings.total_steps or reason is not Stop.FINISHED
-                every, done = settings.snapshot_every, state.step >= settings.total_steps
-                if every and (state.step % every == 0 or done):
-                    # Before the checkpoint: whoever goes on from that has every snapshot until it.
-                    write_snapshot(directory, state.step, state.emas)
-                overdue = settings.save_seconds is not None and now - saved >= settings.save_seconds
-                if state.step % settings.save_every == 0 or overdue or ending:
-                    save()  # first: whoever sent a signal may not wait for pictures
-                leaving = reason.exit_status != 0
-                if due(settings.log_every) or due(settings.validate_every):
-                    record = {"step": state.step, "seconds": now - started, "learning_rate": rate}
-                    record |= meter.read() | {"skipped": state.skipped}
-                    if due(settings.validate_every) and not leaving:
-                        look(record)
-                    log.write(record)
-                    reporter.record(record)
-                if preview is not None and due(settings.preview_every) and not leaving:
-                    path = preview(state.step, state.emas[0].network)
-                    if path is not None:
-                        reporter.say(f"samples: {path}")
-                if ending:
+                self._learn(x0, conditioning)
+                self._decide(signals.received)
+                self._keep()  # first: whoever sent a signal may not wait for pictures
+                self._look()
+                if self.stop is not None:
                     break
-                waiting = time.monotonic()
-    finally:
-        log.close()
-        reporter.close()
-    return reason
+                self.waiting = time.monotonic()
+        return self.stop or Stop.FINISHED
 
+    def _catch_up(self) -> None:
+        """Remove what is newer than the checkpoint to go on from; measure what a kill prevented."""
+        step, known = self.state.step, False
+        if self.ranks.first:
+            point_to_best(self.directory, self.best)
+            drop_later_snapshots(self.directory, step)
+            known = was_measured(self.directory, step)
+        if step and self._due(self.settings.validate_every) and not self.ranks.gathered(known)[0]:
+            measured = self._held_out()
+            if measured:
+                self._log({"step": step, **measured})
 
-def _count_bad(state: TrainState, result: StepResult, limit: int) -> None:
-    """Count a step that was not finite; raise when there were too many in a row."""
-    state.skipped += result.skipped
-    state.bad_in_a_row = state.bad_in_a_row + 1 if result.bad else 0
-    if state.bad_in_a_row >= limit:
-        loss, norm = float(result.loss.mean()), result.gradient_norm
-        raise TrainingDiverged(
-            f"the loss or its gradient was not finite for {limit} steps in a row, up to step "
-            f"{state.step} (loss {loss:g}, gradient norm {norm:g}): the last checkpoint is from "
-            "before; resume with a lower training.learning_rate, a training.gradient_clip, or "
-            "training.precision=float32"
+    def _learn(self, x0: Tensor, conditioning: dict[str, Any]) -> None:
+        """Take a step and count it."""
+        waited = time.monotonic() - self.waiting
+        state = self.state
+        self.rate = self.settings.learning_rate_at(state.step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.rate
+        result = self.step(x0, state.step, **conditioning)
+        state.step += 1
+        self._count_bad(result)
+        self.meter.add(result, waited)
+        self.reporter.advance(state.step)
+
+    def _count_bad(self, result: StepResult) -> None:
+        """Count a step that was not finite; raise when there were too many in a row."""
+        state, limit = self.state, self.settings.max_bad_steps
+        state.skipped += result.skipped
+        state.bad_in_a_row = state.bad_in_a_row + 1 if result.bad else 0
+        if state.bad_in_a_row >= limit:
+            loss, norm = float(result.loss.mean()), result.gradient_norm
+            raise TrainingDiverged(
+                f"the loss or its gradient was not finite for {limit} steps in a row, up to step "
+                f"{state.step} (loss {loss:g}, gradient norm {norm:g}): the last checkpoint is "
+                "from before; resume with a lower training.learning_rate, a "
+                "training.gradient_clip, or training.precision=float32"
+            )
+
+    def _decide(self, received: Signals | None) -> None:
+        """Agree on what each process sees for itself: a signal, and what its clock says."""
+        now, settings = time.monotonic(), self.settings
+        limit, interval = settings.max_seconds, settings.save_seconds
+        signal, late, overdue = self.ranks.largest(
+            [
+                received or 0,
+                limit is not None and now - self.started >= limit,
+                interval is not None and now - self.saved >= interval,
+            ]
         )
+        self.overdue = bool(overdue)
+        if signal:
+            asked = Signals(int(signal))
+            self.stop = Stop.INTERRUPTED if asked is Signals.SIGINT else Stop.TERMINATED
+            self.reporter.say(f"{asked.name}: saving; once more to leave at once")
+        elif late:
+            self.stop = Stop.TIME
+        if self.state.step >= settings.total_steps:
+            self.stop = Stop.FINISHED
+
+    def _due(self, every: int) -> bool:
+        """Say whether something that happens so often, and at the end, happens now."""
+        step = self.state.step
+        last = step == self.settings.total_steps or self.stop is not None
+        return every > 0 and (step % every == 0 or last)
+
+    def _keep(self) -> None:
+        """Write the snapshot and the checkpoint that are due."""
+        step, every = self.state.step, self.settings.snapshot_every
+        if every and (step % every == 0 or self.stop is Stop.FINISHED) and self.ranks.first:
+            # Before the checkpoint: whoever goes on from that has every snapshot until it.
+            write_snapshot(self.directory, step, self.state.emas)
+        if self.overdue or self.stop is not None or self._due(self.settings.save_every):
+            self._save()
+
+    def _save(self) -> None:
+        """Write a checkpoint of this step, if it is not there yet."""
+        if self.saved_step != self.state.step and self.ranks.first:
+            save_checkpoint(
+                self.directory,
+                self.state.step,
+                self.state.tensors(),
+                self.state.numbers(),
+                keep=self.settings.keep_checkpoints,
+                spare=self.best.step,
+            )
+        self.saved, self.saved_step = time.monotonic(), self.state.step
+
+    def _look(self) -> None:
+        """Log, measure and draw what is due; after a signal there is only time to log."""
+        step, settings = self.state.step, self.settings
+        leaving = self.stop is not None and self.stop.exit_status != 0
+        measuring = self._due(settings.validate_every)
+        if measuring or self._due(settings.log_every):
+            seconds = time.monotonic() - self.started
+            record = {"step": step, "seconds": seconds, "learning_rate": self.rate}
+            record |= self.meter.read() | {"skipped": self.state.skipped}
+            if measuring and not leaving:
+                record |= self._held_out()
+            self._log(record)
+            self.reporter.record(record)
+        if self.preview is not None and self._due(settings.preview_every) and not leaving:
+            path = self.preview(step, self.state.emas[0].network)
+            if path is not None:
+                self.reporter.say(f"samples: {path}")
+
+    def _held_out(self) -> dict[str, Any]:
+        """Return the held-out loss as part of a record; keep the checkpoint if it is the best."""
+        loss = None if self.validate is None else self.validate(self.state.emas[0].network)
+        if loss is None:
+            return {}
+        if self.best.improved_by(loss):
+            self._save()
+            self.best = Best(self.state.step, loss)
+            if self.ranks.first:
+                point_to_best(self.directory, self.best)
+        return {"held_out_loss": loss}
+
+    def _log(self, record: dict[str, Any]) -> None:
+        if self.log is not None:
+            self.log.write(record)

@@ -17,6 +17,7 @@ from iddpm.commands.likelihood import likelihood
 from iddpm.commands.sample import sample
 from iddpm.commands.train import train
 from iddpm.commands.train_classifier import train_classifier
+from iddpm.failure import RunFailed
 
 app = typer.Typer(
     name="iddpm",
@@ -57,7 +58,7 @@ def _version(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 bad input, 1 training diverged, 130/143 stopped."""
+    """Run the command line and exit: 0 done, 2 bad input, 1 a run failed, 130/143 stopped."""
     sys.exit(run(arguments))
 
 
@@ -76,6 +77,11 @@ def run(arguments: list[str] | None = None) -> int:
             raise
         typer.echo(f"error: {error}", err=True)
         return 2
+    except RunFailed as error:
+        if os.environ.get("IDDPM_DEBUG"):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        return 1
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
         return 130

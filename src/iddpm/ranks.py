@@ -15,9 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
-class RankLost(RuntimeError):  # noqa: N818 - it says what happened
-    """Another process ended, or did not answer within the time limit."""
+from iddpm.failure import RankLost
 
 
 @dataclass(frozen=True)

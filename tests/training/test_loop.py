@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, losses
+from iddpm.failure import TrainingDiverged
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.ema import EMA
 from iddpm.training.log import LogFiles, read_log
@@ -14,7 +15,7 @@ from iddpm.training.loop import LoopSettings, train_loop
 from iddpm.training.precision import Precision
 from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
-from iddpm.training.stop import Stop, TrainingDiverged
+from iddpm.training.stop import Stop
 from iddpm.training.terminal import SilentReporter, format_seconds
 from iddpm.training.timesteps import LossSecondMomentTimesteps
 

@@ -42,7 +42,6 @@ def train(
     Example: iddpm train photos/ -s data.image_size=64 -s training.batch_size=32 --out runs/photos
     """
     from iddpm.tasks.train import train_until_stop
-    from iddpm.training.stop import TrainingDiverged
 
     flags = {
         "steps": steps,
@@ -52,16 +51,12 @@ def train(
         "threads": threads,
     }
     given = [f"training.{name}={value}" for name, value in flags.items() if value is not None]
-    try:
-        _, reason = train_until_stop(
-            data,
-            config=config,
-            settings=[*(settings or []), *given],
-            out=out,
-            resume=resume,
-            init_from=init_from,
-        )
-    except TrainingDiverged as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    _, reason = train_until_stop(
+        data,
+        config=config,
+        settings=[*(settings or []), *given],
+        out=out,
+        resume=resume,
+        init_from=init_from,
+    )
     raise typer.Exit(reason.exit_status)

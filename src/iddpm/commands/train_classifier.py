@@ -39,25 +39,20 @@ def train_classifier(
     from iddpm.classifier import SETTINGS, held_out_accuracy, load_classifier
     from iddpm.files import write_json
     from iddpm.tasks.train import train_until_stop
-    from iddpm.training.stop import TrainingDiverged
 
     if out is None and data is not None:
         named = default_run_directory(data)
         out = named.with_name(f"{named.name}_classifier")
     flags = {"steps": steps, "max_time": max_time, "device": device, "threads": threads}
     given = [f"training.{name}={value}" for name, value in flags.items() if value is not None]
-    try:
-        run, reason = train_until_stop(
-            data,
-            config=config,
-            base=SETTINGS,
-            settings=["task=classification", *(settings or []), *given],
-            out=out,
-            resume=resume,
-        )
-    except TrainingDiverged as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    run, reason = train_until_stop(
+        data,
+        config=config,
+        base=SETTINGS,
+        settings=["task=classification", *(settings or []), *given],
+        out=out,
+        resume=resume,
+    )
     if not reason.exit_status:
         classifier = load_classifier(run.directory, str(run.device))
         shares = held_out_accuracy(classifier)

@@ -64,7 +64,7 @@ def train(
     Raises:
         ValueError, FileNotFoundError, FileExistsError: something given does not work; nothing has
             been written.
-        TrainingDiverged: the loss stayed not finite.
+        RunFailed: it cannot go on, such as when the loss stays not finite.
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the run was saved first.
     """
     run, reason = train_until_stop(

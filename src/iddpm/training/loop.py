@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from iddpm.failure import TrainingDiverged
 from iddpm.ranks import ALONE, Ranks
 from iddpm.training.averages import drop_later_snapshots, write_snapshot
 from iddpm.training.best import Best, find_best, point_to_best, was_measured
@@ -18,7 +19,7 @@ from iddpm.training.meter import Meter
 from iddpm.training.signals import StopSignals
 from iddpm.training.state import TrainState
 from iddpm.training.step import StepResult, TrainStep
-from iddpm.training.stop import Stop, TrainingDiverged
+from iddpm.training.stop import Stop
 
 
 class Reporter(Protocol):

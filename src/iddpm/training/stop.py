@@ -17,7 +17,3 @@ class Stop(Enum):
         """The status that a process ends with: 128 and the signal's number, as shells count."""
         numbers = {Stop.INTERRUPTED: Signals.SIGINT, Stop.TERMINATED: Signals.SIGTERM}
         return 128 + numbers[self] if self in numbers else 0
-
-
-class TrainingDiverged(RuntimeError):  # noqa: N818 - it says what happened
-    """The loss or the gradient was not finite for too many steps in a row."""

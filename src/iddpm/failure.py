@@ -1,0 +1,41 @@
+"""What can end a run in its middle, each told as one sentence; the last checkpoint is whole."""
+
+
+class RunFailed(RuntimeError):  # noqa: N818 - it says what happened
+    """A run cannot go on; the command line says why and ends with status 1.
+
+    Attributes:
+        reason: the kind in two words, for ``exit.json``.
+    """
+
+    reason = "failed"
+
+
+class TrainingDiverged(RunFailed):
+    """The loss or the gradient was not finite for too many steps in a row."""
+
+    reason = "diverged"
+
+
+class RankLost(RunFailed):
+    """Another process ended, or did not answer within the time limit."""
+
+    reason = "rank lost"
+
+
+class WorkerLost(RunFailed):
+    """A process that reads data ahead ended, or did not answer within the time limit."""
+
+    reason = "worker lost"
+
+
+class NotSaved(RunFailed):
+    """A checkpoint could not be written, also not when tried again."""
+
+    reason = "not saved"
+
+
+class OutOfMemory(RunFailed):
+    """A step takes more memory than the device has."""
+
+    reason = "out of memory"

@@ -58,7 +58,7 @@ def _version(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 bad input, 1 a run failed, 130/143 stopped."""
+    """Run the command line and exit: 0 done, 2 bad input, 1 a run failed, 130/143/138 stopped."""
     sys.exit(run(arguments))
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from iddpm.failure import RankLost
+from iddpm.failure import RankLost, RunFailed
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,14 @@ class Ranks:
         """Let an error that a user should read end all ranks, whichever met it.
 
         Raises:
-            ValueError, OSError: what the lowest of those ranks raised.
+            ValueError, OSError, RunFailed: what the lowest of those ranks raised.
         """
         error: Exception | None = None
         try:
             yield
-        except (ValueError, OSError) as met:
+        except RankLost:
+            raise
+        except (ValueError, OSError, RunFailed) as met:
             error = met
         if self.count == 1:
             if error is not None:

@@ -130,32 +130,73 @@ def test_bad_batches_for_ever_stop_with_a_diagnosis(tmp_path):
     assert all(v.isfinite().all() for v in checkpoint.tensors["network"].values())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+
+
+def sending(*numbers, at=5, stop=100):
+    for k, batch in enumerate(batches(0, stop)):
+        if k == at:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        yield batch
+
+
+def exit_file(directory):
+    return json.loads((directory / "exit.json").read_text())
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
     state, step = make()
-
-    def interrupted():
-        for k, batch in enumerate(batches(0, 100)):
-            if k == 5:
-                os.kill(os.getpid(), number)
-            yield batch
-
     before = signal.getsignal(number)
     looked = []
     reason = train_loop(
         tmp_path,
         state,
         step,
-        interrupted(),
-        settings(100, preview_every=6, validate_every=6),
+        sending(number),
+        settings(100, preview_every=5, validate_every=5),
         reporter=SilentReporter(),
         preview=lambda *_: looked.append("preview"),
         validate=lambda *_: looked.append("validate"),
     )
     assert not looked, "after a signal there is time to save and for nothing else"
     assert reason.exit_status == 128 + number
-    assert load_checkpoint(tmp_path).step == state.step == 6
+    assert load_checkpoint(tmp_path).step == state.step == 5
     assert signal.getsignal(number) is before
+    assert exit_file(tmp_path) == {
+        "status": 128 + number,
+        "reason": f"stopped by {number.name}",
+        "step": 5,
+        "rank": None,
+        "message": f"stopped by {number.name} at step 5",
+    }
+
+
+def test_a_second_signal_leaves_at_once_and_a_warning_does_not_count(tmp_path):
+    state, step = make()
+    with pytest.raises(KeyboardInterrupt):
+        train_loop(
+            tmp_path, state, step, sending(signal.SIGTERM, signal.SIGINT), settings(100),
+            reporter=SilentReporter(),
+        )  # fmt: skip
+    assert not list_checkpoints(tmp_path)
+    state, step = make()
+    twice = sending(signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM)
+    reason = train_loop(tmp_path, state, step, twice, settings(100), reporter=SilentReporter())
+    assert reason is Stop.TERMINATED
+    assert load_checkpoint(tmp_path).step == 5
+
+
+def test_what_keeps_data_from_coming_ends_the_run_with_a_checkpoint(tmp_path):
+    def broken():
+        yield from batches(0, 7)
+        raise ValueError("picture 7 is no picture")
+
+    state, step = make()
+    with pytest.raises(ValueError, match="picture 7"):
+        train_loop(tmp_path, state, step, broken(), settings(100), reporter=SilentReporter())
+    assert load_checkpoint(tmp_path).step == 7
 
 
 def test_learning_rate_warms_up_and_anneals():

@@ -37,7 +37,7 @@ def train(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = None,
     threads: Threads = None,
 ) -> None:
-    """Train a model; stops at the last step, on SIGINT or SIGTERM, always with a checkpoint.
+    """Train a model; stops at the last step or on a signal, always with a checkpoint.
 
     Example: iddpm train photos/ -s data.image_size=64 -s training.batch_size=32 --out runs/photos
     """

@@ -26,6 +26,7 @@ from iddpm.directory import CONFIG, WEIGHTS, read_run_config, read_run_weights
 from iddpm.feed import on_device, open_split, training_batches, without_some_labels
 from iddpm.files import write_atomically, write_text
 from iddpm.lock import DirectoryLock
+from iddpm.ranks import ALONE
 from iddpm.run import Run
 from iddpm.tasks.watch import build_preview, build_validation
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, write_weights
@@ -33,7 +34,7 @@ from iddpm.training.loop import Reporter, train_loop
 from iddpm.training.precision import Precision, choose_device
 from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
-from iddpm.training.stop import Stop
+from iddpm.training.stop import Stop, failures_noted
 from iddpm.training.terminal import TerminalReporter
 
 FREE_ON_RESUME = ("training", "sampling")
@@ -65,7 +66,8 @@ def train(
         ValueError, FileNotFoundError, FileExistsError: something given does not work; nothing has
             been written.
         RunFailed: it cannot go on, such as when the loss stays not finite.
-        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the run was saved first.
+        KeyboardInterrupt, SystemExit: SIGINT, or SIGTERM or SIGUSR1, came; the run was
+            saved first.
     """
     run, reason = train_until_stop(
         data,
@@ -78,7 +80,7 @@ def train(
     )
     if reason is Stop.INTERRUPTED:
         raise KeyboardInterrupt
-    if reason is Stop.TERMINATED:
+    if reason.exit_status:
         raise SystemExit(reason.exit_status)
     return run
 
@@ -129,7 +131,7 @@ def train_until_stop(
     batches = training_batches(resolved, source, train_items, state.step, device)
 
     directory.mkdir(parents=True, exist_ok=True)
-    with DirectoryLock(directory):
+    with DirectoryLock(directory), failures_noted(directory, ALONE, lambda: state.step):
         write_text(directory / CONFIG, to_yaml(_lasting(resolved)))
         reporter.say(_introduction(resolved, state, source, len(train_items), directory))
         reason = train_loop(

@@ -1,7 +1,7 @@
 """The training loop: batches in, checkpoints and logs out."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from iddpm.failure import TrainingDiverged
+from iddpm.failure import RunFailed, TrainingDiverged
 from iddpm.ranks import ALONE, Ranks
 from iddpm.training.averages import drop_later_snapshots, write_snapshot
 from iddpm.training.best import Best, find_best, point_to_best, was_measured
@@ -19,7 +19,7 @@ from iddpm.training.meter import Meter
 from iddpm.training.signals import StopSignals
 from iddpm.training.state import TrainState
 from iddpm.training.step import StepResult, TrainStep
-from iddpm.training.stop import Stop
+from iddpm.training.stop import Stop, write_exit
 
 
 class Reporter(Protocol):
@@ -69,6 +69,8 @@ class LoopSettings:
         return rate
 
 
+FedBatch = tuple[Tensor, dict[str, Any]]
+"""Data in [-1, 1] on the device, and what the network is told beside it."""
 Preview = Callable[[int, Any], Path | None]
 """Called with the step and the first average's network; returns the picture it wrote."""
 Validate = Callable[[Any], float | None]
@@ -79,7 +81,7 @@ def train_loop(
     directory: Path,
     state: TrainState,
     step: TrainStep,
-    batches: Iterable[tuple[Tensor, dict[str, Any]]],
+    batches: Iterable[FedBatch],
     settings: LoopSettings,
     *,
     reporter: Reporter,
@@ -110,17 +112,22 @@ def train_loop(
         TrainingDiverged: not finite for ``max_bad_steps`` steps in a row; the newest checkpoint
             is from before.
         RankLost: another process ended or did not answer.
+        ValueError, OSError, RunFailed: what the batches raise; what was learned is saved first.
     """
     log = None
     if ranks.first:
         log = LogFiles(directory, start_step=state.step, tensorboard=tensorboard)
+    loop = _Loop(directory, state, step, settings, ranks, log, reporter, preview, validate)
     try:
-        loop = _Loop(directory, state, step, settings, ranks, log, reporter, preview, validate)
-        return loop.run(batches)
+        stop = loop.run(iter(batches))
     finally:
         if log is not None:
             log.close()
         reporter.close()
+    if ranks.first:
+        message = f"{stop.value} at step {state.step}"
+        write_exit(directory, stop.exit_status, stop.value, state.step, message, loop.asked)
+    return stop
 
 
 class _Loop:
@@ -152,23 +159,34 @@ class _Loop:
         self.saved_step = state.step
         self.stop: Stop | None = None
         """Why to stop after this step, once that is so."""
+        self.asked: int | None = None
+        """The rank that was sent a signal; None when alone."""
         self.overdue = False
         """Whether too much time has passed since the last checkpoint."""
-        self.started = self.saved = self.waiting = time.monotonic()
+        self.trouble: Exception | None = None
+        """What kept the next batch from coming to this rank."""
+        self.troubled = False
+        """Whether some rank has trouble."""
+        self.waited = 0.0
+        """Seconds until the next batch came."""
+        self.started = self.saved = time.monotonic()
 
-    def run(self, batches: Iterable[tuple[Tensor, dict[str, Any]]]) -> Stop:
+    def run(self, batches: Iterator[FedBatch]) -> Stop:
         """Take step after step until something says stop."""
         self.reporter.start(self.state.step, self.settings.total_steps)
         self._catch_up()
         with StopSignals() as signals:
-            for x0, conditioning in batches:
-                self._learn(x0, conditioning)
+            batch = self._fetch(batches)
+            self._raise_trouble()
+            while batch is not None and self.stop is None:
+                self._learn(*batch)
+                # Before deciding: ranks agree at one place whether all can go on.
+                batch = None if signals.received else self._fetch(batches)
                 self._decide(signals.received)
                 self._keep()  # first: whoever sent a signal may not wait for pictures
+                if self.troubled:
+                    self._raise_trouble()
                 self._look()
-                if self.stop is not None:
-                    break
-                self.waiting = time.monotonic()
         return self.stop or Stop.FINISHED
 
     def _catch_up(self) -> None:
@@ -183,10 +201,26 @@ class _Loop:
             if measured:
                 self._log({"step": step, **measured})
 
+    def _fetch(self, batches: Iterator[FedBatch]) -> FedBatch | None:
+        """Return the next batch, or None at the end and when it does not come."""
+        asked = time.monotonic()
+        try:
+            return next(batches, None)
+        except (ValueError, OSError, RunFailed) as error:
+            self.trouble = error
+            return None
+        finally:
+            self.waited = time.monotonic() - asked
+
+    def _raise_trouble(self) -> None:
+        """End all ranks by what one of them met; does nothing when none did."""
+        with self.ranks.together():
+            if self.trouble is not None:
+                raise self.trouble
+
     def _learn(self, x0: Tensor, conditioning: dict[str, Any]) -> None:
         """Take a step and count it."""
-        waited = time.monotonic() - self.waiting
-        state = self.state
+        state, waited = self.state, self.waited
         self.rate = self.settings.learning_rate_at(state.step)
         for group in state.optimizer.param_groups:
             group["lr"] = self.rate
@@ -211,21 +245,26 @@ class _Loop:
             )
 
     def _decide(self, received: Signals | None) -> None:
-        """Agree on what each process sees for itself: a signal, and what its clock says."""
+        """Agree on what each process sees for itself: signals, its clock and its data."""
         now, settings = time.monotonic(), self.settings
         limit, interval = settings.max_seconds, settings.save_seconds
-        signal, late, overdue = self.ranks.largest(
+        signal, asked, late, overdue, troubled = self.ranks.largest(
             [
                 received or 0,
+                -1 if received is None else self.ranks.rank,
                 limit is not None and now - self.started >= limit,
                 interval is not None and now - self.saved >= interval,
+                self.trouble is not None,
             ]
         )
-        self.overdue = bool(overdue)
+        self.overdue, self.troubled = bool(overdue), bool(troubled)
         if signal:
-            asked = Signals(int(signal))
-            self.stop = Stop.INTERRUPTED if asked is Signals.SIGINT else Stop.TERMINATED
-            self.reporter.say(f"{asked.name}: saving; once more to leave at once")
+            name, by = Signals(int(signal)).name, ""
+            self.stop = Stop(f"stopped by {name}")
+            if self.ranks.count > 1:
+                self.asked = int(asked)
+                by = f" on rank {self.asked}"
+            self.reporter.say(f"{name}{by}: saving; once more to leave at once")
         elif late:
             self.stop = Stop.TIME
         if self.state.step >= settings.total_steps:
@@ -243,7 +282,8 @@ class _Loop:
         if every and (step % every == 0 or self.stop is Stop.FINISHED) and self.ranks.first:
             # Before the checkpoint: whoever goes on from that has every snapshot until it.
             write_snapshot(self.directory, step, self.state.emas)
-        if self.overdue or self.stop is not None or self._due(self.settings.save_every):
+        ending = self.troubled or self.stop is not None
+        if ending or self.overdue or self._due(self.settings.save_every):
             self._save()
 
     def _save(self) -> None:

@@ -5,14 +5,19 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
-WATCHED = (signal.SIGINT, signal.SIGTERM)
+WATCHED = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+]
+"""Ctrl-C; what torchrun, batch systems and ``kill`` send; what Slurm can be told to send before."""
 
 
 class StopSignals:
-    """While entered, SIGINT and SIGTERM set ``received`` instead of ending the process.
+    """While entered, the first of these signals sets ``received`` instead of ending the process.
 
-    A second signal acts as it would have without this: nothing is half-written, since files are
-    renamed into place. Outside the main thread, where Python takes no signals, it does nothing.
+    A second one acts as it would have without this: nothing is half-written, since files are
+    renamed into place. SIGUSR1 is a warning that does not count: the SIGTERM that batch systems
+    send some time after it is the first. Outside the main thread, where Python takes no signals,
+    nothing of this happens.
     """
 
     def __init__(self) -> None:
@@ -37,5 +42,7 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
+        if self.received.name == "SIGUSR1":
+            return
         for watched, handler in self._before.items():
             signal.signal(watched, handler)  # type: ignore[arg-type]

@@ -1,7 +1,20 @@
-"""Why a training run ends."""
+"""Why a training run ended, and the file that says so: ``exit.json``.
 
+Statuses get lost on the way: torchrun replaces them, and batch systems have their own. The file
+stays. A run that has started and has none is still going, or was killed outright.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
+from pathlib import Path
 from signal import Signals
+
+from iddpm.failure import RankLost, RunFailed
+from iddpm.files import write_json
+from iddpm.ranks import Ranks
+
+EXIT = "exit.json"
 
 
 class Stop(Enum):
@@ -11,9 +24,59 @@ class Stop(Enum):
     TIME = "time is up"
     INTERRUPTED = "stopped by SIGINT"
     TERMINATED = "stopped by SIGTERM"
+    WARNED = "stopped by SIGUSR1"
 
     @property
     def exit_status(self) -> int:
         """The status that a process ends with: 128 and the signal's number, as shells count."""
-        numbers = {Stop.INTERRUPTED: Signals.SIGINT, Stop.TERMINATED: Signals.SIGTERM}
-        return 128 + numbers[self] if self in numbers else 0
+        by, _, name = self.value.rpartition(" ")
+        return 128 + Signals[name] if by == "stopped by" else 0
+
+
+def write_exit(
+    directory: Path, status: int, reason: str, step: int, message: str, rank: int | None = None
+) -> None:
+    """Write ``exit.json``.
+
+    Args:
+        directory: the run directory.
+        status: the exit status of the process that wrote it.
+        reason: the kind, in few words.
+        step: how many steps had been taken.
+        message: the sentence that a person was told.
+        rank: the process that it began with; None where it is the same on all.
+    """
+    said = {"status": status, "reason": reason, "step": step, "rank": rank, "message": message}
+    write_json(directory / EXIT, said)
+
+
+@contextmanager
+def failures_noted(directory: Path, ranks: Ranks, step: Callable[[], int]) -> Iterator[None]:
+    """Remove an older ``exit.json``, and write one when what is inside fails.
+
+    Every rank may write, since the others may be gone; but who merely lost another one leaves
+    standing what that one wrote. ``step`` tells how many steps have been taken.
+    """
+    if ranks.first:
+        (directory / EXIT).unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException as error:
+        if not (isinstance(error, RankLost) and (directory / EXIT).exists()):
+            status, reason = _kind(error)
+            message = str(error) or "left at once, without saving"
+            rank = ranks.rank if ranks.count > 1 else None
+            with suppress(OSError):  # such as a full disk, which may be what failed
+                write_exit(directory, status, reason, step(), message, rank)
+        raise
+
+
+def _kind(error: BaseException) -> tuple[int, str]:
+    """Return the exit status that an error leads to, and what to call it."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + Signals.SIGINT, Stop.INTERRUPTED.value
+    if isinstance(error, RunFailed):
+        return 1, error.reason
+    if isinstance(error, ValueError | OSError):
+        return 2, "bad input"
+    return 1, type(error).__name__

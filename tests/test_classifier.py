@@ -82,7 +82,7 @@ def test_the_hash_is_of_the_weights(folder, tmp_path):
         shutil.copy(folder / "classifier" / name, tmp_path / name)
     assert load_classifier(tmp_path).hash == first
     other = load_checkpoint(folder / "classifier", 30).tensors["ema_0.9"]
-    from iddpm.training.checkpoint import hash_weights
+    from iddpm.training.weights import hash_weights
 
     assert hash_weights(other) != first
 

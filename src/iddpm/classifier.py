@@ -15,10 +15,10 @@ from iddpm.directory import read_run_config, read_run_weights
 from iddpm.feed import on_device, open_split
 from iddpm.networks import EncoderUNet
 from iddpm.randomness import normal
-from iddpm.training.checkpoint import hash_weights
 from iddpm.training.classification import NoisyClassifier
 from iddpm.training.precision import choose_device
 from iddpm.training.state import load_weights
+from iddpm.training.weights import hash_weights
 
 SETTINGS: dict[str, Any] = {
     "model": {"model_channels": 32, "num_res_blocks": 1, "attention_downsampling": []},

@@ -7,8 +7,9 @@ from torch import Tensor
 from iddpm.config import Config, read_config
 from iddpm.training.averages import reconstruct
 from iddpm.training.best import POINTER, read_best
-from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, read_weights
+from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.ema import ema_name
+from iddpm.training.weights import read_weights
 
 CONFIG = "config.yaml"
 WEIGHTS = "model.safetensors"
@@ -67,11 +68,11 @@ def read_run_weights(
             )
         return read_weights(released), released
     group = _group(config, ema)
-    read = load_checkpoint(directory, _step(directory, checkpoint), prefix=group)
+    read = load_checkpoint(directory, _step(directory, checkpoint), group)
     if group not in read.tensors:
         rates = ", ".join(map(str, config.training.ema_rates))
         raise FileNotFoundError(f"{read.path} has no average of rate {ema}: use {rates} or none")
-    return read.tensors[group], read.path
+    return dict(read.tensors[group]), read.path
 
 
 def _group(config: Config, ema: float | str | None) -> str:

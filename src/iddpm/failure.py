@@ -1,5 +1,9 @@
 """What can end a run in its middle, each told as one sentence; the last checkpoint is whole."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class RunFailed(RuntimeError):  # noqa: N818 - it says what happened
     """A run cannot go on; the command line says why and ends with status 1.
@@ -39,3 +43,12 @@ class OutOfMemory(RunFailed):
     """A step takes more memory than the device has."""
 
     reason = "out of memory"
+
+
+@contextmanager
+def warned(what: str) -> Iterator[None]:
+    """Warn of an error of the disk, after ``what`` it means, rather than let it end the run."""
+    try:
+        yield
+    except OSError as error:
+        warnings.warn(f"{what}: {error}", stacklevel=3)

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+_TEMPORARY = re.compile(r"\..+\.tmp_\w{8}(\.\w+)?")
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
@@ -19,7 +22,9 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.stem}.tmp_", suffix=path.suffix
+    )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -30,10 +35,19 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; a result should not be
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk says no name
+            error.filename = str(path)
         raise
     return path
+
+
+def clear_temporaries(directory: Path) -> None:
+    """Remove what a killed process left of writing files atomically into ``directory`` itself."""
+    for path in directory.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> Path:

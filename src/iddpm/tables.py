@@ -22,8 +22,8 @@ from iddpm.evaluation.steps import Group, StepTable, measure_steps
 from iddpm.feed import on_device, open_split
 from iddpm.files import write_atomically
 from iddpm.progress import progress_bar
-from iddpm.training.checkpoint import hash_weights
 from iddpm.training.precision import Precision, PrecisionName
+from iddpm.training.weights import hash_weights
 
 FORMAT = 1
 CACHE = "cache"

@@ -22,7 +22,7 @@ from iddpm.files import write_json
 from iddpm.progress import progress_bar
 from iddpm.randomness import stream
 from iddpm.run import Run
-from iddpm.training.checkpoint import hash_weights
+from iddpm.training.weights import hash_weights
 
 
 @dataclass(frozen=True, eq=False)

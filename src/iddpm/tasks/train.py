@@ -29,13 +29,14 @@ from iddpm.lock import DirectoryLock
 from iddpm.ranks import ALONE
 from iddpm.run import Run
 from iddpm.tasks.watch import build_preview, build_validation
-from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, write_weights
+from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.loop import Reporter, train_loop
 from iddpm.training.precision import Precision, choose_device
 from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
 from iddpm.training.stop import Stop, failures_noted
 from iddpm.training.terminal import TerminalReporter
+from iddpm.training.weights import write_weights
 
 FREE_ON_RESUME = ("training", "sampling")
 """Sections that may change when a run goes on; the others would make it another run."""

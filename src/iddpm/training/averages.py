@@ -14,9 +14,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from iddpm.files import write_atomically
-from iddpm.training.checkpoint import checkpoint_name, step_of, write_weights
+from iddpm.training.checkpoint import checkpoint_name, step_of
 from iddpm.training.ema import EMA
 from iddpm.training.power import LONGEST, PowerEMA, Profiles, fit, gamma_of
+from iddpm.training.weights import write_weights
 
 LARGEST_ERROR = 0.1
 """Of a profile made from snapshots, as a share of its norm; above, the length is refused."""

@@ -1,29 +1,26 @@
 """Checkpoints: a directory that is there whole or not at all.
 
 ``checkpoints/step_00001000/`` holds safetensors files, ``state.json`` (numbers and names) and
-``checksums.json`` (SHA-256 of the others). Nothing in it is a program: no pickle is read.
+``checksums.json`` (SHA-256 of the others). Nothing in it is a program: no pickle is read. What
+several processes hold parts of lies in ``network.1-of-2.safetensors`` and so on, and is joined on
+reading, so that any number of processes goes on from it.
 """
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
-from iddpm.files import fsync_directory, write_json, write_text
+from iddpm.ranks import ALONE, Ranks
+from iddpm.training.weights import Weights
 
 FORMAT = 1
+STATE = "state.json"
+CHECKSUMS = "checksums.json"
 _NAME = re.compile(r"step_(\d{8,})")
+_FILE = re.compile(r"(.+?)(?:\.(\d+)-of-\d+)?\.safetensors")
 
 
 class Checkpoint(NamedTuple):
@@ -31,63 +28,9 @@ class Checkpoint(NamedTuple):
 
     path: Path
     step: int
-    tensors: dict[str, dict[str, Tensor]]
-    """By file name without its suffix: ``network``, ``ema_0.9999``, ``optimizer``, ..."""
+    tensors: dict[str, Weights]
+    """By group: ``network``, ``ema_0.9999``, ``optimizer``, ...; read when they are asked for."""
     state: dict[str, Any]
-
-
-def save_checkpoint(
-    directory: Path,
-    step: int,
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    state: Mapping[str, Any],
-    *,
-    keep: int,
-    spare: int | None = None,
-) -> Path:
-    """Write a checkpoint, point ``latest`` at it and remove all but the newest ``keep``.
-
-    Everything goes to a temporary directory that is renamed when its files are on the disk, so a
-    reader never meets half a checkpoint; older ones are removed only afterwards.
-
-    Args:
-        directory: the run directory.
-        step: number of steps that have been taken.
-        tensors: groups of named tensors; each becomes a file.
-        state: what else there is, as JSON.
-        keep: how many checkpoints stay.
-        spare: step of one more that stays.
-
-    Returns:
-        The checkpoint's directory.
-    """
-    root = directory / "checkpoints"
-    root.mkdir(parents=True, exist_ok=True)
-    final = root / checkpoint_name(step)
-    temporary = Path(tempfile.mkdtemp(dir=root, prefix=f".{final.name}."))
-    try:
-        for group, named in tensors.items():
-            write_weights(temporary / f"{group}.safetensors", named)
-        write_json(temporary / "state.json", {"format": FORMAT, "step": step, **state})
-        checksums = {p.name: _digest(p) for p in sorted(temporary.iterdir())}
-        write_json(temporary / "checksums.json", checksums)
-        for path in temporary.iterdir():
-            with open(path, "rb") as written:
-                os.fsync(written.fileno())
-        fsync_directory(temporary)
-        temporary.chmod(0o755)
-        if final.exists():  # the same step again, after a resume: it holds the same
-            shutil.rmtree(final)
-        temporary.replace(final)
-        fsync_directory(root)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    write_text(directory / "latest", final.name + "\n")
-    for old in list_checkpoints(directory)[:-keep]:
-        if old != final and step_of(old) != spare:
-            shutil.rmtree(old)
-    return final
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
@@ -97,86 +40,64 @@ def list_checkpoints(directory: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
-def load_checkpoint(directory: Path, step: int | None = None, prefix: str = "") -> Checkpoint:
+def load_checkpoint(
+    directory: Path, step: int | None = None, group: str | None = None, *, ranks: Ranks = ALONE
+) -> Checkpoint:
     """Read a checkpoint of a run directory after checking its checksums.
 
     Args:
         directory: the run directory.
         step: which one; None for the newest that is whole. A damaged one is passed over with a
             warning that names it and the one used instead.
-        prefix: read only tensor files whose name begins so.
+        group: open only these tensors.
+        ranks: the processes that read it; the first one checks and chooses for all.
 
     Raises:
         FileNotFoundError: no checkpoint, or none of that step.
         ValueError: the checkpoint is damaged.
     """
-    found = list_checkpoints(directory)
-    if not found:
-        raise FileNotFoundError(f"{directory} has no checkpoint yet")
-    if step is not None:
-        for path in found:
-            if step_of(path) == step:
-                return read_checkpoint(path, prefix)
-        steps = ", ".join(str(step_of(path)) for path in found)
-        raise FileNotFoundError(f"{directory} has no checkpoint of step {step}; it has {steps}")
-    problem = ""
-    for path in reversed(found):
-        try:
-            checkpoint = read_checkpoint(path, prefix)
-        except ValueError as error:
-            problem = problem or str(error)
-            continue
-        if problem:
-            warnings.warn(f"{problem}; using {path.name} instead", stacklevel=2)
-        return checkpoint
-    raise ValueError(problem)
+    checked: Checkpoint | None = None
+    with ranks.together():
+        if ranks.first:
+            if step is None:
+                checked = _newest_whole(directory, group)
+            else:
+                checked = read_checkpoint(_of_step(directory, step), group)
+    path = ranks.gathered(checked and checked.path)[0]
+    with ranks.together():
+        return checked or read_checkpoint(path, group, check=False)
 
 
-def read_checkpoint(path: Path, prefix: str = "") -> Checkpoint:
-    """Read one checkpoint directory; ValueError with one sentence when it is damaged.
+def read_checkpoint(path: Path, group: str | None = None, *, check: bool = True) -> Checkpoint:
+    """Open one checkpoint directory; ValueError with one sentence when it is damaged.
 
-    Only tensor files whose name begins with ``prefix`` are read, and checked.
+    Args:
+        path: the checkpoint.
+        group: open, and check, only these tensors.
+        check: read everything once and hold it against its checksums.
     """
     try:
-        checksums = json.loads((path / "checksums.json").read_text(encoding="utf-8"))
-        checksums = {
-            name: digest
-            for name, digest in checksums.items()
-            if name.startswith(prefix) or name == "state.json"
-        }
-        for name, digest in checksums.items():
-            if _digest(path / name) != digest:
-                raise ValueError(f"checkpoint {path} is damaged: {name} has changed since")
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        checksums = _read_json(path / CHECKSUMS)
+        groups: dict[str, list[tuple[int, Path]]] = {}
+        for name in {*checksums, *(file.name for file in path.glob("*.safetensors"))}:
+            match = _FILE.fullmatch(name)
+            if match and group in (None, match[1]):
+                groups.setdefault(match[1], []).append((int(match[2] or 0), path / name))
+        for file in [path / STATE, *(file for files in groups.values() for _, file in files)]:
+            if check and _digest(file) != checksums.get(file.name):
+                raise ValueError(f"checkpoint {path} is damaged: {file.name} has changed since")
+        state = _read_json(path / STATE)
         if state.get("format") != FORMAT:
             raise ValueError(
                 f"checkpoint {path} has format {state.get('format')}, this version reads {FORMAT}"
             )
-        files = [name for name in checksums if name.endswith(".safetensors")]
-        tensors = {name.removesuffix(".safetensors"): read_weights(path / name) for name in files}
-    except (OSError, json.JSONDecodeError) as error:
+        tensors = {
+            name: Weights([file for _, file in sorted(files)])
+            for name, files in sorted(groups.items())
+        }
+    except OSError as error:
         raise ValueError(f"checkpoint {path} is damaged: {error}") from None
     return Checkpoint(path, state["step"], tensors, state)
-
-
-def write_weights(
-    path: Path, named: Mapping[str, Tensor], metadata: dict[str, str] | None = None
-) -> None:
-    """Write tensors as safetensors, which refuses views and layouts such as channels_last."""
-    plain = {name: value.detach().cpu().contiguous() for name, value in named.items()}
-    save_file(plain, path, metadata)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file; ValueError or FileNotFoundError with one sentence."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no weights file {path}")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a whole safetensors file ({error}): truncated, or of another kind"
-        ) from None
 
 
 def checkpoint_name(step: int) -> str:
@@ -192,21 +113,44 @@ def step_of(path: Path) -> int:
     return int(match[1])
 
 
+def _of_step(directory: Path, step: int) -> Path:
+    found = list_checkpoints(directory)
+    for path in found:
+        if step_of(path) == step:
+            return path
+    if not found:
+        raise FileNotFoundError(f"{directory} has no checkpoint yet")
+    steps = ", ".join(str(step_of(path)) for path in found)
+    raise FileNotFoundError(f"{directory} has no checkpoint of step {step}; it has {steps}")
+
+
+def _newest_whole(directory: Path, group: str | None) -> Checkpoint:
+    found = list_checkpoints(directory)
+    if not found:
+        raise FileNotFoundError(f"{directory} has no checkpoint yet")
+    problem = ""
+    for path in reversed(found):
+        try:
+            checkpoint = read_checkpoint(path, group)
+        except ValueError as error:
+            problem = problem or str(error)
+            continue
+        if problem:
+            warnings.warn(f"{problem}; using {path.name} instead", stacklevel=3)
+        return checkpoint
+    raise ValueError(problem)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not even text
+        raise ValueError(f"checkpoint {path.parent} is damaged: {path.name}: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"checkpoint {path.parent} is damaged: {path.name} is of another kind")
+    return value
+
+
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def hash_weights(weights: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of named tensors, whatever file they lay in."""
-    digest = hashlib.sha256()
-    for part in _parts(weights):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _parts(weights: Mapping[str, Tensor]) -> Iterator[bytes]:
-    for name in sorted(weights):
-        value = weights[name].contiguous().cpu()
-        yield f"{name} {value.dtype} {tuple(value.shape)}\n".encode()
-        yield value.flatten().view(torch.uint8).numpy().tobytes()

@@ -13,9 +13,9 @@ from iddpm.failure import RunFailed, TrainingDiverged
 from iddpm.ranks import ALONE, Ranks
 from iddpm.training.averages import drop_later_snapshots, write_snapshot
 from iddpm.training.best import Best, find_best, point_to_best, was_measured
-from iddpm.training.checkpoint import save_checkpoint
 from iddpm.training.log import LogFiles
 from iddpm.training.meter import Meter
+from iddpm.training.saver import Saver
 from iddpm.training.signals import StopSignals
 from iddpm.training.state import TrainState
 from iddpm.training.step import StepResult, TrainStep
@@ -112,14 +112,20 @@ def train_loop(
         TrainingDiverged: not finite for ``max_bad_steps`` steps in a row; the newest checkpoint
             is from before.
         RankLost: another process ended or did not answer.
+        NotSaved: the last checkpoint could not be written.
         ValueError, OSError, RunFailed: what the batches raise; what was learned is saved first.
     """
     log = None
     if ranks.first:
         log = LogFiles(directory, start_step=state.step, tensorboard=tensorboard)
-    loop = _Loop(directory, state, step, settings, ranks, log, reporter, preview, validate)
+    best = ranks.gathered(find_best(directory) if ranks.first else None)[0]
+    keep = settings.keep_checkpoints
     try:
-        stop = loop.run(iter(batches))
+        with Saver(directory, keep=keep, step=state.step, best=best, ranks=ranks) as saver:
+            loop = _Loop(
+                directory, state, step, settings, ranks, saver, log, reporter, preview, validate
+            )
+            stop = loop.run(iter(batches))
     finally:
         if log is not None:
             log.close()
@@ -140,6 +146,7 @@ class _Loop:
         step: TrainStep,
         settings: LoopSettings,
         ranks: Ranks,
+        saver: Saver,
         log: LogFiles | None,
         reporter: Reporter,
         preview: Preview | None,
@@ -150,12 +157,12 @@ class _Loop:
         self.step = step
         self.settings = settings
         self.ranks = ranks
+        self.saver = saver
         self.log = log
         self.reporter = reporter
         self.preview = preview
         self.validate = validate
         self.meter = Meter(len(step.denoiser.diffusion.schedule))
-        self.best: Best = ranks.gathered(find_best(directory) if ranks.first else None)[0]
         self.saved_step = state.step
         self.stop: Stop | None = None
         """Why to stop after this step, once that is so."""
@@ -187,13 +194,14 @@ class _Loop:
                 if self.troubled:
                     self._raise_trouble()
                 self._look()
+            self.saver.finish()
         return self.stop or Stop.FINISHED
 
     def _catch_up(self) -> None:
         """Remove what is newer than the checkpoint to go on from; measure what a kill prevented."""
-        step, known = self.state.step, False
+        step, known, best = self.state.step, False, self.saver.best()
         if self.ranks.first:
-            point_to_best(self.directory, self.best)
+            point_to_best(self.directory, best)
             drop_later_snapshots(self.directory, step)
             known = was_measured(self.directory, step)
         if step and self._due(self.settings.validate_every) and not self.ranks.gathered(known)[0]:
@@ -287,15 +295,13 @@ class _Loop:
             self._save()
 
     def _save(self) -> None:
-        """Write a checkpoint of this step, if it is not there yet."""
-        if self.saved_step != self.state.step and self.ranks.first:
-            save_checkpoint(
-                self.directory,
+        """Begin to write a checkpoint of this step, if that has not been done."""
+        if self.saved_step != self.state.step:
+            self.saver.save(
                 self.state.step,
                 self.state.tensors(),
                 self.state.numbers(),
-                keep=self.settings.keep_checkpoints,
-                spare=self.best.step,
+                last=self.stop is not None,
             )
         self.saved, self.saved_step = time.monotonic(), self.state.step
 
@@ -322,11 +328,9 @@ class _Loop:
         loss = None if self.validate is None else self.validate(self.state.emas[0].network)
         if loss is None:
             return {}
-        if self.best.improved_by(loss):
+        if self.saver.best().improved_by(loss):
             self._save()
-            self.best = Best(self.state.step, loss)
-            if self.ranks.first:
-                point_to_best(self.directory, self.best)
+            self.saver.prefer(Best(self.state.step, loss))
         return {"held_out_loss": loss}
 
     def _log(self, record: dict[str, Any]) -> None:

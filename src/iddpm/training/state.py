@@ -1,5 +1,6 @@
 """Everything that a training run has to remember, to and from a checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ class TrainState:
             ema.updates = checkpoint.state["ema"][name]
         self._load_optimizer(tensors["optimizer"], checkpoint)
         if "timesteps" in tensors:
-            self.timesteps.load(tensors["timesteps"])
+            self.timesteps.load(dict(tensors["timesteps"]))
         if checkpoint.state["scaler"] and self.precision.scaler.is_enabled():
             self.precision.scaler.load_state_dict(checkpoint.state["scaler"])
         self.step = checkpoint.step
@@ -81,7 +82,7 @@ class TrainState:
                 tensors[f"{key}/{name}"] = value
         return tensors
 
-    def _load_optimizer(self, tensors: dict[str, Tensor], checkpoint: Checkpoint) -> None:
+    def _load_optimizer(self, tensors: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
         parameters = dict(self.network.named_parameters())
         self.optimizer.state.clear()
         for key, value in tensors.items():
@@ -97,7 +98,7 @@ class TrainState:
             self.optimizer.state[parameter][kind] = value.to(device)
 
 
-def load_weights(network: nn.Module, weights: dict[str, Tensor], source: object) -> None:
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: object) -> None:
     """Load weights by name; ValueError with one sentence when they are another network's.
 
     Args:

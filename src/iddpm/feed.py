@@ -76,6 +76,7 @@ def training_batches(
         start_step=start_step,
         stop_step=max(config.training.steps, start_step),
         workers=config.data.workers,
+        worker_timeout=config.data.worker_timeout,
         augmentations=build_augmentations(config),
         pin_memory=device.type == "cuda",
     )

@@ -1,6 +1,8 @@
 """One process per run directory."""
 
 import os
+import socket
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,9 +12,14 @@ try:
 except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]
 
+_HELD: set[int] = set()
+"""Descriptors of the locks that this process holds."""
+
 
 class DirectoryLock:
     """Hold a run directory's ``lock`` file; the system lets go of it when the process ends.
+
+    The file says who holds it, for people.
 
     Raises:
         ValueError: on entry, when another process holds it.
@@ -29,11 +36,17 @@ class DirectoryLock:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
+                said = os.read(self._descriptor, 200).decode(errors="replace").strip()
                 os.close(self._descriptor)
                 raise ValueError(
-                    f"another process is training in {self.directory}: wait for it, or use "
-                    "another --out"
+                    f"another process{f' ({said})' if said else ''} is training in "
+                    f"{self.directory}: wait for it, or use another --out"
                 ) from None
+        _HELD.add(self._descriptor)
+        with suppress(OSError):  # a full disk keeps nobody from holding it
+            os.truncate(self._descriptor, 0)
+            holder = f"process {os.getpid()} on {socket.gethostname()}\n"
+            os.write(self._descriptor, holder.encode())
         return self
 
     def __exit__(
@@ -44,4 +57,16 @@ class DirectoryLock:
     ) -> None:
         """Let go."""
         assert self._descriptor is not None
+        _HELD.discard(self._descriptor)
         os.close(self._descriptor)
+
+
+def _leave_to_the_parent() -> None:
+    """Close the copies that a forked process has: it may outlive the one that holds the lock."""
+    for descriptor in _HELD:
+        os.close(descriptor)
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -32,3 +32,5 @@ class DataConfig(Section):
     """Train on random crops (at least 0.8 of each side), resized back."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that read data beside the training process."""
+    worker_timeout: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds after which a worker that does not answer counts as hung."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
 from iddpm.data.augment import Augmentation
+from iddpm.data.loader import read_ahead
 from iddpm.data.sources.source import Source, to_model_range
 from iddpm.randomness import stream
 
@@ -86,6 +86,7 @@ class Batches:
         start_step: the first step to yield.
         stop_step: the step to stop before; None never stops.
         workers: processes that read ahead; 0 reads in this one.
+        worker_timeout: seconds after which a worker that does not answer counts as hung.
         augmentations: applied in turn to each item.
         pin_memory: hand batches over in page-locked memory, for a GPU.
 
@@ -103,6 +104,7 @@ class Batches:
         start_step: int = 0,
         stop_step: int | None = None,
         workers: int = 0,
+        worker_timeout: float = 300.0,
         augmentations: Sequence[Augmentation] = (),
         pin_memory: bool = False,
     ) -> None:
@@ -122,14 +124,20 @@ class Batches:
         self.start_step = start_step
         self.stop_step = stop_step
         self.workers = workers
+        self.worker_timeout = worker_timeout
         self.augmentations = tuple(augmentations)
         self.pin_memory = pin_memory
         self._order = Order(len(self.items), seed)
 
+    def items_at(self, step: int) -> NDArray[np.int64]:
+        """Return the items of one step's batch, [N], by their index in the source."""
+        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        return self.items[[self._order[position] for position in positions]]
+
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of one step."""
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        items = self.items[[self._order[position] for position in positions]]
+        items = self.items_at(step)
         x = self.source.read_many(items)
         if self.augmentations:
             x = np.stack([self._augmented(*pair) for pair in zip(x, positions, strict=True)])
@@ -142,43 +150,24 @@ class Batches:
             if self.stop_step is None
             else range(self.start_step, self.stop_step)
         )
-        loader: DataLoader[Batch | Exception] = DataLoader(
-            _Answers(self),
-            batch_size=None,  # an element of this dataset is a batch already
-            sampler=steps,
-            num_workers=self.workers,
-            collate_fn=_as_is,
+        if not self.workers:
+            for step in steps:
+                batch = self[step]
+                yield batch.pin_memory() if self.pin_memory else batch
+            return
+        yield from read_ahead(
+            self.__getitem__,
+            steps,
+            workers=self.workers,
+            timeout=self.worker_timeout,
             pin_memory=self.pin_memory,
-            # Else the loader draws from the global generator, and dropout would notice.
-            generator=torch.Generator(),
         )
-        for answer in loader:
-            if isinstance(answer, Exception):
-                raise answer
-            yield answer
 
     def _augmented(self, x: NDArray[Any], position: int) -> NDArray[Any]:
         generator = stream(self.seed, "augment", index=position)
         for augmentation in self.augmentations:
             x = augmentation(x, generator)
         return x
-
-
-class _Answers(Dataset[Batch | Exception]):
-    """Batches by step, or the error a user should read.
-
-    An exception that leaves a worker comes out wrapped in the worker's traceback, and the cycle it
-    forms keeps the loader from closing its workers for five seconds each.
-    """
-
-    def __init__(self, batches: Batches) -> None:
-        self.batches = batches
-
-    def __getitem__(self, step: int) -> Batch | Exception:
-        try:
-            return self.batches[step]
-        except (ValueError, OSError) as error:
-            return error
 
 
 def held_out_batches(
@@ -211,7 +200,3 @@ def _checked_items(
             f"items run from {chosen.min()} to {chosen.max()} but {source.name} has {len(source)}"
         )
     return chosen.astype(np.int64)
-
-
-def _as_is(batch: Any) -> Any:
-    return batch

@@ -38,8 +38,8 @@ from iddpm.training.stop import Stop, failures_noted
 from iddpm.training.terminal import TerminalReporter
 from iddpm.training.weights import write_weights
 
-FREE_ON_RESUME = ("training", "sampling")
-"""Sections that may change when a run goes on; the others would make it another run."""
+FREE_ON_RESUME = ("training", "sampling", "data.workers", "data.worker_timeout")
+"""Settings that may change when a run goes on; the others would make it another run."""
 
 
 def train(
@@ -190,16 +190,13 @@ def _settings_to_resume(
     """Return the run's settings with what may change changed; refuse the rest."""
     before = read_config(directory / CONFIG)
     wanted = read_config(config, assignments, before.model_dump(mode="json"))
-    old, new = before.model_dump(), wanted.model_dump()
-    for section, value in new.items():
-        if section not in FREE_ON_RESUME and value != old[section]:
-            changed = section
-            if isinstance(value, dict):
-                key = next(k for k in value if value[k] != old[section][k])
-                changed = f"{section}.{key}={value[key]}"
+    old, new = _by_name(before), _by_name(wanted)
+    for name, value in new.items():
+        free = name in FREE_ON_RESUME or name.partition(".")[0] in FREE_ON_RESUME
+        if not free and value != old[name]:
             raise ValueError(
-                f"{directory} was trained with another {changed.partition('=')[0]} and cannot go "
-                f"on with {changed}: start a new run (--init-from {directory} keeps the weights)"
+                f"{directory} was trained with another {name} and cannot go on with "
+                f"{name}={value}: start a new run (--init-from {directory} keeps the weights)"
             )
     if wanted.training.ema_rates != before.training.ema_rates:
         raise ValueError(
@@ -213,6 +210,17 @@ def _settings_to_resume(
             f"change to {asked} on the way: they average over all of the training"
         )
     return wanted
+
+
+def _by_name(config: Config) -> dict[str, Any]:
+    """Return the settings as ``section.name``, or ``name`` for those without a section."""
+    settings: dict[str, Any] = {}
+    for section, value in config.model_dump().items():
+        if isinstance(value, dict):
+            settings |= {f"{section}.{name}": inner for name, inner in value.items()}
+        else:
+            settings[section] = value
+    return settings
 
 
 def _lengths(config: Config) -> str:

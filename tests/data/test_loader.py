@@ -1,0 +1,124 @@
+import os
+import signal
+import time
+from multiprocessing import active_children
+
+import pytest
+
+from iddpm.data import loader
+from iddpm.data.loader import read_ahead
+from iddpm.failure import WorkerLost
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking among threads
+
+
+def read(step):
+    return step * step
+
+
+def walk(read, stop=6, workers=2, timeout=60.0):
+    return read_ahead(read, range(stop), workers=workers, timeout=timeout)
+
+
+def test_steps_come_in_order_and_workers_leave():
+    assert list(walk(read)) == [0, 1, 4, 9, 16, 25]
+    assert not active_children()
+
+
+def test_a_walk_that_is_left_takes_its_workers_along():
+    steps = walk(read, stop=1000)
+    assert next(steps) == 0
+    assert len(active_children()) == 2
+    steps.close()
+    assert not active_children()
+
+
+def killed(number):
+    def read(step):
+        if step == 3:
+            time.sleep(0.2)  # so that what came before is on its way
+            os.kill(os.getpid(), number)
+        return step
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"), [(signal.SIGKILL, "memory"), (signal.SIGBUS, "shm"), (signal.SIGSEGV, "")]
+)
+def test_a_killed_worker_is_named_and_what_came_before_it_comes(number, cause):
+    seen = []
+    with pytest.raises(
+        WorkerLost, match=rf"data worker 1 of 2 was killed by {number.name}.*{cause}"
+    ):
+        seen.extend(walk(killed(number)))
+    assert seen == [0, 1, 2]
+    assert not active_children()
+
+
+def test_a_dead_worker_raises_where_data_is_asked_for_and_nowhere_else():
+    """The training step goes on undisturbed until it needs the next batch."""
+    steps = walk(read, stop=1000)
+    assert next(steps) == 0
+    for process in active_children():
+        process.kill()
+    time.sleep(0.3)  # SIGCHLD comes, and nothing happens
+    with pytest.raises(WorkerLost, match="SIGKILL"):
+        list(steps)
+
+
+def test_a_worker_that_leaves_by_itself_is_named():
+    with pytest.raises(WorkerLost, match="ended by itself with status 3"):
+        list(walk(lambda step: os._exit(3)))
+
+
+def test_a_hung_worker_ends_the_wait(monkeypatch):
+    monkeypatch.setattr(loader, "CHECK_SECONDS", 0.1)
+
+    def read(step):
+        if step == 3:
+            time.sleep(600)
+        return step
+
+    seen = []
+    started = time.monotonic()
+    with pytest.raises(WorkerLost, match=r"no data came from 2 workers in 0\.5 seconds"):
+        seen.extend(walk(read, timeout=0.5))
+    assert seen == [0, 1, 2]
+    assert time.monotonic() - started < 30
+    assert not active_children()
+
+
+def test_a_slow_worker_is_waited_for(monkeypatch):
+    monkeypatch.setattr(loader, "CHECK_SECONDS", 0.1)
+
+    def read(step):
+        time.sleep(0.4)
+        return step
+
+    assert list(walk(read, stop=3, workers=1)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_workers_leave_signals_to_the_training_process(number):
+    steps = walk(read, stop=30)
+    assert next(steps) == 0
+    for process in active_children():
+        os.kill(process.pid, number)
+    assert list(steps) == [step * step for step in range(1, 30)]
+
+
+def test_errors_for_a_user_come_as_they_are():
+    def read(step):
+        raise ValueError(f"no picture {step}")
+
+    with pytest.raises(ValueError, match=r"^no picture 0$"):
+        list(walk(read))
+
+
+def test_errors_of_ours_keep_their_kind():
+    def read(step):
+        raise RuntimeError("a fault of ours")
+
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        list(walk(read))

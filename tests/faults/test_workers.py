@@ -1,0 +1,71 @@
+"""Processes that read ahead and die or hang: what was learned is saved, and resuming is exact."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+import iddpm
+from iddpm.data import loader
+from iddpm.data.batches import Batches
+from iddpm.failure import WorkerLost
+from iddpm.training.checkpoint import load_checkpoint
+from iddpm.training.terminal import SilentReporter
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking among threads
+
+BROKEN_STEP = 7
+
+
+def train(data, out, settings, **options):
+    return iddpm.train(data, out=out, settings=settings, reporter=SilentReporter(), **options)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang():
+    time.sleep(600)
+
+
+@pytest.mark.parametrize(
+    ("fate", "message"),
+    [(die, "worker 1 of 2 was killed by SIGKILL"), (hang, "no data came from 2 workers in 1 sec")],
+)
+def test_a_worker_that_is_lost_costs_nothing(
+    tmp_path, array_file, tiny, monkeypatch, fate, message
+):
+    settings = [*tiny, "training.steps=12", "data.flip=true", "training.save_every=100"]
+    train(array_file, tmp_path / "whole", settings)
+
+    monkeypatch.setattr(loader, "CHECK_SECONDS", 0.2)
+    read, parent = Batches.__getitem__, os.getpid()
+
+    def fated(self, step):
+        if step == BROKEN_STEP and os.getpid() != parent:
+            time.sleep(0.2)  # so that the batches before it are on their way
+            fate()
+        return read(self, step)
+
+    out = tmp_path / "parts"
+    with monkeypatch.context() as broken:
+        broken.setattr(Batches, "__getitem__", fated)
+        workers = ["data.workers=2", "data.worker_timeout=1"]
+        with pytest.raises(WorkerLost, match=message):
+            train(array_file, out, [*settings, *workers])
+    assert load_checkpoint(out).step == BROKEN_STEP
+    said = json.loads((out / "exit.json").read_text())
+    assert (said["status"], said["reason"], said["step"]) == (1, "worker lost", BROKEN_STEP)
+
+    train(None, out, ["data.workers=1"], resume=True)  # other numbers change nothing
+    assert json.loads((out / "exit.json").read_text())["reason"] == "finished"
+    a, b = (load_checkpoint(tmp_path / name, 12) for name in ("whole", "parts"))
+    assert a.tensors.keys() == b.tensors.keys()
+    for group, named in a.tensors.items():
+        for name, value in named.items():
+            assert torch.equal(value, b.tensors[group][name]), (group, name)
+    assert a.state == b.state

@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file
 
 import iddpm
-from iddpm.lock import DirectoryLock
 from iddpm.tasks.train import train_until_stop
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.stop import Stop
@@ -249,13 +248,6 @@ def test_labels_must_be_there_for_a_conditional_model(tmp_path, array_file, tiny
             [*tiny, "model.class_conditional=true", "model.num_classes=7"],
         )
     assert not (tmp_path / "run").exists()
-
-
-def test_a_second_process_is_refused(tmp_path, array_file, tiny):
-    out = tmp_path / "run"
-    train(array_file, out, [*tiny, "training.steps=2"])
-    with DirectoryLock(out), pytest.raises(ValueError, match="another process is training"):
-        train(None, out, ["training.steps=4"], resume=True)
 
 
 def test_the_environment_is_left_alone(tmp_path, array_file, tiny, monkeypatch):

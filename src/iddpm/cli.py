@@ -17,7 +17,7 @@ from iddpm.commands.likelihood import likelihood
 from iddpm.commands.sample import sample
 from iddpm.commands.train import train
 from iddpm.commands.train_classifier import train_classifier
-from iddpm.failure import RunFailed
+from iddpm.failure import SHARED, RunFailed
 
 app = typer.Typer(
     name="iddpm",
@@ -41,13 +41,16 @@ COMMANDS = (
     info,
     demo,
 )
+ALONE = ("interpolate", "inpaint", "edit", "info", "demo")
+"""Commands that would only do the same several times over."""
 for command in COMMANDS:
     example = (command.__doc__ or "").partition("\n\n")[2].strip()
     app.command(help=(command.__doc__ or "").partition("\n\n")[0], epilog=example)(command)
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _main(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and leave."),
 ) -> None:
     if version:
@@ -55,6 +58,14 @@ def _version(
 
         typer.echo(__version__)
         raise typer.Exit
+    command = context.invoked_subcommand
+    if command in ALONE and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        error = ValueError(
+            f"iddpm {command} runs in one process: start it without torchrun (train, "
+            "train-classifier, sample, likelihood and evaluate share their work)"
+        )
+        error.add_note(SHARED)
+        raise error
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -75,17 +86,24 @@ def run(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("IDDPM_DEBUG"):
             raise
-        typer.echo(f"error: {error}", err=True)
+        _say(error)
         return 2
     except RunFailed as error:
         if os.environ.get("IDDPM_DEBUG"):
             raise
-        typer.echo(f"error: {error}", err=True)
+        _say(error)
         return 1
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
         return 130
     return 0
+
+
+def _say(error: Exception) -> None:
+    """Tell what went wrong; of several processes that all know it, the first does."""
+    shared = SHARED in getattr(error, "__notes__", ())
+    if not shared or os.environ.get("RANK", "0") == "0":
+        typer.echo(f"error: {error}", err=True)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:

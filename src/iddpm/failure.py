@@ -4,6 +4,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+SHARED = "shared by all ranks"
+"""A note on an error that every rank raises, so that the first alone says it."""
+
 
 class RunFailed(RuntimeError):  # noqa: N818 - it says what happened
     """A run cannot go on; the command line says why and ends with status 1.

@@ -1,7 +1,12 @@
-"""A bar for what takes long."""
+"""Where things are told, and a bar for what takes long."""
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def open_console(speaks: bool = True) -> Console:
+    """Return standard output for plain lines; silent unless this process ``speaks``."""
+    return Console(highlight=False, soft_wrap=True, quiet=not speaks)
 
 
 def progress_bar(console: Console, what: str) -> Progress:
@@ -14,5 +19,5 @@ def progress_bar(console: Console, what: str) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=console.quiet or not console.is_terminal,
     )

@@ -5,17 +5,21 @@ the others waiting, so decisions go through :class:`Ranks`; alone, its methods c
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from iddpm.failure import RankLost, RunFailed
+from iddpm.failure import SHARED, RankLost, RunFailed
+
+T = TypeVar("T")
+DAY = 24 * 3600.0
+"""A time limit for what has no natural one; a process that ends is noticed at once all the same."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Ranks:
     def share(self, n: int) -> slice:
         """Return this rank's rows of ``n``: contiguous, and at most one more than another's."""
         return slice(n * self.rank // self.count, n * (self.rank + 1) // self.count)
+
+    @property
+    def turns(self) -> slice:
+        """Which pieces of work are this rank's when they are dealt in turn."""
+        return slice(self.rank, None, self.count)
 
     def largest(self, values: Sequence[float]) -> list[float]:
         """Return the largest of each of some numbers over all ranks, the same on each.
@@ -95,7 +104,43 @@ class Ranks:
             return
         for said in self.gathered(error):
             if said is not None:
+                said.add_note(SHARED)
                 raise said
+
+    def in_rounds(self, mine: Iterable[T], total: int) -> Iterator[T]:
+        """Yield what came of all pieces of work, in their order, on every rank.
+
+        Each rank works on one piece, then all exchange what they have: so they keep pace, and an
+        error on one ends all. What may fail belongs into the work, not into the loop over this.
+
+        Args:
+            mine: works on this rank's pieces, those of :attr:`turns`, one whenever it is asked.
+            total: how many pieces the ranks have together.
+
+        Raises:
+            ValueError, OSError, RunFailed: as :meth:`together`.
+        """
+        if self.count == 1:
+            yield from mine
+            return
+        work = iter(mine)
+        for start in range(0, total, self.count):
+            with self.together():
+                piece = next(work) if start + self.rank < total else None
+            yield from self.gathered(piece)[: total - start]
+
+    def by_first(self, work: Callable[[], T]) -> T:
+        """Let the first rank work while the others wait, and return what came of it on each.
+
+        Raises:
+            ValueError, OSError, RunFailed: as :meth:`together`.
+        """
+        with self.together():
+            done = [work()] if self.first else [None]
+        if self.count > 1:
+            with _talking(self):
+                dist.broadcast_object_list(done, src=0)
+        return cast(T, done[0])
 
 
 ALONE = Ranks()
@@ -119,6 +164,10 @@ def joined_ranks(device_type: str, timeout: float) -> Iterator[Ranks]:
     try:
         yield ranks
         ranks.wait()  # gloo aborts when one leaves while another still listens
+    except Exception as error:
+        if SHARED in getattr(error, "__notes__", ()):
+            ranks.wait()
+        raise
     finally:
         dist.destroy_process_group()
 

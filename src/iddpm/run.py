@@ -208,13 +208,15 @@ class Run:
         seed: int = 0,
         classes: Wanted = None,
         start: int = 0,
+        turns: slice = slice(None),
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> Iterator[SampleBatch]:
         """Draw samples and yield each batch as it is finished; arguments as in :meth:`sample`.
 
         Everything is checked before the first is drawn. ``on_step`` is called after every step
         with the number of steps taken and the state, [N, C, *spatial]; first with 0 and the noise.
-        ``start`` is the number of the first sample, for going on where others ended.
+        ``start`` is the number of the first sample, for going on where others ended, and ``turns``
+        picks among the batches, for sharing them out.
         """
         if n < 1:
             raise ValueError(f"cannot draw {n} samples: ask for 1 or more")
@@ -224,7 +226,7 @@ class Run:
         context = Precision(chosen.sampling.precision, self.device)
 
         def batches() -> Iterator[SampleBatch]:
-            for first in range(start, start + n, size):
+            for first in range(start, start + n, size)[turns]:
                 count = min(size, start + n - first)
                 rows = slice(first - start, first - start + count)
                 noise = SampleNoise(seed, (count, *self.shape), first, self.device)

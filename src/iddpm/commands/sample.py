@@ -80,27 +80,40 @@ def sample(
     """
     import torch
 
+    from iddpm.ranks import DAY, joined_ranks
     from iddpm.run import load
     from iddpm.tasks.draw import draw
 
     if threads is not None:
         torch.set_num_threads(threads)
-    opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
-    walk = opened.walk(
-        steps=steps,
-        sampler=sampler,
-        eta=eta,
-        spacing=spacing,
-        variance=variance,
-        guidance=guidance,
-        guidance_interval=guidance_interval,
-        threshold=threshold,
-        classifier=classifier,
-        classifier_scale=classifier_scale,
-        classifier_form=classifier_form,
-        autoguidance=autoguidance,
-        autoguidance_scale=autoguidance_scale,
-        batch_size=batch_size,
-        precision=precision,
-    )
-    draw(opened, n, walk, out=out, seed=seed, classes=class_name, npz=npz, gif=gif)
+    with joined_ranks("cpu", DAY) as ranks:
+        with ranks.together():
+            opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
+            walk = opened.walk(
+                steps=steps,
+                sampler=sampler,
+                eta=eta,
+                spacing=spacing,
+                variance=variance,
+                guidance=guidance,
+                guidance_interval=guidance_interval,
+                threshold=threshold,
+                classifier=classifier,
+                classifier_scale=classifier_scale,
+                classifier_form=classifier_form,
+                autoguidance=autoguidance,
+                autoguidance_scale=autoguidance_scale,
+                batch_size=batch_size,
+                precision=precision,
+            )
+        draw(
+            opened,
+            n,
+            walk,
+            out=out,
+            seed=seed,
+            classes=class_name,
+            npz=npz,
+            gif=gif,
+            ranks=ranks,
+        )

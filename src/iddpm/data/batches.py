@@ -171,15 +171,22 @@ class Batches:
 
 
 def held_out_batches(
-    source: Source, items: Sequence[int] | NDArray[np.int64] | None = None, *, batch_size: int
+    source: Source,
+    items: Sequence[int] | NDArray[np.int64] | None = None,
+    *,
+    batch_size: int,
+    turns: slice = slice(None),
 ) -> Iterator[Batch]:
-    """Yield ``items`` (None for all) once, in order; the last batch may be smaller."""
+    """Yield ``items`` (None for all) once, in order; the last batch may be smaller.
+
+    ``turns`` picks among the batches, which keep their numbers, for sharing them out.
+    """
     chosen = _checked_items(source, items)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    for number, start in enumerate(range(0, len(chosen), batch_size)):
+    for start in range(0, len(chosen), batch_size)[turns]:
         part = chosen[start : start + batch_size]
-        yield _batch(source, source.read_many(part), part, number)
+        yield _batch(source, source.read_many(part), part, start // batch_size)
 
 
 def _batch(source: Source, x: NDArray[Any], items: NDArray[np.int64], step: int) -> Batch:

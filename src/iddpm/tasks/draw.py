@@ -1,5 +1,6 @@
 """Samples on disk: pictures written as they come."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 from iddpm.build import Walk
 from iddpm.classes import Wanted
 from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
-from iddpm.progress import progress_bar
-from iddpm.run import Run
+from iddpm.progress import open_console, progress_bar
+from iddpm.ranks import ALONE, Ranks
+from iddpm.run import Run, SampleBatch
 
 GRID_ITEMS = 400
 """A grid of more would be too large to look at."""
@@ -31,6 +33,7 @@ def draw(
     columns: int | None = None,
     files: bool = True,
     console: Console | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[Path]:
     """Draw samples and write them; return and print the paths.
 
@@ -44,14 +47,16 @@ def draw(
         columns: of the grid.
         files: write a file for each sample.
         console: where progress is shown.
+        ranks: who shares the work: each draws whole batches and writes their pictures.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or open_console(ranks.first)
     directory = out or run.directory / "samples" / f"seed_{seed}"
     picture = len(run.shape) == 3 and run.shape[0] in (1, 3, 4)
+    whole = npz or not picture  # all samples in one file, not only those of the grid
     bits = run.config.bits or 8
     walk = walk or run.walk()
     frames: list[Tensor] = []
-    first = True
+    first = ranks.first
 
     with progress_bar(console, "sampling") as progress:
 
@@ -60,31 +65,43 @@ def draw(
             if gif and first:
                 frames.append(x[:GIF_ITEMS].cpu())
 
-        batches = run.sample_batches(n, walk, seed=seed, classes=classes, on_step=on_step)
+        with ranks.together():
+            batches = run.sample_batches(
+                n, walk, seed=seed, classes=classes, turns=ranks.turns, on_step=on_step
+            )
         console.print(f"{n} samples, each {walk}", markup=False)
-        total = len(walk.schedule) * -(-n // walk.sampling.batch_size)
-        task = progress.add_task("", total=total)
-        drawn, labels = [], []
-        for batch in batches:
-            if files and picture:
-                save_images(batch.x, directory, bits=bits, start=batch.start)
-            drawn.append(batch.x)
-            if batch.y is not None:
-                labels.append(batch.y)
-            first = False
+        count = -(-n // walk.sampling.batch_size)
+        task = progress.add_task("", total=len(walk.schedule) * -(-count // ranks.count))
 
-    x = torch.cat(drawn)
-    written = [save_grid(x[:GRID_ITEMS], directory / "grid.png", columns=columns)]
-    if npz or not picture:
-        y = torch.cat(labels) if labels else None
-        written.append(save_npz(x, directory / "samples.npz", labels=y, bits=run.config.bits))
-    if gif:
-        written.append(save_gif(_thinned(frames), directory / "denoising.gif", columns=columns))
+        def written() -> Iterator[SampleBatch | None]:
+            nonlocal first
+            for batch in batches:
+                if files and picture:
+                    save_images(batch.x, directory, bits=bits, start=batch.start)
+                first = False
+                yield batch if whole or batch.start < GRID_ITEMS else None
+
+        passed = ranks.in_rounds(written(), count)
+        kept = [batch for batch in passed if batch is not None and ranks.first]
+
+    def joined() -> list[Path]:
+        x = torch.cat([batch.x for batch in kept])
+        paths = [save_grid(x[:GRID_ITEMS], directory / "grid.png", columns=columns)]
+        if whole:
+            labels = [batch.y for batch in kept if batch.y is not None]
+            y = torch.cat(labels) if labels else None
+            paths.append(save_npz(x, directory / "samples.npz", labels=y, bits=run.config.bits))
+        if gif:
+            path = directory / "denoising.gif"
+            paths.append(save_gif(_thinned(frames), path, columns=columns))
+        return paths
+
+    paths = ranks.by_first(joined)
     if files and picture:
         console.print(f"wrote {n} samples to {directory}", markup=False)
-    for path in written:
+    for path in paths:
         console.print(f"wrote {path}", markup=False)
-    return written
+    return paths
 
 
 def _thinned(frames: list[Tensor]) -> list[Tensor]:

@@ -120,7 +120,8 @@ def test_the_best_is_pointed_to_once_it_is_committed(tmp_path, gate):
 
 
 def test_a_best_that_could_not_be_saved_is_not_the_best(tmp_path, monkeypatch):
-    saver = Saver(tmp_path, keep=1, pauses=())
+    monkeypatch.setattr(saving, "PAUSES", ())
+    saver = Saver(tmp_path, keep=1)
     saver.save(1, state(), {})
     saver.prefer(Best(1, 5.0))
     saver.wait()
@@ -205,11 +206,10 @@ class Pretended(Ranks):
 def two(tmp_path, monkeypatch):
     """Savers of two ranks; what is named ``part`` is sharded."""
     board = []
+    monkeypatch.setattr(saving, "PAUSES", (0.01,))
+    monkeypatch.setattr(saving, "PATIENCE", 0.5)
     monkeypatch.setattr(saving, "_local", lambda value: (value, value.ndim == 2))
-    return [
-        Saver(tmp_path, keep=3, ranks=Pretended(rank, 2, board=board), pauses=(0.01,), patience=0.5)
-        for rank in (0, 1)
-    ]
+    return [Saver(tmp_path, keep=3, ranks=Pretended(rank, 2, board=board)) for rank in (0, 1)]
 
 
 def test_two_ranks_write_their_parts_and_any_number_reads_them(tmp_path, two):

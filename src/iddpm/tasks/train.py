@@ -23,6 +23,7 @@ from iddpm.build import (
 from iddpm.config import Config, read_config, to_yaml
 from iddpm.data.sources.source import Source
 from iddpm.directory import CONFIG, WEIGHTS, read_run_config, read_run_weights
+from iddpm.failure import NotSaved
 from iddpm.feed import on_device, open_split, training_batches, without_some_labels
 from iddpm.files import write_atomically, write_text
 from iddpm.lock import DirectoryLock
@@ -265,7 +266,13 @@ def _initialise(state: TrainState, directory: Path) -> None:
 
 def _release(network: nn.Module, path: Path) -> None:
     """Write the weights alone, for those who only sample."""
-    write_atomically(path, lambda temporary: write_weights(temporary, network.state_dict()))
+    try:
+        write_atomically(path, lambda temporary: write_weights(temporary, network.state_dict()))
+    except OSError as error:
+        raise NotSaved(
+            f"the weights alone could not be written ({error}); the checkpoint is whole: make "
+            "room, and --resume writes them"
+        ) from None
 
 
 def _introduction(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from iddpm.failure import RunFailed, TrainingDiverged
+from iddpm.failure import RunFailed, TrainingDiverged, warned
 from iddpm.ranks import ALONE, Ranks
 from iddpm.training.averages import drop_later_snapshots, write_snapshot
 from iddpm.training.best import Best, find_best, point_to_best, was_measured
@@ -19,7 +19,7 @@ from iddpm.training.saver import Saver
 from iddpm.training.signals import StopSignals
 from iddpm.training.state import TrainState
 from iddpm.training.step import StepResult, TrainStep
-from iddpm.training.stop import Stop, write_exit
+from iddpm.training.stop import EXIT, Stop, write_exit
 
 
 class Reporter(Protocol):
@@ -132,7 +132,8 @@ def train_loop(
         reporter.close()
     if ranks.first:
         message = f"{stop.value} at step {state.step}"
-        write_exit(directory, stop.exit_status, stop.value, state.step, message, loop.asked)
+        with warned(f"{message}, which {EXIT} does not say"):
+            write_exit(directory, stop.exit_status, stop.value, state.step, message, loop.asked)
     return stop
 
 
@@ -289,7 +290,8 @@ class _Loop:
         step, every = self.state.step, self.settings.snapshot_every
         if every and (step % every == 0 or self.stop is Stop.FINISHED) and self.ranks.first:
             # Before the checkpoint: whoever goes on from that has every snapshot until it.
-            write_snapshot(self.directory, step, self.state.emas)
+            with warned(f"the averages of step {step} are missing from the snapshots"):
+                write_snapshot(self.directory, step, self.state.emas)
         ending = self.troubled or self.stop is not None
         if ending or self.overdue or self._due(self.settings.save_every):
             self._save()
@@ -319,9 +321,10 @@ class _Loop:
             self._log(record)
             self.reporter.record(record)
         if self.preview is not None and self._due(settings.preview_every) and not leaving:
-            path = self.preview(step, self.state.emas[0].network)
-            if path is not None:
-                self.reporter.say(f"samples: {path}")
+            with warned(f"there is no picture of step {step}"):
+                path = self.preview(step, self.state.emas[0].network)
+                if path is not None:
+                    self.reporter.say(f"samples: {path}")
 
     def _held_out(self) -> dict[str, Any]:
         """Return the held-out loss as part of a record; keep the checkpoint if it is the best."""

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -79,8 +79,6 @@ class Saver:
         step: of the checkpoint that the run goes on from; 0 for none.
         best: one more that stays.
         ranks: the processes that save together; all call the same methods in the same order.
-        pauses: seconds before each further try.
-        patience: seconds to wait for the parts of the others.
     """
 
     def __init__(
@@ -91,14 +89,10 @@ class Saver:
         step: int = 0,
         best: Best = NOTHING,
         ranks: Ranks = ALONE,
-        pauses: Sequence[float] = PAUSES,
-        patience: float = PATIENCE,
     ) -> None:
         self.directory = directory
         self.keep = keep
         self.ranks = ranks
-        self.pauses = pauses
-        self.patience = patience
         if ranks.first:
             clear_unfinished(directory)
             clear_temporaries(directory)
@@ -256,7 +250,7 @@ class Saver:
 
     def _commit(self, work: _Save) -> None:
         checksums = self._write(work)
-        checksums |= collect(work.temporary, self.ranks, self.patience, self._check)
+        checksums |= collect(work.temporary, self.ranks, PATIENCE, self._check)
         final = self._insist(lambda: commit(work.temporary, work.step, checksums))
         with self._settling:
             self._committed = work.step
@@ -297,7 +291,7 @@ class Saver:
 
     def _insist(self, action: Callable[[], T]) -> T:
         """Try again after an error of the disk, as often as there are pauses."""
-        for pause in self.pauses:
+        for pause in PAUSES:
             try:
                 return action()
             except OSError:

@@ -7,12 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from iddpm.networks.blocks import default_stride
+from iddpm.networks.convolution import conv_nd, conv_transpose_nd
 from iddpm.networks.layers import (
     TokenLinear,
     avg_pool_nd,
-    conv_nd,
-    conv_transpose_nd,
     normalization,
     num_groups,
     resize_linear,
@@ -98,67 +96,3 @@ def test_fractional_timesteps_are_honoured_and_integers_equal_floats():
     )
     integers = torch.tensor([0, 7, 3999])
     assert torch.equal(timestep_embedding(integers, 16), timestep_embedding(integers.float(), 16))
-
-
-# --- tiny bfloat16 convolutions on CPUs -----------------------------------------------------------
-# Many of these sizes give wrong gradients, or crash, in PyTorch's kernels when the guard is away;
-# which sizes do differs between processors.
-
-
-def build(kind, dims, channels):
-    stride = default_stride(dims)
-    if kind == "transpose":
-        kernel = tuple(4 if s == 2 else 3 for s in stride)
-        return conv_transpose_nd(dims, channels, channels, kernel, stride=stride, padding=1)
-    stride = stride if kind == "down" else 1
-    return conv_nd(dims, channels, channels, 3, stride=stride, padding=1)
-
-
-def results(layer, x, autocast, dtype=torch.float32):
-    layer = layer.to(dtype)
-    layer.zero_grad()
-    x = x.to(dtype).detach().requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        y = layer(x)
-    weight = 1 + 0.5 * torch.sin(torch.arange(y.numel())).reshape(y.shape)  # no sum cancels
-    (y.float() * weight).sum().backward()
-    grads = [layer.weight.grad, layer.bias.grad]
-    found = [t.detach().float().clone() for t in (y, x.grad, *grads)]
-    return y.dtype, found
-
-
-SMALL = [(1,), (2,), (3,), (1, 1), (2, 1), (1, 8), (2, 2), (3, 3)]
-SMALL += [(1, 1, 1), (4, 1, 8), (2, 9, 2), (2, 8, 8), (1, 8, 8), (8, 2, 2), (3, 3, 3), (3, 4, 5)]
-
-
-@pytest.mark.parametrize("kind", ["conv", "down", "transpose"])
-@pytest.mark.parametrize("weights", ["float32 under autocast", "bfloat16"])
-@pytest.mark.parametrize("size", SMALL)
-def test_small_bfloat16_inputs_are_within_two_percent_of_float32(kind, weights, size):
-    layer = build(kind, len(size), 32)
-    x = torch.randn(2, 32, *size)
-    _, exact = results(layer, x, autocast=False)
-    if weights == "bfloat16":
-        dtype, found = results(layer, x, autocast=False, dtype=torch.bfloat16)
-    else:
-        dtype, found = results(layer, x, autocast=True)
-    assert dtype == torch.bfloat16  # the guard gives back what the kernel would have given
-    for name, a, b in zip(("output", "dx", "dw", "db"), found, exact, strict=True):
-        assert (a - b).norm() <= 0.02 * b.norm(), name
-
-
-@given(
-    kind=st.sampled_from(["conv", "down", "transpose"]),
-    size=st.integers(1, 3).flatmap(lambda dims: st.tuples(*[st.integers(1, 5)] * dims)),
-    channels=st.sampled_from([16, 20, 48]),
-    batch=st.integers(1, 3),
-)
-@settings(deadline=None, max_examples=40, derandomize=True)
-def test_bfloat16_inputs_of_any_small_size(kind, size, channels, batch):
-    torch.manual_seed(0)
-    layer = build(kind, len(size), channels)
-    x = torch.randn(batch, channels, *size)
-    _, exact = results(layer, x, autocast=False)
-    _, found = results(layer, x, autocast=True)
-    for a, b in zip(found, exact, strict=True):
-        assert (a - b).norm() <= 0.02 * b.norm()

@@ -8,7 +8,7 @@ from iddpm.config import Config, validate
 from iddpm.data.sources.open import open_source
 from iddpm.data.sources.source import Source
 from iddpm.networks.layers import MAX_GROUPS
-from iddpm.networks.trunk import level_widths
+from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
 
 DEFAULT_BATCH = 64
 _MULTIPLIERS = (
@@ -87,6 +87,8 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
             f"and the levels have {', '.join(map(str, widths))}: with one channel per "
             "normalization group the timestep's addition is normalized away"
         )
+    stride = check_stride(model["stride"], len(model["size"]))
+    check_size(model["size"], stride, widths, check_circular(model["circular"], len(stride)))
     resolved = validate(values)
     check_guidance(resolved, resolved.sampling.guidance)
     return resolved

@@ -42,6 +42,7 @@ def build_network(config: Config) -> UNet:
         downsample=model.downsample,
         resblock_updown=model.resblock_updown,
         stride=model.stride,
+        circular=model.circular,
         use_checkpoint=model.use_checkpoint,
         # torch.compile refuses a hand-written autograd Function.
         checkpoint_engine="torch" if config.training.compile else "function",
@@ -80,6 +81,7 @@ def build_encoder(config: Config) -> EncoderUNet:
         downsample=model.downsample,
         resblock_updown=model.resblock_updown,
         stride=model.stride,
+        circular=model.circular,
         use_checkpoint=model.use_checkpoint,
         checkpoint_engine="torch" if config.training.compile else "function",
         # A mean over positions after a normalization that small widths give to each channel alone

@@ -50,6 +50,8 @@ class ModelConfig(Section):
     """Resize inside residual blocks."""
     stride: tuple[Literal[1, 2], ...] | None = None
     """Resizing factor per axis; (1, 2, 2) for volumes and 2 everywhere otherwise."""
+    circular: tuple[bool, ...] | bool = False
+    """Periodic data, such as rings, panoramas and fields: true, or true or false per axis."""
     use_checkpoint: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
 

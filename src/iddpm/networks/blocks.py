@@ -10,15 +10,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
 from iddpm.networks.checkpointing import CheckpointFunction
-from iddpm.networks.layers import (
-    TokenLinear,
-    avg_pool_nd,
-    conv_nd,
-    conv_transpose_nd,
-    linear,
-    normalization,
-    zero_module,
-)
+from iddpm.networks.convolution import conv_nd, conv_transpose_nd
+from iddpm.networks.layers import TokenLinear, avg_pool_nd, linear, normalization, zero_module
 
 UpsampleKind = Literal["transpose", "nearest_conv", "nearest"]
 DownsampleKind = Literal["conv", "avg_pool"]
@@ -65,6 +58,7 @@ class Upsample(nn.Module):
         stride: factor (1 or 2) per axis; (1, 2, 2) for volumes and 2 everywhere otherwise.
         smooth_start: start the transposed kernel as linear interpolation of each channel, so that
             an untrained network draws no checkerboard; False keeps PyTorch's random start.
+        circular: the axes that are periodic, one boolean each; none by default.
     """
 
     def __init__(
@@ -76,6 +70,7 @@ class Upsample(nn.Module):
         out_channels: int | None = None,
         stride: Sequence[int] | None = None,
         smooth_start: bool = True,
+        circular: Sequence[bool] = (),
     ) -> None:
         super().__init__()
         out_channels = out_channels or channels
@@ -84,12 +79,18 @@ class Upsample(nn.Module):
         if kind == "transpose":
             kernel = tuple(4 if s == 2 else 3 for s in self.stride)
             self.conv = conv_transpose_nd(
-                dims, channels, out_channels, kernel, stride=self.stride, padding=1
+                dims,
+                channels,
+                out_channels,
+                kernel,
+                stride=self.stride,
+                padding=1,
+                circular=circular,
             )
             if smooth_start:
                 _start_as_interpolation(self.conv, self.stride)
         elif kind == "nearest_conv":
-            self.conv = conv_nd(dims, channels, out_channels, 3, padding=1)
+            self.conv = conv_nd(dims, channels, out_channels, 3, padding=1, circular=circular)
         elif channels != out_channels:
             raise ValueError(
                 f"upsample={kind!r} has no weights and keeps its {channels} channels; "
@@ -134,6 +135,7 @@ class Downsample(nn.Module):
             an average, which rounds sizes up as the convolution does.
         out_channels: channels of the output, ``channels`` by default.
         stride: factor (1 or 2) per axis; (1, 2, 2) for volumes and 2 everywhere otherwise.
+        circular: the axes that are periodic, one boolean each; none by default.
     """
 
     def __init__(
@@ -144,13 +146,16 @@ class Downsample(nn.Module):
         kind: DownsampleKind = "conv",
         out_channels: int | None = None,
         stride: Sequence[int] | None = None,
+        circular: Sequence[bool] = (),
     ) -> None:
         super().__init__()
         out_channels = out_channels or channels
         strides = tuple(stride or default_stride(dims))
         self.kind = kind
         if kind == "conv":
-            self.op = conv_nd(dims, channels, out_channels, 3, stride=strides, padding=1)
+            self.op = conv_nd(
+                dims, channels, out_channels, 3, stride=strides, padding=1, circular=circular
+            )
         elif channels == out_channels:
             self.op = avg_pool_nd(dims, kernel_size=strides, stride=strides, ceil_mode=True)
         else:
@@ -181,6 +186,7 @@ class ResBlock(TimestepBlock):
         dims: 1, 2 or 3 spatial axes.
         up, down: resize inside the block (Song et al. 2021; guided-diffusion), without weights.
         stride: factor per axis for ``up`` and ``down``.
+        circular: the axes that are periodic, one boolean each; none by default.
         use_checkpoint: recompute the block in the backward pass instead of storing activations.
         checkpoint_engine: ``"function"`` for :class:`CheckpointFunction`, ``"torch"`` for
             PyTorch's own, which torch.compile and FSDP accept.
@@ -199,6 +205,7 @@ class ResBlock(TimestepBlock):
         up: bool = False,
         down: bool = False,
         stride: Sequence[int] | None = None,
+        circular: Sequence[bool] = (),
         use_checkpoint: bool = False,
         checkpoint_engine: CheckpointEngine = "function",
     ) -> None:
@@ -211,7 +218,7 @@ class ResBlock(TimestepBlock):
         self.in_layers = nn.Sequential(
             normalization(channels),
             nn.SiLU(),
-            conv_nd(dims, channels, out_channels, 3, padding=1),
+            conv_nd(dims, channels, out_channels, 3, padding=1, circular=circular),
         )
         self.resize: nn.Module | None = None  # one for both branches: it has no parameters
         if up:
@@ -226,12 +233,14 @@ class ResBlock(TimestepBlock):
             normalization(out_channels),
             nn.SiLU(),
             nn.Dropout(p=dropout),
-            zero_module(conv_nd(dims, out_channels, out_channels, 3, padding=1)),
+            zero_module(conv_nd(dims, out_channels, out_channels, 3, padding=1, circular=circular)),
         )
         self.skip_connection: nn.Module = nn.Identity()
         if out_channels != channels:
             kernel, padding = (3, 1) if use_conv else (1, 0)
-            self.skip_connection = conv_nd(dims, channels, out_channels, kernel, padding=padding)
+            self.skip_connection = conv_nd(
+                dims, channels, out_channels, kernel, padding=padding, circular=circular
+            )
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Map [N, C, *spatial] and [N, E] to [N, C', *spatial']."""

@@ -13,7 +13,8 @@ from iddpm.networks.blocks import (
     count_heads,
     self_attention,
 )
-from iddpm.networks.layers import TokenLinear, conv_nd, linear, normalization, zero_module
+from iddpm.networks.convolution import conv_nd
+from iddpm.networks.layers import TokenLinear, linear, normalization, zero_module
 from iddpm.networks.trunk import Trunk
 
 Pool = Literal["adaptive", "attention", "spatial", "spatial_v2"]
@@ -93,6 +94,7 @@ class EncoderUNet(Trunk):
         downsample: DownsampleKind = "conv",
         resblock_updown: bool = False,
         stride: Sequence[int] | None = None,
+        circular: bool | Sequence[bool] = False,
         use_checkpoint: bool = False,
         checkpoint_engine: CheckpointEngine = "function",
         pool: Pool = "adaptive",
@@ -112,6 +114,7 @@ class EncoderUNet(Trunk):
             downsample=downsample,
             resblock_updown=resblock_updown,
             stride=stride,
+            circular=circular,
             use_checkpoint=use_checkpoint,
             checkpoint_engine=checkpoint_engine,
         )

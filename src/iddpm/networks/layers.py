@@ -8,96 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iddpm.networks.convolution import by_dims
+
 MAX_GROUPS = 32
 """Groups of a group normalization in the published networks (Ho et al. 2020, appendix B)."""
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
-
-
-_TRANSPOSED_FUNCTION: dict[int, Any] = {
-    1: F.conv_transpose1d,
-    2: F.conv_transpose2d,
-    3: F.conv_transpose3d,
-}
-
-
-def _unsafe_in_bfloat16(x: Tensor) -> bool:
-    """Say whether PyTorch's CPU kernels could get a bfloat16 convolution of this input wrong.
-
-    With an input axis shorter than 3 some return weight gradients that are 100 % wrong, infinite
-    or NaN, and some write outside their memory: in 3-D often, in 1-D and 2-D where an axis of
-    length 1 meets stride 2 (seen with torch 2.13, on processors with AMX and without;
-    ``tests/networks/test_layers.py`` shows the guard, ``docs/networks.md`` the measurement). Such
-    inputs are tiny, so computing them in float32 costs nothing.
-    """
-    if x.device.type != "cpu" or min(x.shape[2:]) >= 3:
-        return False
-    if torch.is_autocast_enabled("cpu"):
-        return torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return x.dtype == torch.bfloat16
-
-
-def _in_float32(conv: Any, x: Tensor) -> Tensor:
-    """Apply a convolution module in float32 and return bfloat16, as its kernel would."""
-    with torch.autocast("cpu", enabled=False):
-        weight = conv.weight.float()
-        bias = None if conv.bias is None else conv.bias.float()
-        y: Tensor
-        if conv.transposed:
-            function = _TRANSPOSED_FUNCTION[x.dim() - 2]
-            shape = (conv.stride, conv.padding, conv.output_padding, conv.groups, conv.dilation)
-            y = function(x.float(), weight, bias, *shape)
-        else:
-            y = conv._conv_forward(x.float(), weight, bias)
-    return y.bfloat16()
-
-
-class Conv1d(nn.Conv1d):
-    """``nn.Conv1d`` that stays right for tiny bfloat16 inputs on CPUs."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [N, C, L] to [N, C', L']."""
-        return _in_float32(self, x) if _unsafe_in_bfloat16(x) else super().forward(x)
-
-
-class Conv2d(nn.Conv2d):
-    """``nn.Conv2d`` that stays right for tiny bfloat16 inputs on CPUs."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [N, C, H, W] to [N, C', H', W']."""
-        return _in_float32(self, x) if _unsafe_in_bfloat16(x) else super().forward(x)
-
-
-class Conv3d(nn.Conv3d):
-    """``nn.Conv3d`` that stays right for tiny bfloat16 inputs on CPUs."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [N, C, D, H, W] to [N, C', D', H', W']."""
-        return _in_float32(self, x) if _unsafe_in_bfloat16(x) else super().forward(x)
-
-
-class ConvTranspose1d(nn.ConvTranspose1d):
-    """``nn.ConvTranspose1d`` that stays right for tiny bfloat16 inputs on CPUs."""
-
-    def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
-        """Map [N, C, L] to [N, C', L']."""
-        return _in_float32(self, x) if _unsafe_in_bfloat16(x) else super().forward(x, output_size)
-
-
-class ConvTranspose2d(nn.ConvTranspose2d):
-    """``nn.ConvTranspose2d`` that stays right for tiny bfloat16 inputs on CPUs."""
-
-    def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
-        """Map [N, C, H, W] to [N, C', H', W']."""
-        return _in_float32(self, x) if _unsafe_in_bfloat16(x) else super().forward(x, output_size)
-
-
-class ConvTranspose3d(nn.ConvTranspose3d):
-    """``nn.ConvTranspose3d`` that stays right for tiny bfloat16 inputs on CPUs."""
-
-    def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
-        """Map [N, C, D, H, W] to [N, C', D', H', W']."""
-        return _in_float32(self, x) if _unsafe_in_bfloat16(x) else super().forward(x, output_size)
 
 
 class TokenLinear(nn.Conv1d):
@@ -115,28 +31,8 @@ class TokenLinear(nn.Conv1d):
         return F.linear(x, self.weight.squeeze(-1), self.bias)
 
 
-_CONVOLUTION: dict[int, Any] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
-_TRANSPOSED: dict[int, Any] = {1: ConvTranspose1d, 2: ConvTranspose2d, 3: ConvTranspose3d}
 _AVERAGE_POOL: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _LINEAR_RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
-
-
-def _by_dims(table: dict[int, Any], dims: int) -> Any:
-    if dims not in table:
-        raise ValueError(f"dims={dims} is not supported: use 1 (signals), 2 (images), 3 (volumes)")
-    return table[dims]
-
-
-def conv_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Module:
-    """Return a 1-D, 2-D or 3-D convolution; the other arguments are those of ``nn.Conv2d``."""
-    module: nn.Module = _by_dims(_CONVOLUTION, dims)(*args, **kwargs)
-    return module
-
-
-def conv_transpose_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Module:
-    """Return a 1-D, 2-D or 3-D transposed convolution, as ``nn.ConvTranspose2d``."""
-    module: nn.Module = _by_dims(_TRANSPOSED, dims)(*args, **kwargs)
-    return module
 
 
 def avg_pool_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Module:
@@ -145,7 +41,7 @@ def avg_pool_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Module:
     Any number of axes passes through here, ``dims`` always first: the published 3-D downsampling
     forgot it and built a pooling of the wrong dimension.
     """
-    module: nn.Module = _by_dims(_AVERAGE_POOL, dims)(*args, **kwargs)
+    module: nn.Module = by_dims(_AVERAGE_POOL, dims)(*args, **kwargs)
     return module
 
 
@@ -192,10 +88,26 @@ def zero_module(module: AnyModule) -> AnyModule:
     return module
 
 
-def resize_linear(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize [N, C, *spatial] to the spatial ``size`` by (bi-, tri-) linear interpolation."""
-    mode = _by_dims(_LINEAR_RESIZE, x.dim() - 2)
+def resize_linear(x: Tensor, size: Sequence[int], circular: Sequence[bool] = ()) -> Tensor:
+    """Resize [N, C, *spatial] to the spatial ``size`` by (bi-, tri-) linear interpolation.
+
+    Along the axes that ``circular`` names, the last value and the first are neighbours.
+    """
+    for axis, wraps in enumerate(circular, start=2):
+        if wraps:
+            x = _resize_ring(x, axis, size[axis - 2])
+    mode = by_dims(_LINEAR_RESIZE, x.dim() - 2)
     return F.interpolate(x, tuple(size), mode=mode)
+
+
+def _resize_ring(x: Tensor, axis: int, size: int) -> Tensor:
+    """Resize one axis of a ring, with the positions that ``F.interpolate`` takes elsewhere."""
+    old = x.shape[axis]
+    place = (torch.arange(size, dtype=torch.float64, device=x.device) + 0.5) * (old / size) - 0.5
+    before = place.floor()
+    left, right = (x.index_select(axis, (before + k).long() % old) for k in (0, 1))
+    share = (place - before).to(x.dtype).reshape(-1, *[1] * (x.dim() - axis - 1))
+    return torch.lerp(left, right, share)
 
 
 def timestep_embedding(timesteps: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:

@@ -39,4 +39,5 @@ class SuperResUNet(UNet):
                 f"low_res of shape {list(low_res.shape)} must have the items, channels and number "
                 f"of axes of x, which is {list(x.shape)}"
             )
-        return torch.cat([x, resize_linear(low_res, x.shape[2:])], dim=1)
+        resized = resize_linear(low_res, x.shape[2:], self.circular)
+        return torch.cat([x, resized], dim=1)

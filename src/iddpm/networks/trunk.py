@@ -15,7 +15,8 @@ from iddpm.networks.blocks import (
     TimestepEmbedSequential,
     default_stride,
 )
-from iddpm.networks.layers import conv_nd, linear, num_groups, timestep_embedding
+from iddpm.networks.convolution import conv_nd
+from iddpm.networks.layers import linear, num_groups, timestep_embedding
 
 
 class Trunk(nn.Module):
@@ -42,6 +43,7 @@ class Trunk(nn.Module):
         downsample: DownsampleKind,
         resblock_updown: bool,
         stride: Sequence[int] | None,
+        circular: bool | Sequence[bool],
         use_checkpoint: bool,
         checkpoint_engine: CheckpointEngine,
     ) -> None:
@@ -57,6 +59,7 @@ class Trunk(nn.Module):
         self.use_checkpoint = use_checkpoint
         self.checkpoint_engine = checkpoint_engine
         self.stride = check_stride(stride, dims)
+        self.circular = check_circular(circular, dims)
         self.widths = level_widths(model_channels, channel_mult)
         self.attention_at = check_attention(attention_downsampling, len(self.widths))
 
@@ -67,7 +70,7 @@ class Trunk(nn.Module):
             linear(self.emb_channels, self.emb_channels),
         )
         ch = self.widths[0]
-        stem = conv_nd(dims, in_channels, ch, 3, padding=1)
+        stem = conv_nd(dims, in_channels, ch, 3, padding=1, circular=self.circular)
         self.input_blocks = nn.ModuleList([TimestepEmbedSequential(stem)])
         self.stage_channels = [ch]
         for level, width in enumerate(self.widths):
@@ -83,7 +86,9 @@ class Trunk(nn.Module):
                 if resblock_updown:
                     down = self._res_block(ch, ch, down=True)
                 else:
-                    down = Downsample(ch, dims=dims, kind=downsample, stride=self.stride)
+                    down = Downsample(
+                        ch, dims=dims, kind=downsample, stride=self.stride, circular=self.circular
+                    )
                 self.input_blocks.append(TimestepEmbedSequential(down))
                 self.stage_channels.append(ch)
         self.middle_block = TimestepEmbedSequential(
@@ -93,7 +98,7 @@ class Trunk(nn.Module):
     def embed_time(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Check the inputs and return the embedding [N, 4 model_channels] of the timesteps."""
         check_input(x, timesteps, self.dims, self.in_channels)
-        check_size(x.shape[2:], self.stride, self.widths)
+        check_size(x.shape[2:], self.stride, self.widths, self.circular)
         embedding = timestep_embedding(timesteps, self.model_channels)
         emb: Tensor = self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
         return emb
@@ -111,6 +116,7 @@ class Trunk(nn.Module):
             up=up,
             down=down,
             stride=self.stride,
+            circular=self.circular,
             use_checkpoint=self.use_checkpoint,
             checkpoint_engine=self.checkpoint_engine,
         )
@@ -145,6 +151,16 @@ def check_stride(stride: Sequence[int] | None, dims: int) -> tuple[int, ...]:
     return strides
 
 
+def check_circular(circular: bool | Sequence[bool], dims: int) -> tuple[bool, ...]:
+    """Return whether each axis is periodic, or raise ValueError where that does not fit."""
+    axes = (circular,) * dims if isinstance(circular, bool) else tuple(circular)
+    if len(axes) != dims:
+        raise ValueError(
+            f"circular={axes} must say true or false for each of the {dims} axes, or true for all"
+        )
+    return axes
+
+
 def check_attention(factors: Iterable[int], levels: int) -> set[int]:
     """Return the downsampling factors as a set, or raise ValueError for one that has no level."""
     wanted = set(factors)
@@ -169,12 +185,27 @@ def check_input(x: Tensor, timesteps: Tensor, dims: int, channels: int) -> None:
         )
 
 
-def check_size(size: Sequence[int], stride: Sequence[int], widths: Sequence[int]) -> None:
-    """Raise ValueError for a size so small that a normalization group holds a single value.
+def check_size(
+    size: Sequence[int],
+    stride: Sequence[int],
+    widths: Sequence[int],
+    circular: Sequence[bool] = (),
+) -> None:
+    """Raise ValueError for a size that the network cannot serve.
 
-    Such a group is normalized to zero whatever it holds, and the network would be deaf there.
+    One so small that a normalization group holds a single value, which is normalized to zero
+    whatever it is: the network would be deaf there. And a periodic axis that the levels do not
+    divide, since what is rounded up is cut off again, and the ring would have a seam.
     """
     spatial = tuple(size)
+    for axis, wraps in enumerate(circular):
+        total = stride[axis] ** (len(widths) - 1)
+        if wraps and size[axis] % total:
+            raise ValueError(
+                f"size {spatial} is {size[axis]} along the periodic axis {axis}, which the "
+                f"{len(widths)} levels divide by {total}: use a multiple of {total}, fewer levels "
+                "in channel_mult, or circular=false there"
+            )
     for level, width in enumerate(widths):
         if width // num_groups(width) * math.prod(spatial) < 2:
             raise ValueError(

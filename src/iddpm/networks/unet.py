@@ -14,7 +14,8 @@ from iddpm.networks.blocks import (
     Upsample,
     UpsampleKind,
 )
-from iddpm.networks.layers import conv_nd, normalization, zero_module
+from iddpm.networks.convolution import conv_nd
+from iddpm.networks.layers import normalization, zero_module
 from iddpm.networks.trunk import Trunk
 
 NO_CLASS = -1
@@ -56,6 +57,8 @@ class UNet(Trunk):
         resblock_updown: resize inside residual blocks, as guided-diffusion does; ``upsample`` and
             ``downsample`` are then not used.
         stride: resizing factor per axis; (1, 2, 2) for volumes and 2 everywhere otherwise.
+        circular: whether the data is periodic: true, or a boolean per axis. Shifting the input by
+            a multiple of the total stride then shifts the output; sizes must be multiples of it.
         use_checkpoint, checkpoint_engine: see :class:`~iddpm.networks.blocks.ResBlock`.
 
     Raises:
@@ -84,6 +87,7 @@ class UNet(Trunk):
         smooth_start: bool = True,
         resblock_updown: bool = False,
         stride: Sequence[int] | None = None,
+        circular: bool | Sequence[bool] = False,
         use_checkpoint: bool = False,
         checkpoint_engine: CheckpointEngine = "function",
     ) -> None:
@@ -102,6 +106,7 @@ class UNet(Trunk):
             downsample=downsample,
             resblock_updown=resblock_updown,
             stride=stride,
+            circular=circular,
             use_checkpoint=use_checkpoint,
             checkpoint_engine=checkpoint_engine,
         )
@@ -130,13 +135,14 @@ class UNet(Trunk):
                             kind=upsample,
                             stride=self.stride,
                             smooth_start=smooth_start,
+                            circular=self.circular,
                         )
                     layers.append(up)
                 self.output_blocks.append(TimestepEmbedSequential(*layers))
         self.out = nn.Sequential(
             normalization(ch),
             nn.SiLU(),
-            zero_module(conv_nd(dims, ch, out_channels, 3, padding=1)),
+            zero_module(conv_nd(dims, ch, out_channels, 3, padding=1, circular=self.circular)),
         )
 
     def forward(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None) -> Tensor:

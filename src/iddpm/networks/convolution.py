@@ -1,0 +1,165 @@
+"""Convolutions in 1, 2 and 3 dimensions: periodic axes, and inputs that bfloat16 kernels get wrong.
+
+Parameters, their names and their start are those of ``torch.nn``.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Conv1d(nn.Conv1d):
+    """``nn.Conv1d``, also for rings, right for tiny bfloat16 inputs on CPUs."""
+
+    circular: tuple[bool, ...] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, C, L] to [N, C', L']."""
+        return _convolve(self, x)
+
+
+class Conv2d(nn.Conv2d):
+    """``nn.Conv2d``, also for periodic axes, right for tiny bfloat16 inputs on CPUs."""
+
+    circular: tuple[bool, ...] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, C, H, W] to [N, C', H', W']."""
+        return _convolve(self, x)
+
+
+class Conv3d(nn.Conv3d):
+    """``nn.Conv3d``, also for periodic axes, right for tiny bfloat16 inputs on CPUs."""
+
+    circular: tuple[bool, ...] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, C, D, H, W] to [N, C', D', H', W']."""
+        return _convolve(self, x)
+
+
+class ConvTranspose1d(nn.ConvTranspose1d):
+    """``nn.ConvTranspose1d``, also for rings, right for tiny bfloat16 inputs on CPUs."""
+
+    circular: tuple[bool, ...] = ()
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Map [N, C, L] to [N, C', L']."""
+        return _convolve(self, x)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """``nn.ConvTranspose2d``, also for periodic axes, right for tiny bfloat16 inputs on CPUs."""
+
+    circular: tuple[bool, ...] = ()
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Map [N, C, H, W] to [N, C', H', W']."""
+        return _convolve(self, x)
+
+
+class ConvTranspose3d(nn.ConvTranspose3d):
+    """``nn.ConvTranspose3d``, also for periodic axes, right for tiny bfloat16 inputs on CPUs."""
+
+    circular: tuple[bool, ...] = ()
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Map [N, C, D, H, W] to [N, C', D', H', W']."""
+        return _convolve(self, x)
+
+
+_CONVOLUTION: dict[int, Any] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
+_TRANSPOSED: dict[int, Any] = {1: ConvTranspose1d, 2: ConvTranspose2d, 3: ConvTranspose3d}
+_FUNCTION: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED_FUNCTION: dict[int, Any] = {
+    1: F.conv_transpose1d,
+    2: F.conv_transpose2d,
+    3: F.conv_transpose3d,
+}
+
+
+def by_dims(table: dict[int, Any], dims: int) -> Any:
+    """Return the entry of a number of spatial dimensions, or raise ValueError for a wrong one."""
+    if dims not in table:
+        raise ValueError(f"dims={dims} is not supported: use 1 (signals), 2 (images), 3 (volumes)")
+    return table[dims]
+
+
+def conv_nd(dims: int, *args: Any, circular: Sequence[bool] = (), **kwargs: Any) -> nn.Module:
+    """Return a 1-D, 2-D or 3-D convolution; the other arguments are those of ``nn.Conv2d``.
+
+    Along the axes that ``circular`` names, padding repeats the other end instead of zeros.
+    """
+    module: nn.Module = by_dims(_CONVOLUTION, dims)(*args, **kwargs)
+    module.circular = tuple(circular)  # type: ignore[assignment]
+    return module
+
+
+def conv_transpose_nd(
+    dims: int, *args: Any, circular: Sequence[bool] = (), **kwargs: Any
+) -> nn.Module:
+    """Return a 1-D, 2-D or 3-D transposed convolution, as ``nn.ConvTranspose2d``.
+
+    Along the axes that ``circular`` names, what would fall over one end arrives at the other.
+    """
+    module: nn.Module = by_dims(_TRANSPOSED, dims)(*args, **kwargs)
+    module.circular = tuple(circular)  # type: ignore[assignment]
+    return module
+
+
+def _convolve(conv: Any, x: Tensor) -> Tensor:
+    """Apply a convolution module."""
+    if not _unsafe_in_bfloat16(x):
+        return _apply(conv, x, conv.weight, conv.bias)
+    with torch.autocast("cpu", enabled=False):
+        bias = None if conv.bias is None else conv.bias.float()
+        return _apply(conv, x.float(), conv.weight.float(), bias).bfloat16()
+
+
+def _apply(conv: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    padding = conv.padding
+    if any(conv.circular) and any(padding):
+        repeated = [p if wraps else 0 for p, wraps in zip(padding, conv.circular, strict=True)]
+        x = wrap(x, repeated)
+        # A transposed convolution's padding is cut from its output: what the repeated input made.
+        grown = [s if conv.transposed else -1 for s in conv.stride]
+        padding = tuple(p + g * r for p, g, r in zip(padding, grown, repeated, strict=True))
+    dims = x.dim() - 2
+    y: Tensor
+    if conv.transposed:
+        function, extra = _TRANSPOSED_FUNCTION[dims], conv.output_padding
+        y = function(x, weight, bias, conv.stride, padding, extra, conv.groups, conv.dilation)
+    else:
+        y = _FUNCTION[dims](x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
+    return y
+
+
+def wrap(x: Tensor, amounts: Sequence[int]) -> Tensor:
+    """Repeat so much of each spatial axis of [N, C, *spatial] beyond its other end, both ways.
+
+    Joined rather than padded by ``F.pad``, which would give up the memory layout.
+    """
+    for axis, amount in enumerate(amounts, start=2):
+        if amount:
+            first, last = x.narrow(axis, 0, amount), x.narrow(axis, x.shape[axis] - amount, amount)
+            x = torch.cat([last, x, first], dim=axis)
+    return x
+
+
+def _unsafe_in_bfloat16(x: Tensor) -> bool:
+    """Say whether PyTorch's CPU kernels could get a bfloat16 convolution of this input wrong.
+
+    With an input axis shorter than 3 some return weight gradients that are 100 % wrong, infinite
+    or NaN, and some write outside their memory: in 3-D often, in 1-D and 2-D where an axis of
+    length 1 meets stride 2 (seen with torch 2.13, on processors with AMX and without;
+    ``tests/networks/test_convolution.py`` shows the guard, ``docs/networks.md`` the measurement).
+    Such inputs are tiny, so computing them in float32 costs nothing.
+    """
+    if x.device.type != "cpu" or min(x.shape[2:]) >= 3:
+        return False
+    if torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return x.dtype == torch.bfloat16

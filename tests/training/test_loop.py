@@ -10,7 +10,7 @@ from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, losses
 from iddpm.failure import TrainingDiverged
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.ema import EMA
-from iddpm.training.log import LogFiles, read_log
+from iddpm.training.log import read_log
 from iddpm.training.loop import LoopSettings, train_loop
 from iddpm.training.precision import Precision
 from iddpm.training.state import TrainState, load_weights
@@ -237,28 +237,6 @@ def test_log_files_hold_the_same_and_the_loss_by_quartile(tmp_path):
     assert {"loss_q0", "loss_q1", "loss_q2", "loss_q3"} <= lines[0].keys()
     quartiles = [lines[0][f"loss_q{q}"] for q in range(4)]
     assert min(quartiles) <= lines[0]["loss"] <= max(quartiles)
-
-
-def test_log_drops_what_a_resume_repeats(tmp_path):
-    log = LogFiles(tmp_path)
-    for k in (1, 2, 3):
-        log.write({"step": k, "loss": float(k)})
-    log.close()
-    with open(tmp_path / "log.jsonl", "a") as file:
-        file.write('{"step": 4, "lo')  # cut short by a crash
-    log = LogFiles(tmp_path, start_step=2)
-    log.write({"step": 3, "loss": 30.0})
-    log.close()
-    assert [(r["step"], r["loss"]) for r in read_log(tmp_path)] == [(1, 1), (2, 2), (3, 30)]
-
-
-def test_tensorboard_files_are_written(tmp_path):
-    state, step = make()
-    train_loop(
-        tmp_path, state, step, batches(0, 2), settings(2, log_every=1),
-        reporter=SilentReporter(), tensorboard=True,
-    )  # fmt: skip
-    assert list((tmp_path / "tensorboard").glob("events*"))
 
 
 def test_weights_of_another_network_are_refused():

@@ -1,4 +1,5 @@
 import io
+import math
 
 from rich.console import Console
 
@@ -9,9 +10,11 @@ RECORD = {
     "loss": 0.5,
     "loss_q0": 0.125,
     "loss_q3": 2.0,
-    "held_out_loss": 0.75,
+    "held_out_loss": math.nan,
     "gradient_norm": 1.5,
     "items_per_second": 100.0,
+    "data_wait_share": 0.01,
+    "memory_mb": 512.3,
     "skipped": 0,
 }
 
@@ -22,7 +25,7 @@ def report(terminal: bool) -> str:
     reporter.start(0, 100)
     reporter.advance(10)
     reporter.record(RECORD)
-    reporter.record(RECORD | {"step": 20, "skipped": 2})
+    reporter.record(RECORD | {"step": 20, "skipped": 2, "data_wait_share": 0.25})
     reporter.close()
     return file.getvalue()
 
@@ -32,11 +35,13 @@ def test_lines_in_a_pipe_stay_plain():
     assert "\x1b" not in text
     first, second = text.splitlines()
     assert first.startswith(
-        "step 10/100  loss 0.5000  by quarter 0.125 - - 2.000  held-out 0.7500  grad 1.500"
+        "step 10/100  loss 0.5000  by quarter 0.125 - - 2.000  held-out nan  grad 1.500"
     )
     assert first.endswith("left")
+    assert "100 items/s  512 MB" in first
     assert "skipped" not in first
     assert "skipped 2" in second
+    assert "waiting for data 25%" in second
 
 
 def test_a_terminal_gets_a_bar():

@@ -1,6 +1,7 @@
 """From settings to objects: the only room that knows every other."""
 
 from iddpm.build.facts import DEFAULT_BATCH, default_run_directory, open_data, resolve
+from iddpm.build.flops import count_flops
 from iddpm.build.guidance import Guides, build_gradient, build_weaker, check_guidance, guide
 from iddpm.build.model import (
     build_denoiser,
@@ -40,6 +41,7 @@ __all__ = [
     "build_walk",
     "build_weaker",
     "check_guidance",
+    "count_flops",
     "default_run_directory",
     "guide",
     "open_data",

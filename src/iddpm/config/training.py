@@ -78,6 +78,9 @@ class TrainingConfig(Section):
     max_bad_steps: Positive = 10
     """Stop after this many steps in a row with a loss or gradient that is not finite."""
     tensorboard: bool = False
+    """Write event files for TensorBoard too."""
+    wandb: Annotated[str, Field(min_length=1)] | None = None
+    """A project of Weights & Biases to log to as well."""
 
     @field_validator("posthoc_ema", mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """Training from settings to a finished run, to be read from top to bottom."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from iddpm.build import (
     build_network,
     build_optimizer,
     build_timesteps,
+    count_flops,
     default_run_directory,
     place,
     resolve,
@@ -37,6 +39,7 @@ from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
 from iddpm.training.stop import Stop, failures_noted
 from iddpm.training.terminal import TerminalReporter
+from iddpm.training.trackers import check_trackers, open_trackers
 from iddpm.training.weights import write_weights
 
 FREE_ON_RESUME = ("training", "sampling", "data.workers", "data.worker_timeout")
@@ -120,6 +123,7 @@ def train_until_stop(
         )
 
     # Everything is opened, built and checked before the first byte is written.
+    check_trackers(tensorboard=wanted.training.tensorboard, wandb=wanted.training.wandb)
     device = choose_device(wanted.training.device)
     if wanted.training.threads is not None:
         torch.set_num_threads(wanted.training.threads)
@@ -135,6 +139,13 @@ def train_until_stop(
     directory.mkdir(parents=True, exist_ok=True)
     with DirectoryLock(directory), failures_noted(directory, ALONE, lambda: state.step):
         write_text(directory / CONFIG, to_yaml(_lasting(resolved)))
+        trackers = open_trackers(
+            directory,
+            state.step,
+            tensorboard=resolved.training.tensorboard,
+            wandb=resolved.training.wandb,
+            settings=resolved.model_dump(mode="json"),
+        )
         reporter.say(_introduction(resolved, state, source, len(train_items), directory))
         reason = train_loop(
             directory,
@@ -145,7 +156,8 @@ def train_until_stop(
             reporter=reporter,
             preview=build_preview(resolved, directory, step.precision),
             validate=build_validation(resolved, source, held_out, step, device),
-            tensorboard=resolved.training.tensorboard,
+            trackers=trackers,
+            flops=partial(count_flops, resolved),
         )
         _release(state.emas[0].network, directory / WEIGHTS)
     reporter.say(f"{reason.value} at step {state.step}; everything is in {directory}")

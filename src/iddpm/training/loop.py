@@ -1,7 +1,7 @@
 """The training loop: batches in, checkpoints and logs out."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -13,8 +13,9 @@ from iddpm.failure import RunFailed, TrainingDiverged, warned
 from iddpm.ranks import ALONE, Ranks
 from iddpm.training.averages import drop_later_snapshots, write_snapshot
 from iddpm.training.best import Best, find_best, point_to_best, was_measured
-from iddpm.training.log import LogFiles
-from iddpm.training.meter import Meter
+from iddpm.training.effort import Effort
+from iddpm.training.log import LogFiles, Tracker
+from iddpm.training.meter import Meter, merged
 from iddpm.training.saver import Saver
 from iddpm.training.signals import StopSignals
 from iddpm.training.state import TrainState
@@ -88,7 +89,8 @@ def train_loop(
     ranks: Ranks = ALONE,
     preview: Preview | None = None,
     validate: Validate | None = None,
-    tensorboard: bool = False,
+    trackers: Sequence[Tracker] = (),
+    flops: Callable[[], float] | None = None,
 ) -> Stop:
     """Train from ``state.step`` to the last step, and save whatever happens.
 
@@ -103,7 +105,8 @@ def train_loop(
         reporter: where a person looks.
         ranks: the processes that train together; all run this loop and the first one writes.
         preview, validate: called at their intervals and at the end, not after a signal.
-        tensorboard: write event files too.
+        trackers: where the log's records go beside its files; closed at the end.
+        flops: returns the floating-point operations that training takes for an item.
 
     Returns:
         Why it ended.
@@ -117,13 +120,23 @@ def train_loop(
     """
     log = None
     if ranks.first:
-        log = LogFiles(directory, start_step=state.step, tensorboard=tensorboard)
+        log = LogFiles(directory, start_step=state.step, trackers=trackers)
     best = ranks.gathered(find_best(directory) if ranks.first else None)[0]
-    keep = settings.keep_checkpoints
+    keep, effort = settings.keep_checkpoints, Effort(state.precision, flops)
     try:
         with Saver(directory, keep=keep, step=state.step, best=best, ranks=ranks) as saver:
             loop = _Loop(
-                directory, state, step, settings, ranks, saver, log, reporter, preview, validate
+                directory,
+                state,
+                step,
+                settings,
+                ranks,
+                saver,
+                log,
+                effort,
+                reporter,
+                preview,
+                validate,
             )
             stop = loop.run(iter(batches))
     finally:
@@ -149,6 +162,7 @@ class _Loop:
         ranks: Ranks,
         saver: Saver,
         log: LogFiles | None,
+        effort: Effort,
         reporter: Reporter,
         preview: Preview | None,
         validate: Validate | None,
@@ -160,6 +174,7 @@ class _Loop:
         self.ranks = ranks
         self.saver = saver
         self.log = log
+        self.effort = effort
         self.reporter = reporter
         self.preview = preview
         self.validate = validate
@@ -313,9 +328,7 @@ class _Loop:
         leaving = self.stop is not None and self.stop.exit_status != 0
         measuring = self._due(settings.validate_every)
         if measuring or self._due(settings.log_every):
-            seconds = time.monotonic() - self.started
-            record = {"step": step, "seconds": seconds, "learning_rate": self.rate}
-            record |= self.meter.read() | {"skipped": self.state.skipped}
+            record = self._measured()
             if measuring and not leaving:
                 record |= self._held_out()
             self._log(record)
@@ -325,6 +338,19 @@ class _Loop:
                 path = self.preview(step, self.state.emas[0].network)
                 if path is not None:
                     self.reporter.say(f"samples: {path}")
+
+    def _measured(self) -> dict[str, Any]:
+        """Return a record of the steps since the last one, the same on every rank."""
+        own = self.meter.read()
+        own |= self.effort.read(own["items_per_second"] / self.ranks.count)
+        return {
+            "step": self.state.step,
+            "time": round(time.time(), 1),
+            "seconds": time.monotonic() - self.started,
+            "learning_rate": self.rate,
+            **merged(self.ranks.gathered(own)),
+            "skipped": self.state.skipped,
+        }
 
     def _held_out(self) -> dict[str, Any]:
         """Return the held-out loss as part of a record; keep the checkpoint if it is the best."""

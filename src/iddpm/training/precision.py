@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 PrecisionName = Literal["auto", "float32", "bf16", "fp16"]
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -60,6 +61,7 @@ class Precision:
         if name == "auto":
             name = "bf16" if has_fast_bfloat16(device) else "float32"
         self.name = name
+        self.dtype = _DTYPES[name]
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
@@ -67,5 +69,4 @@ class Precision:
         """Return the context for the forward pass."""
         if self.name == "float32":
             return nullcontext()
-        dtype = torch.bfloat16 if self.name == "bf16" else torch.float16
-        return torch.autocast(self.device.type, dtype=dtype)
+        return torch.autocast(self.device.type, dtype=self.dtype)

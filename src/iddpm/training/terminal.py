@@ -1,5 +1,6 @@
 """Progress for people: a bar on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from typing import Any
 
@@ -18,8 +19,12 @@ _SHOWN = (
     ("held_out_loss", "held-out {:.4f}"),
     ("gradient_norm", "grad {:.3f}"),
     ("items_per_second", "{:.0f} items/s"),
+    ("data_wait_share", "waiting for data {:.0%}"),
+    ("memory_mb", "{:.0f} MB"),
     ("skipped", "skipped {}"),
 )
+_WORTH_TELLING = {"data_wait_share": 0.05, "skipped": 1}
+"""Below this a line leaves them out."""
 
 
 class TerminalReporter:
@@ -58,7 +63,7 @@ class TerminalReporter:
         parts = [
             form.format(record[name])
             for name, form in _SHOWN
-            if name in record and not (name == "skipped" and not record[name])
+            if name in record and not record[name] < _WORTH_TELLING.get(name, -math.inf)
         ]
         quartiles = [record.get(f"loss_q{q}") for q in range(4)]
         if any(value is not None for value in quartiles):

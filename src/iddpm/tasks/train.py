@@ -28,7 +28,7 @@ from iddpm.directory import CONFIG, WEIGHTS, read_run_config, read_run_weights
 from iddpm.failure import NotSaved
 from iddpm.feed import on_device, open_split, training_batches, without_some_labels
 from iddpm.files import write_atomically, write_text
-from iddpm.lock import DirectoryLock
+from iddpm.lock import LOCK, DirectoryLock
 from iddpm.ranks import ALONE
 from iddpm.run import Run
 from iddpm.tasks.watch import build_preview, build_validation
@@ -190,11 +190,16 @@ def _refuse_used(directory: Path, resume: bool) -> None:
         raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG} to resume from")
     if resume:
         raise FileNotFoundError(f"there is no run in {directory} to resume")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if directory.exists() and (not directory.is_dir() or any(map(_is_used, directory.iterdir()))):
         raise FileExistsError(
             f"{directory} exists and is not empty: go on with it by --resume, or name another "
             "directory by --out"
         )
+
+
+def _is_used(path: Path) -> bool:
+    """Say whether a file means something: not what a start that was killed at once has left."""
+    return path.name != LOCK and not path.name.startswith(".")
 
 
 def _settings_to_resume(

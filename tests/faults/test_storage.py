@@ -283,11 +283,12 @@ def test_a_disk_that_is_full_for_a_while(small_disk, tmp_path, monkeypatch, same
 
     said = r"step 20 could not be written \(No space left on device.*; 0 MB free\): free some space"
     with pytest.warns(UserWarning, match=said):
-        stop, state = go(out, before_step=before_step, log_every=1000)
+        stop, state = go(out, before_step=before_step)
     assert stop is Stop.FINISHED
     assert steps(out) == [30, 40]
     assert hidden(out) == []
     assert same(state)
+    assert [record["step"] for record in read_log(out)] == list(range(1, 41))
 
 
 def interrupt(child, out, *numbers):

@@ -29,8 +29,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
     temporary = Path(name)
     try:
         write(temporary)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        fsync_file(temporary)
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; a result should not be
@@ -58,6 +57,12 @@ def write_text(path: Path, text: str) -> Path:
 def write_json(path: Path, value: Any) -> Path:
     """Write ``value`` as indented JSON atomically."""
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def fsync_file(path: Path) -> None:
+    """Make what was written to a file durable."""
+    with open(path, "rb") as written:
+        os.fsync(written.fileno())
 
 
 def fsync_directory(path: Path) -> None:

@@ -13,6 +13,7 @@ from iddpm.training.ema import EMA
 from iddpm.training.log import read_log
 from iddpm.training.loop import LoopSettings, train_loop
 from iddpm.training.precision import Precision
+from iddpm.training.saver import Saver
 from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
 from iddpm.training.stop import Stop
@@ -252,3 +253,23 @@ def test_weights_of_another_network_are_refused():
 
 def test_format_seconds():
     assert [format_seconds(s) for s in (4.4, 190, 7500)] == ["4s", "3m10s", "2h05m"]
+
+
+def test_a_checkpoint_is_never_ahead_of_the_log(tmp_path, monkeypatch):
+    """A kill right after a checkpoint would otherwise lose the record of its step for good."""
+    original, seen = Saver.save, []
+
+    def save(self, step, *rest, **options):
+        seen.append((step, read_log(tmp_path)[-1]))
+        original(self, step, *rest, **options)
+
+    monkeypatch.setattr(Saver, "save", save)
+    state, step = make()
+    train_loop(
+        tmp_path, state, step, batches(0, 6),
+        settings(6, log_every=1, save_every=2, validate_every=3),
+        reporter=SilentReporter(), validate=lambda network: 1 / state.step,
+    )  # fmt: skip
+    assert [step for step, _ in seen] == [2, 3, 4, 6]
+    assert all(record["step"] == step for step, record in seen)
+    assert [record.get("held_out_loss") for _, record in seen] == [None, 1 / 3, None, 1 / 6]

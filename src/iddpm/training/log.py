@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from iddpm.files import write_text
 
+LOG = "log.jsonl"
+"""The file of a run directory that remembers its records."""
 COLUMNS = (
     "step",
     "time",
@@ -63,7 +65,7 @@ class LogFiles:
         self, directory: Path, *, start_step: int = 0, trackers: Sequence[Tracker] = ()
     ) -> None:
         kept = [r for r in read_log(directory) if r["step"] <= start_step]
-        self._jsonl = _Growing(directory / "log.jsonl", "".join(map(_json_line, kept)))
+        self._jsonl = _Growing(directory / LOG, "".join(map(_json_line, kept)))
         rows = ",".join(COLUMNS) + "\n" + "".join(map(_csv_line, kept))
         self._csv = _Growing(directory / "log.csv", rows)
         self._trackers = list(trackers)
@@ -120,7 +122,7 @@ class _Growing:
 
 def read_log(directory: Path) -> list[dict[str, Any]]:
     """Return the records of ``log.jsonl``; a last line cut short by a crash is left out."""
-    path = directory / "log.jsonl"
+    path = directory / LOG
     if not path.is_file():
         return []
     records = []

@@ -186,6 +186,8 @@ class _Loop:
         """The rank that was sent a signal; None when alone."""
         self.overdue = False
         """Whether too much time has passed since the last checkpoint."""
+        self.better: Best | None = None
+        """A new best whose checkpoint is still to be kept."""
         self.trouble: Exception | None = None
         """What kept the next batch from coming to this rank."""
         self.troubled = False
@@ -206,10 +208,11 @@ class _Loop:
                 # Before deciding: ranks agree at one place whether all can go on.
                 batch = None if signals.received else self._fetch(batches)
                 self._decide(signals.received)
-                self._keep()  # first: whoever sent a signal may not wait for pictures
+                self._look()  # before the checkpoint: who goes on from that has every record
+                self._keep()
                 if self.troubled:
                     self._raise_trouble()
-                self._look()
+                self._draw()
             self.saver.finish()
         return self.stop or Stop.FINISHED
 
@@ -224,6 +227,7 @@ class _Loop:
             measured = self._held_out()
             if measured:
                 self._log({"step": step, **measured})
+                self._prefer()
 
     def _fetch(self, batches: Iterator[FedBatch]) -> FedBatch | None:
         """Return the next batch, or None at the end and when it does not come."""
@@ -310,6 +314,7 @@ class _Loop:
         ending = self.troubled or self.stop is not None
         if ending or self.overdue or self._due(self.settings.save_every):
             self._save()
+        self._prefer()
 
     def _save(self) -> None:
         """Begin to write a checkpoint of this step, if that has not been done."""
@@ -322,18 +327,31 @@ class _Loop:
             )
         self.saved, self.saved_step = time.monotonic(), self.state.step
 
+    def _prefer(self) -> None:
+        """Keep the checkpoint of this step as the best, if it was measured to be that."""
+        if self.better is not None:
+            self._save()
+            self.saver.prefer(self.better)
+            self.better = None
+
+    def _leaving(self) -> bool:
+        """Say whether there is only time to log and to save."""
+        return self.troubled or (self.stop is not None and self.stop.exit_status != 0)
+
     def _look(self) -> None:
-        """Log, measure and draw what is due; after a signal there is only time to log."""
-        step, settings = self.state.step, self.settings
-        leaving = self.stop is not None and self.stop.exit_status != 0
-        measuring = self._due(settings.validate_every)
-        if measuring or self._due(settings.log_every):
+        """Log what is due, and the held-out loss."""
+        measuring = self._due(self.settings.validate_every)
+        if measuring or self._due(self.settings.log_every):
             record = self._measured()
-            if measuring and not leaving:
+            if measuring and not self._leaving():
                 record |= self._held_out()
             self._log(record)
             self.reporter.record(record)
-        if self.preview is not None and self._due(settings.preview_every) and not leaving:
+
+    def _draw(self) -> None:
+        """Draw samples when they are due."""
+        step, due = self.state.step, self._due(self.settings.preview_every)
+        if self.preview is not None and due and not self._leaving():
             with warned(f"there is no picture of step {step}"):
                 path = self.preview(step, self.state.emas[0].network)
                 if path is not None:
@@ -353,13 +371,12 @@ class _Loop:
         }
 
     def _held_out(self) -> dict[str, Any]:
-        """Return the held-out loss as part of a record; keep the checkpoint if it is the best."""
+        """Return the held-out loss as part of a record, and note whether it is the best."""
         loss = None if self.validate is None else self.validate(self.state.emas[0].network)
         if loss is None:
             return {}
         if self.saver.best().improved_by(loss):
-            self._save()
-            self.saver.prefer(Best(self.state.step, loss))
+            self.better = Best(self.state.step, loss)
         return {"held_out_loss": loss}
 
     def _log(self, record: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from iddpm.failure import NotSaved, warned
-from iddpm.files import clear_temporaries
+from iddpm.files import clear_temporaries, fsync_file
 from iddpm.ranks import ALONE, Ranks
 from iddpm.training.best import NOTHING, POINTER, Best, point_to_best
 from iddpm.training.checkpoint import FORMAT, checkpoint_name, list_checkpoints
@@ -32,6 +32,7 @@ from iddpm.training.commit import (
     rotate,
     write_part,
 )
+from iddpm.training.log import LOG
 
 T = TypeVar("T")
 PAUSES = (1.0, 4.0, 15.0)
@@ -251,6 +252,8 @@ class Saver:
     def _commit(self, work: _Save) -> None:
         checksums = self._write(work)
         checksums |= collect(work.temporary, self.ranks, PATIENCE, self._check)
+        with suppress(OSError):  # the records until this step, and the losses that tell the best
+            fsync_file(self.directory / LOG)
         final = self._insist(lambda: commit(work.temporary, work.step, checksums))
         with self._settling:
             self._committed = work.step

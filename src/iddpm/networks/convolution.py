@@ -112,7 +112,7 @@ def conv_transpose_nd(
 
 def _convolve(conv: Any, x: Tensor) -> Tensor:
     """Apply a convolution module."""
-    if not _unsafe_in_bfloat16(x):
+    if not _unsafe_in_bfloat16(conv, x):
         return _apply(conv, x, conv.weight, conv.bias)
     with torch.autocast("cpu", enabled=False):
         bias = None if conv.bias is None else conv.bias.float()
@@ -149,17 +149,23 @@ def wrap(x: Tensor, amounts: Sequence[int]) -> Tensor:
     return x
 
 
-def _unsafe_in_bfloat16(x: Tensor) -> bool:
+def _unsafe_in_bfloat16(conv: Any, x: Tensor) -> bool:
     """Say whether PyTorch's CPU kernels could get a bfloat16 convolution of this input wrong.
 
-    With an input axis shorter than 3 some return weight gradients that are 100 % wrong, infinite
-    or NaN, and some write outside their memory: in 3-D often, in 1-D and 2-D where an axis of
-    length 1 meets stride 2 (seen with torch 2.13, on processors with AMX and without;
-    ``tests/networks/test_convolution.py`` shows the guard, ``docs/networks.md`` the measurement).
-    Such inputs are tiny, so computing them in float32 costs nothing.
+    With AMX the output is wrong, infinite or NaN where a stride above 1 leaves a single position
+    of the last axis, and the input gradient where a transposed one starts from it. Without AMX an
+    input axis shorter than 3 gave such weight gradients, and writes outside the memory (torch 2.13;
+    ``python benchmarks/tiny_bfloat16.py``; ``tests/networks/test_convolution.py`` shows the guard).
+    Such inputs are small, so computing them in float32 costs little.
     """
-    if x.device.type != "cpu" or min(x.shape[2:]) >= 3:
+    if x.device.type != "cpu" or not (min(x.shape[2:]) < 3 or _leaves_one(conv, x)):
         return False
     if torch.is_autocast_enabled("cpu"):
         return torch.get_autocast_dtype("cpu") == torch.bfloat16
     return x.dtype == torch.bfloat16
+
+
+def _leaves_one(conv: Any, x: Tensor) -> bool:
+    """Say whether a stride above 1 leaves a single position along some axis."""
+    axes = zip(x.shape[2:], conv.kernel_size, conv.stride, conv.padding, strict=True)
+    return not conv.transposed and any(s > 1 and n + 2 * p < k + s for n, k, s, p in axes)

@@ -1,9 +1,11 @@
 import pickle
+import time
 
 import numpy as np
 import pytest
 
-from iddpm.data.sources.arrays import ArraySource, open_array, to_channels_first
+from iddpm.data.sources.arrays import ArraySource, open_array
+from iddpm.data.sources.layouts import to_channels_first
 
 
 def saved(tmp_path, array, name="a.npy"):
@@ -123,7 +125,7 @@ def test_floats_in_range_become_float32(dtype):
 )
 @pytest.mark.parametrize("chunk", [1, 1 << 20])
 def test_floats_out_of_range_are_refused(value, message, chunk, monkeypatch):
-    monkeypatch.setattr("iddpm.data.sources.arrays._CHUNK_BYTES", chunk)
+    monkeypatch.setattr("iddpm.data.sources.layouts._CHUNK_BYTES", chunk)
     array = np.zeros((5, 8), np.float32)
     array[0, 0] = -1
     array[3, 4] = value
@@ -244,6 +246,58 @@ def test_a_mapped_member_travels_by_name_too(tmp_path):
     message = pickle.dumps(source)
     assert len(message) < 100_000  # the labels travel, the images do not
     assert np.array_equal(pickle.loads(message).read(1234), source.read(1234))
+
+
+def sparse(path, shape, dtype):
+    """A .npy file of zeros that takes no room on the disk."""
+    with open(path, "wb") as file:
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(file, header)
+        file.truncate(file.tell() + int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    return path
+
+
+def resident():
+    """Bytes of this process in memory, mapped files included."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16])
+@pytest.mark.filterwarnings("ignore:.*half of")  # zeros are
+def test_an_array_larger_than_the_memory_opens_at_once(dtype, tmp_path):
+    path = sparse(tmp_path / "a.npy", (200_000, 3, 256, 256), dtype)  # 39 and 79 GB
+    before, start = resident(), time.monotonic()
+    source = open_array(path)
+    assert (source.read_many([199_999, 0, 123_456]) == 0).all()
+    assert time.monotonic() - start < 10  # a pass over it would take minutes
+    assert resident() - before < 200 << 20
+    assert len(pickle.dumps(source)) < 5000  # workers and ranks map the same file
+
+
+def test_what_was_not_checked_at_opening_is_checked_when_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("iddpm.data.sources.layouts._CHUNK_BYTES", 1)
+    monkeypatch.setattr("iddpm.data.sources.layouts._WHOLE_BYTES", 1000)
+    monkeypatch.setattr("iddpm.data.sources.layouts._CHUNKS", 3)
+    array = np.full((101, 8), -0.5, np.float32)
+    array[7, 2], array[8, 2] = np.nan, 2
+    source = ArraySource(array, name="a")  # looks at the rows 0, 50 and 100
+    assert (source.read_many([6, 9]) == -0.5).all()
+    with pytest.raises(ValueError, match="a holds NaN or infinity, first in item 7"):
+        source.read_many([6, 7])
+    with pytest.raises(ValueError, match=r"a holds floats in \[-0.5, 2\]"):
+        source.read(8)
+    array[50] = np.inf
+    with pytest.raises(ValueError, match="first in item 50"):
+        ArraySource(array, name="a")
+
+
+def test_a_file_is_stamped(tmp_path):
+    path = saved(tmp_path, ramp(4, 9, 9))
+    (stamp,) = open_array(path).stamps()
+    assert (stamp.name, stamp.size) == ("a.npy", path.stat().st_size)
+    saved(tmp_path, ramp(5, 9, 9))
+    assert next(open_array(path).stamps()) != stamp
 
 
 def test_keys_are_row_numbers():

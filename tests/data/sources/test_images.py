@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iddpm.data.sources import images
+from iddpm.data.sources import pictures
 from iddpm.data.sources.images import ImageFolder
 
 
@@ -119,7 +119,7 @@ def test_colour_met_late_in_a_gray_set_is_not_dropped_silently(tmp_path, monkeyp
     for index in range(5):
         save(tmp_path / f"{index}.bmp")
     save(tmp_path / "3.bmp", mode="RGB", colour=(9, 0, 0))
-    monkeypatch.setattr(images, "_PROBED", 2)
+    monkeypatch.setattr(pictures, "_PROBED", 2)
     source = ImageFolder(tmp_path)
     with pytest.raises(ValueError, match=r"3\.bmp is in colour.*data\.channels"):
         source.read(3)
@@ -149,7 +149,7 @@ def test_a_depth_that_hides_behind_a_suffix_is_refused_at_reading(tmp_path, monk
     for index in range(3):
         save(tmp_path / f"{index}.jpg")
     Image.new("I;16", (6, 4)).save(tmp_path / "1.jpg", format="PNG")
-    monkeypatch.setattr(images, "_PROBED", 2)
+    monkeypatch.setattr(pictures, "_PROBED", 2)
     source = ImageFolder(tmp_path, image_size=4)
     with pytest.raises(ValueError, match=r"1\.jpg has 16 bits .* others have 8"):
         source.read(1)
@@ -227,7 +227,7 @@ def test_a_small_set_is_decoded_once(tmp_path):
 
 def test_a_large_set_is_decoded_each_time(tmp_path, monkeypatch):
     path = save(tmp_path / "a.png", colour=7)
-    monkeypatch.setattr(images, "CACHE_BYTES", 6 * 4 - 1)
+    monkeypatch.setattr(pictures, "CACHE_BYTES", 6 * 4 - 1)
     source = ImageFolder(tmp_path)
     source.read(0)
     save(path, colour=8)

@@ -1,7 +1,6 @@
 """Arrays in memory and in .npy and .npz files, mapped rather than loaded where that can be."""
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iddpm.data.sources.classes import class_table
+from iddpm.data.sources.layouts import (
+    PICTURE_CHANNELS,
+    bits_of,
+    check_floats,
+    check_layout,
+    check_rows,
+    guess_layout,
+    to_channels_first,
+)
 from iddpm.data.sources.npy import map_npy, read_npz
 from iddpm.data.sources.picture import fit
-from iddpm.data.sources.source import Source
+from iddpm.data.sources.source import Source, Stamp
 
-LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
-_PICTURE_CHANNELS = (1, 3, 4)
 _DATA_KEYS = ("arr_0", "images", "x", "data")
 _LABEL_KEYS = ("labels", "y", "arr_1")
-_CHUNK_BYTES = 1 << 26  # of floats checked at a time
 
 
 class ArraySource(Source):
@@ -29,11 +34,13 @@ class ArraySource(Source):
     Args:
         array: uint8 (8 bits), uint16 (16 bits) or floats within [-1, 1].
         name: for messages.
-        layout: the meaning of the axes, one of `LAYOUTS`; None guesses, and refuses when unsure.
+        layout: the meaning of the axes, one of `iddpm.data.sources.layouts.LAYOUTS`; None guesses,
+            and refuses when unsure.
         labels: integers ``[N]``, or names of classes ``[N]``.
         class_names: what the integers stand for; by default the integers themselves.
         image_size: None, or the size to which uint8 images are cropped and resized.
         channels: None, or the number the array must have.
+        path: the file that it came from, if any.
 
     Raises:
         ValueError: a dtype, layout, value or label that cannot be used.
@@ -49,14 +56,16 @@ class ArraySource(Source):
         class_names: Sequence[str] = (),
         image_size: int | tuple[int, int] | None = None,
         channels: int | None = None,
+        path: Path | None = None,
     ) -> None:
         self.name = name
+        self._path = path
         self._array = array
-        self.bits = _bits_of(name, array)
-        self._layout = _guess_layout(name, array) if layout is None else layout
-        _check_layout(name, array, self._layout)
-        if self.bits is None:
-            _check_floats(name, array)
+        self.bits = bits_of(name, array)
+        self._layout = guess_layout(name, array) if layout is None else layout
+        check_layout(name, array, self._layout)
+        # What was not read now is checked when it is.
+        self._checked = self.bits is not None or check_floats(name, array)
         self.shape = to_channels_first(array[:1], self._layout).shape[1:]
         if channels not in (None, self.shape[0]):
             raise ValueError(
@@ -75,6 +84,13 @@ class ArraySource(Source):
         """Return the row number."""
         return str(index)
 
+    def stamps(self) -> Iterator[Stamp]:
+        """Yield the stamp of the file, or one of the size alone."""
+        if self._path is None:
+            yield Stamp(self.name, self._array.nbytes, 0)
+        else:
+            yield Stamp.of(self._path, self._path.name)
+
     def read(self, index: int) -> NDArray[Any]:
         """Return one row as ``[C, *spatial]``."""
         item: NDArray[Any] = self.read_many([index])[0]
@@ -83,6 +99,8 @@ class ArraySource(Source):
     def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
         """Return rows as ``[N, C, *spatial]``, contiguous and in native byte order."""
         rows = np.asarray(self._array[np.asarray(indices, dtype=np.int64)])
+        if not self._checked:
+            check_rows(self.name, rows, indices)
         rows = to_channels_first(rows, self._layout)
         if self._resize_to is not None:
             rows = np.stack([_resized(row, self._resize_to) for row in rows])
@@ -113,7 +131,7 @@ class ArraySource(Source):
         size = (image_size,) * len(spatial) if isinstance(image_size, int) else tuple(image_size)
         if size == spatial:
             return
-        if len(spatial) != 2 or self.bits != 8 or self.shape[0] not in _PICTURE_CHANNELS:
+        if len(spatial) != 2 or self.bits != 8 or self.shape[0] not in PICTURE_CHANNELS:
             raise ValueError(
                 f"{self.name} holds items of size {_by(spatial)} but image_size is {image_size}; "
                 "only uint8 images of 1, 3 or 4 channels are resized: leave data.image_size out, "
@@ -169,6 +187,7 @@ def open_array(
         class_names=class_names if labels == "auto" else (),
         image_size=image_size,
         channels=channels,
+        path=path,
     )
 
 
@@ -194,89 +213,6 @@ def _data_key(path: Path, members: Mapping[str, NDArray[Any]], label_key: str | 
         f"{path} holds the arrays {', '.join(members) or '(none)'}; name the data one of "
         f"{', '.join(_DATA_KEYS)}"
     )
-
-
-def to_channels_first(rows: NDArray[Any], layout: str) -> NDArray[Any]:
-    """Return ``rows`` of a layout of `LAYOUTS` as ``[N, C, *spatial]``, a view."""
-    if "C" not in layout:
-        return rows[:, None]
-    return np.moveaxis(rows, layout.index("C"), 1)
-
-
-def _bits_of(name: str, array: NDArray[Any]) -> int | None:
-    if array.dtype == np.uint8:
-        return 8
-    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        return 16
-    if array.dtype.kind == "f":
-        return None
-    advice = {
-        "b": "save x.astype(numpy.uint8) * 255",
-        "i": "shift and scale it to uint8 (0 to 255) or uint16 (0 to 65535)",
-        "u": "scale it to uint8 (0 to 255) or uint16 (0 to 65535)",
-    }.get(array.dtype.kind, "save uint8, uint16 or floats in [-1, 1]")
-    raise ValueError(f"{name} holds {array.dtype}, which has no known range of values; {advice}")
-
-
-def _guess_layout(name: str, array: NDArray[Any]) -> str:
-    """Return the one layout that the shape and dtype leave, or refuse."""
-    shape = array.shape
-    possible = [layout for layout in LAYOUTS if len(layout) == len(shape)]
-    if array.ndim == 2:
-        return "NL"
-    if array.ndim == 3:
-        first_is_one, last_is_one = shape[1] == 1, shape[2] == 1
-        if first_is_one != last_is_one:
-            return "NCL" if first_is_one else "NLC"
-        if array.dtype == np.uint8 and min(shape[1:]) > max(_PICTURE_CHANNELS):
-            return "NHW"
-    if array.ndim in (4, 5):
-        first, last = shape[1] in _PICTURE_CHANNELS, shape[-1] in _PICTURE_CHANNELS
-        spatial = "HW" if array.ndim == 4 else "DHW"
-        if first != last:
-            return f"NC{spatial}" if first else f"N{spatial}C"
-    if possible:
-        raise ValueError(
-            f"{name} has shape {shape}, which may mean {' or '.join(possible)}; "
-            f"say which with -s data.layout={possible[0]}"
-        )
-    raise ValueError(
-        f"{name} has shape {shape}; the layouts that work are {', '.join(LAYOUTS)} "
-        "(N items, C channels)"
-    )
-
-
-def _check_layout(name: str, array: NDArray[Any], layout: str) -> None:
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
-    if len(layout) != array.ndim:
-        raise ValueError(f"{name} has shape {array.shape}, which cannot be layout {layout}")
-    if 0 in array.shape:
-        raise ValueError(f"{name} has shape {array.shape}, which holds no data")
-
-
-def _check_floats(name: str, array: NDArray[Any]) -> None:
-    """Refuse values that are not finite or not in [-1, 1]; one pass, in chunks."""
-    step = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
-    lowest, highest = np.inf, -np.inf
-    for start in range(0, len(array), step):
-        rows = np.asarray(array[start : start + step]).reshape(len(array[start : start + step]), -1)
-        low, high = rows.min(axis=1), rows.max(axis=1)  # NaN where a row holds one
-        if not np.isfinite([low, high]).all():
-            bad = start + int(np.argmin(np.isfinite(low) & np.isfinite(high)))
-            raise ValueError(f"{name} holds NaN or infinity, first in item {bad}; remove it")
-        lowest, highest = min(lowest, float(low.min())), max(highest, float(high.max()))
-    if lowest < -1.0 or highest > 1.0:
-        raise ValueError(
-            f"{name} holds floats in [{lowest:.6g}, {highest:.6g}]; scale them to [-1, 1], or save "
-            "integers as uint8 or uint16"
-        )
-    if lowest >= 0.0:
-        warnings.warn(
-            f"{name} holds floats in [{lowest:.6g}, {highest:.6g}], half of [-1, 1]; if they were "
-            "meant to lie in [0, 1], save 2 * x - 1",
-            stacklevel=3,
-        )
 
 
 def _checked_labels(

@@ -1,53 +1,24 @@
-"""A folder of pictures, of any formats, modes and sizes."""
+"""A folder of pictures."""
 
 import os
-import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from torch.utils.data import get_worker_info
-
-from iddpm.data.sources.classes import labels_of_files
-from iddpm.data.sources.picture import (
-    DEEP_SUFFIXES,
-    GRAY_MODES,
-    SUFFIXES,
-    Header,
-    UnreadablePictureError,
-    load_picture,
-    read_header,
-    to_array,
-)
-from iddpm.data.sources.source import Source
-
-CACHE_BYTES = 1 << 30  # decoded sets up to this size stay in memory
-_PROBED = 32  # pictures that decide the number of channels
-_NAMED = 5  # files a message lists
+from iddpm.data.sources.classes import Labels, labels_of_files
+from iddpm.data.sources.files import Files
+from iddpm.data.sources.picture import SUFFIXES
+from iddpm.data.sources.pictures import Pictures
+from iddpm.data.sources.source import Stamp
 
 
-class ImageFolder(Source):
-    """The pictures below a folder, in sorted order, as ``[C, H, W]`` of uint8 or uint16.
-
-    Each is turned upright, cropped at its centre to the target's aspect ratio and resized. Decoded
-    pictures stay in memory when the whole set takes at most `CACHE_BYTES`.
+class ImageFolder(Pictures):
+    """The pictures below a folder, in sorted order.
 
     Args:
         path: searched recursively; hidden files and folders are left out.
-        image_size: pixels, one number or ``(height, width)``; None when all pictures have one size.
-        channels: 1 (gray), 3 (RGB) or 4 (RGBA). None decides by up to 32 pictures spread over the
-            set: 4 if all have transparent pixels, 1 if all are stored as gray, else 3.
+        image_size, channels, corrupt: as for `Pictures`.
         labels: a rule of `iddpm.data.sources.classes.labels_of_files`.
-        corrupt: ``"error"`` raises where a damaged file is met; ``"skip"`` decodes every file once
-            at opening and leaves the damaged ones out, with a warning.
-
-    Attributes:
-        skipped: relative paths of the damaged files left out.
 
     Raises:
         FileNotFoundError: no such folder, or no picture in it.
@@ -63,31 +34,27 @@ class ImageFolder(Source):
         labels: str = "auto",
         corrupt: Literal["error", "skip"] = "error",
     ) -> None:
-        self.path = Path(path)
-        self.name = self.path.resolve().name
-        if channels not in (None, 1, 3, 4):
-            raise ValueError(f"channels is {channels}; pictures have 1 (gray), 3 (RGB) or 4 (RGBA)")
-        size = _checked_size(image_size)
-        self._keys = _find_pictures(self.path)
-        self.skipped: list[str] = []
-        if corrupt == "skip":
-            self._leave_out_damaged()
-        elif corrupt != "error":
-            raise ValueError(f"corrupt is {corrupt!r}; use 'error' or 'skip'")
+        super().__init__(
+            FolderFiles(Path(path)),
+            image_size=image_size,
+            channels=channels,
+            labels=labels,
+            corrupt=corrupt,
+        )
 
-        headers = self._read_headers(every=size is None)
-        self._size = size or _common_size(headers)
-        self.bits = _common_bits(headers)
-        self._channels_stated = channels is not None
-        self._channels = channels or self._infer_channels(headers)
-        if self.bits == 16 and self._channels != 1:
-            raise ValueError(
-                f"{self.path} holds 16-bit gray pictures but channels is {self._channels}; "
-                "set data.channels to 1, or convert the pictures to 8 bits"
-            )
-        self.shape = (self._channels, *self._size)
-        self.labels, self.class_names = labels_of_files(labels, self._keys, self.path)
-        self._cache: tuple[NDArray[Any], NDArray[np.bool_]] | None = None
+
+class FolderFiles(Files):
+    """The picture files below a folder.
+
+    Raises:
+        FileNotFoundError: no such folder, or no picture in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.resolve().name
+        self.where = str(path)
+        self._keys = _find_pictures(path)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -96,121 +63,21 @@ class ImageFolder(Source):
         """Return the path relative to the folder, with forward slashes."""
         return self._keys[index]
 
-    def read(self, index: int) -> NDArray[Any]:
-        """Return one picture ``[C, H, W]``; a damaged file raises ValueError with its name."""
-        cache = self._open_cache()
-        if cache is None:
-            return self._decode(index)
-        pictures, known = cache
-        if not known[index]:
-            pictures[index] = self._decode(index)
-            known[index] = True
-        return np.array(pictures[index])
+    def title(self, index: int) -> str:
+        """Return the path."""
+        return str(self.path / self._keys[index])
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave decoded pictures behind: a worker process fills a cache of its own."""
-        return {**self.__dict__, "_cache": None}
+    def content(self, index: int) -> Path:
+        """Return the path."""
+        return self.path / self._keys[index]
 
-    def _decode(self, index: int) -> NDArray[Any]:
-        path = self.path / self._keys[index]
-        with _advice():
-            image, bits = load_picture(path)
-        if bits != self.bits:
-            raise ValueError(
-                f"{path} has {bits} bits a sample while the others have {self.bits}; "
-                "convert the pictures to one depth"
-            )
-        if self._channels == 1 and not self._channels_stated and image.mode not in GRAY_MODES:
-            raise ValueError(
-                f"{path} is in colour while the pictures probed in {self.path} are gray; "
-                "set data.channels to 3 to keep colour, or to 1 to make all gray"
-            )
-        assert self.bits is not None
-        return to_array(image, channels=self._channels, size=self._size, bits=self.bits)
+    def labels(self, rule: str, chosen: Sequence[int]) -> Labels:
+        """Return the labels by a rule of `labels_of_files`."""
+        return labels_of_files(rule, [self._keys[index] for index in chosen], self.path)
 
-    def _open_cache(self) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
-        if self._cache is None:
-            worker = get_worker_info()
-            dtype = np.uint16 if self.bits == 16 else np.uint8
-            total = len(self) * int(np.prod(self.shape)) * np.dtype(dtype).itemsize
-            if total * (worker.num_workers if worker else 1) > CACHE_BYTES:
-                return None
-            # np.empty takes no memory until pages are written.
-            self._cache = np.empty((len(self), *self.shape), dtype), np.zeros(len(self), np.bool_)
-        return self._cache
-
-    def _leave_out_damaged(self) -> None:
-        def damaged(key: str) -> bool:
-            try:
-                load_picture(self.path / key)
-            except UnreadablePictureError:
-                return True
-            return False
-
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            verdicts = list(pool.map(damaged, self._keys))
-        self.skipped = [key for key, bad in zip(self._keys, verdicts, strict=True) if bad]
-        self._keys = [key for key, bad in zip(self._keys, verdicts, strict=True) if not bad]
-        if not self._keys:
-            raise ValueError(
-                f"all {len(self.skipped)} pictures in {self.path} are damaged: "
-                f"{_listed(self.skipped)}"
-            )
-        if self.skipped:
-            warnings.warn(
-                f"left out {len(self.skipped)} damaged pictures of {self.path}: "
-                f"{_listed(self.skipped)}",
-                stacklevel=3,
-            )
-
-    def _read_headers(self, *, every: bool) -> dict[str, Header]:
-        """Read the headers that may refuse the set: cheap, and earlier than a step of training."""
-        spread = set(self._spread())
-        probed = [
-            key
-            for key in self._keys
-            if every or key in spread or Path(key).suffix.lower() in DEEP_SUFFIXES
-        ]
-        with _advice():
-            return {key: read_header(self.path / key) for key in probed}
-
-    def _spread(self) -> list[str]:
-        chosen = np.linspace(0, len(self._keys) - 1, min(_PROBED, len(self._keys))).round()
-        return [self._keys[int(index)] for index in chosen]
-
-    def _infer_channels(self, headers: dict[str, Header]) -> int:
-        probed = {key: headers[key] for key in self._spread()}
-        if all(header.mode in GRAY_MODES and not header.transparency for header in probed.values()):
-            return 1
-        with _advice():
-            if all(
-                header.transparency and _has_transparent_pixels(self.path / key)
-                for key, header in probed.items()
-            ):
-                return 4
-        return 1 if all(header.mode in GRAY_MODES for header in probed.values()) else 3
-
-
-@contextmanager
-def _advice() -> Iterator[None]:
-    """Add to a message on a damaged file what can be done about it."""
-    try:
-        yield
-    except UnreadablePictureError as error:
-        raise ValueError(
-            f"{error}; remove it, or leave out damaged files with -s data.corrupt=skip"
-        ) from error
-
-
-def _checked_size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    if image_size is None:
-        return None
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(size) != 2 or min(size) <= 0:
-        raise ValueError(
-            f"image_size is {image_size}; give a positive number of pixels, or (height, width)"
-        )
-    return size[0], size[1]
+    def stamps(self) -> Iterator[Stamp]:
+        """Yield the stamp of each picture."""
+        return (Stamp.of(self.path / key, key) for key in self._keys)
 
 
 def _find_pictures(folder: Path) -> list[str]:
@@ -236,34 +103,3 @@ def _find_pictures(folder: Path) -> list[str]:
             f"there is no picture in {folder}; looked for {', '.join(sorted(SUFFIXES))}"
         )
     return sorted(keys)
-
-
-def _common_size(headers: dict[str, Header]) -> tuple[int, int]:
-    sizes = Counter(header.size for header in headers.values())
-    if len(sizes) > 1:
-        seen = ", ".join(f"{height}x{width} ({n})" for (height, width), n in sizes.most_common(4))
-        more = ", ..." if len(sizes) > 4 else ""
-        raise ValueError(
-            f"the pictures have {len(sizes)} sizes (height x width): {seen}{more}; "
-            "set data.image_size, such as -s data.image_size=64"
-        )
-    return next(iter(sizes))
-
-
-def _common_bits(headers: dict[str, Header]) -> int:
-    of_depth = {header.bits: key for key, header in headers.items()}
-    if len(of_depth) > 1:
-        raise ValueError(
-            f"{of_depth[16]} is 16-bit gray but {of_depth[8]} has 8 bits a sample; "
-            "convert the pictures to one depth"
-        )
-    return next(iter(of_depth))
-
-
-def _has_transparent_pixels(path: Path) -> bool:
-    image, _ = load_picture(path)
-    return cast(int, image.convert("RGBA").getchannel("A").getextrema()[0]) < 255
-
-
-def _listed(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:_NAMED]) + (", ..." if len(keys) > _NAMED else "")

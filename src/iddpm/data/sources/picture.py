@@ -1,5 +1,6 @@
 """One picture file to one array: any format Pillow reads, any mode, any size."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,15 +42,19 @@ class Header:
     transparency: bool
 
 
-def read_header(path: Path) -> Header:
+def read_header(file: Path | bytes, name: str | None = None) -> Header:
     """Return the header of a picture without decoding the pixels.
+
+    Args:
+        file: where the picture lies, or what its file holds.
+        name: what messages call it; a path speaks for itself.
 
     Raises:
         UnreadablePictureError: no header Pillow understands.
         ValueError: 16-bit colour or 32-bit samples, which would be degraded to 8 bits.
     """
-    with _damage_named(path), Image.open(path) as image:
-        _refuse_bomb(path, image)
+    name = name or str(file)
+    with _opened(file, name) as image:
         width, height = image.size
         # A PNG says so in its info or, rarely, after the pixels: looking there would decode it.
         if (image.format != "PNG" or "exif" in image.info) and (
@@ -57,19 +62,19 @@ def read_header(path: Path) -> Header:
         ):
             width, height = height, width
         mode, deep, transparency = image.mode, _is_deep(image), image.has_transparency_data
-    return Header((height, width), mode, _bits(path, mode, deep), transparency)
+    return Header((height, width), mode, _bits(name, mode, deep), transparency)
 
 
-def load_picture(path: Path) -> tuple[Image.Image, int]:
+def load_picture(file: Path | bytes, name: str | None = None) -> tuple[Image.Image, int]:
     """Return the decoded picture, turned upright by its EXIF orientation, and its bits (8 or 16).
 
-    Of an animation, the first frame. Errors as in `read_header`.
+    Of an animation, the first frame. Arguments and errors as in `read_header`.
     """
-    with _damage_named(path), Image.open(path) as image:
-        _refuse_bomb(path, image)
+    name = name or str(file)
+    with _opened(file, name) as image:
         mode, deep = image.mode, _is_deep(image)
         upright = ImageOps.exif_transpose(image)
-    return upright, _bits(path, mode, deep)
+    return upright, _bits(name, mode, deep)
 
 
 def to_array(
@@ -129,47 +134,50 @@ def _is_deep(image: Image.Image) -> bool:
     return isinstance(raw_mode, str) and ";16" in raw_mode and not raw_mode.startswith("BGR")
 
 
-def _bits(path: Path, mode: str, deep: bool) -> int:
+def _bits(name: str, mode: str, deep: bool) -> int:
     if mode.startswith("I;16") or (mode == "I" and deep):
         return 16
     if deep:
         raise ValueError(
-            f"{path} holds 16-bit colour, which Pillow would cut to 8 bits; convert it to 8-bit "
+            f"{name} holds 16-bit colour, which Pillow would cut to 8 bits; convert it to 8-bit "
             "colour or 16-bit gray, or store the set as a uint16 .npy array"
         )
     if mode in ("I", "F"):
         raise ValueError(
-            f"{path} holds 32-bit samples (mode {mode}) of unknown range; convert it to 8-bit or "
+            f"{name} holds 32-bit samples (mode {mode}) of unknown range; convert it to 8-bit or "
             "16-bit gray, or store the set as a float .npy array in [-1, 1]"
         )
     return 8
 
 
-def _refuse_bomb(path: Path, image: Image.Image) -> None:
+def _refuse_bomb(name: str, image: Image.Image) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        raise UnreadablePictureError(_bomb_message(path, f"{image.width}x{image.height}", limit))
+        raise UnreadablePictureError(_bomb_message(name, f"{image.width}x{image.height}", limit))
 
 
-def _bomb_message(path: Path, pixels: str, limit: int | None) -> str:
+def _bomb_message(name: str, pixels: str, limit: int | None) -> str:
     return (
-        f"{path} has {pixels} pixels, more than the {limit} that Pillow takes for safe; "
+        f"{name} has {pixels} pixels, more than the {limit} that Pillow takes for safe; "
         "shrink the picture first"
     )
 
 
 @contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """Turn whatever Pillow raises on damaged bytes into one sentence with the file's name."""
+def _opened(file: Path | bytes, name: str) -> Iterator[Image.Image]:
+    """Open a picture; whatever Pillow raises on damaged bytes becomes one sentence with a name."""
     try:
-        yield
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            _refuse_bomb(name, image)
+            yield image
     except Image.DecompressionBombError as error:
-        message = _bomb_message(path, "too many", Image.MAX_IMAGE_PIXELS)
+        message = _bomb_message(name, "too many", Image.MAX_IMAGE_PIXELS)
         raise UnreadablePictureError(message) from error
     except (UnreadablePictureError, FileNotFoundError, PermissionError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        what = "is empty" if path.stat().st_size == 0 else "is not a picture Pillow can read"
-        raise UnreadablePictureError(f"{path} {what}") from error
+        empty = not file if isinstance(file, bytes) else file.stat().st_size == 0
+        what = "is empty" if empty else "is not a picture Pillow can read"
+        raise UnreadablePictureError(f"{name} {what}") from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
-        raise UnreadablePictureError(f"{path} is damaged ({error})") from error
+        raise UnreadablePictureError(f"{name} is damaged ({error})") from error

@@ -1,12 +1,33 @@
 """What every reader offers, and the one place where stored integers become numbers in [-1, 1]."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+
+class Stamp(NamedTuple):
+    """What tells a file from a later one of the same name, without reading it.
+
+    Attributes:
+        name: relative to the data.
+        size: in bytes.
+        time: of the last change, in nanoseconds.
+    """
+
+    name: str
+    size: int
+    time: int
+
+    @classmethod
+    def of(cls, path: Path, name: str) -> "Stamp":
+        """Return the stamp of a file on disk."""
+        facts = path.stat()
+        return cls(name, facts.st_size, facts.st_mtime_ns)
 
 
 class Source(ABC):
@@ -38,6 +59,10 @@ class Source(ABC):
     @abstractmethod
     def key(self, index: int) -> str:
         """Return a name of the item that stays the same when others come or go."""
+
+    @abstractmethod
+    def stamps(self) -> Iterator[Stamp]:
+        """Yield a stamp of each file that is read from, always in the same order."""
 
     def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
         """Return items as ``[N, C, *spatial]``, in the order asked for."""

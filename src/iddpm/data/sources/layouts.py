@@ -1,0 +1,129 @@
+"""What the axes and the numbers of an array mean."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
+PICTURE_CHANNELS = (1, 3, 4)
+_CHUNK_BYTES = 1 << 22  # of floats checked at a time
+_WHOLE_BYTES = 1 << 30  # of floats up to which all are checked at opening
+_CHUNKS = 16  # looked at in more than that
+
+
+def to_channels_first(rows: NDArray[Any], layout: str) -> NDArray[Any]:
+    """Return ``rows`` of a layout of `LAYOUTS` as ``[N, C, *spatial]``, a view."""
+    if "C" not in layout:
+        return rows[:, None]
+    return np.moveaxis(rows, layout.index("C"), 1)
+
+
+def bits_of(name: str, array: NDArray[Any]) -> int | None:
+    """Return 8 or 16 for unsigned integers, None for floats; refuse the rest."""
+    if array.dtype == np.uint8:
+        return 8
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        return 16
+    if array.dtype.kind == "f":
+        return None
+    advice = {
+        "b": "save x.astype(numpy.uint8) * 255",
+        "i": "shift and scale it to uint8 (0 to 255) or uint16 (0 to 65535)",
+        "u": "scale it to uint8 (0 to 255) or uint16 (0 to 65535)",
+    }.get(array.dtype.kind, "save uint8, uint16 or floats in [-1, 1]")
+    raise ValueError(f"{name} holds {array.dtype}, which has no known range of values; {advice}")
+
+
+def guess_layout(name: str, array: NDArray[Any]) -> str:
+    """Return the one layout that the shape and dtype leave, or refuse."""
+    shape = array.shape
+    possible = [layout for layout in LAYOUTS if len(layout) == len(shape)]
+    if array.ndim == 2:
+        return "NL"
+    if array.ndim == 3:
+        first_is_one, last_is_one = shape[1] == 1, shape[2] == 1
+        if first_is_one != last_is_one:
+            return "NCL" if first_is_one else "NLC"
+        if array.dtype == np.uint8 and min(shape[1:]) > max(PICTURE_CHANNELS):
+            return "NHW"
+    if array.ndim in (4, 5):
+        first, last = shape[1] in PICTURE_CHANNELS, shape[-1] in PICTURE_CHANNELS
+        spatial = "HW" if array.ndim == 4 else "DHW"
+        if first != last:
+            return f"NC{spatial}" if first else f"N{spatial}C"
+    if possible:
+        raise ValueError(
+            f"{name} has shape {shape}, which may mean {' or '.join(possible)}; "
+            f"say which with -s data.layout={possible[0]}"
+        )
+    raise ValueError(
+        f"{name} has shape {shape}; the layouts that work are {', '.join(LAYOUTS)} "
+        "(N items, C channels)"
+    )
+
+
+def check_layout(name: str, array: NDArray[Any], layout: str) -> None:
+    """Refuse a layout that is none or does not go with the shape."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
+    if len(layout) != array.ndim:
+        raise ValueError(f"{name} has shape {array.shape}, which cannot be layout {layout}")
+    if 0 in array.shape:
+        raise ValueError(f"{name} has shape {array.shape}, which holds no data")
+
+
+def check_floats(name: str, array: NDArray[Any]) -> bool:
+    """Refuse values that are not finite or not in [-1, 1], and warn of those in [0, 1].
+
+    Up to a GiB all of them are read, in chunks; of more only some spread over the array, since a
+    pass over what fills a disk takes longer than many a training run.
+
+    Returns:
+        Whether all were read.
+    """
+    step = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
+    starts = np.arange(0, len(array), step)
+    whole = array.nbytes <= _WHOLE_BYTES
+    if not whole:
+        starts = starts[np.linspace(0, len(starts) - 1, min(_CHUNKS, len(starts))).astype(int)]
+    lowest, highest = np.inf, -np.inf
+    for start in starts:
+        rows = np.asarray(array[start : start + step])
+        low, high = _finite_range(name, rows, range(start, start + len(rows)))
+        lowest, highest = min(lowest, low), max(highest, high)
+    _refuse_outside(name, lowest, highest)
+    if lowest >= 0.0:
+        warnings.warn(
+            f"{name} holds floats in [{lowest:.6g}, {highest:.6g}], half of [-1, 1]; if they were "
+            "meant to lie in [0, 1], save 2 * x - 1",
+            stacklevel=3,
+        )
+    return whole
+
+
+def check_rows(name: str, rows: NDArray[Any], numbers: Sequence[int] | NDArray[np.int64]) -> None:
+    """Refuse floats ``[N, ...]`` that are not finite or not in [-1, 1]; numbers are the items'."""
+    _refuse_outside(name, *_finite_range(name, rows, numbers))
+
+
+def _finite_range(
+    name: str, rows: NDArray[Any], numbers: Sequence[int] | NDArray[np.int64]
+) -> tuple[float, float]:
+    flat = rows.reshape(len(rows), -1)
+    low, high = flat.min(axis=1), flat.max(axis=1)  # NaN where a row holds one
+    finite = np.isfinite(low) & np.isfinite(high)
+    if not finite.all():
+        bad = int(numbers[int(np.argmin(finite))])
+        raise ValueError(f"{name} holds NaN or infinity, first in item {bad}; remove it")
+    return float(low.min()), float(high.max())
+
+
+def _refuse_outside(name: str, lowest: float, highest: float) -> None:
+    if lowest < -1.0 or highest > 1.0:
+        raise ValueError(
+            f"{name} holds floats in [{lowest:.6g}, {highest:.6g}]; scale them to [-1, 1], or save "
+            "integers as uint8 or uint16"
+        )

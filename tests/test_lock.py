@@ -1,20 +1,36 @@
+import fcntl
 import os
 import socket
+import threading
 
 import pytest
 
-from iddpm.lock import DirectoryLock
+from iddpm.lock import DirectoryLock, holder
 
 
 def test_the_second_is_told_who_holds_it(tmp_path):
     with DirectoryLock(tmp_path):
-        holder = rf"process {os.getpid()} on {socket.gethostname()}"
+        process = f"process {os.getpid()} on {socket.gethostname()}"
+        assert holder(tmp_path) == process
         with pytest.raises(
-            ValueError, match=rf"another process \({holder}\) is training in .*--out"
+            ValueError, match=rf"another process \({process}\) is training in .*--out"
         ):
             DirectoryLock(tmp_path).__enter__()
+    assert holder(tmp_path) is None
+    assert holder(tmp_path / "nowhere") is None
     with DirectoryLock(tmp_path):
         pass
+
+
+def test_a_lock_that_is_only_looked_at_is_waited_for(tmp_path):
+    (tmp_path / "lock").touch()
+    with open(tmp_path / "lock") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # as holder() does for a moment
+        timer = threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN))
+        timer.start()
+        with DirectoryLock(tmp_path):
+            assert holder(tmp_path) is not None
+        timer.join()
 
 
 def test_a_forked_process_does_not_hold_the_lock_on(tmp_path):

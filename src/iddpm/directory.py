@@ -4,31 +4,18 @@ from pathlib import Path
 
 from torch import Tensor
 
-from iddpm.config import Config, read_config
+from iddpm.config import Config
+from iddpm.config.run import CONFIG as CONFIG
+from iddpm.config.run import WEIGHTS as WEIGHTS
+from iddpm.config.run import read_run_config as read_run_config
 from iddpm.training.averages import reconstruct
 from iddpm.training.best import POINTER, read_best
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.ema import ema_name
 from iddpm.training.weights import read_weights
 
-CONFIG = "config.yaml"
-WEIGHTS = "model.safetensors"
-"""The released weights: those of the first average."""
 LIVE = "none"
 """The name of the weights that no average was taken of."""
-
-
-def read_run_config(directory: Path) -> Config:
-    """Return the settings of a run directory; errors in one sentence."""
-    if directory.is_file():
-        raise ValueError(
-            f"{directory} is a file: give the run directory, the one that holds {CONFIG}"
-        )
-    if not directory.is_dir():
-        raise FileNotFoundError(f"there is no run directory {directory}")
-    if not (directory / CONFIG).is_file():
-        raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG}")
-    return read_config(directory / CONFIG)
 
 
 def read_run_weights(

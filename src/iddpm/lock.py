@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,8 @@ except ImportError:  # Windows has no flock
 
 LOCK = "lock"
 """The name of the file."""
+GLANCES, GLANCE = 5, 0.05
+"""How often, and after how many seconds, a lock that is taken is tried again."""
 _HELD: set[int] = set()
 """Descriptors of the locks that this process holds."""
 
@@ -36,7 +39,7 @@ class DirectoryLock:
         self._descriptor = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         if fcntl is not None:
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._insist()
             except OSError:
                 said = os.read(self._descriptor, 200).decode(errors="replace").strip()
                 os.close(self._descriptor)
@@ -51,6 +54,19 @@ class DirectoryLock:
             os.write(self._descriptor, holder.encode())
         return self
 
+    def _insist(self) -> None:
+        """Take the lock, and try again where it may only be looked at; see :func:`holder`."""
+        assert self._descriptor is not None
+        for more in reversed(range(GLANCES)):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if not more:
+                    raise
+                time.sleep(GLANCE)
+            else:
+                return
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -61,6 +77,24 @@ class DirectoryLock:
         assert self._descriptor is not None
         _HELD.discard(self._descriptor)
         os.close(self._descriptor)
+
+
+def holder(directory: Path) -> str | None:
+    """Return who holds a run directory's lock, such as ``process 7 on box``; None for nobody.
+
+    Where the system has no such locks the answer is always None.
+    """
+    try:
+        with open(directory / LOCK, encoding="utf-8", errors="replace") as file:
+            if fcntl is not None:
+                try:
+                    # Shared, so that two who look do not take each other for a holder.
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    return file.read(200).strip() or "a process"
+    except FileNotFoundError:
+        pass
+    return None
 
 
 def _leave_to_the_parent() -> None:

@@ -110,8 +110,20 @@ def test_info_reads_the_files_alone(trained, capsys):
     assert losses[name] == min(losses.values())
     assert "averages     4 snapshots up to step_00000004" in text
     assert f"best         {name}, held-out loss {losses[name]:.4f}" in text
+    assert "state        finished (exit status 0): finished at step 4" in text
     assert run(["info", str(trained), "--settings"]) == 0
     assert "num_steps: 50" in capsys.readouterr().out
+    assert run(["info", str(trained), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == 4
+
+
+def test_info_needs_no_torch(trained):
+    program = (
+        "import sys, iddpm.cli as c\n"
+        f"assert c.run(['info', {str(trained)!r}]) == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
 def test_resume_goes_on(trained, capsys, tmp_path):
@@ -247,9 +259,8 @@ def test_interrupting_the_command_leaves_no_traceback(tmp_path):
         "import iddpm.commands.info as m, iddpm.cli as c\n"
         "import sys\n"
         "def stop(*a, **k): raise KeyboardInterrupt\n"
-        "sys.modules['iddpm.run'] = type(sys)('iddpm.run')\n"
-        "sys.modules['iddpm.run'].read_run_config = stop\n"
-        "sys.modules['iddpm.run'].WEIGHTS = ''\n"
+        "import iddpm.config.run as r\n"
+        "r.read_run_config = stop\n"
         "sys.exit(c.run(['info', '.']))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,

@@ -1,12 +1,16 @@
 """``iddpm info``."""
 
-import json
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from iddpm.config import Config
+
+STUCK = 10
+"""Times the usual wait after which a missing record is worth a word."""
 
 
 def info(
@@ -14,78 +18,130 @@ def info(
     settings: Annotated[
         bool, typer.Option("--settings", help="Print all settings as YAML instead.")
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print how it goes as JSON instead.")
+    ] = False,
 ) -> None:
-    """Say what a run is and how far it is.
+    """Say what a run is, whether it is going, how far it is and how it does.
 
     Example: iddpm info runs/demo
     """
+    import json
+
     from iddpm.config import to_yaml
-    from iddpm.run import WEIGHTS, read_run_config
+    from iddpm.config.run import read_run_config
+    from iddpm.tasks.summary import summarize
 
     config = read_run_config(run)
     if settings:
         typer.echo(to_yaml(config), nl=False)
         return
-    model, diffusion, training = config.model, config.diffusion, config.training
+    facts = summarize(run)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for name, text in (*_progress(facts), *_kept(facts), *_model(config)):
+        typer.echo(f"{name:<13}{text}")
+
+
+def _model(config: "Config") -> Iterator[tuple[str, str]]:
+    model, diffusion = config.model, config.diffusion
     shape = " x ".join(map(str, (model.channels, *(model.size or ()))))
     classes = f", {model.num_classes} classes" if model.num_classes else ""
-    typer.echo(f"run          {run}")
-    typer.echo(f"data         {config.data.path}: {shape}{classes}")
-    typer.echo(
-        f"network      {model.model_channels} channels, multipliers "
-        f"{', '.join(f'{m:g}' for m in model.channel_mult or ())}, predicts {diffusion.predicts}"
+    yield "data", f"{config.data.path}: {shape}{classes}"
+    multipliers = ", ".join(f"{m:g}" for m in model.channel_mult or ())
+    yield (
+        "network",
+        f"{model.model_channels} channels, multipliers {multipliers}, "
+        f"predicts {diffusion.predicts}",
     )
-    typer.echo(
-        f"process      {diffusion.num_steps} steps, {diffusion.schedule}, variance "
-        f"{diffusion.variance}, loss {diffusion.loss.kind}"
+    yield (
+        "process",
+        f"{diffusion.num_steps} steps, {diffusion.schedule}, variance {diffusion.variance}, "
+        f"loss {diffusion.loss.kind}",
     )
-    record = _last_record(run / "log.jsonl")
-    if record is None:
-        typer.echo(f"training     no step logged yet, of {training.steps}")
-    else:
-        done = record["step"]
-        typer.echo(
-            f"training     step {done} of {training.steps} ({100 * done / training.steps:.0f} %), "
-            f"{_measured(record)}"
-        )
-    checkpoints = sorted((run / "checkpoints").glob("step_*"))
-    typer.echo(f"checkpoints  {', '.join(p.name for p in checkpoints) or 'none yet'}")
-    if (run / "best").is_file():
-        name = (run / "best").read_text(encoding="utf-8").strip()
-        typer.echo(f"best         {name}, {_held_out(run / 'log.jsonl', name)}")
-    snapshots = sorted((run / "averages").glob("step_*.safetensors"))
-    if snapshots:
-        typer.echo(f"averages     {len(snapshots)} snapshots up to {snapshots[-1].stem}")
-    typer.echo(f"weights      {run / WEIGHTS if (run / WEIGHTS).is_file() else 'not yet'}")
-    pictures = sorted((run / "samples").rglob("*.png"), key=lambda p: p.stat().st_mtime)
-    typer.echo(f"samples      {pictures[-1] if pictures else 'none yet'}")
 
 
-def _last_record(path: Path) -> dict[str, float] | None:
-    return next(_records(path), None)
+def _progress(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    from iddpm.training.terminal import format_seconds
+
+    yield "run", facts["run"]
+    yield "state", _state(facts)
+    step, steps = facts["step"], facts["steps"]
+    left = f", {format_seconds(facts['seconds_left'])} left" if "seconds_left" in facts else ""
+    many = f", on {facts['ranks']} ranks" if "ranks" in facts else ""
+    yield "training", f"step {step} of {steps} ({100 * step / steps:.0f} %){left}{many}"
+    if "loss" in facts:
+        yield "loss", _losses(facts)
+    if "items_per_second" in facts:
+        yield "speed", _speed(facts)
+    if "memory_mb" in facts:
+        yield "memory", f"{facts['memory_mb']:.0f} MB at most"
+    if facts.get("skipped"):
+        yield "skipped", f"{facts['skipped']} steps whose loss or gradient was not finite"
 
 
-def _held_out(path: Path, name: str) -> str:
-    """Say the held-out loss that was measured at a checkpoint of that name."""
-    for record in _records(path):
-        if name == f"step_{record['step']:08d}" and "held_out_loss" in record:
-            return f"held-out loss {record['held_out_loss']:.4f}"
-    return "its held-out loss is no longer in the log"
+def _losses(facts: dict[str, Any]) -> str:
+    now, before = facts["loss"], facts.get("loss_before")
+    text = f"{now['mean']:.4f} (steps {now['from']} to {now['to']})"
+    if before is not None:
+        text += f", before that {before['mean']:.4f} (from {before['from']} on)"
+    if "held_out_loss" in facts:
+        text += f"; held out {facts['held_out_loss']:.4f}"
+    return text
 
 
-def _records(path: Path) -> Iterator[dict[str, float]]:
-    """Yield the records of a log, newest first, without those cut short by a crash."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for line in reversed(lines):
-        with suppress(json.JSONDecodeError):
-            yield json.loads(line)
+def _state(facts: dict[str, Any]) -> str:
+    from iddpm.training.terminal import format_seconds
 
-
-def _measured(record: dict[str, float]) -> str:
-    shown = (
-        ("loss", "loss {:.4f}"),
-        ("held_out_loss", "held-out loss {:.4f}"),
-        ("items_per_second", "{:.0f} items/s"),
-        ("skipped", "{:.0f} skipped"),
+    state = facts["state"]
+    age = facts.get("record_age")
+    if state == "running":
+        text = f"running: {facts['held_by']}"
+        if age is not None:
+            text += f", last line of the log {format_seconds(age)} ago"
+        usual = facts.get("seconds_between_records")
+        if usual is not None and age is not None and age > max(60.0, STUCK * usual):
+            text += f"; one came every {format_seconds(usual)}, so it may be stuck"
+        return text
+    if state == "ended" and "exit" in facts:
+        said = facts["exit"]
+        return f"{said['reason']} (exit status {said['status']}): {said['message']}"
+    if state == "ended":
+        return "finished"
+    if state == "not started":
+        return "not started"
+    return (
+        "not running, and it did not say how it ended (killed, or its machine stopped): go on by "
+        f"iddpm train --resume --out {facts['run']}"
     )
-    return ", ".join(form.format(record[name]) for name, form in shown if name in record)
+
+
+def _speed(facts: dict[str, Any]) -> str:
+    text = f"{facts['items_per_second']:.0f} items/s"
+    if "compute_share" in facts:
+        text += f", {facts['compute_share']:.0%} of what the device multiplies at most"
+    if "data_wait_share" in facts:
+        text += f", {facts['data_wait_share']:.1%} of the time waiting for data"
+    waits = facts.get("by_rank", {}).get("data_wait_share")
+    if waits:
+        text += f" on rank {waits.index(max(waits))}"
+    return text
+
+
+def _kept(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    from iddpm.training.terminal import format_seconds
+
+    text = ", ".join(facts["checkpoints"]) or "none yet"
+    if "checkpoint_age" in facts:
+        text += f", {format_seconds(facts['checkpoint_age'])} ago"
+    yield "checkpoints", text
+    if "best" in facts:
+        loss = facts["best"].get("held_out_loss")
+        known = "is no longer in the log" if loss is None else f"{loss:.4f}"
+        yield "best", f"{facts['best']['checkpoint']}, held-out loss {known}"
+    if "snapshots" in facts:
+        snapshots = facts["snapshots"]
+        yield "averages", f"{snapshots['count']} snapshots up to {snapshots['last']}"
+    yield "weights", facts.get("weights", "not yet")
+    yield "samples", facts.get("picture", "none yet")

@@ -9,10 +9,13 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from signal import Signals
+from typing import TYPE_CHECKING
 
 from iddpm.failure import RankLost, RunFailed
 from iddpm.files import write_json
-from iddpm.ranks import Ranks
+
+if TYPE_CHECKING:  # it brings torch, and `iddpm info` reads the file without
+    from iddpm.ranks import Ranks
 
 EXIT = "exit.json"
 
@@ -51,7 +54,7 @@ def write_exit(
 
 
 @contextmanager
-def failures_noted(directory: Path, ranks: Ranks, step: Callable[[], int]) -> Iterator[None]:
+def failures_noted(directory: Path, ranks: "Ranks", step: Callable[[], int]) -> Iterator[None]:
     """Remove an older ``exit.json``, and write one when what is inside fails.
 
     Every rank may write, since the others may be gone; but who merely lost another one leaves

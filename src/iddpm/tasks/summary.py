@@ -1,0 +1,139 @@
+"""How far a run is and how it does, read from its files alone and without torch."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from iddpm.config.run import WEIGHTS, read_run_config
+from iddpm.lock import LOCK, holder
+from iddpm.training.log import read_log
+from iddpm.training.stop import EXIT
+
+RECENT = 20
+"""Records from which the speed is taken."""
+WINDOW = 10
+"""Records, at most, over which losses are averaged."""
+LATEST = (
+    "items_per_second",
+    "compute_share",
+    "data_wait_share",
+    "memory_mb",
+    "skipped",
+)
+"""What is shown as the newest record has it."""
+
+Records = Sequence[dict[str, Any]]
+
+
+def summarize(run: Path, now: float | None = None) -> dict[str, Any]:
+    """Return what is known of a run as JSON can hold it; what is not known is left out.
+
+    Args:
+        run: the run directory.
+        now: seconds since 1970, by default the clock's.
+
+    Raises:
+        ValueError, FileNotFoundError: it is no run directory.
+    """
+    now = time.time() if now is None else now
+    config = read_run_config(run)
+    records = read_log(run)
+    steps = config.training.steps
+    facts: dict[str, Any] = {"run": str(run), "steps": steps, "step": 0}
+    if records:
+        facts |= _newest(records[-1], now)
+        facts |= _losses(records)
+    facts |= _state(run, facts)
+    if facts["state"] == "running" and records:
+        facts |= _ahead(records, steps, config.training.batch_size or 1, now)
+    facts |= _kept(run, records, now)
+    return facts
+
+
+def _newest(record: dict[str, Any], now: float) -> dict[str, Any]:
+    facts = {"step": record["step"]} | {name: record[name] for name in LATEST if name in record}
+    if "time" in record:
+        facts["record_age"] = max(0.0, now - record["time"])
+    if "ranks" in record:
+        facts["ranks"] = len(next(iter(record["ranks"].values())))
+        facts["by_rank"] = record["ranks"]
+    return facts
+
+
+def _losses(records: Records) -> dict[str, Any]:
+    """Return the mean loss over the last records and over as many before, with their steps."""
+    measured = [record for record in records if "loss" in record]
+    width = min(WINDOW, len(measured) // 2) or 1
+    facts: dict[str, Any] = {}
+    for name, part in (("loss", measured[-width:]), ("loss_before", measured[-2 * width : -width])):
+        if part:
+            mean = sum(record["loss"] for record in part) / len(part)
+            facts[name] = {"mean": mean, "from": part[0]["step"], "to": part[-1]["step"]}
+    held_out = [record["held_out_loss"] for record in records if "held_out_loss" in record]
+    if held_out:
+        facts["held_out_loss"] = held_out[-1]
+    return facts
+
+
+def _state(run: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return whether it runs, by whom, or how it ended."""
+    held_by = holder(run)
+    if held_by is not None:
+        return {"state": "running", "held_by": held_by}
+    try:
+        said = json.loads((run / EXIT).read_text(encoding="utf-8"))
+        return {"state": "ended", "exit": said}
+    except (OSError, json.JSONDecodeError):
+        pass
+    if facts["step"] >= facts["steps"]:
+        return {"state": "ended"}
+    return {"state": "gone" if (run / LOCK).exists() else "not started"}
+
+
+def _ahead(records: Records, steps: int, batch_size: int, now: float) -> dict[str, Any]:
+    """Return how long the rest will take, as the last records went, and whether it looks stuck."""
+    session = [records[-1]]
+    for record in reversed(records[-RECENT:-1]):
+        # The clock of a record starts anew in every session.
+        if not record.get("seconds", 0.0) < session[-1].get("seconds", 0.0):
+            break
+        session.append(record)
+    newest, oldest = session[0], session[-1]
+    taken, spent = newest["step"] - oldest["step"], 0.0
+    if taken:
+        spent = newest["seconds"] - oldest["seconds"]
+    elif newest.get("items_per_second"):
+        taken, spent = 1, batch_size / newest["items_per_second"]
+    if not taken:
+        return {}
+    age = max(0.0, now - newest.get("time", now))
+    facts = {"seconds_left": max(0.0, (steps - newest["step"]) * spent / taken - age)}
+    if len(session) > 1:
+        facts["seconds_between_records"] = spent / (len(session) - 1)
+    return facts
+
+
+def _kept(run: Path, records: Records, now: float) -> dict[str, Any]:
+    """Return what there is to go on from and to look at."""
+    facts: dict[str, Any] = {}
+    checkpoints = sorted((run / "checkpoints").glob("step_*"))
+    facts["checkpoints"] = [path.name for path in checkpoints]
+    if checkpoints:
+        facts["checkpoint_age"] = max(0.0, now - checkpoints[-1].stat().st_mtime)
+    if (run / "best").is_file():
+        name = (run / "best").read_text(encoding="utf-8").strip()
+        facts["best"] = {"checkpoint": name}
+        for record in records:
+            if name == f"step_{record['step']:08d}" and "held_out_loss" in record:
+                facts["best"]["held_out_loss"] = record["held_out_loss"]
+    snapshots = sorted((run / "averages").glob("step_*.safetensors"))
+    if snapshots:
+        facts["snapshots"] = {"count": len(snapshots), "last": snapshots[-1].stem}
+    if (run / WEIGHTS).is_file():
+        facts["weights"] = str(run / WEIGHTS)
+    pictures = sorted((run / "samples").rglob("*.png"), key=lambda path: path.stat().st_mtime)
+    if pictures:
+        facts["picture"] = str(pictures[-1])
+    return facts

@@ -21,7 +21,8 @@ from iddpm.evaluation.likelihood import ItemNoise
 from iddpm.evaluation.steps import Group, StepTable, measure_steps
 from iddpm.feed import on_device, open_split
 from iddpm.files import write_atomically
-from iddpm.progress import progress_bar
+from iddpm.progress import open_console, progress_bar
+from iddpm.ranks import ALONE, Ranks
 from iddpm.training.precision import Precision, PrecisionName
 from iddpm.training.weights import hash_weights
 
@@ -70,6 +71,7 @@ def step_table(
     batch_size: int = 64,
     precision: str = "float32",
     console: Console | None = None,
+    ranks: Ranks = ALONE,
 ) -> StepTable:
     """Return the table of a model's steps, measured on training items unless it is in the cache.
 
@@ -87,9 +89,11 @@ def step_table(
         batch_size: items at a time.
         precision: how the network computes.
         console: where progress is shown.
+        ranks: who shares the work; the first keeps the cache.
     """
-    if items < 1:
-        raise ValueError(f"a table of steps needs 1 or more items and was to have {items}")
+    with ranks.together():
+        if items < 1:
+            raise ValueError(f"a table of steps needs 1 or more items and was to have {items}")
     key = {
         "format": FORMAT,
         "weights": weights_digest(denoiser),
@@ -104,17 +108,23 @@ def step_table(
     text = json.dumps(key, sort_keys=True)
     name = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     path = directory / CACHE / f"steps_{name}.safetensors"
-    if _read_key(path) == key:
-        return _read(path, denoiser)
-    console = console or Console(highlight=False, soft_wrap=True)
-    source, train, _ = open_split(config)
+    known = ranks.by_first(lambda: _read(path, denoiser) if _read_key(path) == key else None)
+    if known is not None:
+        return known
+    console = console or open_console(ranks.first)
+    with ranks.together():
+        source, train, _ = open_split(config)
     chosen = spread(train, items)
     steps = len(denoiser.diffusion.schedule)
     with progress_bar(console, "looking at every step") as progress:
-        task = progress.add_task("steps", total=steps * -(-len(chosen) // batch_size))
+        rounds = -(-steps // ranks.count)
+        task = progress.add_task("steps", total=rounds * -(-len(chosen) // batch_size))
 
         def groups() -> Iterator[Group]:
-            for batch in held_out_batches(source, chosen, batch_size=batch_size):
+            for start in range(0, len(chosen), batch_size):
+                part = chosen[start : start + batch_size]
+                with ranks.together():
+                    batch = next(held_out_batches(source, part, batch_size=batch_size))
                 for x0, conditioning in on_device([batch], config, device):
                     noise = ItemNoise(
                         seed, batch.items.tolist(), source.shape, device, purpose="step table"
@@ -128,9 +138,14 @@ def step_table(
             bits=bits,
             clip=clip,
             on_step=lambda: progress.advance(task),
+            ranks=ranks,
         )
     tensors = {name: value.contiguous() for name, value in table.tensors().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, {"key": text}))
+    ranks.by_first(
+        lambda: write_atomically(
+            path, lambda temporary: save_file(tensors, temporary, {"key": text})
+        )
+    )
     console.print(f"wrote {path}", markup=False)
     return table
 

@@ -61,30 +61,36 @@ def likelihood(
     """
     import torch
 
+    from iddpm.ranks import DAY, joined_ranks
     from iddpm.run import load
     from iddpm.tasks.likelihood import likelihood
     from iddpm.tasks.likelihood_report import name_of, write_likelihood
 
     if threads is not None:
         torch.set_num_threads(threads)
-    opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
-    result = likelihood(
-        opened,
-        data,
-        steps=steps,
-        stride=stride,
-        variance=variance,
-        samples_per_item=samples_per_item,
-        few_steps=few_steps,
-        bits=bits,
-        clip=clip,
-        max_items=max_items,
-        table_items=table_items,
-        seed=seed,
-        batch_size=batch_size,
-        precision=precision,
-    )
-    write_likelihood(result, out or run / "likelihood", name_of(result))
+    with joined_ranks("cpu", DAY) as ranks:
+        with ranks.together():
+            opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
+        result = likelihood(
+            opened,
+            data,
+            steps=steps,
+            stride=stride,
+            variance=variance,
+            samples_per_item=samples_per_item,
+            few_steps=few_steps,
+            bits=bits,
+            clip=clip,
+            max_items=max_items,
+            table_items=table_items,
+            seed=seed,
+            batch_size=batch_size,
+            precision=precision,
+            ranks=ranks,
+        )
+        ranks.by_first(lambda: write_likelihood(result, out or run / "likelihood", name_of(result)))
+    if not ranks.first:
+        return
     if result.unit == "nats/dim":
         typer.echo(
             "continuous data: nats per dimension of a bound on its density in [-1, 1]; bits/dim "

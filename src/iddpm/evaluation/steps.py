@@ -11,7 +11,7 @@ on the start alone, so T evaluations per item are enough for all T (T - 1) / 2 p
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -28,6 +28,7 @@ from iddpm.diffusion.prediction import Prediction, VarianceKind
 from iddpm.evaluation.chebyshev import chebyshev_points, interpolation
 from iddpm.evaluation.likelihood import ForwardNoise, look
 from iddpm.evaluation.stride import optimal_timesteps
+from iddpm.ranks import ALONE, Ranks
 
 POINTS = 32
 """Chebyshev points in r, which spans about 10 nats: more change nothing (see the tests)."""
@@ -169,6 +170,7 @@ def measure_steps(
     bits: int | None,
     clip: bool = True,
     on_step: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> StepTable:
     """Look at every item at every step once.
 
@@ -179,13 +181,15 @@ def measure_steps(
         bits: bit depth of the data; None for continuous data.
         clip: keep the estimate of x0 within [-1, 1] (never that of ``eps_power``).
         on_step: called after every evaluation of the network.
+        ranks: who shares the steps; all have the same items.
     """
     schedule, kind = diffusion.schedule, diffusion.variance
     total: list[dict[str, Tensor]] | None = None
     items = 0
-    for x0, noise, conditioning in groups:
-        rows = []
-        for step in range(len(schedule)):
+
+    def looks(group: Group) -> Iterator[dict[str, Tensor]]:
+        x0, noise, conditioning = group
+        for step in range(len(schedule))[ranks.turns]:
             t = torch.full((len(x0),), step)
             eps = noise(t)
             x_t, raw = look(denoise, schedule, x0, t, eps, clip=False, **conditioning)
@@ -197,11 +201,15 @@ def measure_steps(
             row["noise_power"] = eps.double().square().mean().cpu()
             if step == 0:
                 row |= _decoders(said, x0, kind, schedule, bits)
-            rows.append(row)
             on_step()
-        weighed = [{name: len(x0) * value for name, value in row.items()} for row in rows]
+            yield row
+
+    for group in groups:
+        count = len(group.x0)
+        rows = ranks.in_rounds(looks(group), len(schedule))
+        weighed = [{name: count * value for name, value in row.items()} for row in rows]
         total = weighed if total is None else _sum(total, weighed)
-        items += len(x0)
+        items += count
     assert total is not None
     mean = {name: torch.stack([row[name] for row in total]) / items for name in total[-1]}
     return StepTable(

@@ -35,7 +35,8 @@ from iddpm.evaluation.likelihood import (
 )
 from iddpm.evaluation.steps import StepTable
 from iddpm.feed import on_device, open_other, open_split
-from iddpm.progress import progress_bar
+from iddpm.progress import open_console, progress_bar
+from iddpm.ranks import ALONE, Ranks
 from iddpm.run import Run
 from iddpm.sampling import even_timesteps
 from iddpm.tables import TABLE_ITEMS, in_precision, spread, step_table, weights_digest
@@ -67,6 +68,7 @@ def likelihood(
     batch_size: int | None = None,
     precision: str = "float32",
     console: Console | None = None,
+    ranks: Ranks = ALONE,
 ) -> Likelihood:
     """Measure the variational bound on a run's held-out items, or on other data.
 
@@ -91,33 +93,35 @@ def likelihood(
         batch_size: items at a time; by default that of sampling.
         precision: how the network computes.
         console: where progress is shown.
+        ranks: who shares the work, whole batches each; all return the same.
 
     Raises:
         ValueError: an unknown choice, a number out of range, data of another shape or depth, no
             held-out items, or bits per dimension of continuous data.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or open_console(ranks.first)
     started = time.monotonic()
-    _check(stride, Stride, "stride")
-    _check(few_steps, FewSteps, "few_steps")
-    _check(precision, PrecisionName, "precision")
-    size = run.config.sampling.batch_size if batch_size is None else batch_size
-    for name, number in (("max_items", max_items), ("batch_size", size)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name}={number} must be 1 or more")
-    depth = _depth(run, bits)
-    kind = _variance(run, variance)
-    whole = run.denoiser.diffusion.schedule
-    count = len(whole) if steps is None else steps
-    even = even_timesteps(len(whole), count)  # refuses a count out of range
-    looks = count if samples_per_item is None else samples_per_item
-    if not min(2, count) <= looks <= count:
-        raise ValueError(
-            f"samples_per_item={looks} does not fit a process of {count} steps: use "
-            f"{min(2, count)} to {count}, the decoder among them"
-        )
-    source, items = _items(run, data)
-    items = spread(items, max_items)
+    with ranks.together():
+        _check(stride, Stride, "stride")
+        _check(few_steps, FewSteps, "few_steps")
+        _check(precision, PrecisionName, "precision")
+        size = run.config.sampling.batch_size if batch_size is None else batch_size
+        for name, number in (("max_items", max_items), ("batch_size", size)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name}={number} must be 1 or more")
+        depth = _depth(run, bits)
+        kind = _variance(run, variance)
+        whole = run.denoiser.diffusion.schedule
+        count = len(whole) if steps is None else steps
+        even = even_timesteps(len(whole), count)  # refuses a count out of range
+        looks = count if samples_per_item is None else samples_per_item
+        if not min(2, count) <= looks <= count:
+            raise ValueError(
+                f"samples_per_item={looks} does not fit a process of {count} steps: use "
+                f"{min(2, count)} to {count}, the decoder among them"
+            )
+        source, items = _items(run, data)
+        items = spread(items, max_items)
 
     table = None
     choosing = stride == "optimal" and 1 < count < len(whole)
@@ -134,8 +138,9 @@ def likelihood(
             batch_size=size,
             precision=precision,
             console=console,
+            ranks=ranks,
         )
-    kept = table.optimal(kind, count) if choosing and table else even
+    kept = ranks.by_first(lambda: table.optimal(kind, count) if choosing and table else even)
     each = process(whole, kept, kind, analytic_of(table, kind))
 
     with progress_bar(console, "measuring") as progress:
@@ -149,15 +154,19 @@ def likelihood(
             size,
             seed,
             bits,
+            ranks,
         )
         probability = None
         if looks < count:
             sizes = torch.ones(count, dtype=torch.float64)
             if few_steps == "importance":
-                sizes = job.pilot(spread(items, PILOT_ITEMS))
+                some = spread(items, PILOT_ITEMS)
+                sizes = ranks.by_first(lambda: job.pilot(some))
             probability = inclusion(sizes, looks)
-        progress.reset(task, total=looks * -(-len(items) // size))
-        terms = job.terms(items, probability)
+        batches = -(-len(items) // size)
+        progress.reset(task, total=looks * -(-batches // ranks.count))
+        shared = ranks.in_rounds(job.terms(items, probability), batches)
+        parts = [part for part in shared if ranks.first]
     factor = 1.0 if depth is not None else math.log(2)
     facts = {
         "run": str(run.directory),
@@ -181,15 +190,20 @@ def likelihood(
         "seconds": round(time.monotonic() - started, 3),
         "kept": list(kept),
     }
-    return Likelihood(
-        unit="nats/dim" if depth is None else "bits/dim",
-        total=estimate(factor * terms.total),
-        prior=estimate(factor * terms.prior),
-        steps=estimate(factor * terms.steps),
-        decoder=estimate(factor * terms.decoder),
-        per_step=per_step(terms, each, factor),
-        facts=facts,
-    )
+
+    def result() -> Likelihood:
+        terms = joined(parts)
+        return Likelihood(
+            unit="nats/dim" if depth is None else "bits/dim",
+            total=estimate(factor * terms.total),
+            prior=estimate(factor * terms.prior),
+            steps=estimate(factor * terms.steps),
+            decoder=estimate(factor * terms.decoder),
+            per_step=per_step(terms, each, factor),
+            facts=facts,
+        )
+
+    return ranks.by_first(result)
 
 
 def analytic_of(table: StepTable | None, variance: VarianceKind) -> AnalyticVariance | None:
@@ -209,26 +223,25 @@ class _Job:
     batch_size: int
     seed: int
     stated_bits: int | None
+    ranks: Ranks
 
-    def terms(self, items: NDArray[np.int64], probability: Tensor | None) -> Terms:
-        """Measure the bound: whole, or at steps that are drawn with that probability."""
-        parts = []
-        for x0, noise, conditioning in self._batches(items, "likelihood"):
+    def terms(self, items: NDArray[np.int64], probability: Tensor | None) -> Iterator[Terms]:
+        """Measure the bound of this rank's batches: whole, or at steps that are drawn."""
+        for x0, noise, conditioning in self._batches(items, "likelihood", self.ranks.turns):
             given = {**self.options, **conditioning}
             if probability is None:
-                parts += whole_bounds(self.denoise, [self.process], x0, noise, **given)
+                yield whole_bounds(self.denoise, [self.process], x0, noise, **given)[0]
                 continue
             drawn = systematic(probability, item_offsets(self.seed, noise.items))
             weights = 1 / probability[drawn]
-            parts.append(terms_at(self.denoise, self.process, x0, noise, drawn, weights, **given))
-        return joined(parts)
+            yield terms_at(self.denoise, self.process, x0, noise, drawn, weights, **given)
 
     def pilot(self, items: NDArray[np.int64]) -> Tensor:
         """Return what to draw steps in proportion to, from a few items with noise of their own."""
         count = len(self.process.kept)
         places = pilot_positions(count, PILOT_STEPS)
         parts = []
-        for x0, noise, conditioning in self._batches(items, "likelihood pilot"):
+        for x0, noise, conditioning in self._batches(items, "likelihood pilot", slice(None)):
             given = {**self.options, **conditioning}
             same = torch.tensor(places).expand(len(x0), -1)
             unused = torch.ones(same.shape, dtype=torch.float64)
@@ -236,10 +249,10 @@ class _Job:
         return sizes_from_pilot(places, joined(parts).vb.square().mean(dim=0), count)
 
     def _batches(
-        self, items: NDArray[np.int64], purpose: str
+        self, items: NDArray[np.int64], purpose: str, turns: slice
     ) -> Iterator[tuple[Tensor, ItemNoise, dict[str, Any]]]:
         run, source = self.run, self.source
-        for batch in held_out_batches(source, items, batch_size=self.batch_size):
+        for batch in held_out_batches(source, items, batch_size=self.batch_size, turns=turns):
             noise = ItemNoise(self.seed, batch.items.tolist(), source.shape, run.device, purpose)
             for x0, conditioning in on_device([batch], run.config, run.device):
                 if self.stated_bits is not None:

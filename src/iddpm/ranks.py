@@ -91,21 +91,13 @@ class Ranks:
         Raises:
             ValueError, OSError, RunFailed: what the lowest of those ranks raised.
         """
-        error: Exception | None = None
-        try:
+        with _caught() as errors:
             yield
-        except RankLost:
-            raise
-        except (ValueError, OSError, RunFailed) as met:
-            error = met
         if self.count == 1:
-            if error is not None:
+            for error in errors:
                 raise error
             return
-        for said in self.gathered(error):
-            if said is not None:
-                said.add_note(SHARED)
-                raise said
+        _raise_lowest(self.gathered(errors))
 
     def in_rounds(self, mine: Iterable[T], total: int) -> Iterator[T]:
         """Yield what came of all pieces of work, in their order, on every rank.
@@ -125,9 +117,12 @@ class Ranks:
             return
         work = iter(mine)
         for start in range(0, total, self.count):
-            with self.together():
+            piece = None
+            with _caught() as errors:
                 piece = next(work) if start + self.rank < total else None
-            yield from self.gathered(piece)[: total - start]
+            said = self.gathered((errors, piece))
+            _raise_lowest([errors for errors, _ in said])
+            yield from [piece for _, piece in said][: total - start]
 
     def by_first(self, work: Callable[[], T]) -> T:
         """Let the first rank work while the others wait, and return what came of it on each.
@@ -170,6 +165,26 @@ def joined_ranks(device_type: str, timeout: float) -> Iterator[Ranks]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _caught() -> Iterator[list[Exception]]:
+    """Keep the error that a user should read, if there is one, for the others to hear of."""
+    errors: list[Exception] = []
+    try:
+        yield errors
+    except RankLost:
+        raise
+    except (ValueError, OSError, RunFailed) as met:
+        errors.append(met)
+
+
+def _raise_lowest(met: list[list[Exception]]) -> None:
+    """Raise the error of the lowest rank that met one."""
+    for errors in met:
+        for error in errors:
+            error.add_note(SHARED)
+            raise error
 
 
 @contextmanager

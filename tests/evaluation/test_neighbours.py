@@ -14,14 +14,18 @@ def blobs(count, seed):
     return (x + 0.05 * torch.randn(x.shape, generator=generator)).clamp(-1, 1)
 
 
+def batches(training, size):
+    """The training items part by part, each with the number of its first."""
+    return [(start, training[start : start + size]) for start in range(0, len(training), size)]
+
+
 def judge(samples, training, held_out):
-    batches = training.split(37)
-    return memorisation(*search([samples, held_out], batches))
+    return memorisation(*search([samples, held_out], batches(training, 37)))
 
 
 def test_nearest_items_by_brute_force():
     queries, training = blobs(20, 0), blobs(100, 1)
-    found = search([queries], training.split(7))[0]
+    found = search([queries], batches(training, 7))[0]
     distances = torch.stack(
         [((q - training) ** 2).flatten(1).mean(dim=1).sqrt() for q in queries]
     ).double()
@@ -62,7 +66,7 @@ def test_too_few_held_out_items_say_nothing():
     training = blobs(100, 1)
     assert judge(training[:10], training, blobs(49, 2)) is None
     with pytest.raises(ValueError, match="2 or more items, and 1 came"):
-        search([training], [training[:1]])
+        search([training], [(0, training[:1])])
 
 
 def test_a_copy_is_both_near_and_nearer_to_one_item_than_to_the_next():

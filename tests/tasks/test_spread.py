@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -29,25 +30,36 @@ with joined("cpu", 60) as us:
     statuses = [run(arguments) for arguments in json.loads(Path(sys.argv[1]).read_text())]
 Path(f"{sys.argv[1]}.{us.rank}").write_text(json.dumps(statuses))
 """
-RUN = "RUN"
-"""Stands for the run directory: each side works on a copy, since caches belong to it."""
+RUN, JUDGE = "RUN", "JUDGE"
+"""Stand for the run directory, of which each side has a copy with its caches, and a classifier."""
+FEW_STEPS = ["--samples-per-item", "5", "--batch-size", "50"]
+BEST = ["--stride", "optimal", "--steps", "7", "--variance", "analytic", "--batch-size", "40"]
 COMMANDS = {
     # 4 batches, the last of them smaller; 5 by two ranks, so that one has nothing to do at last.
     "pictures": ["sample", RUN, "-n", "11", "--batch-size", "3", "--npz", "--gif"],
     "uneven": ["sample", RUN, "-n", "10", "--batch-size", "2", "--seed", "1", "--class", "dog"],
     "fewer_batches_than_ranks": ["sample", RUN, "-n", "2", "--sampler", "ddpm", "--npz"],
+    "whole_bound": ["likelihood", RUN, "--batch-size", "60", "--max-items", "170"],
+    "few_steps": ["likelihood", RUN, *FEW_STEPS],
+    "best_steps": ["likelihood", RUN, *BEST],
+    "against_pixels": ["evaluate", RUN, "-n", "300", "--steps", "2", "--batch-size", "64"],
+    "going_on": ["evaluate", RUN, "-n", "310", "--steps", "2", "--features", JUDGE],
 }
 """By the name of the directory that each writes to."""
 REFUSED = {
     "not one of the 3 classes": ["sample", RUN, "--class", "lion"],
     "there is no run directory": ["sample", "nowhere"],
     "cannot draw 0 samples": ["sample", RUN, "-n", "0"],
+    "stride 'odd' is unknown": ["likelihood", RUN, "--stride", "odd"],
+    "there are no features nothing": ["evaluate", RUN, "--features", "nothing"],
+    "5 nearest neighbours need more": ["evaluate", RUN, "-n", "3", "--steps", "1"],
     "iddpm info runs in one process": ["info", RUN],
 }
 
 
 def arguments(command, folder, out=None):
-    given = [str(folder / "run") if argument == RUN else argument for argument in command]
+    places = {RUN: str(folder / "run"), JUDGE: str(folder / "judge")}
+    given = [places.get(argument, argument) for argument in command]
     return [*given, "--out", str(folder / out)] if out else given
 
 
@@ -55,13 +67,14 @@ def arguments(command, folder, out=None):
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spread")
     classes = np.array(["cat", "dog", "owl"])
-    np.savez(folder / "x.npz", arr_0=images(300), arr_1=np.arange(300) % 3, class_names=classes)
-    iddpm.train(
-        folder / "x.npz",
-        out=folder / "run",
-        settings=[*TINY, "training.steps=4", "data.held_out=0.3", "model.class_conditional=true"],
-        reporter=SilentReporter(),
-    )
+    np.savez(folder / "x.npz", arr_0=images(900), arr_1=np.arange(900) % 3, class_names=classes)
+    for name, kind in (("run", "model.class_conditional=true"), ("judge", "task=classification")):
+        iddpm.train(
+            folder / "x.npz",
+            out=folder / name,
+            settings=[*TINY, "training.steps=4", "data.held_out=0.3", kind],
+            reporter=SilentReporter(),
+        )
     return folder
 
 
@@ -71,11 +84,14 @@ def both(trained, tmp_path_factory):
     folders = []
     for name in ("one", "two"):
         folder = tmp_path_factory.mktemp(name)
-        shutil.copytree(trained / "run", folder / "run")
+        for directory in ("run", "judge"):
+            shutil.copytree(trained / directory, folder / directory)
         folders.append(folder)
     one, two = folders
     for out, command in COMMANDS.items():
         assert run(arguments(command, one, out)) == 0
+    for command in REFUSED.values():
+        run(arguments(command, one))  # what is drawn before an error is met is kept
     todo = [arguments(command, two, out) for out, command in COMMANDS.items()]
     todo += [arguments(command, two) for command in REFUSED.values()]
     (two / "todo").write_text(json.dumps(todo))
@@ -96,21 +112,39 @@ def both(trained, tmp_path_factory):
     return one, two, done
 
 
-def files(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+def files(folder, home):
+    """What is in a folder, without what belongs to one side alone: its place and its time."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes().replace(str(home).encode(), b"")
+            found[str(path.relative_to(folder))] = re.sub(rb'"seconds": [0-9.]+', b"", content)
+    return found
 
 
-@pytest.mark.parametrize("out", ["pictures", "uneven", "fewer_batches_than_ranks"])
-def test_samples_are_those_of_one_process(both, out):
+@pytest.mark.parametrize("out", COMMANDS)
+def test_what_is_written_is_that_of_one_process(both, out):
     one, two, _ = both
-    alone, shared = files(one / out), files(two / out)
-    assert "grid.png" in alone
-    assert len([name for name in alone if name[0].isdigit()]) == int(COMMANDS[out][3])
+    alone, shared = files(one / out, one), files(two / out, two)
+    assert list(shared) == list(alone)
     assert shared == alone
+    kinds = {"sample": "grid.png", "likelihood": ".json", "evaluate": "report.json"}
+    command = COMMANDS[out]
+    assert any(name.endswith(kinds[command[0]]) for name in alone)
+    if command[0] == "sample":
+        assert len([name for name in alone if name[0].isdigit()]) == int(command[3])
+
+
+def test_the_caches_are_those_of_one_process(both):
+    """Samples by parts, the table of steps and the reference statistics, each written once."""
+    one, two, _ = both
+    alone, shared = (files(folder / "run" / "cache", folder) for folder in (one, two))
+    assert list(shared) == list(alone)
+    assert shared == alone
+    parts = {int(Path(name).stem) for name in alone if name.endswith(".npz")}
+    assert parts == {0, 64, 128, 192, 256, 300}
+    assert len([name for name in alone if name.startswith("steps_")]) == 1
+    assert {"reference_pixel_pca.safetensors", "reference_classifier.safetensors"} <= set(alone)
 
 
 def test_the_first_alone_speaks(both):

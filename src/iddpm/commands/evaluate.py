@@ -68,6 +68,7 @@ def evaluate(
     import torch
 
     from iddpm.evaluation.report import markdown
+    from iddpm.ranks import DAY, joined_ranks
     from iddpm.run import load
     from iddpm.tasks.evaluate import evaluate as measure
 
@@ -90,16 +91,21 @@ def evaluate(
         "batch_size": batch_size,
         "precision": precision,
     }
-    result = measure(
-        load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device),
-        data,
-        n=n,
-        features=features,
-        seed=seed,
-        classes=class_name,
-        sampling=sampling,
-        samples=samples,
-        reference=reference,
-        out=out,
-    )
-    typer.echo(markdown(result.report), nl=False)
+    with joined_ranks("cpu", DAY) as ranks:
+        with ranks.together():
+            opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
+        result = measure(
+            opened,
+            data,
+            n=n,
+            features=features,
+            seed=seed,
+            classes=class_name,
+            sampling=sampling,
+            samples=samples,
+            reference=reference,
+            out=out,
+            ranks=ranks,
+        )
+    if ranks.first:
+        typer.echo(markdown(result.report), nl=False)

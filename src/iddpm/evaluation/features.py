@@ -86,21 +86,28 @@ def pixel_pca(items: Tensor, components: int = COMPONENTS) -> Extractor:
     mean = x.mean(dim=0)
     _, _, directions = torch.linalg.svd(x - mean, full_matrices=False)
     directions = directions[: min(components, len(x) - 1)].T.contiguous()
-    shape = tuple(items.shape[1:])
-
-    def project(batch: Tensor) -> Tensor:
-        if tuple(batch.shape[1:]) != shape:
-            raise ValueError(
-                f"the PCA was fitted to items of shape {shape} and was given "
-                f"{tuple(batch.shape[1:])}"
-            )
-        features: Tensor = (batch.flatten(1).double().cpu() - mean) @ directions
-        return features
-
     # The items are hashed, since the directions' last bits depend on the machine.
     data = hashlib.sha256(items.float().cpu().contiguous().numpy().tobytes())
     data.update(f"pca {directions.shape[1]}".encode())
-    return Extractor("pixel PCA", data.hexdigest(), project)
+    projection = _Projection(mean, directions, tuple(items.shape[1:]))
+    return Extractor("pixel PCA", data.hexdigest(), projection)
+
+
+@dataclass(frozen=True, eq=False)
+class _Projection:
+    """Coordinates of data along directions; a value, so that one process can hand it to others."""
+
+    mean: Tensor
+    directions: Tensor
+    shape: tuple[int, ...]
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        if tuple(batch.shape[1:]) != self.shape:
+            raise ValueError(
+                f"the PCA was fitted to items of shape {self.shape} and was given "
+                f"{tuple(batch.shape[1:])}"
+            )
+        return (batch.flatten(1).double().cpu() - self.mean) @ self.directions
 
 
 def onnx_file(path: Path) -> Extractor:

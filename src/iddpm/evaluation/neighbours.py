@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from iddpm.evaluation.manifold import squared_distances
+from iddpm.ranks import ALONE, Ranks
 
 QUANTILE = 0.05
 """Share of held-out items that counts as near to the training set."""
@@ -45,15 +46,24 @@ class NearestSearch:
         self._items = torch.zeros((len(queries), 2), dtype=torch.int64)
         self._seen = 0
 
-    def add(self, batch: Tensor) -> None:
-        """Show training items [M, C, *spatial] in [-1, 1]."""
+    def add(self, batch: Tensor, start: int) -> None:
+        """Show training items [M, C, *spatial] in [-1, 1], the first of them number ``start``."""
         values = batch.flatten(1).float().cpu()
-        squared = torch.cat([self._squared, squared_distances(self._queries, values)], dim=1)
-        numbers = torch.arange(self._seen, self._seen + len(values)).expand(len(squared), -1)
-        items = torch.cat([self._items, numbers], dim=1)
+        numbers = torch.arange(start, start + len(values)).expand(len(self._queries), -1)
+        self._keep(squared_distances(self._queries, values), numbers, len(values))
+
+    def join(self, ranks: Ranks) -> None:
+        """Take in what other ranks found for the same queries among other training items."""
+        found = ranks.gathered((self._squared, self._items, self._seen))
+        for squared, items, seen in found[: ranks.rank] + found[ranks.rank + 1 :]:
+            self._keep(squared, items, seen)
+
+    def _keep(self, squared: Tensor, items: Tensor, seen: int) -> None:
+        squared = torch.cat([self._squared, squared], dim=1)
+        items = torch.cat([self._items, items], dim=1)
         self._squared, places = squared.topk(2, dim=1, largest=False)
         self._items = items.gather(1, places)
-        self._seen += len(values)
+        self._seen += seen
 
     def nearest(self) -> Nearest:
         """Return what was found; ValueError when fewer than two items were shown."""
@@ -97,10 +107,21 @@ def memorisation(samples: Nearest, held_out: Nearest) -> Memorisation | None:
     return Memorisation(float(near.double().mean()), copies, limit, copies > limit)
 
 
-def search(queries: Iterable[Tensor], training: Iterable[Tensor]) -> list[Nearest]:
-    """Return the nearest training items of several sets of queries in one pass."""
+def search(
+    queries: Iterable[Tensor], training: Iterable[tuple[int, Tensor]], ranks: Ranks = ALONE
+) -> list[Nearest]:
+    """Return the nearest training items of several sets of queries in one pass.
+
+    Args:
+        queries: each [N, C, *spatial] in [-1, 1].
+        training: the number of a batch's first item, and the batch.
+        ranks: who shares the work; each has all queries and its own batches.
+    """
     searches = [NearestSearch(each) for each in queries]
-    for batch in training:
-        for each in searches:
-            each.add(batch)
+    with ranks.together():
+        for start, batch in training:
+            for each in searches:
+                each.add(batch, start)
+    for each in searches:
+        each.join(ranks)
     return [each.nearest() for each in searches]

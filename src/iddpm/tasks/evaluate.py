@@ -1,7 +1,7 @@
 """How good the samples of a run are: drawn, compared with real data, and written down."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from iddpm.evaluation.reference import PAIRS, Reference, load_reference
 from iddpm.evaluation.report import markdown
 from iddpm.feed import Split, open_other, open_split
 from iddpm.files import write_json, write_text
-from iddpm.progress import progress_bar
+from iddpm.progress import open_console, progress_bar
+from iddpm.ranks import ALONE, Ranks
 from iddpm.run import Run
 from iddpm.tables import spread
 from iddpm.tasks.samples import draw_samples, read_samples
@@ -69,6 +70,7 @@ def evaluate(
     reference: Path | None = None,
     out: Path | None = None,
     console: Console | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Compare samples of a run with real data and write a report.
 
@@ -84,108 +86,132 @@ def evaluate(
         reference: statistics that another evaluation left, to compare with instead.
         out: where to write, ``RUN/evaluation`` by default.
         console: where progress is shown.
+        ranks: who shares drawing, features and the search for neighbours; all return the same.
 
     Raises:
         ValueError, FileNotFoundError: something given does not work; nothing has been written.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
-    split = open_split(run.config)
-    if n < 1:
-        raise ValueError(f"cannot evaluate {n} samples: ask for 1 or more")
-    if not len(split.train):
-        raise ValueError(f"{split.source.name} has no training items to compare with")
-    extractor, classifier = open_extractor(features, run, split)
-    other = None if data is None else open_other(run.config, data)
-    source = split.source if other is None else other
-    items = split.train if other is None else np.arange(len(other))
-    items = spread(items, REFERENCE_ITEMS)
-    if reference is not None:  # looked at before anything takes long
-        load_reference(reference, _facts(extractor, run.config, source, items), data=False)
+    console = console or open_console(ranks.first)
+    with ranks.together():
+        split = open_split(run.config)
+        if n < 1:
+            raise ValueError(f"cannot evaluate {n} samples: ask for 1 or more")
+        if not len(split.train):
+            raise ValueError(f"{split.source.name} has no training items to compare with")
+    extractor, classifier = open_extractor(features, run, split, ranks)
+    with ranks.together():
+        other = None if data is None else open_other(run.config, data)
+        source = split.source if other is None else other
+        items = split.train if other is None else np.arange(len(other))
+        items = spread(items, REFERENCE_ITEMS)
+        if reference is not None:  # looked at before anything takes long
+            load_reference(reference, _facts(extractor, run.config, source, items), data=False)
     if samples is not None:
-        drawn = read_samples(samples, run.config)
+        drawn = ranks.by_first(lambda: read_samples(samples, run.config))
     else:
-        drawn = draw_samples(run, n, sampling or {}, split, seed, classes, console)
+        drawn = draw_samples(run, n, sampling or {}, split, seed, classes, console, ranks)
 
-    against = _reference(extractor, run, source, items, reference, console)
-    found = extractor.of(_parts(drawn.x))
-    held_out = _read(split.source, split.held_out)
-    with progress_bar(console, "looking for neighbours") as progress:
-        task = progress.add_task("neighbours", total=-(-len(split.train) // BATCH))
-
-        def training() -> Iterator[Tensor]:
-            for batch in _batches(split.source, split.train):
-                progress.advance(task)
-                yield batch
-
-        nearest, nearest_held_out = search([drawn.x, held_out], training())
-
-    pairs = min(len(drawn.x), PAIRS)
-    warnings = warn_of_small_numbers(len(found), found.shape[1])
-    accuracy = None
-    if classifier is not None and drawn.y is None:
-        warnings.append("the samples carry no classes, so their accuracy is not measured")
-    elif classifier is not None and classifier.class_names != run.config.class_names:
-        warnings.append("the classifier has other classes, so accuracy is not measured")
-    elif classifier is not None and drawn.y is not None:
-        logits = torch.cat([classifier.logits(part) for part in _parts(drawn.x)])
-        accuracy = class_accuracy(logits, drawn.y, classifier.class_names)
-    measured = measure(found, against, pairs, whiten=extractor.whiten)
-    mark, as_many = None, None
+    against = _reference(extractor, run, source, items, reference, console, ranks)
+    found = _by_parts(extractor, drawn.x, ranks)
+    with ranks.together():
+        held_out = _read(split.source, split.held_out)
+    marked, logits = None, None
     if len(held_out) > found.shape[1]:
-        marked = extractor.of(_parts(held_out))
-        mark = measure(marked, against, pairs, whiten=extractor.whiten)
-        if len(found) > len(held_out):
-            fewer = found[: len(held_out)]
-            as_many = measure(fewer, against, pairs, whiten=extractor.whiten)
-    judged = memorisation(nearest, nearest_held_out)
-    if mark is None:
-        warnings.append(f"{len(held_out)} held-out items are too few to serve as a mark")
-    if extractor.hash == drawn.facts.get("guides", {}).get("classifier_hash"):
-        warnings.append("the classifier that guided the samples also judges them, which flatters")
-    if judged is None:
-        warnings.append(f"{len(held_out)} held-out items are too few to judge memorisation by")
-    report = {
-        "run": str(run.directory),
-        "frechet_name": extractor.distance_name,
-        "features": {
-            "name": extractor.name,
-            "hash": extractor.hash,
-            "size": found.shape[1],
-            "resize": extractor.resize,
-            "whitened": extractor.whiten,
-        },
-        "reference": against.facts | {"count": against.stats.count},
-        "drawn": drawn.facts,
-        "samples": measured.as_dict(),
-        "held_out": None if mark is None else mark.as_dict(),
-        "as_many_samples": None if as_many is None else as_many.as_dict(),
-        "memorisation": None if judged is None else vars(judged),
-        "accuracy": None
-        if accuracy is None
-        else {"overall": accuracy.overall._asdict(), "per_class": accuracy.per_class},
-        "warnings": warnings,
-    }
-    directory = out or run.directory / "evaluation"
-    picture = _pairs_picture(drawn.x, nearest, split)
-    for path in (
-        write_json(directory / "report.json", report),
-        write_text(directory / "report.md", markdown(report)),
-        save_grid(picture, directory / "neighbours.png", columns=12),
-    ):
-        console.print(f"wrote {path}", markup=False)
-    return Evaluation(measured, mark, as_many, judged, accuracy, nearest, report)
+        marked = _by_parts(extractor, held_out, ranks)
+    known = classifier is not None and classifier.class_names == run.config.class_names
+    if classifier is not None and known and drawn.y is not None:
+        logits = _by_parts(classifier.logits, drawn.x, ranks)
+    with progress_bar(console, "looking for neighbours") as progress:
+        count = -(-len(split.train) // BATCH)
+        task = progress.add_task("neighbours", total=-(-count // ranks.count))
+
+        def training() -> Iterator[tuple[int, Tensor]]:
+            starts = range(0, len(split.train), BATCH)[ranks.turns]
+            for start, batch in zip(
+                starts, _batches(split.source, split.train, ranks.turns), strict=True
+            ):
+                progress.advance(task)
+                yield start, batch
+
+        nearest, nearest_held_out = search([drawn.x, held_out], training(), ranks)
+
+    def judged() -> Evaluation:
+        pairs = min(len(drawn.x), PAIRS)
+        warnings = warn_of_small_numbers(len(found), found.shape[1])
+        accuracy = None
+        if classifier is not None and drawn.y is None:
+            warnings.append("the samples carry no classes, so their accuracy is not measured")
+        elif classifier is not None and not known:
+            warnings.append("the classifier has other classes, so accuracy is not measured")
+        elif classifier is not None and drawn.y is not None and logits is not None:
+            accuracy = class_accuracy(logits, drawn.y, classifier.class_names)
+        measured = measure(found, against, pairs, whiten=extractor.whiten)
+        mark, as_many = None, None
+        if marked is not None:
+            mark = measure(marked, against, pairs, whiten=extractor.whiten)
+            if len(found) > len(marked):
+                fewer = found[: len(marked)]
+                as_many = measure(fewer, against, pairs, whiten=extractor.whiten)
+        copied = memorisation(nearest, nearest_held_out)
+        if mark is None:
+            warnings.append(f"{len(held_out)} held-out items are too few to serve as a mark")
+        if extractor.hash == drawn.facts.get("guides", {}).get("classifier_hash"):
+            warnings.append(
+                "the classifier that guided the samples also judges them, which flatters"
+            )
+        if copied is None:
+            warnings.append(f"{len(held_out)} held-out items are too few to judge memorisation by")
+        report = {
+            "run": str(run.directory),
+            "frechet_name": extractor.distance_name,
+            "features": {
+                "name": extractor.name,
+                "hash": extractor.hash,
+                "size": found.shape[1],
+                "resize": extractor.resize,
+                "whitened": extractor.whiten,
+            },
+            "reference": against.facts | {"count": against.stats.count},
+            "drawn": drawn.facts,
+            "samples": measured.as_dict(),
+            "held_out": None if mark is None else mark.as_dict(),
+            "as_many_samples": None if as_many is None else as_many.as_dict(),
+            "memorisation": None if copied is None else vars(copied),
+            "accuracy": None
+            if accuracy is None
+            else {"overall": accuracy.overall._asdict(), "per_class": accuracy.per_class},
+            "warnings": warnings,
+        }
+        directory = out or run.directory / "evaluation"
+        picture = _pairs_picture(drawn.x, nearest, split)
+        for path in (
+            write_json(directory / "report.json", report),
+            write_text(directory / "report.md", markdown(report)),
+            save_grid(picture, directory / "neighbours.png", columns=12),
+        ):
+            console.print(f"wrote {path}", markup=False)
+        return Evaluation(measured, mark, as_many, copied, accuracy, nearest, report)
+
+    return ranks.by_first(judged)
 
 
-def open_extractor(name: str, run: Run, split: Split) -> tuple[Extractor, Classifier | None]:
+def open_extractor(
+    name: str, run: Run, split: Split, ranks: Ranks = ALONE
+) -> tuple[Extractor, Classifier | None]:
     """Return the features of that name, and the classifier where they are one's.
 
     Raises:
         FileNotFoundError: nothing there.
         ValueError: it is there and does not serve, or is for items of another shape.
     """
-    if name == "pca":
-        return pixel_pca(_read(split.source, spread(split.train, PCA_ITEMS))), None
-    path = Path(name)
+    if name == "pca":  # fitted once, since the directions' last bits depend on the machine
+        items = spread(split.train, PCA_ITEMS)
+        return ranks.by_first(lambda: pixel_pca(_read(split.source, items))), None
+    with ranks.together():
+        return _open_network(Path(name), run)
+
+
+def _open_network(path: Path, run: Run) -> tuple[Extractor, Classifier | None]:
     if path.is_dir():
         classifier = load_classifier(path, str(run.device))
         if classifier.shape != run.shape:
@@ -202,7 +228,7 @@ def open_extractor(name: str, run: Run, split: Split) -> tuple[Extractor, Classi
         )
     if path.suffix != ".onnx":
         raise FileNotFoundError(
-            f"there are no features {name}: give pca, the directory of a classifier, or an "
+            f"there are no features {path}: give pca, the directory of a classifier, or an "
             ".onnx file"
         )
     extractor = onnx_file(path)
@@ -217,27 +243,41 @@ def _reference(
     items: NDArray[np.int64],
     given: Path | None,
     console: Console,
+    ranks: Ranks,
 ) -> Reference:
     """Return the statistics of real items: those given, those in the cache, or new ones."""
-    facts = _facts(extractor, run.config, source, items)
-    if given is not None:
-        return load_reference(given, facts, data=False)
     slug = "".join(c if c.isalnum() else "_" for c in extractor.name.lower())
     path = run.directory / "cache" / f"reference_{slug}.safetensors"
-    try:
-        return load_reference(path, facts)
-    except FileNotFoundError:
-        pass
-    except ValueError as error:
-        console.print(f"{error}: measuring the real data anew", markup=False)
+    with ranks.together():
+        facts = _facts(extractor, run.config, source, items)
+
+    def kept() -> Reference | None:
+        if given is not None:
+            return load_reference(given, facts, data=False)
+        try:
+            return load_reference(path, facts)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            console.print(f"{error}: measuring the real data anew", markup=False)
+            return None
+
+    known = ranks.by_first(kept)
+    if known is not None:
+        return known
     with progress_bar(console, "measuring real data") as progress:
-        task = progress.add_task("reference", total=-(-len(items) // BATCH))
-        parts = []
-        for batch in _batches(source, items):
-            parts.append(extractor(batch))
-            progress.advance(task)
+        count = -(-len(items) // BATCH)
+        task = progress.add_task("reference", total=-(-count // ranks.count))
+
+        def features() -> Iterator[Tensor]:
+            for batch in _batches(source, items, ranks.turns):
+                progress.advance(task)
+                yield extractor(batch)
+
+        parts = list(ranks.in_rounds(features(), count))
     made = Reference.of(torch.cat(parts), facts)
-    console.print(f"wrote {made.save(path)}", markup=False)
+    ranks.by_first(lambda: made.save(path))
+    console.print(f"wrote {path}", markup=False)
     return made
 
 
@@ -258,8 +298,10 @@ def _facts(
     }
 
 
-def _batches(source: Source, items: NDArray[np.int64]) -> Iterator[Tensor]:
-    for batch in held_out_batches(source, items, batch_size=BATCH):
+def _batches(
+    source: Source, items: NDArray[np.int64], turns: slice = slice(None)
+) -> Iterator[Tensor]:
+    for batch in held_out_batches(source, items, batch_size=BATCH, turns=turns):
         yield batch.to("cpu").x
 
 
@@ -269,8 +311,11 @@ def _read(source: Source, items: NDArray[np.int64]) -> Tensor:
     return torch.cat(list(_batches(source, items)))
 
 
-def _parts(x: Tensor) -> Iterator[Tensor]:
-    yield from x.split(BATCH)
+def _by_parts(function: Callable[[Tensor], Tensor], x: Tensor, ranks: Ranks) -> Tensor:
+    """Return the function of items [N, ...] that all ranks have, each computing its share."""
+    parts = x.split(BATCH)
+    shared = ranks.in_rounds((function(part) for part in parts[ranks.turns]), len(parts))
+    return torch.cat(list(shared))
 
 
 def _pairs_picture(x: Tensor, nearest: Nearest, split: Split) -> Tensor:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,12 @@ from iddpm.feed import Split, open_other
 from iddpm.files import write_json
 from iddpm.progress import progress_bar
 from iddpm.randomness import stream
+from iddpm.ranks import ALONE, Ranks
 from iddpm.run import Run
 from iddpm.training.weights import hash_weights
+
+Part = tuple[Tensor, Tensor | None]
+"""Samples [N, C, *spatial] and their classes [N]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,54 +52,47 @@ def draw_samples(
     seed: int,
     classes: int | str | None,
     console: Console,
+    ranks: Ranks = ALONE,
 ) -> Samples:
     """Draw samples, or go on where an interrupted evaluation of the same was.
 
     They lie in the run's cache, rounded to the data's levels; sample k depends on the seed, its
-    class and k alone, so that more of them can be drawn later.
+    class and k alone, so that more of them can be drawn later. Of several ranks each keeps the
+    parts that it drew; all return all samples.
     """
-    walk = run.walk(**settings)
-    network = run.denoiser.network
-    assert isinstance(network, torch.nn.Module)
-    sampling = walk.sampling.model_dump(mode="json")
-    del sampling["batch_size"]
-    facts = {
-        "weights": hash_weights(network.state_dict()),
-        "sampling": sampling,
-        "walk": str(walk),
-        "guides": _guides(settings),
-        "seed": seed,
-        "classes": "as in the training data" if classes is None else str(classes),
-        "rounded_to_bits": run.config.bits,
-    }
+    with ranks.together():
+        walk = run.walk(**settings)
+        facts = _facts(run, walk, settings, seed, classes)
+        labels = _labels(walk, split, n, seed, classes)
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     directory = run.directory / "cache" / f"samples_{name}"
-    labels = _labels(walk, split, n, seed, classes)
-    done: list[tuple[Tensor, Tensor | None]] = []
-    count = 0
-    for path in sorted(directory.glob("[0-9]*.npz")):
-        if int(path.stem) == count < n:  # parts follow one another
-            done.append(_read_npz(path, run.config))
-            count += len(done[-1][0])
+    done = ranks.by_first(lambda: _kept(directory, n, run.config))
+    count = sum(len(x) for x, _ in done)
     if count < n:
-        write_json(directory / "facts.json", facts)
-        console.print(f"drawing {n - count} samples, each {walk}", markup=False)
-    with progress_bar(console, "sampling") as progress:
-        size = walk.sampling.batch_size
-        task = progress.add_task("sampling", total=len(walk.schedule) * -(-(n - count) // size))
-        if count < n:
-            rest = classes if labels is None else labels[count:]
-            for batch in run.sample_batches(
+        with ranks.together():
+            batches = run.sample_batches(
                 n - count,
                 walk,
                 seed=seed,
-                classes=rest,
+                classes=classes if labels is None else labels[count:],
                 start=count,
+                turns=ranks.turns,
                 on_step=lambda number, _: progress.advance(task, min(number, 1)),
-            ):
+            )
+        ranks.by_first(lambda: write_json(directory / "facts.json", facts))
+        console.print(f"drawing {n - count} samples, each {walk}", markup=False)
+
+        def drawn() -> Iterator[Part]:
+            for batch in batches:
                 path = directory / f"{batch.start:08d}.npz"
                 save_npz(batch.x, path, labels=batch.y, bits=run.config.bits)
-                done.append(_read_npz(path, run.config))
+                yield _read_npz(path, run.config)
+
+        with progress_bar(console, "sampling") as progress:
+            pieces = -(-(n - count) // walk.sampling.batch_size)
+            total = len(walk.schedule) * -(-pieces // ranks.count)
+            task = progress.add_task("sampling", total=total)
+            done += ranks.in_rounds(drawn(), pieces)
     x = torch.cat([part for part, _ in done])[:n]
     parts = [y for _, y in done if y is not None]
     return Samples(x, torch.cat(parts)[:n] if parts else None, facts)
@@ -114,7 +111,37 @@ def read_samples(path: Path, config: Config) -> Samples:
     return Samples(x, y, {"file": str(path), "sha256": digest, "rounded_to_bits": config.bits})
 
 
-def _read_npz(path: Path, config: Config) -> tuple[Tensor, Tensor | None]:
+def _facts(
+    run: Run, walk: Walk, settings: Mapping[str, Any], seed: int, classes: int | str | None
+) -> dict[str, Any]:
+    """Return what defines samples that are drawn."""
+    network = run.denoiser.network
+    assert isinstance(network, torch.nn.Module)
+    sampling = walk.sampling.model_dump(mode="json")
+    del sampling["batch_size"]
+    return {
+        "weights": hash_weights(network.state_dict()),
+        "sampling": sampling,
+        "walk": str(walk),
+        "guides": _guides(settings),
+        "seed": seed,
+        "classes": "as in the training data" if classes is None else str(classes),
+        "rounded_to_bits": run.config.bits,
+    }
+
+
+def _kept(directory: Path, n: int, config: Config) -> list[Part]:
+    """Read the parts that an interrupted evaluation left, as far as one follows another."""
+    done: list[Part] = []
+    count = 0
+    for path in sorted(directory.glob("[0-9]*.npz")):
+        if int(path.stem) == count < n:
+            done.append(_read_npz(path, config))
+            count += len(done[-1][0])
+    return done
+
+
+def _read_npz(path: Path, config: Config) -> Part:
     with np.load(path, allow_pickle=False) as arrays:
         stored = np.moveaxis(arrays["arr_0"], -1, 1)
         y = torch.from_numpy(arrays["arr_1"].astype(np.int64)) if "arr_1" in arrays else None

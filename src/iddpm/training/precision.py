@@ -1,5 +1,6 @@
 """Mixed precision as a context: the training step has one branch for all of them."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -12,14 +13,16 @@ _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device of that name; ``auto`` takes a GPU where there is one.
 
-    CUDA_VISIBLE_DEVICES is respected, never written.
+    Of the processes that torchrun starts on a machine each has its own: ``auto`` and ``cuda`` are
+    the GPU of the process's number there. CUDA_VISIBLE_DEVICES is respected, never written.
 
     Raises:
-        ValueError: PyTorch does not know the device or cannot reach it.
+        ValueError: PyTorch does not know the device or cannot reach it, or there are more
+            processes than GPUs.
     """
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return _own_gpu(os.environ.get("LOCAL_RANK"))
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -30,6 +33,21 @@ def choose_device(name: str = "auto") -> torch.device:
             f"device {name!r} cannot be used ({reason}); use auto, cpu, cuda or cuda:1"
         ) from None
     return device
+
+
+def _own_gpu(number: str | None) -> torch.device:
+    if number is None:
+        return torch.device("cuda")
+    count = torch.cuda.device_count()
+    if int(number) >= count:
+        raise ValueError(
+            f"process {number} of this machine, counted from 0, has no GPU of its own: there "
+            f"{'is 1' if count == 1 else f'are {count}'}, so use --nproc-per-node {count}, or "
+            "device cpu"
+        )
+    # What takes the current device, such as pinned memory, should not settle on the first one.
+    torch.cuda.set_device(int(number))
+    return torch.device("cuda", int(number))
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

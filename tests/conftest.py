@@ -1,6 +1,6 @@
 """What several test folders share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,14 @@ def images(count: int = 60, size: int = 8, channels: int = 1) -> np.ndarray:
     a, b, c = generator.uniform(0.5, 2, (3, count, channels, 1, 1))
     values = np.sin(2 * np.pi * (a * x + b * y) + 6 * c)
     return ((values + 1) * 127.5).round().astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is made once out of the home of who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IDDPM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
-"""One process per run directory."""
+"""One process per directory."""
 
 import os
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -95,6 +96,18 @@ def holder(directory: Path) -> str | None:
     except FileNotFoundError:
         pass
     return None
+
+
+@contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for whoever holds it; the system frees it when a process ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _leave_to_the_parent() -> None:

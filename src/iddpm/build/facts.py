@@ -27,7 +27,8 @@ def open_data(config: Config) -> Source:
     data = config.data
     if data.path is None:
         raise ValueError(
-            "no data given: name a folder of images, a .npy or .npz file, or an embedded set"
+            "no data given: name a folder of images, a .npy or .npz file, .tar shards, or an "
+            "embedded set"
         )
     return open_source(
         data.path,
@@ -36,6 +37,7 @@ def open_data(config: Config) -> Source:
         labels=data.labels,
         corrupt=data.corrupt,
         layout=data.layout,
+        column=data.column,
     )
 
 
@@ -113,5 +115,7 @@ def _hold(model: dict[str, Any], name: str, found: Any, where: str) -> None:
 
 def default_run_directory(path: str) -> Path:
     """Return where a run on this data goes when nothing is said: ``runs/NAME``."""
+    if "{" in path:  # a pattern of shards
+        return Path("runs") / (Path(path).resolve().parent.name or "shards")
     name = Path(path).resolve().stem if Path(path).exists() else path
     return Path("runs") / name

@@ -13,13 +13,16 @@ class DataConfig(Section):
     """Where the data is and how it is read."""
 
     path: str | None = None
-    """A folder of images, a .npy or .npz file, or the name of an embedded set."""
+    """A folder of images, a .npy or .npz file, .tar shards, or the name of an embedded set."""
     image_size: Positive | tuple[Positive, Positive] | None = None
     """Crop and resize images to this size; needed when they differ in size."""
     channels: Literal[1, 3, 4] | None = None
     """Convert images to gray, RGB or RGBA; by default what they are."""
     labels: str = "auto"
-    """``auto``, ``none``, ``folder``, ``prefix`` or the path of a CSV file (file,label)."""
+    """``auto``, ``none``, ``folder``, ``prefix``, the path of a CSV file (file,label); of shards
+    also ``cls`` or a key of their JSON."""
+    column: str | None = None
+    """Which member of each sample in shards is the item, such as jpg; by default the only one."""
     layout: str | None = None
     """Axes of an array, such as NHWC; by default recognised, refused when ambiguous."""
     corrupt: Literal["error", "skip"] = "error"

@@ -54,9 +54,22 @@ def test_nothing_there_lists_what_works():
 
 
 def test_other_files_are_refused(tmp_path):
-    (tmp_path / "a.tar").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"a\.tar is a \.tar file; data is a folder"):
-        open_source(tmp_path / "a.tar")
+    for name, message in [
+        ("a.txt", r"a\.txt is a \.txt file; data is a folder"),
+        ("a.tar.gz", r"a\.tar\.gz is compressed.*plain \.tar"),
+    ]:
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(ValueError, match=message):
+            open_source(tmp_path / name)
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(ValueError, match="compressed"):
+        open_source(tmp_path)
+
+
+def test_a_column_goes_with_shards_alone(tmp_path):
+    Image.new("RGB", (8, 6)).save(tmp_path / "cat_1.png")
+    with pytest.raises(ValueError, match="column='jpg' is for shards"):
+        open_source(tmp_path, column="jpg")
 
 
 def test_a_folder_of_arrays_points_to_the_file(tmp_path):

@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from iddpm.data.sources.classes import class_table
 from iddpm.data.sources.layouts import (
-    PICTURE_CHANNELS,
     bits_of,
     check_floats,
     check_layout,
@@ -19,7 +17,7 @@ from iddpm.data.sources.layouts import (
     to_channels_first,
 )
 from iddpm.data.sources.npy import map_npy, read_npz
-from iddpm.data.sources.picture import fit
+from iddpm.data.sources.resize import planned_size, resized
 from iddpm.data.sources.source import Source, Stamp
 
 _DATA_KEYS = ("arr_0", "images", "x", "data")
@@ -72,9 +70,9 @@ class ArraySource(Source):
                 f"{name} has {self.shape[0]} channels (layout {self._layout}) but channels is "
                 f"{channels}; leave data.channels out, or convert the array"
             )
-        self._resize_to: tuple[int, int] | None = None
-        if image_size is not None:
-            self._plan_resize(image_size)
+        self._resize_to = planned_size(name, self.shape, self.bits, image_size)
+        if self._resize_to is not None:
+            self.shape = (self.shape[0], *self._resize_to)
         self.labels, self.class_names = _checked_labels(name, len(array), labels, class_names)
 
     def __len__(self) -> int:
@@ -103,7 +101,7 @@ class ArraySource(Source):
             check_rows(self.name, rows, indices)
         rows = to_channels_first(rows, self._layout)
         if self._resize_to is not None:
-            rows = np.stack([_resized(row, self._resize_to) for row in rows])
+            rows = np.stack([resized(row, self._resize_to) for row in rows])
         dtype = np.dtype(np.float32) if self.bits is None else rows.dtype.newbyteorder("=")
         return np.ascontiguousarray(rows, dtype=dtype)
 
@@ -125,24 +123,6 @@ class ArraySource(Source):
         if isinstance(state["_array"], dict):
             state["_array"] = np.memmap(mode="r", **state["_array"])
         self.__dict__.update(state)
-
-    def _plan_resize(self, image_size: int | tuple[int, int]) -> None:
-        spatial = self.shape[1:]
-        size = (image_size,) * len(spatial) if isinstance(image_size, int) else tuple(image_size)
-        if size == spatial:
-            return
-        if len(spatial) != 2 or self.bits != 8 or self.shape[0] not in PICTURE_CHANNELS:
-            raise ValueError(
-                f"{self.name} holds items of size {_by(spatial)} but image_size is {image_size}; "
-                "only uint8 images of 1, 3 or 4 channels are resized: leave data.image_size out, "
-                "or resize the array"
-            )
-        if len(size) != 2 or min(size) <= 0:
-            raise ValueError(
-                f"image_size is {image_size}; give a positive number of pixels, or (height, width)"
-            )
-        self._resize_to = (size[0], size[1])
-        self.shape = (self.shape[0], *size)
 
 
 def open_array(
@@ -235,14 +215,3 @@ def _checked_labels(
             "number them from 0"
         )
     return numbers, names
-
-
-def _resized(row: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    if len(row) == 1:
-        return np.asarray(fit(Image.fromarray(row[0]), size))[None]
-    image = Image.fromarray(np.ascontiguousarray(row.transpose(1, 2, 0)))
-    return np.asarray(fit(image, size)).transpose(2, 0, 1)
-
-
-def _by(sizes: Sequence[int]) -> str:
-    return "x".join(map(str, sizes))

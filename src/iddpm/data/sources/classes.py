@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Labels = tuple[NDArray[np.int64] | None, tuple[str, ...]]
+RULES = ("auto", "none", "folder", "prefix")
+"""Those of files, beside a CSV table."""
 
 
 def class_table(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:

@@ -3,8 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from iddpm.data.sources.classes import Labels
+from iddpm.data.sources.npy import map_npy, parse_npy
 from iddpm.data.sources.source import Stamp
 
 
@@ -36,6 +40,13 @@ class Files(ABC):
     @abstractmethod
     def content(self, index: int) -> Path | bytes:
         """Return where a file lies, or what it holds."""
+
+    def array(self, index: int) -> NDArray[Any]:
+        """Return the array that a .npy file holds."""
+        content = self.content(index)
+        if isinstance(content, bytes):
+            return parse_npy(content, self.title(index))
+        return map_npy(content)
 
     @abstractmethod
     def labels(self, rule: str, chosen: Sequence[int]) -> Labels:

@@ -4,6 +4,7 @@
 stored as they are, so each can be mapped at its offset.
 """
 
+import io
 import struct
 import zipfile
 import zlib
@@ -39,6 +40,11 @@ def map_npy(path: Path, offset: int = 0) -> NDArray[Any]:
     return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape, order=order)
 
 
+def parse_npy(data: bytes, name: str) -> NDArray[Any]:
+    """Return the array of what a .npy file holds, read-only; errors as in `map_npy`."""
+    return _read_array(name, io.BytesIO(data))
+
+
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Return the arrays of a .npz by name; large uncompressed ones are memory-mapped.
 
@@ -63,10 +69,14 @@ def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     if info.compress_type == zipfile.ZIP_STORED and info.file_size >= _SMALL:
         return map_npy(path, _data_offset(path, info))
     with archive.open(info) as file:
-        shape, fortran_order, dtype = _read_header(path, file)
-        data = file.read()
+        return _read_array(f"{path}: {info.filename}", file)
+
+
+def _read_array(name: str, file: IO[bytes]) -> NDArray[Any]:
+    shape, fortran_order, dtype = _read_header(name, file)
+    data = file.read()
     if len(data) != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
-        raise ValueError(f"{path} is cut short in {info.filename}; copy or save it again")
+        raise ValueError(f"{name} is cut short; copy or save it again")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
 
 
@@ -81,7 +91,7 @@ def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
     return int(info.header_offset + _LOCAL_HEADER.size + name_length + extra_length)
 
 
-def _read_header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _read_header(path: Path | str, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):

@@ -1,16 +1,21 @@
 """From what a user typed to a `Source`."""
 
 import difflib
+import os
 from pathlib import Path
 from typing import Literal
 
 from iddpm.data.embedded import EMBEDDED, embedded
+from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.arrays import open_array
 from iddpm.data.sources.images import ImageFolder
 from iddpm.data.sources.picture import SUFFIXES
+from iddpm.data.sources.pictures import Pictures
+from iddpm.data.sources.shards import TarFiles
 from iddpm.data.sources.source import Source
 
-_WORKS = f"a folder of images, a .npy or .npz file, or one of {', '.join(EMBEDDED)}"
+_WORKS = f"a folder of images, a .npy or .npz file, .tar shards, or one of {', '.join(EMBEDDED)}"
+_COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst")
 
 
 def open_source(
@@ -21,27 +26,40 @@ def open_source(
     labels: str = "auto",
     corrupt: Literal["error", "skip"] = "error",
     layout: str | None = None,
+    column: str | None = None,
 ) -> Source:
-    """Open a folder of pictures, a .npy or .npz file, or an embedded data set by name.
+    """Open data by its path, whatever it is, or an embedded data set by name.
 
-    A path that exists comes before an embedded name. ``corrupt`` is for folders, ``layout`` for
-    arrays; the other arguments are those of `ImageFolder`, `open_array` and `embedded`.
+    A path that exists comes before an embedded name. A folder whose only data are .tar files is a
+    set of shards. ``corrupt`` is for pictures, ``layout`` for arrays, ``column`` for shards; the
+    other arguments are those of the sources.
 
     Raises:
         FileNotFoundError: nothing there, with the nearest embedded name.
         ValueError: there is something, but it cannot be used.
     """
     path = Path(path_or_name).expanduser()
+    files = _files(path, column)
+    if files is not None and not files.arrays:
+        _refuse_layout(layout, path)
+        return Pictures(
+            files, image_size=image_size, channels=channels, labels=labels, corrupt=corrupt
+        )
+    if files is not None:
+        return ArrayFiles(
+            files, image_size=image_size, channels=channels, labels=labels, layout=layout
+        )
+    if column is not None:
+        raise ValueError(f"column={column!r} is for shards, and {path_or_name} is none")
     if path.is_dir():
-        _refuse_arrays_only(path)
-        if layout is not None:
-            raise ValueError(f"layout={layout!r} is for arrays, but {path} is a folder of images")
+        _refuse_folder_of_arrays(path)
+        _refuse_layout(layout, path)
         return ImageFolder(
             path, image_size=image_size, channels=channels, labels=labels, corrupt=corrupt
         )
     if path.is_file():
         if path.suffix.lower() not in (".npy", ".npz"):
-            raise ValueError(f"{path} is a {path.suffix or 'nameless'} file; data is {_WORKS}")
+            raise ValueError(_other_file(path))
         return open_array(
             path, layout=layout, labels=labels, image_size=image_size, channels=channels
         )
@@ -50,6 +68,45 @@ def open_source(
     near = difflib.get_close_matches(str(path_or_name), EMBEDDED, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise FileNotFoundError(f"there is no {path_or_name}{hint}; data is {_WORKS}")
+
+
+def _files(path: Path, column: str | None) -> TarFiles | None:
+    """Open what holds many items in few files."""
+    if ".tar" in _suffixes_in(path):
+        return TarFiles(path, column)
+    return None
+
+
+def _suffixes_in(path: Path) -> set[str]:
+    """Return the suffixes that decide: the path's own, or those of a folder of nothing but files.
+
+    In a folder with pictures or folders beside them, archives are what these were unpacked from.
+    """
+    if not path.is_dir():
+        return {path.suffix.lower()} if path.is_file() or "{" in path.name else set()
+    suffixes = set()
+    with os.scandir(path) as entries:
+        for entry in entries:
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if suffix in SUFFIXES or (entry.is_dir() and not entry.name.startswith(".")):
+                return set()
+            suffixes.add(suffix)
+    return suffixes
+
+
+def _other_file(path: Path) -> str:
+    name = path.name.lower()
+    if name.endswith(_COMPRESSED):
+        return (
+            f"{path} is compressed, and items cannot be read out of its middle: unpack it; a plain "
+            ".tar need not be unpacked further"
+        )
+    return f"{path} is a {path.suffix or 'nameless'} file; data is {_WORKS}"
+
+
+def _refuse_layout(layout: str | None, path: Path) -> None:
+    if layout is not None:
+        raise ValueError(f"layout={layout!r} is for arrays, but {path} holds images")
 
 
 def _open_embedded(
@@ -65,13 +122,15 @@ def _open_embedded(
     return source
 
 
-def _refuse_arrays_only(folder: Path) -> None:
-    """Point from a folder to the array in it, when it holds arrays and no picture beside them."""
-    files = [entry for entry in sorted(folder.iterdir()) if entry.is_file()]
-    arrays = [file for file in files if file.suffix.lower() in (".npy", ".npz")]
-    folders = any(entry.is_dir() for entry in folder.iterdir())
-    if arrays and not folders and not any(file.suffix.lower() in SUFFIXES for file in files):
-        raise ValueError(
-            f"{folder} holds no images but the array file {arrays[0].name}; give the file itself: "
-            f"{arrays[0]}"
-        )
+def _refuse_folder_of_arrays(folder: Path) -> None:
+    """Point from a folder to what is in it, when that is another kind of data and no picture."""
+    if not _suffixes_in(folder) & {".npy", ".npz", *_COMPRESSED}:
+        return
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in (".npy", ".npz"):
+            raise ValueError(
+                f"{folder} holds no images but the array file {file.name}; give the file itself: "
+                f"{file}"
+            )
+        if file.name.lower().endswith(_COMPRESSED):
+            raise ValueError(_other_file(file))

@@ -5,6 +5,8 @@ from typing import Any
 
 from iddpm.build.guidance import check_guidance
 from iddpm.config import Config, validate
+from iddpm.data.cache import user_cache
+from iddpm.data.sources.cached import cached
 from iddpm.data.sources.open import open_source
 from iddpm.data.sources.source import Source
 from iddpm.networks.layers import MAX_GROUPS
@@ -30,7 +32,7 @@ def open_data(config: Config) -> Source:
             "no data given: name a folder of images, a .npy or .npz file, .tar shards, or an "
             "embedded set"
         )
-    return open_source(
+    source = open_source(
         data.path,
         image_size=data.image_size,
         channels=data.channels,
@@ -39,6 +41,10 @@ def open_data(config: Config) -> Source:
         layout=data.layout,
         column=data.column,
     )
+    if data.cache == "none":
+        return source
+    folder = user_cache() / "items" if data.cache == "auto" else Path(data.cache).expanduser()
+    return cached(source, folder, Path(data.path).resolve(), data.layout, data.column)
 
 
 def resolve(config: Config, source: Source | None = None, train_items: int = 0) -> Config:

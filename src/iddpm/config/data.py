@@ -27,6 +27,9 @@ class DataConfig(Section):
     """Axes of an array, such as NHWC; by default recognised, refused when ambiguous."""
     corrupt: Literal["error", "skip"] = "error"
     """What to do about images that cannot be read."""
+    cache: str = "none"
+    """``none``, ``auto`` or a folder: decode, crop and resize once, then read from an array there;
+    ``auto`` is the user's cache."""
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the items that is never trained on, chosen by a hash of the item."""
     flip: bool = False

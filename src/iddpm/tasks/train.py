@@ -42,7 +42,7 @@ from iddpm.training.terminal import TerminalReporter
 from iddpm.training.trackers import check_trackers, open_trackers
 from iddpm.training.weights import write_weights
 
-FREE_ON_RESUME = ("training", "sampling", "data.workers", "data.worker_timeout")
+FREE_ON_RESUME = ("training", "sampling", "data.workers", "data.worker_timeout", "data.cache")
 """Settings that may change when a run goes on; the others would make it another run."""
 
 

@@ -71,6 +71,7 @@ class ArraySource(Source):
                 f"{channels}; leave data.channels out, or convert the array"
             )
         self._resize_to = planned_size(name, self.shape, self.bits, image_size)
+        self.ready = self._resize_to is None
         if self._resize_to is not None:
             self.shape = (self.shape[0], *self._resize_to)
         self.labels, self.class_names = _checked_labels(name, len(array), labels, class_names)

@@ -40,6 +40,7 @@ class Source(ABC):
             already lie in [-1, 1].
         labels: int64 ``[N]`` with values in ``range(len(class_names))``, or None.
         class_names: one name per class; empty without labels.
+        ready: whether items lie there as they are read, so that a cache would gain nothing.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Source(ABC):
     bits: int | None
     labels: NDArray[np.int64] | None
     class_names: tuple[str, ...]
+    ready: bool = False
 
     @abstractmethod
     def __len__(self) -> int:

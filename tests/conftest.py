@@ -1,5 +1,6 @@
 """What several test folders share."""
 
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -41,6 +42,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IDDPM_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 @pytest.fixture

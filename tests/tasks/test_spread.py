@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 import iddpm
 from iddpm.cli import run
 from iddpm.training.terminal import SilentReporter
-from tests.conftest import TINY, images
+from tests.conftest import TINY, free_port, images
 
 TOGETHER = """
 import json, sys
@@ -161,10 +160,8 @@ def test_the_first_alone_speaks(both):
 
 def test_an_error_ends_every_process_with_status_2(trained):
     """Started without torchrun, whose own status would hide theirs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    port = str(free_port())
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     damaged = trained / "damaged"
     shutil.copytree(trained / "run", damaged)
     processes = []

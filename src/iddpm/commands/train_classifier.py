@@ -1,5 +1,6 @@
 """``iddpm train-classifier``."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,8 @@ def train_classifier(
         out=out,
         resume=resume,
     )
-    if not reason.exit_status:
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    if first and not reason.exit_status:
         classifier = load_classifier(run.directory, str(run.device))
         shares = held_out_accuracy(classifier)
         told = ", ".join(f"{100 * share:.2f} % at t={t}" for t, share in shares.items())

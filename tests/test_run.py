@@ -188,6 +188,16 @@ def test_steps_count_network_evaluations(run_directory, sampler, taken):
     assert steps[-1] == taken  # Heun's method: 2 + 2 + 1 evaluations
 
 
+def test_batches_are_shared_out_whole(run_directory):
+    run = iddpm.load(run_directory)
+    walk = run.walk(steps=2, batch_size=3)
+    whole = list(run.sample_batches(8, walk, start=2))
+    for turns in (slice(0, None, 2), slice(1, None, 2), slice(3, None, 4)):
+        mine = list(run.sample_batches(8, walk, start=2, turns=turns))
+        assert [batch.start for batch in mine] == [batch.start for batch in whole[turns]]
+        assert all(torch.equal(a.x, b.x) for a, b in zip(mine, whole[turns], strict=True))
+
+
 def test_an_unconditional_run_has_no_classes(tmp_path, array_file, tiny):
     run = iddpm.train(
         array_file, out=tmp_path / "r", settings=[*tiny, "training.steps=1"],

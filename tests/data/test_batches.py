@@ -205,5 +205,11 @@ def test_held_out_batches_go_once_in_order_with_the_tail():
     assert [batch.x[:, 0, 0, 0].tolist() for batch in batches] == [[9, 2], [5, 7], [1]]
     assert [batch.y.tolist() for batch in batches] == [[0, 2], [2, 1], [1]]
     assert [batch.step for batch in batches] == [0, 1, 2]
+    shares = [
+        [(batch.step, batch.items.tolist()) for batch in
+         held_out_batches(numbered(20), [9, 2, 5, 7, 1], batch_size=2, turns=slice(rank, None, 2))]
+        for rank in range(2)
+    ]  # fmt: skip
+    assert shares == [[(0, [9, 2]), (2, [1])], [(1, [5, 7])]]
     everything = held_out_batches(numbered(20), batch_size=8)
     assert torch.cat([batch.items for batch in everything]).tolist() == list(range(20))

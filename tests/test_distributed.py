@@ -17,6 +17,8 @@ from torch.distributed.run import get_args_parser
 
 from iddpm.cli import app
 from iddpm.config import read_config
+from iddpm.failure import RunFailed
+from iddpm.training.stop import Stop
 from tests.conftest import TINY, free_port, images
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +74,15 @@ def test_every_test_and_setting_that_is_named_exists():
     targets = re.findall(r"`make ([\w-]+)`", GUIDE)
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert [target for target in targets if f"\n{target}:" not in makefile] == []
+
+
+def test_every_way_to_end_is_told_with_its_status():
+    rows = [line for line in GUIDE.splitlines() if line.startswith("|")]
+    for stop in Stop:
+        reason = stop.value.split()[-1] if stop.exit_status else stop.value
+        assert any(str(stop.exit_status) in row and reason in row for row in rows), stop
+    for kind in RunFailed.__subclasses__():
+        assert any(row.startswith("| 1 |") and f"`{kind.reason}`" in row for row in rows), kind
 
 
 @pytest.fixture

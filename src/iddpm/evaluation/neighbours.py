@@ -124,4 +124,5 @@ def search(
                 each.add(batch, start)
     for each in searches:
         each.join(ranks)
-    return [each.nearest() for each in searches]
+    with ranks.together():
+        return [each.nearest() for each in searches]

@@ -126,12 +126,9 @@ def evaluate(
         task = progress.add_task("neighbours", total=-(-count // ranks.count))
 
         def training() -> Iterator[tuple[int, Tensor]]:
-            starts = range(0, len(split.train), BATCH)[ranks.turns]
-            for start, batch in zip(
-                starts, _batches(split.source, split.train, ranks.turns), strict=True
-            ):
+            for number, batch in _numbered(split.source, split.train, ranks.turns):
                 progress.advance(task)
-                yield start, batch
+                yield number * BATCH, batch
 
         nearest, nearest_held_out = search([drawn.x, held_out], training(), ranks)
 
@@ -270,7 +267,7 @@ def _reference(
         task = progress.add_task("reference", total=-(-count // ranks.count))
 
         def features() -> Iterator[Tensor]:
-            for batch in _batches(source, items, ranks.turns):
+            for _, batch in _numbered(source, items, ranks.turns):
                 progress.advance(task)
                 yield extractor(batch)
 
@@ -298,17 +295,18 @@ def _facts(
     }
 
 
-def _batches(
+def _numbered(
     source: Source, items: NDArray[np.int64], turns: slice = slice(None)
-) -> Iterator[Tensor]:
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield batches with their numbers, those that ``turns`` picks."""
     for batch in held_out_batches(source, items, batch_size=BATCH, turns=turns):
-        yield batch.to("cpu").x
+        yield batch.step, batch.to("cpu").x
 
 
 def _read(source: Source, items: NDArray[np.int64]) -> Tensor:
     if not len(items):
         return torch.zeros(0, *source.shape)
-    return torch.cat(list(_batches(source, items)))
+    return torch.cat([batch for _, batch in _numbered(source, items)])
 
 
 def _by_parts(function: Callable[[Tensor], Tensor], x: Tensor, ranks: Ranks) -> Tensor:

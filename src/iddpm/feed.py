@@ -17,6 +17,7 @@ from iddpm.data.sources.source import Source
 from iddpm.data.split import held_out_mask
 from iddpm.networks import NO_CLASS
 from iddpm.randomness import stream
+from iddpm.ranks import ALONE, Ranks
 
 
 class Split(NamedTuple):
@@ -64,8 +65,9 @@ def training_batches(
     items: NDArray[np.int64],
     start_step: int,
     device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> Batches:
-    """Return the batches from ``start_step`` to the last step of resolved settings."""
+    """Return this rank's rows of the batches from ``start_step`` to the last step."""
     batch_size = config.training.batch_size
     assert batch_size is not None
     return Batches(
@@ -78,6 +80,7 @@ def training_batches(
         workers=config.data.workers,
         worker_timeout=config.data.worker_timeout,
         augmentations=build_augmentations(config),
+        rows=ranks.share(batch_size),
         pin_memory=device.type == "cuda",
     )
 
@@ -91,12 +94,19 @@ def on_device(
         yield moved.x, {"y": moved.y} if config.uses_labels else {}
 
 
-def without_some_labels(batches: Iterable[Batch], config: Config) -> Iterator[Batch]:
-    """Hide labels at random, by a function of the step, so that guidance can be learned."""
+def without_some_labels(
+    batches: Iterable[Batch], config: Config, ranks: Ranks = ALONE
+) -> Iterator[Batch]:
+    """Hide labels at random, by a function of the step, so that guidance can be learned.
+
+    ``batches`` hold this rank's rows; the numbers are drawn for all rows and are the same on all.
+    """
     share = config.training.label_dropout if config.model.class_conditional else 0.0
     for batch in batches:
         if share > 0 and batch.y is not None:
-            uniform = stream(config.training.seed, "label", step=batch.step).random(len(batch.y))
+            count = len(batch.y) * ranks.count
+            uniform = stream(config.training.seed, "label", step=batch.step).random(count)
+            uniform = uniform[ranks.share(count)]
             batch = replace(
                 batch, y=batch.y.masked_fill(torch.from_numpy(uniform < share), NO_CLASS)
             )

@@ -5,21 +5,26 @@ the others waiting, so decisions go through :class:`Ranks`; alone, its methods c
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
+from threading import Thread
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from iddpm.failure import SHARED, RankLost, RunFailed
 
 T = TypeVar("T")
 DAY = 24 * 3600.0
 """A time limit for what has no natural one; a process that ends is noticed at once all the same."""
+GRACE = 5.0
+"""Seconds for the others to say that they have lost somebody too; who does not is named."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,13 @@ class Ranks:
         rank: number of this process among all, from 0.
         count: how many there are.
         local: number of this process on its machine, from 0.
+        board: where ranks leave a last word; torchrun keeps it, so that it outlives them all.
     """
 
     rank: int = 0
     count: int = 1
     local: int = 0
+    board: Any = field(default=None, compare=False, repr=False)
 
     @property
     def first(self) -> bool:
@@ -59,29 +66,37 @@ class Ranks:
         if self.count == 1:
             return list(values)
         numbers = torch.tensor(values, dtype=torch.float64)
-        with _talking(self):
+        with self.talking():
             dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
         return numbers.tolist()
 
     def joined(self, rows: Tensor) -> Tensor:
-        """Return the rows [n, ...] of every rank in their order, on the CPU; n may differ."""
+        """Return the rows [n, ...] of every rank in their order, on the CPU; n is the same on all.
+
+        Raises:
+            RankLost: as every method that talks to the others.
+        """
         if self.count == 1:
             return rows.cpu()
-        return torch.cat([torch.as_tensor(part) for part in self.gathered(rows.cpu())])
+        mine = rows.cpu().contiguous()
+        parts = [torch.empty_like(mine) for _ in range(self.count)]
+        with self.talking():
+            dist.all_gather(parts, mine)
+        return torch.cat(parts)
 
     def gathered(self, value: Any) -> list[Any]:
         """Return what each rank has to say, by rank."""
         if self.count == 1:
             return [value]
         said: list[Any] = [None] * self.count
-        with _talking(self):
+        with self.talking():
             dist.all_gather_object(said, value)
         return said
 
     def wait(self) -> None:
         """Wait until every rank is here."""
         if self.count > 1:
-            with _talking(self):
+            with self.talking():
                 dist.barrier()
 
     @contextmanager
@@ -133,9 +148,65 @@ class Ranks:
         with self.together():
             done = [work()] if self.first else [None]
         if self.count > 1:
-            with _talking(self):
+            with self.talking():
                 dist.broadcast_object_list(done, src=0)
         return cast(T, done[0])
+
+    def limit(self, seconds: float) -> None:
+        """Change the time after which a rank that does not answer counts as lost."""
+        if self.count > 1:
+            dist.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds))
+
+    @contextmanager
+    def talking(self) -> Iterator[None]:
+        """Let what breaks a talk with the others end as :class:`RankLost`, which says who is lost.
+
+        Around computation too, where a backward pass talks; its own errors pass through.
+        """
+        try:
+            yield
+        except RunFailed:
+            raise
+        except RuntimeError as error:
+            if self.count == 1 or not _broke_a_talk(error):
+                raise
+            raise RankLost(self._lost()) from error
+
+    def leave_word(self, word: str) -> None:
+        """Leave a last word for the others, who may then say why this rank is lost."""
+        if self.board is not None:
+            with suppress(RuntimeError):  # the board may go with the process that keeps it
+                self.board.set(str(self.rank), word)
+
+    def _lost(self) -> str:
+        """Say which ranks are lost: those that leave no word, or whose last word is an error."""
+        words: dict[int, str] = {}
+        # In a thread: where a rank and not torchrun keeps the board, it may hang together with it.
+        thread = Thread(target=self._hear, args=(words,), daemon=True)
+        thread.start()
+        thread.join(2 * GRACE)
+        for rank, word in sorted(words.items()):
+            if word:
+                return f"rank {rank} of {self.count} failed ({word})"
+        silent = [str(r) for r in range(self.count) if r not in words and r != self.rank]
+        if not silent:
+            return f"the {self.count} ranks lost their connection"
+        several = len(silent) > 1
+        return (
+            f"rank{'s' * several} {', '.join(silent)} of {self.count} "
+            f"{'have' if several else 'has'} ended or {'do' if several else 'does'} not answer"
+        )
+
+    def _hear(self, words: dict[int, str]) -> None:
+        """Collect the words of the others until all have left one or time is up."""
+        self.leave_word("")
+        end = time.monotonic() + GRACE
+        with suppress(RuntimeError):  # as above
+            while len(words) < self.count - 1 and time.monotonic() < end:
+                for rank in range(self.count):
+                    if rank not in (self.rank, *words) and self.board.check([str(rank)]):
+                        words[rank] = self.board.get(str(rank)).decode()
+                time.sleep(0.05)
 
 
 ALONE = Ranks()
@@ -148,20 +219,24 @@ def joined_ranks(device_type: str, timeout: float) -> Iterator[Ranks]:
     Args:
         device_type: ``"cuda"`` computes over NCCL and agrees over gloo; others use gloo alone.
         timeout: seconds after which a process that does not answer counts as lost.
+
+    Raises:
+        RankLost: not all of them came.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield ALONE
         return
-    backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
-    ranks = Ranks(dist.get_rank(), count, int(os.environ.get("LOCAL_RANK", "0")))
+    ranks = _joined(device_type, timedelta(seconds=timeout))
     try:
-        yield ranks
+        with ranks.talking():
+            yield ranks
         ranks.wait()  # gloo aborts when one leaves while another still listens
-    except Exception as error:
+    except BaseException as error:
         if SHARED in getattr(error, "__notes__", ()):
             ranks.wait()
+        elif not isinstance(error, RankLost):
+            ranks.leave_word(f"{str(error) or type(error).__name__}")
         raise
     finally:
         dist.destroy_process_group()
@@ -187,12 +262,21 @@ def _raise_lowest(met: list[list[Exception]]) -> None:
             raise error
 
 
-@contextmanager
-def _talking(ranks: Ranks) -> Iterator[None]:
+def _joined(device_type: str, timeout: timedelta) -> Ranks:
+    backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
     try:
-        yield
-    except RuntimeError as error:
+        store, rank, count = next(rendezvous("env://", timeout=timeout))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
+    except dist.DistError as error:
         raise RankLost(
-            f"rank {ranks.rank} of {ranks.count}: another process ended or did not answer "
-            f"({str(error).splitlines()[0]})"
+            f"rank {os.environ.get('RANK')} did not find the {os.environ['WORLD_SIZE']} ranks "
+            f"together within {timeout.total_seconds():g} s ({str(error).splitlines()[0]})"
         ) from error
+    board = dist.distributed_c10d.PrefixStore("last words", store)
+    return Ranks(rank, count, int(os.environ.get("LOCAL_RANK", "0")), board)
+
+
+def _broke_a_talk(error: RuntimeError) -> bool:
+    """Tell an error of gloo or NCCL, which has no type of its own, from one of computation."""
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or "gloo" in text or "nccl" in text

@@ -19,6 +19,7 @@ from iddpm.build.training import (
     build_loss,
     build_optimizer,
     build_timesteps,
+    check_sharing,
 )
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "build_walk",
     "build_weaker",
     "check_guidance",
+    "check_sharing",
     "count_flops",
     "default_run_directory",
     "guide",

@@ -8,6 +8,7 @@ from torch import nn
 from iddpm.config import Config
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear, zero_terminal_snr
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
+from iddpm.networks.blocks import CheckpointEngine
 
 
 def build_network(config: Config) -> UNet:
@@ -44,8 +45,7 @@ def build_network(config: Config) -> UNet:
         stride=model.stride,
         circular=model.circular,
         use_checkpoint=model.use_checkpoint,
-        # torch.compile refuses a hand-written autograd Function.
-        checkpoint_engine="torch" if config.training.compile else "function",
+        checkpoint_engine=_checkpoint_engine(config),
     )
 
 
@@ -83,11 +83,20 @@ def build_encoder(config: Config) -> EncoderUNet:
         stride=model.stride,
         circular=model.circular,
         use_checkpoint=model.use_checkpoint,
-        checkpoint_engine="torch" if config.training.compile else "function",
+        checkpoint_engine=_checkpoint_engine(config),
         # A mean over positions after a normalization that small widths give to each channel alone
         # would keep nothing but the shape of its distribution.
         pool="attention",
     )
+
+
+def _checkpoint_engine(config: Config) -> CheckpointEngine:
+    """Choose PyTorch's own where a hand-written autograd Function will not do.
+
+    torch.compile refuses one, and FSDP exchanges the parameters that it was given.
+    """
+    training = config.training
+    return "torch" if training.compile or training.parallel == "fsdp" else "function"
 
 
 def place(network: nn.Module, device: torch.device) -> None:

@@ -12,6 +12,7 @@ from iddpm.config.diffusion import ConstantWeighting, MinSNRWeighting, SigmoidWe
 from iddpm.data.augment import Augmentation, horizontal_flip, random_crop
 from iddpm.diffusion import Denoiser, losses
 from iddpm.diffusion.weighting import Weighting, min_snr, sigmoid
+from iddpm.ranks import Ranks
 from iddpm.training.classification import CleanAndNoisyTimesteps, NoisyClassifier, cross_entropy
 from iddpm.training.ema import EMA
 from iddpm.training.loop import LoopSettings
@@ -83,6 +84,23 @@ def build_optimizer(config: Config, network: nn.Module) -> torch.optim.AdamW:
         weight_decay=training.weight_decay,
         fused=True,
     )
+
+
+def check_sharing(config: Config, ranks: Ranks) -> None:
+    """Raise ValueError where the ranks cannot train with resolved settings together."""
+    training, count = config.training, ranks.count
+    size = training.batch_size
+    assert size is not None
+    if size % count:
+        raise ValueError(
+            f"training.batch_size={size} is the batch of all {count} processes together and does "
+            f"not divide among them: use {max(size // count, 1) * count}, or another multiple"
+        )
+    if count > 1 and training.parallel == "fsdp" and training.precision == "fp16":
+        raise ValueError(
+            "training.parallel=fsdp does not scale a loss as training.precision=fp16 needs it: use "
+            "bf16 or float32, or parallel=ddp"
+        )
 
 
 def build_averages(config: Config, network: nn.Module) -> list[EMA]:

@@ -88,6 +88,7 @@ class Batches:
         workers: processes that read ahead; 0 reads in this one.
         worker_timeout: seconds after which a worker that does not answer counts as hung.
         augmentations: applied in turn to each item.
+        rows: of every batch, read only these: a process's share.
         pin_memory: hand batches over in page-locked memory, for a GPU.
 
     Raises:
@@ -106,6 +107,7 @@ class Batches:
         workers: int = 0,
         worker_timeout: float = 300.0,
         augmentations: Sequence[Augmentation] = (),
+        rows: slice = slice(None),
         pin_memory: bool = False,
     ) -> None:
         self.source = source
@@ -126,6 +128,7 @@ class Batches:
         self.workers = workers
         self.worker_timeout = worker_timeout
         self.augmentations = tuple(augmentations)
+        self.rows = rows
         self.pin_memory = pin_memory
         self._order = Order(len(self.items), seed)
 
@@ -136,8 +139,8 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of one step."""
-        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        items = self.items_at(step)
+        positions = range(step * self.batch_size, (step + 1) * self.batch_size)[self.rows]
+        items = self.items_at(step)[self.rows]
         x = self.source.read_many(items)
         if self.augmentations:
             x = np.stack([self._augmented(*pair) for pair in zip(x, positions, strict=True)])

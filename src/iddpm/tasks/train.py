@@ -1,6 +1,7 @@
 """Training from settings to a finished run, to be read from top to bottom."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from iddpm.build import (
     build_network,
     build_optimizer,
     build_timesteps,
+    check_sharing,
     count_flops,
     default_run_directory,
     place,
@@ -29,19 +31,23 @@ from iddpm.failure import NotSaved
 from iddpm.feed import on_device, open_split, training_batches, without_some_labels
 from iddpm.files import write_atomically, write_text
 from iddpm.lock import LOCK, DirectoryLock
-from iddpm.ranks import ALONE
+from iddpm.ranks import Ranks, joined_ranks
 from iddpm.run import Run
 from iddpm.tasks.watch import build_preview, build_validation
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.engine import Sharing, alone, replicate, shard, whole_weights
+from iddpm.training.log import Tracker
 from iddpm.training.loop import Reporter, train_loop
 from iddpm.training.precision import Precision, choose_device
 from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
 from iddpm.training.stop import Stop, failures_noted
-from iddpm.training.terminal import TerminalReporter
+from iddpm.training.terminal import SilentReporter, TerminalReporter
 from iddpm.training.trackers import check_trackers, open_trackers
 from iddpm.training.weights import write_weights
 
+JOINING = 600.0
+"""Seconds for all processes to come; then training.timeout holds."""
 FREE_ON_RESUME = ("training", "sampling", "data.workers", "data.worker_timeout", "data.cache")
 """Settings that may change when a run goes on; the others would make it another run."""
 
@@ -105,63 +111,86 @@ def train_until_stop(
 
     ``base`` holds settings that the file and the assignments override.
     """
-    reporter = reporter or TerminalReporter()
-    assignments = list(settings)
-    if data is not None:
-        assignments.append(f"data.path={data}")
-    directory = _directory(out, data, config, assignments, base)
-    going_on = resume and (directory / CONFIG).is_file()
-    if going_on:
-        wanted = _settings_to_resume(directory, config, assignments)
-    else:
-        _refuse_used(directory, resume)
-        wanted = read_config(config, assignments, base)
+    with joined_ranks("cuda" if torch.cuda.is_available() else "cpu", JOINING) as ranks:
+        if not ranks.first:
+            reporter = SilentReporter()
+        reporter = reporter or TerminalReporter()
+        # Everything is opened, built and checked before the first byte is written.
+        with ranks.together():
+            assignments = list(settings)
+            if data is not None:
+                assignments.append(f"data.path={data}")
+            directory = _directory(out, data, config, assignments, base)
+            going_on = resume and (directory / CONFIG).is_file()
+            if going_on:
+                wanted = _settings_to_resume(directory, config, assignments)
+            else:
+                _refuse_used(directory, resume)
+                wanted = read_config(config, assignments, base)
+            device = _prepare(wanted)
+            source, train_items, held_out = open_split(wanted)
+            resolved = resolve(wanted, source, len(train_items))
+            check_sharing(resolved, ranks)
+            network = _network(resolved)
+        ranks.limit(resolved.training.timeout)
+        state, step = _build(resolved, network, device, ranks)
+        if going_on and ranks.by_first(lambda: bool(list_checkpoints(directory))):
+            checkpoint = load_checkpoint(directory, ranks=ranks)
+            with ranks.together():
+                state.restore(checkpoint)
+        elif init_from is not None:
+            with ranks.together():
+                _initialise(state, Path(init_from))
+
+        with ExitStack() as held:
+            trackers: Sequence[Tracker] = ()
+            with ranks.together():
+                batches = training_batches(resolved, source, train_items, state.step, device, ranks)
+                if ranks.first:
+                    directory.mkdir(parents=True, exist_ok=True)
+                    held.enter_context(DirectoryLock(directory))
+            held.enter_context(failures_noted(directory, ranks, lambda: state.step))
+            held.enter_context(ranks.talking())
+            with ranks.together():
+                if ranks.first:
+                    write_text(directory / CONFIG, to_yaml(_lasting(resolved)))
+                    trackers = open_trackers(
+                        directory,
+                        state.step,
+                        tensorboard=resolved.training.tensorboard,
+                        wandb=resolved.training.wandb,
+                        settings=resolved.model_dump(mode="json"),
+                    )
+            reporter.say(_introduction(resolved, state, source, len(train_items), directory, ranks))
+            reason = train_loop(
+                directory,
+                state,
+                step,
+                on_device(without_some_labels(batches, resolved, ranks), resolved, device),
+                build_loop_settings(resolved),
+                reporter=reporter,
+                ranks=ranks,
+                preview=build_preview(resolved, directory, step.precision, ranks),
+                validate=build_validation(resolved, source, held_out, step, device, ranks),
+                trackers=trackers,
+                flops=partial(count_flops, resolved),
+            )
+            _release(state.emas[0].network, directory / WEIGHTS, ranks)
+        reporter.say(f"{reason.value} at step {state.step}; everything is in {directory}")
+        return Run(directory, device=str(device)), reason
+
+
+def _prepare(wanted: Config) -> torch.device:
+    """Refuse what cannot be trained, and return the device of this process."""
     if wanted.task == "super_resolution":
         raise ValueError(
             f"task={wanted.task} can be built and sampled from Python, and not trained yet: "
             "use task=generation"
         )
-
-    # Everything is opened, built and checked before the first byte is written.
     check_trackers(tensorboard=wanted.training.tensorboard, wandb=wanted.training.wandb)
-    device = choose_device(wanted.training.device)
     if wanted.training.threads is not None:
         torch.set_num_threads(wanted.training.threads)
-    source, train_items, held_out = open_split(wanted)
-    resolved = resolve(wanted, source, len(train_items))
-    state, step = _build(resolved, device)
-    if going_on and list_checkpoints(directory):
-        state.restore(load_checkpoint(directory))
-    elif init_from is not None:
-        _initialise(state, Path(init_from))
-    batches = training_batches(resolved, source, train_items, state.step, device)
-
-    directory.mkdir(parents=True, exist_ok=True)
-    with DirectoryLock(directory), failures_noted(directory, ALONE, lambda: state.step):
-        write_text(directory / CONFIG, to_yaml(_lasting(resolved)))
-        trackers = open_trackers(
-            directory,
-            state.step,
-            tensorboard=resolved.training.tensorboard,
-            wandb=resolved.training.wandb,
-            settings=resolved.model_dump(mode="json"),
-        )
-        reporter.say(_introduction(resolved, state, source, len(train_items), directory))
-        reason = train_loop(
-            directory,
-            state,
-            step,
-            on_device(without_some_labels(batches, resolved), resolved, device),
-            build_loop_settings(resolved),
-            reporter=reporter,
-            preview=build_preview(resolved, directory, step.precision),
-            validate=build_validation(resolved, source, held_out, step, device),
-            trackers=trackers,
-            flops=partial(count_flops, resolved),
-        )
-        _release(state.emas[0].network, directory / WEIGHTS)
-    reporter.say(f"{reason.value} at step {state.step}; everything is in {directory}")
-    return Run(directory, device=str(device)), reason
+    return choose_device(wanted.training.device)
 
 
 def _lasting(config: Config) -> Config:
@@ -246,19 +275,35 @@ def _lengths(config: Config) -> str:
     return ", ".join(map(str, posthoc.lengths)) if posthoc else "none"
 
 
-def _build(config: Config, device: torch.device) -> tuple[TrainState, TrainStep]:
-    training = config.training
+def _network(config: Config) -> nn.Module:
+    """Build the network on the CPU, with the same first weights in every process."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
+        torch.manual_seed(config.training.seed)
         make = build_encoder if config.task == "classification" else build_network
-        network: nn.Module = make(config)
-    place(network, device)
-    precision = Precision(training.precision, device)
-    optimizer = build_optimizer(config, network)
+        return make(config)
+
+
+def _build(
+    config: Config, network: nn.Module, device: torch.device, ranks: Ranks
+) -> tuple[TrainState, TrainStep]:
+    """Build what learns; ranks talk meanwhile."""
+    training = config.training
+    sharded = ranks.count > 1 and training.parallel == "fsdp"
+    sharing: Sharing = alone
+    if not sharded:
+        place(network, device)
     emas = build_averages(config, network)
+    if sharded:
+        sharing = shard(network, ranks, device)
+        for ema in emas:
+            shard(ema.network, ranks, device)
+    optimizer = build_optimizer(config, network)
     timesteps = build_timesteps(config)
+    precision = Precision(training.precision, device)
     state = TrainState(network, optimizer, emas, timesteps, precision)
     called: Any = torch.compile(network) if training.compile else network
+    if ranks.count > 1 and not sharded:
+        called, sharing = replicate(called, device)
     step = TrainStep(
         build_learner(config, called),
         network,
@@ -270,6 +315,8 @@ def _build(config: Config, device: torch.device) -> tuple[TrainState, TrainStep]
         seed=training.seed,
         gradient_clip=training.gradient_clip,
         microbatch=training.microbatch,
+        ranks=ranks,
+        sharing=sharing,
     )
     return state, step
 
@@ -281,19 +328,27 @@ def _initialise(state: TrainState, directory: Path) -> None:
         load_weights(target, weights, directory)
 
 
-def _release(network: nn.Module, path: Path) -> None:
+def _release(network: nn.Module, path: Path, ranks: Ranks) -> None:
     """Write the weights alone, for those who only sample."""
-    try:
-        write_atomically(path, lambda temporary: write_weights(temporary, network.state_dict()))
-    except OSError as error:
-        raise NotSaved(
-            f"the weights alone could not be written ({error}); the checkpoint is whole: make "
-            "room, and --resume writes them"
-        ) from None
+    weights = whole_weights(network, ranks)
+    with ranks.together():
+        try:
+            if ranks.first:
+                write_atomically(path, lambda temporary: write_weights(temporary, weights))
+        except OSError as error:
+            raise NotSaved(
+                f"the weights alone could not be written ({error}); the checkpoint is whole: make "
+                "room, and --resume writes them"
+            ) from None
 
 
 def _introduction(
-    config: Config, state: TrainState, source: Source, train_items: int, directory: Path
+    config: Config,
+    state: TrainState,
+    source: Source,
+    train_items: int,
+    directory: Path,
+    ranks: Ranks,
 ) -> str:
     """Return the lines that say what is about to happen."""
     parameters = sum(p.numel() for p in state.network.parameters())
@@ -308,12 +363,13 @@ def _introduction(
         else f"predicts {config.diffusion.predicts}, variance {config.diffusion.variance}, "
         f"loss {config.diffusion.loss.kind}"
     )
+    processes = f" in {ranks.count} processes ({training.parallel})" if ranks.count > 1 else ""
     lines = [
         f"data       {source.name}: {train_items} items to train on, {len(source) - train_items} "
         f"held out, each {shape}{classes}",
         f"network    {parameters / 1e6:.2f} M parameters, {learns}",
         f"training   step {state.step} to {training.steps}, batch {training.batch_size}, "
-        f"{state.precision.name} on {state.precision.device}",
+        f"{state.precision.name} on {state.precision.device}{processes}",
         f"directory  {directory}",
     ]
     return "\n".join(lines)

@@ -1,7 +1,6 @@
 """What is looked at while a model trains: the held-out loss and a grid of samples."""
 
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
 from iddpm.data.writers import save_grid
 from iddpm.feed import on_device
+from iddpm.ranks import ALONE, Ranks
 from iddpm.sampling import SampleNoise
 from iddpm.training.loop import Preview, Validate
 from iddpm.training.precision import Precision
@@ -33,24 +33,43 @@ def build_validation(
     items: NDArray[np.int64],
     step: TrainStep,
     device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> Validate | None:
-    """Return the function that measures the held-out loss, if anything is held out."""
+    """Return the function that measures the held-out loss, if anything is held out.
+
+    All ranks call it, and share the items.
+    """
     chosen = items[:HELD_OUT_ITEMS]
     if not len(chosen):
         return None
     size = config.training.microbatch or config.training.batch_size or 1
 
-    def batches() -> Iterator[tuple[Tensor, dict[str, Any]]]:
-        return on_device(held_out_batches(source, chosen, batch_size=size), config, device)
+    def held_out(start: int, stop: int) -> tuple[Tensor, dict[str, Any]]:
+        part = held_out_batches(source, chosen[start:stop], batch_size=size)
+        return next(on_device(part, config, device))
 
-    def validate(network: nn.Module) -> float | None:
-        return held_out_loss(build_learner(config, network), step.loss, batches, step.precision)
+    def validate(network: nn.Module) -> float:
+        return held_out_loss(
+            build_learner(config, network),
+            step.loss,
+            held_out,
+            len(chosen),
+            step.precision,
+            batch_size=size,
+            ranks=ranks,
+        )
 
     return validate
 
 
-def build_preview(config: Config, directory: Path, precision: Precision) -> Preview | None:
-    """Return the function that draws a grid of samples with the averaged weights, if it can."""
+def build_preview(
+    config: Config, directory: Path, precision: Precision, ranks: Ranks = ALONE
+) -> Preview | None:
+    """Return the function that draws a grid of samples with the averaged weights, if it can.
+
+    All ranks draw the same, which takes no longer: a sharded network needs them all, and the others
+    would have to wait for the first anyway. The first alone writes.
+    """
     if config.task == "classification":
         return None
     model = config.model
@@ -62,7 +81,7 @@ def build_preview(config: Config, directory: Path, precision: Precision) -> Prev
     if sampling.needs_table:  # there is none while the weights still change
         sampling = sampling.model_copy(update={"spacing": "auto", "variance": "trained"})
 
-    def preview(step: int, network: nn.Module) -> Path:
+    def preview(step: int, network: nn.Module) -> Path | None:
         walk = build_walk(config, build_denoiser(config, network), sampling)
         noise = SampleNoise(0, shape, device=precision.device)
         conditioning = {}
@@ -71,6 +90,8 @@ def build_preview(config: Config, directory: Path, precision: Precision) -> Prev
             conditioning["y"] = classes.to(precision.device)
         with precision.autocast():
             last = deque(walk.states(noise, **conditioning), maxlen=1)[0]
+        if not ranks.first:
+            return None
         return save_grid(last.x.cpu(), directory / "samples" / f"step_{step:08d}.png")
 
     return preview

@@ -14,8 +14,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from iddpm.files import write_atomically
+from iddpm.ranks import ALONE, Ranks
 from iddpm.training.checkpoint import checkpoint_name, step_of
 from iddpm.training.ema import EMA
+from iddpm.training.engine import whole_weights
 from iddpm.training.power import LONGEST, PowerEMA, Profiles, fit, gamma_of
 from iddpm.training.weights import write_weights
 
@@ -23,22 +25,22 @@ LARGEST_ERROR = 0.1
 """Of a profile made from snapshots, as a share of its norm; above, the length is refused."""
 
 
-def write_snapshot(directory: Path, step: int, emas: Sequence[EMA]) -> None:
+def write_snapshot(directory: Path, step: int, emas: Sequence[EMA], ranks: Ranks = ALONE) -> None:
     """Write the power-function averages among ``emas``, if there are any and they hold something.
 
     Args:
         directory: the run directory.
         step: number of steps that have been taken.
         emas: averages of the same network.
+        ranks: all call it, and the first one writes.
     """
     powers = [ema for ema in emas if isinstance(ema, PowerEMA) and ema.updates]
-    if not powers:
+    tensors = {}
+    for power in powers:
+        for name, value in whole_weights(power.network, ranks).items():
+            tensors[f"{power.length:g}/{name}"] = value
+    if not tensors:
         return
-    tensors = {
-        f"{power.length:g}/{name}": value
-        for power in powers
-        for name, value in power.network.state_dict().items()
-    }
     facts = {"updates": powers[0].updates, "lengths": [power.length for power in powers]}
     path = directory / "averages" / f"{checkpoint_name(step)}.safetensors"
     write_atomically(

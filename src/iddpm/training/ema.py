@@ -1,6 +1,7 @@
 """Exponential moving averages of the weights."""
 
 import copy
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,15 @@ class EMA:
         self.warmup = warmup
         self.updates = 0
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self._averages: list[Tensor] = list(self.network.parameters())
-        self._buffers: list[Tensor] = list(self.network.buffers())
+
+    # At the first update and not before, since sharding puts others in their place.
+    @cached_property
+    def _averages(self) -> list[Tensor]:
+        return list(self.network.parameters())
+
+    @cached_property
+    def _buffers(self) -> list[Tensor]:
+        return list(self.network.buffers())
 
     @property
     def name(self) -> str:

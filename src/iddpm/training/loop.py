@@ -307,10 +307,10 @@ class _Loop:
     def _keep(self) -> None:
         """Write the snapshot and the checkpoint that are due."""
         step, every = self.state.step, self.settings.snapshot_every
-        if every and (step % every == 0 or self.stop is Stop.FINISHED) and self.ranks.first:
+        if every and (step % every == 0 or self.stop is Stop.FINISHED):
             # Before the checkpoint: whoever goes on from that has every snapshot until it.
             with warned(f"the averages of step {step} are missing from the snapshots"):
-                write_snapshot(self.directory, step, self.state.emas)
+                write_snapshot(self.directory, step, self.state.emas, self.ranks)
         ending = self.troubled or self.stop is not None
         if ending or self.overdue or self._due(self.settings.save_every):
             self._save()

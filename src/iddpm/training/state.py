@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from iddpm.training.checkpoint import Checkpoint
 from iddpm.training.ema import EMA
+from iddpm.training.engine import own_part
 from iddpm.training.precision import Precision
 from iddpm.training.timesteps import TimestepSampler
+from iddpm.training.weights import Weights
 
 
 @dataclass(eq=False)
@@ -85,25 +87,26 @@ class TrainState:
     def _load_optimizer(self, tensors: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
         parameters = dict(self.network.named_parameters())
         self.optimizer.state.clear()
-        for key, value in tensors.items():
+        for key in tensors:
             kind, _, name = key.partition("/")
             if name not in parameters:
                 raise ValueError(f"checkpoint {checkpoint.path} optimizes {name}, unknown here")
             parameter = parameters[name]
-            # A fused optimizer keeps its step beside the weights, others on the CPU.
-            fused = self.optimizer.param_groups[0].get("fused")
-            device = parameter.device if kind != "step" or fused else torch.device("cpu")
-            if value.shape == parameter.shape:  # in the weight's own layout, as the kernels assume
-                value = torch.empty_like(parameter).copy_(value)
-            self.optimizer.state[parameter][kind] = value.to(device)
+            if kind == "step":  # a fused optimizer keeps it beside the weights, others on the CPU
+                fused = self.optimizer.param_groups[0].get("fused")
+                value = tensors[key].to(parameter.device if fused else "cpu")
+            else:  # in the weight's own layout, as the kernels assume
+                value = torch.empty_like(parameter, requires_grad=False)
+                _fill(value, tensors, key)
+            self.optimizer.state[parameter][kind] = value
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: object) -> None:
     """Load weights by name; ValueError with one sentence when they are another network's.
 
     Args:
-        network: where they go.
-        weights: by parameter name.
+        network: where they go; a sharded one takes its own rows.
+        weights: whole tensors by parameter name, read one by one.
         source: where they come from, for the message.
     """
     own = network.state_dict()
@@ -116,9 +119,22 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: obje
             f"{source} does not hold the weights of this network: it {what} ({count} names differ)"
         )
     for name, value in own.items():
-        if value.shape != weights[name].shape:
+        shape = weights.shape(name) if isinstance(weights, Weights) else weights[name].shape
+        if value.shape != shape:
             raise ValueError(
                 f"{source} belongs to a network of another size: {name} has shape "
-                f"{list(weights[name].shape)} there and {list(value.shape)} here"
+                f"{list(shape)} there and {list(value.shape)} here"
             )
-    network.load_state_dict(weights)
+    for name, value in own.items():
+        _fill(value, weights, name)
+
+
+def _fill(value: Tensor, weights: Mapping[str, Tensor], name: str) -> None:
+    """Copy a tensor, or what this process holds of it, from a file or from memory."""
+    part, rows = own_part(value)
+    if rows == slice(None):
+        part.copy_(weights[name])
+    elif isinstance(weights, Weights):
+        part.copy_(weights.rows(name, rows.start, rows.stop))
+    else:
+        part.copy_(weights[name][rows])

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from iddpm.diffusion import Denoiser
 from iddpm.diffusion.losses import LossTerms
 from iddpm.randomness import normal, stream, torch_seed
+from iddpm.ranks import ALONE, Ranks
 from iddpm.training.classification import NoisyClassifier
 from iddpm.training.ema import EMA
+from iddpm.training.engine import Sharing, alone, whole
 from iddpm.training.precision import Precision
 from iddpm.training.timesteps import TimestepSampler
 
@@ -25,7 +27,7 @@ Loss = Callable[..., LossTerms]
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """What a step saw, on the CPU."""
+    """What a step saw on all ranks, on the CPU: N items, the global batch in its order."""
 
     t: Tensor
     """[N], the timesteps."""
@@ -55,7 +57,9 @@ class TrainStep:
         precision: how the network computes.
         seed: of noise, timesteps and dropout.
         gradient_clip: longest gradient, None for any.
-        microbatch: items per backward pass; None for all at once.
+        microbatch: items per backward pass of a rank; None for all at once.
+        ranks: who share the batch; each is given its own rows of it.
+        sharing: how their gradients become those of the whole batch.
     """
 
     denoiser: Denoiser | NoisyClassifier
@@ -68,6 +72,8 @@ class TrainStep:
     seed: int = 0
     gradient_clip: float | None = 1.0
     microbatch: int | None = None
+    ranks: Ranks = ALONE
+    sharing: Sharing = alone
 
     def __post_init__(self) -> None:
         """Collect the parameters once."""
@@ -78,15 +84,17 @@ class TrainStep:
         """Learn from a batch.
 
         Args:
-            x0: data in [-1, 1] on the device, [N, C, *spatial].
+            x0: data in [-1, 1] on the device, [n, C, *spatial]; this rank's rows of the batch.
             step: number of the step.
-            conditioning: tensors [N, ...] for the network, such as class labels ``y``.
+            conditioning: tensors [n, ...] for the network, such as class labels ``y``.
         """
         count = len(x0)
-        uniform = stream(self.seed, "timestep", step=step).random(count)
-        t, weights = self.timesteps.sample(uniform)
-        noise = torch.from_numpy(normal(self.seed, "noise", x0.shape, step=step)).to(x0.device)
-        weights = weights.to(x0.device)
+        own = self.ranks.share(count * self.ranks.count)
+        uniform = stream(self.seed, "timestep", step=step).random(count * self.ranks.count)
+        everyones_t, weights = self.timesteps.sample(uniform)
+        t, weights = everyones_t[own], weights[own].to(x0.device)
+        drawn = normal(self.seed, "noise", x0.shape, step=step, start=own.start)
+        noise = torch.from_numpy(drawn).to(x0.device)
         options = {}
         if isinstance(self.denoiser, Denoiser) and self.denoiser.self_condition:
             coin = stream(self.seed, "self-condition", step=step).random()
@@ -98,39 +106,45 @@ class TrainStep:
         size = self.microbatch or count
         for start in range(0, count, size):
             rows = slice(start, start + size)
-            torch.manual_seed(torch_seed(self.seed, "dropout", step=step, index=start))
-            with self.precision.autocast():
-                terms = self.loss(
-                    self.denoiser,
-                    x0[rows],
-                    t[rows],
-                    noise[rows],
-                    **options,
-                    **{name: value[rows] for name, value in conditioning.items()},
-                )
-            # Divided by the whole batch: microbatches then sum to the full batch's mean.
-            mean = (terms.loss * weights[rows]).sum() / count
-            scaler.scale(mean).backward()
+            index = own.start + start
+            torch.manual_seed(torch_seed(self.seed, "dropout", step=step, index=index))
+            with self.sharing(start + size >= count):
+                with self.precision.autocast():
+                    terms = self.loss(
+                        self.denoiser,
+                        x0[rows],
+                        t[rows],
+                        noise[rows],
+                        **options,
+                        **{name: value[rows] for name, value in conditioning.items()},
+                    )
+                # Divided by all of the rank's items: microbatches then sum to their mean, and the
+                # ranks' gradients are averaged.
+                mean = (terms.loss * weights[rows]).sum() / count
+                scaler.scale(mean).backward()
             parts.append(LossTerms(*(None if v is None else v.detach() for v in terms)))  # type: ignore[arg-type]
 
         scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.gradient_clip or math.inf)
-        loss, mse, vb = (_join(values) for values in zip(*parts, strict=True))
-        assert loss is not None
-        gradient_norm = float(norm)
+        loss, mse, vb = self._joined(parts)
+        gradient_norm = float(whole(norm))
         finite_loss = bool(loss.isfinite().all())
         finite = finite_loss and math.isfinite(gradient_norm)
         if finite:
             scaler.step(self.optimizer)
             for ema in self.emas:
                 ema.update(self.network)
-            self.timesteps.update(t, loss)
+            self.timesteps.update(everyones_t, loss)
         scaler.update()
         searching = finite_loss and scaler.is_enabled() and scaler.get_scale() > 1
         bad = not finite and not searching
-        return StepResult(t, loss, mse, vb, gradient_norm, skipped=not finite, bad=bad)
+        return StepResult(everyones_t, loss, mse, vb, gradient_norm, skipped=not finite, bad=bad)
 
-
-def _join(values: tuple[Tensor | None, ...]) -> Tensor | None:
-    present = [value for value in values if value is not None]
-    return torch.cat(present).float().cpu() if present else None
+    def _joined(self, parts: list[LossTerms]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the loss terms of all microbatches of all ranks, on the CPU."""
+        columns = [None if v[0] is None else torch.cat(v).float() for v in zip(*parts, strict=True)]
+        known = torch.stack([column for column in columns if column is not None], dim=1)
+        rows = iter(self.ranks.joined(known).unbind(1))
+        loss, mse, vb = (None if column is None else next(rows) for column in columns)
+        assert loss is not None
+        return loss, mse, vb

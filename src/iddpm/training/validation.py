@@ -1,6 +1,6 @@
 """The loss on data that was never trained on."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,33 +9,55 @@ from torch import Tensor
 
 from iddpm.diffusion import Denoiser
 from iddpm.randomness import normal, stream
+from iddpm.ranks import ALONE, Ranks
 from iddpm.training.classification import NoisyClassifier
 from iddpm.training.precision import Precision
 from iddpm.training.step import Loss
 
-HeldOut = Callable[[], Iterable[tuple[Tensor, dict[str, Any]]]]
-"""Returns the held-out batches anew: data in [-1, 1] on the device, and its conditioning."""
+HeldOut = Callable[[int, int], tuple[Tensor, dict[str, Any]]]
+"""Returns the held-out items of a range: data in [-1, 1] on the device, and its conditioning."""
 
 
 @torch.no_grad()
 def held_out_loss(
-    denoiser: Denoiser | NoisyClassifier, loss: Loss, batches: HeldOut, precision: Precision
-) -> float | None:
-    """Return the mean loss over the held-out items, or None when there are none.
+    denoiser: Denoiser | NoisyClassifier,
+    loss: Loss,
+    held_out: HeldOut,
+    count: int,
+    precision: Precision,
+    *,
+    batch_size: int,
+    ranks: Ranks = ALONE,
+) -> float:
+    """Return the mean loss over the held-out items, the same on every rank.
 
     Item k always meets the same noise at the same timestep, and the timesteps are spread evenly,
     so that two measurements differ by the weights alone.
+
+    Args:
+        denoiser, loss, precision: as in training.
+        held_out: reads items.
+        count: how many there are, at least one.
+        batch_size: items that are measured at a time.
+        ranks: who share the batches. Each has as many, since a sharded network needs all of them
+            at every call: where there is none left, it repeats the first.
     """
-    total, count = 0.0, 0
     num_steps = len(denoiser.diffusion.schedule)
     shift = stream(0, "held-out timestep").random()
-    for x0, conditioning in batches():
+    starts = range(0, count, batch_size)
+    rounds = -(-len(starts) // ranks.count)
+
+    def measured(start: int) -> float:
+        x0, conditioning = held_out(start, min(start + batch_size, count))
         # The golden ratio's multiples fill [0, 1) evenly however many there are.
-        place = (np.arange(count, count + len(x0)) * 0.6180339887498949 + shift) % 1.0
+        place = (np.arange(start, start + len(x0)) * 0.6180339887498949 + shift) % 1.0
         t = torch.from_numpy((place * num_steps).astype(np.int64))
-        noise = torch.from_numpy(normal(0, "held-out noise", x0.shape, start=count)).to(x0.device)
+        noise = torch.from_numpy(normal(0, "held-out noise", x0.shape, start=start)).to(x0.device)
         with precision.autocast():
             terms = loss(denoiser, x0, t, noise, **conditioning)
-        total += float(terms.loss.double().sum())
-        count += len(x0)
-    return total / count if count else None
+        return float(terms.loss.double().sum())
+
+    padded = [*starts, *[0] * (rounds * ranks.count - len(starts))]
+    work = (measured(start) for start in padded[ranks.turns])
+    sums = list(ranks.in_rounds(work, len(padded)))[: len(starts)]
+    return sum(sums) / count

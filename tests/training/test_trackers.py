@@ -1,10 +1,14 @@
 import sys
 import threading
+import time
 import types
+from importlib.machinery import ModuleSpec
 
 import pytest
 
+import iddpm
 from iddpm.training.log import LogFiles, read_log
+from iddpm.training.terminal import SilentReporter
 from iddpm.training.trackers import WeightsAndBiases, check_trackers, open_trackers
 
 RECORD = {
@@ -89,8 +93,10 @@ def test_a_wandb_that_hangs_holds_nothing_up(tmp_path, wandb):
     wandb.init = lambda **options: answer.wait()
     log = LogFiles(tmp_path, trackers=[WeightsAndBiases(tmp_path, "digits", {}, patience=0.1)])
     log.write(RECORD)
+    before = time.monotonic()
     with pytest.warns(UserWarning, match=r"the last ones did not leave within 0\.1 s"):
         log.close()
+    assert time.monotonic() - before < 2
     answer.set()
 
 
@@ -101,6 +107,29 @@ def test_what_is_not_installed_is_refused_with_the_way_to_get_it(monkeypatch):
     with pytest.raises(ValueError, match=r"training\.tensorboard=true needs .*\[tensorboard\]"):
         check_trackers(tensorboard=True, wandb=None)
     check_trackers(tensorboard=False, wandb=None)
+
+
+def test_a_run_that_asks_for_what_is_missing_writes_nothing(
+    tmp_path, array_file, tiny, monkeypatch
+):
+    monkeypatch.setattr("iddpm.training.trackers.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs Weights & Biases"):
+        iddpm.train(array_file, out=tmp_path / "run", settings=[*tiny, "training.wandb=digits"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_tells_wandb_its_settings_and_its_records(tmp_path, array_file, tiny, wandb):
+    wandb.__spec__ = ModuleSpec("wandb", None)  # as an installed one has
+    iddpm.train(
+        array_file,
+        out=tmp_path / "run",
+        settings=[*tiny, "training.steps=10", "training.wandb=digits"],
+        reporter=SilentReporter(),
+    )
+    assert wandb.asked[0]["config"]["training"]["steps"] == 10
+    assert [record["step"] for record in wandb.runs[0].heard] == [5, 10]
+    assert wandb.runs[0].heard[0]["loss"] > 0
+    assert wandb.runs[0].finished.is_set()
 
 
 def test_tensorboard_gets_every_number_and_hides_what_a_resume_repeats(tmp_path):

@@ -212,7 +212,7 @@ def saving_and_logging(pairs: int, threads: int) -> str:
                 per_record,
                 100 / LOG_EVERY * per_record,
             ),
-            f"| the threads of TensorBoard and of the bar | | {helpers / hundred:.2%} |",
+            f"| the thread that draws the bar, on its core | | {helpers / hundred:.2%} |",
             f"| **saving and logging together** | | **{(saving + logging) / hundred:.2%}** |",
             "",
             f"Goals: saving under 1 %: {_reached(saving / hundred, 0.01)}; with logging under 3 %: "

@@ -70,7 +70,7 @@ def test_a_run_in_progress(tmp_path, capsys, monkeypatch):
     assert lines["speed"] == "5 items/s, 25.0% of the time waiting for data"
     assert lines["memory"] == "640 MB at most"
     assert lines["skipped"].startswith("3 steps")
-    assert lines["checkpoints"] == "step_00000600, 1m40s ago"
+    assert lines["checkpoints"] == "step_00000600, the last 1m40s ago"
 
 
 def test_a_run_that_may_be_stuck(tmp_path, capsys, monkeypatch):
@@ -95,7 +95,7 @@ def test_several_ranks(tmp_path, capsys, monkeypatch):
     lines = told(tmp_path, capsys, monkeypatch)
     assert lines["training"] == "step 100 of 1000 (10 %), on 2 ranks"
     assert lines["speed"] == (
-        "5 items/s, 31% of what the device multiplies at most, "
+        "5 items/s, 31.0% of what the device multiplies at most, "
         "25.0% of the time waiting for data on rank 1"
     )
 

@@ -120,7 +120,7 @@ def _state(facts: dict[str, Any]) -> str:
 def _speed(facts: dict[str, Any]) -> str:
     text = f"{facts['items_per_second']:.0f} items/s"
     if "compute_share" in facts:
-        text += f", {facts['compute_share']:.0%} of what the device multiplies at most"
+        text += f", {facts['compute_share']:.1%} of what the device multiplies at most"
     if "data_wait_share" in facts:
         text += f", {facts['data_wait_share']:.1%} of the time waiting for data"
     waits = facts.get("by_rank", {}).get("data_wait_share")
@@ -134,7 +134,7 @@ def _kept(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
     text = ", ".join(facts["checkpoints"]) or "none yet"
     if "checkpoint_age" in facts:
-        text += f", {format_seconds(facts['checkpoint_age'])} ago"
+        text += f", the last {format_seconds(facts['checkpoint_age'])} ago"
     yield "checkpoints", text
     if "best" in facts:
         loss = facts["best"].get("held_out_loss")

@@ -4,8 +4,11 @@ Neither can hold up or end a run: what fails is left out with a warning (see
 :class:`~iddpm.training.log.LogFiles`), and what talks to a network does so in a thread of its own.
 """
 
+import os
 import queue
+import socket
 import threading
+import time
 import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -74,7 +77,9 @@ def curves_of(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 class TensorBoard:
-    """Event files.
+    """Event files, each record written as it comes.
+
+    The library's own writer has a thread for it, which prints a traceback when the disk is full.
 
     Args:
         directory: where they go.
@@ -84,20 +89,34 @@ class TensorBoard:
     name = "TensorBoard"
 
     def __init__(self, directory: Path, start_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._writer: Any = SummaryWriter(
-            str(directory), purge_step=start_step + 1, flush_secs=PATIENCE
-        )
+        directory.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (directory / name).open("xb", buffering=0)
+        self._records = RecordWriter(self._file)
+        self._event, self._summary = Event, Summary
+        first = start_step + 1
+        self._add(step=first, file_version="brain.Event:2")
+        self._add(step=first, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add a point to every curve."""
-        for name, value in curves_of(record).items():
-            self._writer.add_scalar(name, value, record["step"])
+        points = [
+            self._summary.Value(tag=name, simple_value=value)
+            for name, value in curves_of(record).items()
+        ]
+        self._add(step=record["step"], summary=self._summary(value=points))
 
     def close(self) -> None:
-        """Write what is left."""
-        self._writer.close()
+        """Close the file."""
+        self._file.close()
+
+    def _add(self, **content: Any) -> None:
+        event = self._event(wall_time=time.time(), **content)
+        self._records.write(event.SerializeToString())
 
 
 class WeightsAndBiases:

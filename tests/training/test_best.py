@@ -1,4 +1,5 @@
 import math
+import pickle
 import shutil
 
 import pytest
@@ -96,3 +97,9 @@ def test_the_log_is_the_memory_and_checkpoints_have_to_exist(tmp_path):
     (tmp_path / "best").write_text("../../etc\n")
     with pytest.raises(ValueError, match="where a checkpoint's name belongs"):
         read_best(tmp_path)
+
+
+def test_nothing_told_by_another_process_is_nothing_too(tmp_path):
+    point_to_best(tmp_path, Best(3, 0.5))
+    point_to_best(tmp_path, pickle.loads(pickle.dumps(NOTHING)))  # as ranks exchange it
+    assert not (tmp_path / "best").exists()

@@ -49,7 +49,7 @@ def was_measured(directory: Path, step: int) -> bool:
 
 def point_to_best(directory: Path, best: Best) -> None:
     """Write the pointer, or remove it where there is no best."""
-    if best is NOTHING:
+    if best == NOTHING:
         (directory / POINTER).unlink(missing_ok=True)
     else:
         write_text(directory / POINTER, checkpoint_name(best.step) + "\n")

@@ -2,16 +2,19 @@ import csv
 import json
 import os
 import signal
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, losses
 from iddpm.failure import TrainingDiverged
+from iddpm.ranks import Ranks
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.effort import Effort
 from iddpm.training.ema import EMA
 from iddpm.training.log import read_log
-from iddpm.training.loop import LoopSettings, train_loop
+from iddpm.training.loop import LoopSettings, _Loop, train_loop
 from iddpm.training.precision import Precision
 from iddpm.training.saver import Saver
 from iddpm.training.state import TrainState, load_weights
@@ -273,3 +276,28 @@ def test_a_checkpoint_is_never_ahead_of_the_log(tmp_path, monkeypatch):
     assert [step for step, _ in seen] == [2, 3, 4, 6]
     assert all(record["step"] == step for step, record in seen)
     assert [record.get("held_out_loss") for _, record in seen] == [None, 1 / 3, None, 1 / 6]
+
+
+@dataclass(frozen=True)
+class AsIfTwo(Ranks):
+    """Two processes, of which the other says something of its own."""
+
+    def gathered(self, value):
+        return [value, value | {"data_wait_share": 0.75, "memory_mb": 1e6}]
+
+
+def test_a_record_is_of_all_ranks(tmp_path):
+    state, step = make()
+    effort = Effort(state.precision, lambda: 1.0, later=0.0)
+    effort._most = 1000.0  # items a second that this process could do
+    ranks = AsIfTwo(count=2)
+    loop = _Loop(
+        tmp_path, state, step, settings(2), ranks, None, None, effort, SilentReporter(), None, None
+    )
+    loop._learn(*next(batches(0, 1)))
+    record = loop._measured()
+    assert record["step"] == 1
+    assert record["ranks"]["data_wait_share"] == [pytest.approx(0, abs=0.1), 0.75]
+    assert (record["data_wait_share"], record["memory_mb"]) == (0.75, 1e6)
+    # Each process learns from half of the items of the global batch.
+    assert record["compute_share"] == pytest.approx(record["items_per_second"] / 2 / 1000)

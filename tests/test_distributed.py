@@ -103,7 +103,7 @@ def cluster(tmp_path):
     return tmp_path
 
 
-def submit(folder, *settings, ranks=1, interrupt=False):
+def submit(folder, *settings, interrupt=False):
     """Run the script as Slurm would; send SIGUSR1 to its step when training has begun."""
     run = folder / "run"
     given = [word for setting in (*TINY, *settings) for word in ("-s", setting)]
@@ -118,7 +118,7 @@ def submit(folder, *settings, ranks=1, interrupt=False):
             "SLURM_JOB_ID": "7",
             "SLURM_JOB_NODELIST": "node",
             "SLURM_NNODES": "1",
-            "SLURM_GPUS_ON_NODE": str(ranks),
+            "SLURM_GPUS_ON_NODE": "2",
             "MASTER_PORT": str(free_port()),
             "OMP_NUM_THREADS": "1",
         },

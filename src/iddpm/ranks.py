@@ -21,6 +21,8 @@ from torch.distributed.rendezvous import rendezvous
 from iddpm.failure import SHARED, RankLost, RunFailed
 
 T = TypeVar("T")
+JOINING = 600.0
+"""Seconds for all processes to come."""
 DAY = 24 * 3600.0
 """A time limit for what has no natural one; a process that ends is noticed at once all the same."""
 GRACE = 5.0

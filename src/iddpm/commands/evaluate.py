@@ -68,7 +68,7 @@ def evaluate(
     import torch
 
     from iddpm.evaluation.report import markdown
-    from iddpm.ranks import DAY, joined_ranks
+    from iddpm.ranks import DAY, JOINING, joined_ranks
     from iddpm.run import load
     from iddpm.tasks.evaluate import evaluate as measure
 
@@ -91,7 +91,8 @@ def evaluate(
         "batch_size": batch_size,
         "precision": precision,
     }
-    with joined_ranks("cpu", DAY) as ranks:
+    with joined_ranks("cpu", JOINING) as ranks:
+        ranks.limit(DAY)
         with ranks.together():
             opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
         result = measure(

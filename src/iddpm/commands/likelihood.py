@@ -61,14 +61,15 @@ def likelihood(
     """
     import torch
 
-    from iddpm.ranks import DAY, joined_ranks
+    from iddpm.ranks import DAY, JOINING, joined_ranks
     from iddpm.run import load
     from iddpm.tasks.likelihood import likelihood
     from iddpm.tasks.likelihood_report import name_of, write_likelihood
 
     if threads is not None:
         torch.set_num_threads(threads)
-    with joined_ranks("cpu", DAY) as ranks:
+    with joined_ranks("cpu", JOINING) as ranks:
+        ranks.limit(DAY)
         with ranks.together():
             opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
         result = likelihood(

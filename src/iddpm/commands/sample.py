@@ -80,13 +80,14 @@ def sample(
     """
     import torch
 
-    from iddpm.ranks import DAY, joined_ranks
+    from iddpm.ranks import DAY, JOINING, joined_ranks
     from iddpm.run import load
     from iddpm.tasks.draw import draw
 
     if threads is not None:
         torch.set_num_threads(threads)
-    with joined_ranks("cpu", DAY) as ranks:
+    with joined_ranks("cpu", JOINING) as ranks:
+        ranks.limit(DAY)
         with ranks.together():
             opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
             walk = opened.walk(

@@ -31,7 +31,7 @@ from iddpm.failure import NotSaved
 from iddpm.feed import on_device, open_split, training_batches, without_some_labels
 from iddpm.files import write_atomically, write_text
 from iddpm.lock import LOCK, DirectoryLock
-from iddpm.ranks import Ranks, joined_ranks
+from iddpm.ranks import JOINING, Ranks, joined_ranks
 from iddpm.run import Run
 from iddpm.tasks.watch import build_preview, build_validation
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
@@ -46,8 +46,6 @@ from iddpm.training.terminal import SilentReporter, TerminalReporter
 from iddpm.training.trackers import check_trackers, open_trackers
 from iddpm.training.weights import write_weights
 
-JOINING = 600.0
-"""Seconds for all processes to come; then training.timeout holds."""
 FREE_ON_RESUME = ("training", "sampling", "data.workers", "data.worker_timeout", "data.cache")
 """Settings that may change when a run goes on; the others would make it another run."""
 

@@ -41,6 +41,19 @@ def test_the_device_is_measured_once_and_only_by_a_run_that_lasts(monkeypatch):
     assert "compute_share" not in Effort(Precision("float32", CPU), later=0.0).read(1.0)
 
 
+def test_a_device_that_is_full_is_asked_once_and_not_known(monkeypatch):
+    asked = []
+
+    def full(*what):
+        asked.append(what)
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("iddpm.training.effort.matmul_rate", full)
+    effort = Effort(Precision("float32", CPU), lambda: 5e9, later=0.0)
+    assert effort.read(1.0).keys() == effort.read(1.0).keys() == {"memory_mb"}
+    assert len(asked) == 1
+
+
 def test_the_rate_of_a_matrix_product_leaves_the_random_state_alone():
     before = torch.get_rng_state()
     rate = matmul_rate(CPU, torch.float32, seconds=0.0)

@@ -288,7 +288,7 @@ class AsIfTwo(Ranks):
 
 def test_a_record_is_of_all_ranks(tmp_path):
     state, step = make()
-    effort = Effort(state.precision, lambda: 1.0, later=0.0)
+    effort = Effort(state.precision)
     effort._most = 1000.0  # items a second that this process could do
     ranks = AsIfTwo(count=2)
     loop = _Loop(

@@ -40,15 +40,15 @@ class Effort:
         self.later = later
         self._started = time.monotonic()
         self._most = 0.0
-        """Items a second that the device could do; 0 until it is measured."""
+        """Items a second that the device could do; 0 where that is not known."""
 
     def read(self, items_per_second: float) -> dict[str, Any]:
         """Return what is known, for this process having learned from so many items a second."""
         record: dict[str, Any] = {"memory_mb": round(peak_memory(self.precision.device) / 1e6, 1)}
-        due = time.monotonic() - self._started >= self.later
-        if self.flops is not None and due and not self._most:
-            rate = matmul_rate(self.precision.device, self.precision.dtype)
-            self._most = rate / self.flops()
+        if self.flops is not None and time.monotonic() - self._started >= self.later:
+            with suppress(torch.OutOfMemoryError):  # too full to be asked: then it is not known
+                self._most = matmul_rate(self.precision.device, self.precision.dtype) / self.flops()
+            self.flops = None
         if self._most:
             record["compute_share"] = items_per_second / self._most
         return record
@@ -76,7 +76,7 @@ def peak_memory(device: torch.device) -> int:
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) -> float:
     """Return the best rate of a square matrix product in FLOP/s, measured for so many seconds."""
-    size = 1024 if device.type == "cpu" else 8192
+    size = 1024 if device.type == "cpu" else 4096
     generator = torch.Generator(device).manual_seed(0)  # leaves the global one alone
     a = torch.randn(size, size, generator=generator, device=device).to(dtype)
     best, end = float("inf"), time.perf_counter() + seconds

@@ -1,0 +1,168 @@
+"""``iddpm train`` in two processes: what it writes and refuses, and when one of them is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import iddpm
+from iddpm.cli import run
+from iddpm.directory import WEIGHTS
+from iddpm.training.averages import list_snapshots
+from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.log import read_log
+from iddpm.training.weights import read_weights
+from tests.conftest import TINY, images
+from tests.tasks.test_spread import TOGETHER
+from tests.test_ranks import free_port, world
+
+OPTIONS = (
+    *TINY,
+    "training.precision=float32",
+    "training.steps=6",
+    "training.log_every=1",
+    "training.validate_every=3",
+    "training.preview_every=3",
+    "training.posthoc_ema.every=3",
+    "training.timestep_sampler=loss_second_moment",
+    "training.label_dropout=0.5",
+    "training.microbatch=2",
+    "model.class_conditional=true",
+    "diffusion.self_condition=true",
+    "data.held_out=0.2",
+    "data.flip=true",
+    "data.workers=1",
+)
+KINDS = ("ddp", "fsdp")
+REFUSED = {
+    "training.batch_size=7 is the batch of all 2 processes together": ["training.batch_size=7"],
+    "use bf16 or float32, or parallel=ddp": ["training.parallel=fsdp", "training.precision=fp16"],
+}
+
+
+def words(settings):
+    return [word for setting in settings for word in ("-s", setting)]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The folder of the runs of one process and of two, and what the two printed."""
+    folder = tmp_path_factory.mktemp("together")
+    data = folder / "x.npz"
+    np.savez(data, arr_0=images(), arr_1=np.arange(60) % 3)
+
+    def command(out, *settings):
+        return ["train", str(data), *words([*OPTIONS, *settings]), "--out", str(folder / out)]
+
+    def resume(out, *settings):
+        return ["train", "--resume", "--out", str(folder / out), "--steps", "8", *words(settings)]
+
+    todo = [command("refused", *settings) for settings in REFUSED.values()]
+    todo += [command(kind, f"training.parallel={kind}") for kind in KINDS]
+    todo.append(resume("ddp", "training.parallel=fsdp"))
+    (folder / "todo").write_text(json.dumps(todo))
+    (folder / "together.py").write_text(TOGETHER)
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *launch, str(folder / "together.py"), str(folder / "todo")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        assert run(command("one")) == 0
+        out, err = process.communicate(timeout=200)
+    finally:
+        process.kill()
+    for rank in range(2):
+        path = folder / f"todo.{rank}"
+        assert path.is_file(), err
+        assert json.loads(path.read_text()) == [2, 2, 0, 0, 0], err
+    assert run(resume("fsdp")) == 0
+    assert run(resume("one")) == 0
+    return folder, out, err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_log_is_that_of_one_process(both, kind):
+    folder, _, _ = both
+    one, two = read_log(folder / "one"), read_log(folder / kind)
+    assert [record["step"] for record in two] == list(range(1, 9))
+    for name in ("loss", "gradient_norm", "held_out_loss"):
+        pairs = [(a[name], b[name]) for a, b in zip(one, two, strict=True) if name in a]
+        assert len(pairs) == (3 if name == "held_out_loss" else 8)
+        expected, found = zip(*pairs, strict=True)
+        assert found == pytest.approx(expected, rel=1e-3), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_run_directory_is_that_of_one_process(both, kind):
+    folder, _, _ = both
+    one, two = ({p.name for p in (folder / name).iterdir()} for name in ("one", kind))
+    assert two == one
+    assert len(list_snapshots(folder / kind)) == len(list_snapshots(folder / "one"))
+    names = [sorted(p.name for p in (folder / n / "samples").iterdir()) for n in ("one", kind)]
+    assert names[0] == names[1]
+    released, average = (
+        read_weights(folder / kind / WEIGHTS),
+        read_weights(folder / "one" / WEIGHTS),
+    )
+    assert {k: v.shape for k, v in released.items()} == {k: v.shape for k, v in average.items()}
+    kept = load_checkpoint(folder / kind).tensors["ema_0.9999"]
+    assert all(torch.equal(value, kept[name]) for name, value in released.items())
+    assert iddpm.load(folder / kind).sample(1, classes=[1]).isfinite().all()
+
+
+def test_the_first_alone_speaks_and_refuses(both):
+    folder, out, err = both
+    assert not (folder / "refused").exists()
+    for sentence in REFUSED:
+        assert len([line for line in err.splitlines() if sentence in line]) == 1, err
+    assert len([line for line in out.splitlines() if line.startswith("finished at step 6")]) == 2
+    assert "in 2 processes (fsdp)" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_rank_ends_the_other_and_one_process_goes_on(tmp_path, array_file, number):
+    """Without torchrun, which would end the other itself: SIGSTOP stands for whatever hangs."""
+    out = tmp_path / "run"
+    settings = [*TINY, "training.steps=100000", "training.save_every=5", "training.timeout=5"]
+    port = free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "iddpm", "train", str(array_file), *words(settings),
+             "--out", str(out)],
+            env=world(rank, 2, port), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    try:
+        deadline = time.monotonic() + 100
+        while len(list_checkpoints(out)) < 2:
+            assert time.monotonic() < deadline
+            assert processes[0].poll() is None, processes[0].communicate()
+            time.sleep(0.05)
+        processes[1].send_signal(number)
+        since = time.monotonic()
+        _, said = processes[0].communicate(timeout=60)
+        took = time.monotonic() - since
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert processes[0].returncode == 1, said
+    assert took < 30
+    assert said.splitlines()[-1] == "error: rank 1 of 2 has ended or does not answer", said
+    noted = json.loads((out / "exit.json").read_text())
+    assert (noted["status"], noted["reason"]) == (1, "rank lost")
+    newest = load_checkpoint(out).step
+    arguments = ["train", "--resume", "--out", str(out), "--steps", str(newest + 2)]
+    assert run(arguments) == 0
+    assert load_checkpoint(out).step == newest + 2

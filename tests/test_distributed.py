@@ -16,6 +16,7 @@ import typer
 from torch.distributed.run import get_args_parser
 
 from iddpm.cli import app
+from iddpm.cli import run as iddpm
 from iddpm.config import read_config
 from iddpm.failure import RunFailed
 from iddpm.training.stop import Stop
@@ -157,3 +158,48 @@ def test_the_slurm_script_queues_itself_until_the_run_is_finished(cluster):
     assert status == 1, said
     assert "cannot go on with data.flip" in said
     assert (cluster / "said").read_text() == "requeue 7\n"
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_run_again_when_a_process_is_killed(cluster):
+    """Once is enough: the second start does not look for the processes of the first."""
+    run = cluster / "run"
+    settings = [word for setting in TINY for word in ("-s", setting)]
+    log = run / "log.jsonl"
+    iddpm(["train", str(cluster / "x.npz"), "--out", str(run), "--steps", "1", *settings])
+    before = log.read_bytes()
+    launch = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "iddpm"]
+    go_on = ["train", "--resume", "--out", str(run), "--steps", "300", "-s", "training.log_every=1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *launch, *go_on],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        end = time.monotonic() + 100
+        while log.read_bytes() == before:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        os.kill(children(process.pid)[-1], signal.SIGKILL)
+        said, _ = process.communicate(timeout=150)
+    finally:
+        process.terminate()
+    assert process.returncode == 0, said
+    assert "exitcode: -9" in said
+    assert "Traceback" not in said
+    assert json.loads((run / "exit.json").read_text())["step"] == 300
+
+
+def children(pid):
+    """The processes that one has started, in the order of their numbers."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(status.parent.name))
+    return sorted(found)

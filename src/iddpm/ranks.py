@@ -268,14 +268,24 @@ def _joined(device_type: str, timeout: timedelta) -> Ranks:
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
     try:
         store, rank, count = next(rendezvous("env://", timeout=timeout))
+        store = dist.distributed_c10d.PrefixStore(f"start {_start()}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
-    except dist.DistError as error:
+    except RuntimeError as error:  # gloo's own have no type
         raise RankLost(
             f"rank {os.environ.get('RANK')} did not find the {os.environ['WORLD_SIZE']} ranks "
             f"together within {timeout.total_seconds():g} s ({str(error).splitlines()[0]})"
         ) from error
     board = dist.distributed_c10d.PrefixStore("last words", store)
     return Ranks(rank, count, int(os.environ.get("LOCAL_RANK", "0")), board)
+
+
+def _start() -> str:
+    """Tell the starts of one torchrun apart: it keeps the addresses of the processes before.
+
+    Of several machines each counts for itself, so there the count would not agree.
+    """
+    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "0"
 
 
 def _broke_a_talk(error: RuntimeError) -> bool:

@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-MOVE_EVERY = 0.25
+MOVE_EVERY = 0.5
 """Seconds between two movements of the bar: drawing it ten times a second takes 1 % of a core."""
 _SHOWN = (
     ("loss", "loss {:.4f}"),

@@ -82,6 +82,13 @@ def test_accumulation_equals_one_large_batch(both):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_one_rank_meets_leaves_the_step_out_on_all(both, kind):
+    folder, _, one = both
+    assert one["skipped"] == [True]
+    assert json.loads((folder / f"{kind}.json").read_text())["skipped"] == [True, True]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_held_out_loss_is_that_of_one(both, kind):
     folder, _, one = both
     two = json.loads((folder / f"{kind}.json").read_text())

@@ -123,6 +123,21 @@ def first_gradient(ranks, parallel, **options):
     return gradients(step)
 
 
+def with_a_bad_item(ranks, parallel):
+    """Return, by rank, whether a step was left out whose last item is not finite."""
+    state, step = make(ranks, parallel, timesteps=LossSecondMomentTimesteps(20))
+    before = {name: value.clone() for name, value in everything(state).items()}
+    x, y = data(0)
+    x[-1] = float("nan")
+    own = ranks.share(BATCH)
+    result = step(x[own], 0, y=y[own])
+    after = everything(state)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert result.loss.isfinite().tolist() == [True] * (BATCH - 1) + [False]
+    return ranks.gathered(result.skipped and result.bad)
+
+
 def sampler_with_history():
     timesteps = LossSecondMomentTimesteps(20)
     for _ in range(10):
@@ -147,6 +162,7 @@ def compare(ranks, parallel):
             tensors[f"gradient/{variant}/{name}"] = value
     timesteps = variants["importance"]["timesteps"]
     tensors["history"] = torch.from_numpy(timesteps.losses.copy())
+    skipped = with_a_bad_item(ranks, parallel)
     state, step = make(ranks, parallel, sgd, gradient_clip=1.0)
     take(state, step, 20)
     for name, value in step.network.state_dict().items():
@@ -159,6 +175,7 @@ def compare(ranks, parallel):
         return x[start:stop], {"y": y[start:stop]}
 
     numbers = {
+        "skipped": skipped,
         "held_out": held_out_loss(
             Denoiser(step.emas[0].network, GaussianDiffusion(cosine(20))),
             step.loss,
@@ -167,7 +184,7 @@ def compare(ranks, parallel):
             step.precision,
             batch_size=2,
             ranks=ranks,
-        )
+        ),
     }
     return tensors, numbers
 

@@ -23,6 +23,17 @@ KINDS = ("ddp", "fsdp")
 ROOT = Path(__file__).parents[2]
 
 
+def launched(count, folder):
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    return subprocess.Popen(
+        [sys.executable, "-m", *launch, two_ranks.__file__, str(folder), *KINDS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+    )
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """What one process computes, and the folder where two wrote what they compute."""
@@ -30,14 +41,7 @@ def both(tmp_path_factory):
     state, step = two_ranks.make(ALONE, "ddp", timesteps=LossSecondMomentTimesteps(20))
     two_ranks.take(state, step, 3)
     two_ranks.save(ALONE, folder / "one", state)
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *launch, two_ranks.__file__, str(folder), *KINDS],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
-    )
+    process = launched(2, folder)
     try:
         tensors, numbers = two_ranks.compare(ALONE, "ddp")
         numbers["curve"] = two_ranks.take(state, step, 4)
@@ -140,6 +144,16 @@ def test_snapshots_of_averages_are_whole(both, kind):
     assert len(snapshot) == len(average)
     for name, value in average.items():
         assert torch.equal(snapshot[f"0.1/{name}"], value), name
+
+
+def test_three_ranks_resume_bit_for_bit(tmp_path):
+    process = launched(3, tmp_path)
+    try:
+        said, _ = process.communicate(timeout=150)
+    finally:
+        process.kill()
+    assert process.returncode == 0, said
+    assert json.loads((tmp_path / "exact.json").read_text()) == {"ddp": True, "fsdp": True}
 
 
 def test_one_process_talks_to_nobody(tmp_path, array_file, tiny, monkeypatch):

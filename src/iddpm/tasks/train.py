@@ -300,7 +300,8 @@ def _build(
     precision = Precision(training.precision, device)
     state = TrainState(network, optimizer, emas, timesteps, precision)
     called: Any = torch.compile(network) if training.compile else network
-    if ranks.count > 1 and not sharded:
+    replicated = ranks.count > 1 and not sharded
+    if replicated:
         called, sharing = replicate(called, device)
     step = TrainStep(
         build_learner(config, called),
@@ -315,6 +316,7 @@ def _build(
         microbatch=training.microbatch,
         ranks=ranks,
         sharing=sharing,
+        rehearse=replicated,
     )
     return state, step
 

@@ -60,6 +60,9 @@ class TrainStep:
         microbatch: items per backward pass of a rank; None for all at once.
         ranks: who share the batch; each is given its own rows of it.
         sharing: how their gradients become those of the whole batch.
+        rehearse: do the last backward pass of the first step twice. DDP lays gradients out by the
+            first pass of a process, and the order of the ranks' sums depends on where they lie:
+            without it, a resumed run of three or more ranks would differ in last bits.
     """
 
     denoiser: Denoiser | NoisyClassifier
@@ -74,6 +77,7 @@ class TrainStep:
     microbatch: int | None = None
     ranks: Ranks = ALONE
     sharing: Sharing = alone
+    rehearse: bool = False
 
     def __post_init__(self) -> None:
         """Collect the parameters once."""
@@ -100,11 +104,7 @@ class TrainStep:
             coin = stream(self.seed, "self-condition", step=step).random()
             options["own_estimate"] = coin < SELF_CONDITION_SHARE
 
-        scaler = self.precision.scaler
-        self.optimizer.zero_grad(set_to_none=True)
-        parts: list[LossTerms] = []
-        size = self.microbatch or count
-        for start in range(0, count, size):
+        def backward(start: int) -> LossTerms:
             rows = slice(start, start + size)
             index = own.start + start
             torch.manual_seed(torch_seed(self.seed, "dropout", step=step, index=index))
@@ -122,7 +122,16 @@ class TrainStep:
                 # ranks' gradients are averaged.
                 mean = (terms.loss * weights[rows]).sum() / count
                 scaler.scale(mean).backward()
-            parts.append(LossTerms(*(None if v is None else v.detach() for v in terms)))  # type: ignore[arg-type]
+            return LossTerms(*(None if v is None else v.detach() for v in terms))  # type: ignore[arg-type]
+
+        scaler = self.precision.scaler
+        size = self.microbatch or count
+        starts = range(0, count, size)
+        if self.rehearse:
+            self.rehearse = False
+            backward(starts[-1])
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = [backward(start) for start in starts]
 
         scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.gradient_clip or math.inf)

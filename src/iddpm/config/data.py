@@ -13,16 +13,18 @@ class DataConfig(Section):
     """Where the data is and how it is read."""
 
     path: str | None = None
-    """A folder of images, a .npy or .npz file, .tar shards, or the name of an embedded set."""
+    """A folder of images, a .npy or .npz file, .tar shards, a Hugging Face dataset saved to disk,
+    .parquet files, or the name of an embedded set."""
     image_size: Positive | tuple[Positive, Positive] | None = None
     """Crop and resize images to this size; needed when they differ in size."""
     channels: Literal[1, 3, 4] | None = None
     """Convert images to gray, RGB or RGBA; by default what they are."""
     labels: str = "auto"
     """``auto``, ``none``, ``folder``, ``prefix``, the path of a CSV file (file,label); of shards
-    also ``cls`` or a key of their JSON."""
+    also ``cls`` or a key of their JSON; of tables a column."""
     column: str | None = None
-    """Which member of each sample in shards is the item, such as jpg; by default the only one."""
+    """Which member of the samples in shards, such as jpg, or which column of a table holds the
+    items; by default the only one that can."""
     layout: str | None = None
     """Axes of an array, such as NHWC; by default recognised, refused when ambiguous."""
     corrupt: Literal["error", "skip"] = "error"

@@ -10,7 +10,7 @@ from PIL import Image
 from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.open import open_source
 from iddpm.data.sources.pictures import Pictures
-from iddpm.data.sources.shards import shard_paths
+from iddpm.data.sources.shard_paths import shard_paths
 from tests.data.sources.test_tar_index import pack
 
 
@@ -54,7 +54,7 @@ def test_any_sample_is_read_from_any_shard(tmp_path):
 def test_shards_are_named_by_file_folder_or_pattern(pattern, numbers, tmp_path):
     shards(tmp_path)
     where = tmp_path / pattern if pattern else tmp_path
-    assert [path.name for path in shard_paths(where)] == [f"{n:03}.tar" for n in numbers]
+    assert [path.name for path in shard_paths(where, ".tar")] == [f"{n:03}.tar" for n in numbers]
     assert len(open_source(str(where))) == 4 * len(numbers)
 
 

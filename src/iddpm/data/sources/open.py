@@ -8,11 +8,14 @@ from typing import Literal
 from iddpm.data.embedded import EMBEDDED, embedded
 from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.arrays import open_array
+from iddpm.data.sources.arrow import SPLITS, STATE
 from iddpm.data.sources.images import ImageFolder
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.pictures import Pictures
+from iddpm.data.sources.shard_paths import is_pattern
 from iddpm.data.sources.shards import TarFiles
 from iddpm.data.sources.source import Source
+from iddpm.data.sources.tables import TableFiles
 
 _WORKS = f"a folder of images, a .npy or .npz file, .tar shards, or one of {', '.join(EMBEDDED)}"
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst")
@@ -31,8 +34,8 @@ def open_source(
     """Open data by its path, whatever it is, or an embedded data set by name.
 
     A path that exists comes before an embedded name. A folder whose only data are .tar files is a
-    set of shards. ``corrupt`` is for pictures, ``layout`` for arrays, ``column`` for shards; the
-    other arguments are those of the sources.
+    set of shards. ``corrupt`` is for pictures, ``layout`` for arrays, ``column`` for shards and
+    tables; the other arguments are those of the sources.
 
     Raises:
         FileNotFoundError: nothing there, with the nearest embedded name.
@@ -50,7 +53,9 @@ def open_source(
             files, image_size=image_size, channels=channels, labels=labels, layout=layout
         )
     if column is not None:
-        raise ValueError(f"column={column!r} is for shards, and {path_or_name} is none")
+        raise ValueError(
+            f"column={column!r} is for shards and tables, and {path_or_name} is neither"
+        )
     if path.is_dir():
         _refuse_folder_of_arrays(path)
         _refuse_layout(layout, path)
@@ -70,10 +75,15 @@ def open_source(
     raise FileNotFoundError(f"there is no {path_or_name}{hint}; data is {_WORKS}")
 
 
-def _files(path: Path, column: str | None) -> TarFiles | None:
+def _files(path: Path, column: str | None) -> TarFiles | TableFiles | None:
     """Open what holds many items in few files."""
-    if ".tar" in _suffixes_in(path):
+    if (path / SPLITS).is_file() or (path / STATE).is_file():
+        return TableFiles(path, column)
+    suffixes = _suffixes_in(path)
+    if ".tar" in suffixes:
         return TarFiles(path, column)
+    if suffixes & {".arrow", ".parquet"}:
+        return TableFiles(path, column)
     return None
 
 
@@ -83,7 +93,7 @@ def _suffixes_in(path: Path) -> set[str]:
     In a folder with pictures or folders beside them, archives are what these were unpacked from.
     """
     if not path.is_dir():
-        return {path.suffix.lower()} if path.is_file() or "{" in path.name else set()
+        return {path.suffix.lower()} if path.is_file() or is_pattern(path) else set()
     suffixes = set()
     with os.scandir(path) as entries:
         for entry in entries:

@@ -7,7 +7,6 @@ could promise none of them.
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -20,44 +19,14 @@ from rich.console import Console
 from iddpm.data.sources.classes import RULES, Labels, class_table, labels_of_files
 from iddpm.data.sources.files import Files
 from iddpm.data.sources.picture import SUFFIXES
+from iddpm.data.sources.shard_paths import shard_paths
 from iddpm.data.sources.source import Stamp
 from iddpm.data.sources.tar_index import Member, read_index
 from iddpm.progress import progress_bar
 
-_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _ITEMS = frozenset(suffix[1:] for suffix in SUFFIXES) | {"npy"}
 _PICKLES = frozenset(("pkl", "pickle", "pyd", "pth", "pt"))
 _READERS = 8  # threads that read small members
-
-
-def shard_paths(where: str | Path) -> list[Path]:
-    """Return the shards of a .tar, a folder of them or a pattern such as ``{000..012}.tar``.
-
-    Raises:
-        FileNotFoundError: one of them does not exist.
-    """
-    text = str(where)
-    if Path(text).is_dir():
-        return sorted(path for path in Path(text).iterdir() if path.suffix.lower() == ".tar")
-    found = _BRACES.search(text)
-    if found is None:
-        paths = [Path(text)]
-    else:
-        first, last = found.groups()
-        width = len(first) if first.startswith("0") else 0
-        paths = [
-            path
-            for number in range(int(first), int(last) + 1)
-            for path in shard_paths(
-                f"{text[: found.start()]}{number:0{width}}{text[found.end() :]}"
-            )
-        ]
-        if not paths:
-            raise ValueError(f"{text} names no file: count upwards, as in {{000..012}}")
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no shard {path}")
-    return paths
 
 
 class TarFiles(Files):
@@ -67,7 +36,7 @@ class TarFiles(Files):
     the one that the rule names), or follow the rules for files.
 
     Args:
-        where: see `shard_paths`.
+        where: a .tar, a folder of them, or a pattern such as ``{000..012}.tar``.
         column: the suffix of the items, such as ``jpg``; None when each sample has one that can be.
 
     Attributes:
@@ -79,7 +48,7 @@ class TarFiles(Files):
     """
 
     def __init__(self, where: str | Path, column: str | None = None) -> None:
-        self._shards = shard_paths(where)
+        self._shards = shard_paths(Path(where), ".tar")
         self.where = str(where)
         self.name = Path(self.where).name.removesuffix(".tar")
         self._keys: list[str] = []

@@ -17,9 +17,11 @@ def test_means_since_the_last_line(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("iddpm.training.meter.time.monotonic", lambda: now[0])
     meter = Meter(8)
-    meter.add(result([0, 1, 7], [1.0, 3.0, 5.0], 2.0), waited=0.5)
-    meter.add(result([1, 6, 7], [5.0, 7.0, 9.0], 4.0), waited=0.5)
-    meter.add(result([0, 0, 0], [math.nan] * 3, math.inf, skipped=True), waited=1.0)
+    meter.add(result([0, 1, 7], [1.0, 3.0, 5.0], 2.0))
+    meter.wait(0.5)
+    meter.add(result([1, 6, 7], [5.0, 7.0, 9.0], 4.0))
+    meter.wait(1.5)
+    meter.add(result([0, 0, 0], [math.nan] * 3, math.inf, skipped=True))
     now[0] += 4
     assert meter.read() == {
         "loss": 5.0,
@@ -31,7 +33,7 @@ def test_means_since_the_last_line(monkeypatch):
         "data_wait_share": 0.5,
     }
     now[0] += 1
-    meter.add(result([2], [1.0], 1.0, vb=[0.25]), waited=0.0)
+    meter.add(result([2], [1.0], 1.0, vb=[0.25]))
     record = meter.read()
     assert (record["loss"], record["vb"], record["loss_q1"]) == (1.0, 0.25, 1.0)
     assert "loss_q0" not in record

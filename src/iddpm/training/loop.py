@@ -192,8 +192,6 @@ class _Loop:
         """What kept the next batch from coming to this rank."""
         self.troubled = False
         """Whether some rank has trouble."""
-        self.waited = 0.0
-        """Seconds until the next batch came."""
         self.started = self.saved = time.monotonic()
 
     def run(self, batches: Iterator[FedBatch]) -> Stop:
@@ -238,7 +236,7 @@ class _Loop:
             self.trouble = error
             return None
         finally:
-            self.waited = time.monotonic() - asked
+            self.meter.wait(time.monotonic() - asked)
 
     def _raise_trouble(self) -> None:
         """End all ranks by what one of them met; does nothing when none did."""
@@ -248,14 +246,14 @@ class _Loop:
 
     def _learn(self, x0: Tensor, conditioning: dict[str, Any]) -> None:
         """Take a step and count it."""
-        state, waited = self.state, self.waited
+        state = self.state
         self.rate = self.settings.learning_rate_at(state.step)
         for group in state.optimizer.param_groups:
             group["lr"] = self.rate
         result = self.step(x0, state.step, **conditioning)
         state.step += 1
         self._count_bad(result)
-        self.meter.add(result, waited)
+        self.meter.add(result)
         self.reporter.advance(state.step)
 
     def _count_bad(self, result: StepResult) -> None:

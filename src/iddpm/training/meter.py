@@ -37,10 +37,13 @@ class Meter:
         self._waited = 0.0
         self._since = time.monotonic()
 
-    def add(self, result: StepResult, waited: float) -> None:
-        """Add a step that waited so many seconds for its data; one that was skipped only counts."""
+    def wait(self, seconds: float) -> None:
+        """Add a wait for data, when it ends: the clock of the next line starts at `read`."""
+        self._waited += seconds
+
+    def add(self, result: StepResult) -> None:
+        """Add a step; one that was skipped only counts."""
         self._seen += len(result.t)
-        self._waited += waited
         if result.skipped:
             return
         # NumPy: on a few hundred numbers its calls cost a fraction of PyTorch's.

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iddpm.build import build_augmentations, open_data
+from iddpm.build import build_augmentations, open_data, values_of
 from iddpm.config import Config
 from iddpm.data.batches import Batch, Batches
 from iddpm.data.sources.source import Source
 from iddpm.data.split import held_out_mask
+from iddpm.data.values import natural_values
 from iddpm.networks import NO_CLASS
 from iddpm.randomness import stream
 from iddpm.ranks import ALONE, Ranks
@@ -51,6 +52,12 @@ def open_other(config: Config, path: Path | str) -> Source:
         raise ValueError(
             f"{source.name} has items of shape {source.shape} in {_depth(source.bits)}, and the "
             f"model was trained on {(model.channels, *model.size)} in {_depth(config.bits)}"
+        )
+    stored, known = source.form.values or natural_values(source.bits), values_of(config)
+    if (stored.low, stored.high) != (known.low, known.high):
+        raise ValueError(
+            f"{source.name} holds {stored}, and of the data that the model was trained on "
+            f"{known.low:.6g} to {known.high:.6g} did: bring it to that range"
         )
     return source
 

@@ -1,6 +1,13 @@
 """From settings to objects: the only room that knows every other."""
 
-from iddpm.build.facts import DEFAULT_BATCH, default_run_directory, open_data, resolve
+from iddpm.build.facts import (
+    DEFAULT_BATCH,
+    default_run_directory,
+    form_of,
+    open_data,
+    resolve,
+    values_of,
+)
 from iddpm.build.flops import count_flops
 from iddpm.build.guidance import Guides, build_gradient, build_weaker, check_guidance, guide
 from iddpm.build.model import (
@@ -45,8 +52,10 @@ __all__ = [
     "check_sharing",
     "count_flops",
     "default_run_directory",
+    "form_of",
     "guide",
     "open_data",
     "place",
     "resolve",
+    "values_of",
 ]

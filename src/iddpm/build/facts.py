@@ -1,14 +1,17 @@
 """From the data: opening it, and settings with everything that follows from it filled in."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from iddpm.build.guidance import check_guidance
 from iddpm.config import Config, validate
 from iddpm.data.cache import user_cache
+from iddpm.data.form import Form
 from iddpm.data.sources.cached import cached
 from iddpm.data.sources.open import open_source
 from iddpm.data.sources.source import Source
+from iddpm.data.values import Values, natural_values
 from iddpm.networks.layers import MAX_GROUPS
 from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
 
@@ -40,11 +43,35 @@ def open_data(config: Config) -> Source:
         corrupt=data.corrupt,
         layout=data.layout,
         column=data.column,
+        value_range=data.range,
     )
     if data.cache == "none":
         return source
     folder = user_cache() / "items" if data.cache == "auto" else Path(data.cache).expanduser()
     return cached(source, folder, Path(data.path).resolve(), data.layout, data.column)
+
+
+def values_of(config: Config) -> Values:
+    """Return how the numbers of resolved settings' data are stored."""
+    if config.data.range is None or config.data.range == "auto":
+        return natural_values(config.bits)
+    dtype = config.form.dtype if config.form else None
+    return Values(dtype or natural_values(config.bits).dtype, *config.data.range)
+
+
+def form_of(config: Config) -> Form:
+    """Return what the data of resolved settings was on disk."""
+    facts = config.form.model_dump(exclude={"dtype"}) if config.form else {}
+    return Form(**facts, values=values_of(config))
+
+
+def _keep_form(values: dict[str, Any], source: Source) -> None:
+    """Write down what the data is on disk, and its range where the depth does not tell it."""
+    form = asdict(source.form)
+    stored = source.form.values or natural_values(source.bits)
+    del form["values"]
+    values["form"] = {**form, "dtype": stored.dtype}
+    values["data"]["range"] = None if stored.natural else (stored.low, stored.high)
 
 
 def resolve(config: Config, source: Source | None = None, train_items: int = 0) -> Config:
@@ -65,6 +92,7 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
         _hold(model, "size", tuple(source.shape[1:]), source.name)
         values["class_names"] = source.class_names
         values["bits"] = source.bits
+        _keep_form(values, source)
         if config.uses_labels and source.labels is None:
             raise ValueError(_no_labels(config, source))
         if model["class_conditional"]:

@@ -1,5 +1,6 @@
 """``iddpm likelihood``."""
 
+from math import log
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,7 @@ def likelihood(
     """
     import torch
 
+    from iddpm.build import values_of
     from iddpm.ranks import DAY, JOINING, joined_ranks
     from iddpm.run import load
     from iddpm.tasks.likelihood import likelihood
@@ -97,6 +99,12 @@ def likelihood(
             "continuous data: nats per dimension of a bound on its density in [-1, 1]; bits/dim "
             "would need the data's levels (--bits)"
         )
+        values = values_of(opened.config)
+        if not values.natural:
+            typer.echo(
+                f"for the density in the data's own units ({values.low:g} to {values.high:g} are "
+                f"-1 to 1) add {log((values.high - values.low) / 2):.4f} nats/dim"
+            )
     for part in ("prior", "steps", "decoder"):
         value = getattr(result, part)
         typer.echo(f"  {part:<8} {value.mean:10.4f} +- {value.error:.4f}")

@@ -1,11 +1,12 @@
 """The data's settings."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from iddpm.config.section import Section
 
+Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -27,6 +28,9 @@ class DataConfig(Section):
     items; by default the only one that can."""
     layout: str | None = None
     """Axes of an array, such as NHWC; by default recognised, refused when ambiguous."""
+    range: Literal["auto"] | tuple[Number, Number] | None = None
+    """Stored numbers that become -1 and 1: [low, high], or auto to measure them; by default known
+    for uint8, uint16 and floats in [-1, 1] and measured for others. A run keeps them."""
     corrupt: Literal["error", "skip"] = "error"
     """What to do about images that cannot be read."""
     cache: str = "none"
@@ -42,3 +46,12 @@ class DataConfig(Section):
     """Processes that read data beside the training process."""
     worker_timeout: Annotated[float, Field(gt=0)] = 300.0
     """Seconds after which a worker that does not answer counts as hung."""
+
+    @field_validator("range")
+    @classmethod
+    def _rising(cls, value: Any) -> Any:
+        if isinstance(value, tuple) and value[0] >= value[1]:
+            raise ValueError(
+                f"range={value[0]:g}, {value[1]:g} is empty: give the number that becomes -1 first"
+            )
+        return value

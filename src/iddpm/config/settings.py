@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from iddpm.config.data import DataConfig
 from iddpm.config.diffusion import DiffusionConfig, HybridLoss
+from iddpm.config.form import FormConfig
 from iddpm.config.model import ModelConfig
 from iddpm.config.sampling import SamplingConfig
 from iddpm.config.section import Section
@@ -30,6 +31,8 @@ class Config(Section):
     """Names of the classes in the data, in the order of their labels."""
     bits: int | None = 8
     """Bit depth of the data; None for continuous data."""
+    form: FormConfig | None = None
+    """What the data was on disk."""
 
     @property
     def uses_labels(self) -> bool:

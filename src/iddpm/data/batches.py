@@ -144,6 +144,8 @@ class Batches:
         x = self.source.read_many(items)
         if self.augmentations:
             x = np.stack([self._augmented(*pair) for pair in zip(x, positions, strict=True)])
+            if self.source.bits is not None:  # a dtype may reach beyond the highest level
+                x = np.minimum(x, x.dtype.type(2**self.source.bits - 1))
         return _batch(self.source, x, items, step)
 
     def __iter__(self) -> Iterator[Batch]:

@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from iddpm.data.levels import to_model_range
 from iddpm.data.sources.npy import map_npy
 from iddpm.data.sources.picture import SUFFIXES, fit, load_picture, to_array
-from iddpm.data.sources.source import to_model_range
+from iddpm.data.values import Values
 
 _DEPTHS = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}
 
@@ -27,17 +28,20 @@ class Item(NamedTuple):
     picture_size: tuple[int, int] | None
 
 
-def read_item(path: Path, shape: tuple[int, ...], bits: int | None) -> Item:
+def read_item(
+    path: Path, shape: tuple[int, ...], bits: int | None, values: Values | None = None
+) -> Item:
     """Read an item of a model's shape from a picture or a .npy array.
 
     A picture is converted to the channels, its centre cropped to the aspect ratio and resized. An
     array has the shape itself, or without the axis of a single channel, or with channels last;
-    floats lie in [-1, 1], uint8 and uint16 span that range.
+    floats lie in [-1, 1], uint8 and uint16 span that range, unless the model's data has another.
 
     Args:
         path: the file.
         shape: (C, *spatial) of the model's data.
         bits: depth of the model's data; None for floats.
+        values: the numbers of the model's data, which an array then holds.
 
     Raises:
         FileNotFoundError: no such file.
@@ -46,14 +50,23 @@ def read_item(path: Path, shape: tuple[int, ...], bits: int | None) -> Item:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if path.suffix.lower() == ".npy":
-        values = np.array(map_npy(path))
-        depth = None if values.dtype.kind == "f" else _DEPTHS.get(values.dtype)
-        if depth is None and values.dtype.kind != "f":
+        stored = np.array(map_npy(path))
+        if values is not None and not values.natural:
+            if stored.dtype != values.dtype and (
+                values.bits is not None or stored.dtype.kind != "f"
+            ):
+                raise ValueError(
+                    f"{path} holds {stored.dtype} numbers, and the model's data {values.dtype}"
+                )
+            levels = values.read(_arranged(path, stored, shape)[None], str(path), [0])[0]
+            return Item(to_model_range(levels, values.bits), None)
+        depth = None if stored.dtype.kind == "f" else _DEPTHS.get(stored.dtype)
+        if depth is None and stored.dtype.kind != "f":
             raise ValueError(
-                f"{path} holds {values.dtype} numbers: save floats in [-1, 1], uint8 or uint16"
+                f"{path} holds {stored.dtype} numbers: save floats in [-1, 1], uint8 or uint16"
             )
         _refuse_deeper(path, depth, bits)
-        x = to_model_range(_arranged(path, values, shape), depth)
+        x = to_model_range(_arranged(path, stored, shape), depth)
         if not bool((x.abs() <= 1).all()):  # false for NaN
             raise ValueError(f"{path} holds values outside [-1, 1], which is the model's range")
         return Item(x, None)

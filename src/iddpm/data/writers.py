@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from iddpm.data.sources.source import to_stored_range
+from iddpm.data.levels import to_stored_range
+from iddpm.data.values import Values, natural_values
 from iddpm.files import write_atomically
 
 _VISIBLE = 64  # pixels: smaller tiles are enlarged to about this
@@ -20,7 +21,13 @@ _INKS = ((31, 78, 160), (200, 60, 40), (40, 130, 70), (130, 70, 160), (190, 130,
 
 
 def save_images(
-    x: torch.Tensor, directory: Path | str, *, bits: int = 8, start: int = 0, suffix: str = ".png"
+    x: torch.Tensor,
+    directory: Path | str,
+    *,
+    bits: int = 8,
+    values: Values | None = None,
+    start: int = 0,
+    suffix: str = ".png",
 ) -> list[Path]:
     """Write each of ``x`` ``[N, C, H, W]`` in [-1, 1] as ``directory/000000.png`` and following.
 
@@ -28,6 +35,7 @@ def save_images(
         x: C is 1 (gray), 3 (RGB) or 4 (RGBA); values outside [-1, 1] are clamped.
         directory: made when it is missing.
         bits: 8, or 16 for one channel.
+        values: the numbers of the data instead: uint8, or uint16 for one channel.
         start: number of the first file.
         suffix: any 8-bit format of Pillow; ``.png`` keeps every value.
 
@@ -40,17 +48,24 @@ def save_images(
         raise ValueError(
             f"images of {channels} channels cannot be pictures (1, 3 or 4 can); use save_npz"
         )
-    if bits not in (8, 16) or (bits == 16 and (channels != 1 or suffix != ".png")):
+    stored = values or natural_values(bits)
+    exact = fits_picture(stored, channels) and (stored.dtype == "uint8" or suffix == ".png")
+    if not exact or (values is None and bits not in (8, 16)):
         raise ValueError(
-            f"{bits} bits with {channels} channels as {suffix} cannot be written; use 8 bits, or "
-            "16 bits with one channel as .png"
+            f"{stored.bits or 'floats, not'} bits with {channels} channels as {suffix} cannot be "
+            "written; use 8 bits, or 16 bits with one channel as .png"
         )
-    pixels = to_stored_range(x.detach(), bits).cpu().numpy().transpose(0, 2, 3, 1)
+    pixels = stored.restore(x).transpose(0, 2, 3, 1)
     paths = []
     for number, item in enumerate(pixels, start):
         path = Path(directory) / f"{number:06d}{suffix}"
         paths.append(_save(Image.fromarray(item[..., 0] if channels == 1 else item), path))
     return paths
+
+
+def fits_picture(values: Values, channels: int) -> bool:
+    """Return whether PNG files keep such numbers as they are."""
+    return values.dtype == "uint8" or (values.dtype == "uint16" and channels == 1)
 
 
 def save_grid(
@@ -117,18 +132,20 @@ def save_npz(
     *,
     labels: torch.Tensor | None = None,
     bits: int | None = 8,
+    values: Values | None = None,
 ) -> Path:
     """Write ``x`` ``[N, C, *spatial]`` in [-1, 1] as ``arr_0`` and int64 labels as ``arr_1``.
 
     Channels come last, as in the sample files of improved-diffusion; integers of ``bits`` bits
-    (uint8 or uint16, clamped), or float32 as it is with ``bits=None``.
+    (uint8 or uint16, clamped), or float32 as it is with ``bits=None``; or the numbers of
+    ``values``.
 
     Raises:
         ValueError: a shape, value or number of labels that does not fit.
     """
     _check(x, dims=(1, 2, 3))
-    stored = x.detach().to(torch.float32) if bits is None else to_stored_range(x.detach(), bits)
-    arrays = [np.ascontiguousarray(np.moveaxis(stored.cpu().numpy(), 1, -1))]
+    stored = (values or natural_values(bits)).restore(x)
+    arrays = [np.ascontiguousarray(np.moveaxis(stored, 1, -1))]
     if labels is not None:
         if labels.shape != (len(x),):
             raise ValueError(f"labels have shape {tuple(labels.shape)} for {len(x)} samples")

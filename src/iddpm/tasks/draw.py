@@ -7,9 +7,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.build import Walk
+from iddpm.build import Walk, values_of
 from iddpm.classes import Wanted
-from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
+from iddpm.data.writers import fits_picture, save_gif, save_grid, save_images, save_npz
 from iddpm.progress import open_console, progress_bar
 from iddpm.ranks import ALONE, Ranks
 from iddpm.run import Run, SampleBatch
@@ -52,8 +52,9 @@ def draw(
     console = console or open_console(ranks.first)
     directory = out or run.directory / "samples" / f"seed_{seed}"
     picture = len(run.shape) == 3 and run.shape[0] in (1, 3, 4)
-    whole = npz or not picture  # all samples in one file, not only those of the grid
-    bits = run.config.bits or 8
+    values = values_of(run.config)
+    exact = fits_picture(values, run.shape[0])
+    whole = npz or not (picture and exact)  # all samples in one file, not only those of the grid
     walk = walk or run.walk()
     frames: list[Tensor] = []
     first = ranks.first
@@ -77,7 +78,9 @@ def draw(
             nonlocal first
             for batch in batches:
                 if files and picture:
-                    save_images(batch.x, directory, bits=bits, start=batch.start)
+                    save_images(
+                        batch.x, directory, values=values if exact else None, start=batch.start
+                    )
                 first = False
                 yield batch if whole or batch.start < GRID_ITEMS else None
 
@@ -90,7 +93,7 @@ def draw(
         if whole:
             labels = [batch.y for batch in kept if batch.y is not None]
             y = torch.cat(labels) if labels else None
-            paths.append(save_npz(x, directory / "samples.npz", labels=y, bits=run.config.bits))
+            paths.append(save_npz(x, directory / "samples.npz", labels=y, values=values))
         if gif:
             path = directory / "denoising.gif"
             paths.append(save_gif(_thinned(frames), path, columns=columns))

@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.build import Walk, build_sampling_schedule
+from iddpm.build import Walk, build_sampling_schedule, values_of
 from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.sources.source import to_model_range
-from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
+from iddpm.data.writers import fits_picture, save_gif, save_grid, save_images, save_npz
 from iddpm.diffusion import NoiseSchedule
 from iddpm.feed import open_split
 from iddpm.progress import progress_bar
@@ -48,7 +48,7 @@ def open_item(run: Run, what: Path | str | int) -> Item:
         ValueError: no such item, or a file that does not fit the model.
     """
     if not str(what).isdecimal() or Path(str(what)).exists():
-        return read_item(Path(str(what)), run.shape, run.config.bits)
+        return read_item(Path(str(what)), run.shape, run.config.bits, values_of(run.config))
     split = open_split(run.config)
     number = int(str(what))
     if number >= len(split.held_out):
@@ -330,11 +330,12 @@ def _before_and_after(
 
 def _save(run: Run, x: Tensor, directory: Path) -> list[Path]:
     """Write the items: as pictures where they are, as an array where a picture would round."""
-    bits, paths = run.config.bits, []
+    values, paths = values_of(run.config), []
+    exact = fits_picture(values, run.shape[0])
     if len(run.shape) == 3 and run.shape[0] in (1, 3, 4):
-        paths = save_images(x, directory, bits=bits or 8)
-    if not paths or bits is None:
-        paths.append(save_npz(x, directory / "samples.npz", bits=bits))
+        paths = save_images(x, directory, values=values if exact else None)
+    if not paths or not exact:
+        paths.append(save_npz(x, directory / "samples.npz", values=values))
     return paths
 
 

@@ -12,9 +12,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.build import Walk
+from iddpm.build import Walk, values_of
 from iddpm.config import Config
-from iddpm.data.sources.source import to_model_range
+from iddpm.data.levels import to_model_range
+from iddpm.data.values import Values, natural_values
 from iddpm.data.writers import save_npz
 from iddpm.directory import read_run_config, read_run_weights
 from iddpm.feed import Split, open_other
@@ -66,7 +67,8 @@ def draw_samples(
         labels = _labels(walk, split, n, seed, classes)
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     directory = run.directory / "cache" / f"samples_{name}"
-    done = ranks.by_first(lambda: _kept(directory, n, run.config))
+    levels = natural_values(run.config.bits)
+    done = ranks.by_first(lambda: _kept(directory, n, levels))
     count = sum(len(x) for x, _ in done)
     if count < n:
         with ranks.together():
@@ -86,7 +88,7 @@ def draw_samples(
             for batch in batches:
                 path = directory / f"{batch.start:08d}.npz"
                 save_npz(batch.x, path, labels=batch.y, bits=run.config.bits)
-                yield _read_npz(path, run.config)
+                yield _read_npz(path, levels)
 
         with progress_bar(console, "sampling") as progress:
             pieces = -(-(n - count) // walk.sampling.batch_size)
@@ -104,8 +106,11 @@ def read_samples(path: Path, config: Config) -> Samples:
     Raises:
         ValueError: they are not what the model of these settings draws.
     """
-    open_other(config, path)  # it finds what does not fit and says so
-    x, y = _read_npz(path, config)
+    layout = {1: "NLC", 2: "NHWC", 3: "NDHWC"}[len(config.model.size or ())]
+    data = config.data.model_copy(update={"layout": layout})
+    # It finds what does not fit and says so.
+    open_other(config.model_copy(update={"data": data}), path)
+    x, y = _read_npz(path, values_of(config))
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Samples(x, y, {"file": str(path), "sha256": digest, "rounded_to_bits": config.bits})
@@ -130,22 +135,24 @@ def _facts(
     }
 
 
-def _kept(directory: Path, n: int, config: Config) -> list[Part]:
+def _kept(directory: Path, n: int, values: Values) -> list[Part]:
     """Read the parts that an interrupted evaluation left, as far as one follows another."""
     done: list[Part] = []
     count = 0
     for path in sorted(directory.glob("[0-9]*.npz")):
         if int(path.stem) == count < n:
-            done.append(_read_npz(path, config))
+            done.append(_read_npz(path, values))
             count += len(done[-1][0])
     return done
 
 
-def _read_npz(path: Path, config: Config) -> Part:
+def _read_npz(path: Path, values: Values) -> Part:
     with np.load(path, allow_pickle=False) as arrays:
         stored = np.moveaxis(arrays["arr_0"], -1, 1)
         y = torch.from_numpy(arrays["arr_1"].astype(np.int64)) if "arr_1" in arrays else None
-    return to_model_range(np.ascontiguousarray(stored), config.bits), y
+    if not values.natural:  # those of a run's cache are levels
+        stored = values.read(stored, path.name, range(len(stored)))
+    return to_model_range(np.ascontiguousarray(stored), values.bits), y
 
 
 def _labels(

@@ -23,6 +23,7 @@ from iddpm.build import (
     default_run_directory,
     place,
     resolve,
+    values_of,
 )
 from iddpm.config import Config, read_config, to_yaml
 from iddpm.data.sources.source import Source
@@ -367,6 +368,7 @@ def _introduction(
     lines = [
         f"data       {source.name}: {train_items} items to train on, {len(source) - train_items} "
         f"held out, each {shape}{classes}",
+        f"values     {values_of(config)}",
         f"network    {parameters / 1e6:.2f} M parameters, {learns}",
         f"training   step {state.step} to {training.steps}, batch {training.batch_size}, "
         f"{state.precision.name} on {state.precision.device}{processes}",

@@ -7,21 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iddpm.data.form import Form
 from iddpm.data.sources.classes import class_table
 from iddpm.data.sources.layouts import (
-    bits_of,
-    check_floats,
     check_layout,
-    check_rows,
     guess_layout,
     to_channels_first,
 )
 from iddpm.data.sources.npy import map_npy, read_npz
 from iddpm.data.sources.resize import planned_size, resized
 from iddpm.data.sources.source import Source, Stamp
+from iddpm.data.values import Chunk, Wanted, array_chunks, find_values, natural_values
 
 _DATA_KEYS = ("arr_0", "images", "x", "data")
 _LABEL_KEYS = ("labels", "y", "arr_1")
+_CHUNK_BYTES = 1 << 22  # looked at at a time
+_CHUNKS = 16  # looked at where that is all
 
 
 class ArraySource(Source):
@@ -30,7 +31,7 @@ class ArraySource(Source):
     A memory map is handed to worker processes as a file name, and reopened there.
 
     Args:
-        array: uint8 (8 bits), uint16 (16 bits) or floats within [-1, 1].
+        array: integers or floats.
         name: for messages.
         layout: the meaning of the axes, one of `iddpm.data.sources.layouts.LAYOUTS`; None guesses,
             and refuses when unsure.
@@ -39,6 +40,7 @@ class ArraySource(Source):
         image_size: None, or the size to which uint8 images are cropped and resized.
         channels: None, or the number the array must have.
         path: the file that it came from, if any.
+        value_range: see `iddpm.data.values.find_values`.
 
     Raises:
         ValueError: a dtype, layout, value or label that cannot be used.
@@ -55,22 +57,25 @@ class ArraySource(Source):
         image_size: int | tuple[int, int] | None = None,
         channels: int | None = None,
         path: Path | None = None,
+        value_range: Wanted = None,
     ) -> None:
         self.name = name
         self._path = path
         self._array = array
-        self.bits = bits_of(name, array)
         self._layout = guess_layout(name, array) if layout is None else layout
         check_layout(name, array, self._layout)
-        # What was not read now is checked when it is.
-        self._checked = self.bits is not None or check_floats(name, array)
+        self._values = find_values(name, array.dtype, value_range, array.nbytes, self._chunks)
+        self.bits = self._values.bits
+        self.form = Form(values=self._values)
         self.shape = to_channels_first(array[:1], self._layout).shape[1:]
         if channels not in (None, self.shape[0]):
             raise ValueError(
                 f"{name} has {self.shape[0]} channels (layout {self._layout}) but channels is "
                 f"{channels}; leave data.channels out, or convert the array"
             )
-        self._resize_to = planned_size(name, self.shape, self.bits, image_size)
+        self._resize_to = planned_size(
+            name, self.shape, 8 if self._values == natural_values(8) else None, image_size
+        )
         self.ready = self._resize_to is None
         if self._resize_to is not None:
             self.shape = (self.shape[0], *self._resize_to)
@@ -98,13 +103,10 @@ class ArraySource(Source):
     def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
         """Return rows as ``[N, C, *spatial]``, contiguous and in native byte order."""
         rows = np.asarray(self._array[np.asarray(indices, dtype=np.int64)])
-        if not self._checked:
-            check_rows(self.name, rows, indices)
         rows = to_channels_first(rows, self._layout)
         if self._resize_to is not None:
             rows = np.stack([resized(row, self._resize_to) for row in rows])
-        dtype = np.dtype(np.float32) if self.bits is None else rows.dtype.newbyteorder("=")
-        return np.ascontiguousarray(rows, dtype=dtype)
+        return np.ascontiguousarray(self._values.read(rows, self.name, indices))
 
     def __getstate__(self) -> dict[str, Any]:
         """Replace a memory map by where it lies, since pickle would copy its contents."""
@@ -125,6 +127,9 @@ class ArraySource(Source):
             state["_array"] = np.memmap(mode="r", **state["_array"])
         self.__dict__.update(state)
 
+    def _chunks(self, whole: bool) -> Iterator[Chunk]:
+        return array_chunks(self._array, _CHUNK_BYTES, None if whole else _CHUNKS)
+
 
 def open_array(
     path: str | Path,
@@ -133,6 +138,7 @@ def open_array(
     labels: str = "auto",
     image_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
+    value_range: Wanted = None,
 ) -> ArraySource:
     """Open a .npy or .npz file.
 
@@ -146,6 +152,7 @@ def open_array(
         labels: ``"auto"`` takes those in the file, ``"none"`` leaves them.
         image_size: see `ArraySource`.
         channels: see `ArraySource`.
+        value_range: see `ArraySource`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -169,6 +176,7 @@ def open_array(
         image_size=image_size,
         channels=channels,
         path=path,
+        value_range=value_range,
     )
 
 

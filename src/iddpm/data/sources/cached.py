@@ -38,6 +38,7 @@ class CachedSource(ArraySource):
     def __init__(self, items: NDArray[Any], source: Source) -> None:
         super().__init__(items, name=source.name, layout=_LAYOUTS[items.ndim - 2])
         self.labels, self.class_names = source.labels, source.class_names
+        self.bits, self.form = source.bits, source.form
         self._source = source
 
     def key(self, index: int) -> str:
@@ -86,7 +87,9 @@ def cached(
         "files": digest(*source.stamps()),
     }
     name = re.sub(r"[^\w.-]+", "_", source.name).strip("_.") or "data"
-    directory = folder / f"{name}-{digest(source.shape, source.bits, *settings)}"
+    directory = (
+        folder / f"{name}-{digest(source.shape, source.bits, source.form.values, *settings)}"
+    )
     build = partial(_write, source, console=console, threads=threads or _processors())
     return CachedSource(map_npy(built_once(directory, facts, build, console.print) / ITEMS), source)
 

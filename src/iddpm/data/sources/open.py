@@ -12,10 +12,12 @@ from iddpm.data.sources.arrow import SPLITS, STATE
 from iddpm.data.sources.images import ImageFolder
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.pictures import Pictures
+from iddpm.data.sources.ranged import ranged
 from iddpm.data.sources.shard_paths import is_pattern
 from iddpm.data.sources.shards import TarFiles
 from iddpm.data.sources.source import Source
 from iddpm.data.sources.tables import TableFiles
+from iddpm.data.values import Wanted
 
 _WORKS = f"a folder of images, a .npy or .npz file, .tar shards, or one of {', '.join(EMBEDDED)}"
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst")
@@ -30,18 +32,49 @@ def open_source(
     corrupt: Literal["error", "skip"] = "error",
     layout: str | None = None,
     column: str | None = None,
+    value_range: Wanted = None,
 ) -> Source:
     """Open data by its path, whatever it is, or an embedded data set by name.
 
     A path that exists comes before an embedded name. A folder whose only data are .tar files is a
     set of shards. ``corrupt`` is for pictures, ``layout`` for arrays, ``column`` for shards and
-    tables; the other arguments are those of the sources.
+    tables; ``value_range`` is that of `iddpm.data.values.find_values`; the other arguments are
+    those of the sources.
 
     Raises:
         FileNotFoundError: nothing there, with the nearest embedded name.
         ValueError: there is something, but it cannot be used.
     """
     path = Path(path_or_name).expanduser()
+    if path.is_file() and path.suffix.lower() in (".npy", ".npz"):
+        _refuse_column(column, path)
+        return open_array(
+            path,
+            layout=layout,
+            labels=labels,
+            image_size=image_size,
+            channels=channels,
+            value_range=value_range,
+        )
+    source = _open_others(path_or_name, path, image_size, channels, labels, corrupt, layout, column)
+    return ranged(source, value_range)
+
+
+def _refuse_column(column: str | None, where: str | Path) -> None:
+    if column is not None:
+        raise ValueError(f"column={column!r} is for shards and tables, and {where} is neither")
+
+
+def _open_others(
+    path_or_name: str | Path,
+    path: Path,
+    image_size: int | tuple[int, int] | None,
+    channels: int | None,
+    labels: str,
+    corrupt: Literal["error", "skip"],
+    layout: str | None,
+    column: str | None,
+) -> Source:
     files = _files(path, column)
     if files is not None and not files.arrays:
         _refuse_layout(layout, path)
@@ -52,10 +85,7 @@ def open_source(
         return ArrayFiles(
             files, image_size=image_size, channels=channels, labels=labels, layout=layout
         )
-    if column is not None:
-        raise ValueError(
-            f"column={column!r} is for shards and tables, and {path_or_name} is neither"
-        )
+    _refuse_column(column, path_or_name)
     if path.is_dir():
         _refuse_folder_of_arrays(path)
         _refuse_layout(layout, path)
@@ -63,11 +93,7 @@ def open_source(
             path, image_size=image_size, channels=channels, labels=labels, corrupt=corrupt
         )
     if path.is_file():
-        if path.suffix.lower() not in (".npy", ".npz"):
-            raise ValueError(_other_file(path))
-        return open_array(
-            path, layout=layout, labels=labels, image_size=image_size, channels=channels
-        )
+        raise ValueError(_other_file(path))
     if str(path_or_name) in EMBEDDED:
         return _open_embedded(str(path_or_name), image_size, channels, labels)
     near = difflib.get_close_matches(str(path_or_name), EMBEDDED, n=1)

@@ -1,0 +1,21 @@
+"""What the data was on disk: facts that are found, not chosen."""
+
+from typing import Literal
+
+from iddpm.config.section import Section
+
+
+class FormConfig(Section):
+    """How samples are written, so that they are files like those of the data."""
+
+    kind: Literal["array", "picture", "signal", "table", "volume", "clip"] = "array"
+    dtype: str | None = None
+    """Numbers that are stored, where data.range says which of them become -1 and 1."""
+    sample_rate: int | None = None
+    """Of signals, in Hz."""
+    encoding: str | None = None
+    """Of sound files, such as PCM_16."""
+    affine: tuple[tuple[float, ...], ...] | None = None
+    """Of volumes: from voxel indices to millimetres, 4 x 4."""
+    milliseconds: int | None = None
+    """Of clips: how long a frame is shown."""

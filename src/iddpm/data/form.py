@@ -1,0 +1,30 @@
+"""What the items of a data set were on disk, so that samples can be written the same way."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from iddpm.data.values import Values
+
+Kind = Literal["array", "picture", "signal", "table", "volume", "clip"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """Facts of the files that a model needs none of, and a writer all.
+
+    Attributes:
+        kind: what one item is: ``array`` (.npy, .npz, HDF5), ``picture``, ``signal`` (a sound
+            file), ``table`` (a row of text), ``volume`` or ``clip``.
+        values: the numbers that are stored; None when the depth says it all.
+        sample_rate: of signals, in Hz.
+        encoding: of sound files, such as ``PCM_16``.
+        affine: of volumes: from voxel indices to millimetres, 4 x 4.
+        milliseconds: of clips: how long a frame is shown.
+    """
+
+    kind: Kind = "array"
+    values: Values | None = None
+    sample_rate: int | None = None
+    encoding: str | None = None
+    affine: tuple[tuple[float, ...], ...] | None = None
+    milliseconds: int | None = None

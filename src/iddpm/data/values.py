@@ -1,0 +1,236 @@
+"""Which stored numbers become -1 and 1, known by their dtype, stated, or measured; and back."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from iddpm.data.levels import to_stored_range
+
+Wanted = Literal["auto"] | tuple[float, float] | None
+Chunk = tuple[Sequence[int] | NDArray[np.int64], NDArray[Any]]
+
+MOST_BITS = 16
+WHOLE_BYTES = 1 << 30
+"""Of numbers whose range must be looked at: up to this all are read at opening."""
+_ADVICE = {
+    "b": "save x.astype(numpy.uint8) * 255",
+    "c": "save real and imaginary parts as two channels",
+}
+
+
+@dataclass(frozen=True)
+class Values:
+    """The numbers that are stored, and the two of them that become -1 and 1.
+
+    Integers have ``2**bits`` levels from ``low`` on, whatever the data uses of them, so that their
+    likelihood is one in bits. Floats are continuous and are kept as float32.
+
+    Attributes:
+        dtype: numpy's name, ``"float32"`` for all floats.
+        low, high: what becomes -1 and 1.
+    """
+
+    dtype: str
+    low: float
+    high: float
+
+    @property
+    def bits(self) -> int | None:
+        """Depth of integers; None for floats."""
+        if self.dtype == "float32":
+            return None
+        return (int(self.high) - int(self.low)).bit_length()
+
+    @property
+    def natural(self) -> bool:
+        """Whether the dtype alone says so: 0 to 255, 0 to 65535 or -1 to 1."""
+        return self.bits in (None, 8, 16) and self == natural_values(self.bits)
+
+    def read(
+        self, stored: NDArray[Any], name: str, numbers: Sequence[int] | NDArray[np.int64]
+    ) -> NDArray[Any]:
+        """Return items ``[N, ...]`` as levels from 0 (uint8, uint16) or float32 in [-1, 1].
+
+        Raises:
+            ValueError: a number outside the range, or not finite; names the item.
+        """
+        bits = self.bits
+        if bits is not None and self.natural:
+            return np.ascontiguousarray(stored, dtype=self.dtype)
+        self.refuse_outside(name, *finite_extent(name, stored, numbers))
+        if bits is not None:
+            levels = stored.astype(np.int64) - int(self.low)
+            return levels.astype(np.uint8 if bits <= 8 else np.uint16)
+        if (self.low, self.high) == (-1.0, 1.0):
+            return np.ascontiguousarray(stored, dtype=np.float32)
+        scaled = (stored.astype(np.float64) - self.low) * (2 / (self.high - self.low)) - 1
+        return scaled.clip(-1, 1).astype(np.float32)
+
+    def restore(self, x: torch.Tensor) -> NDArray[Any]:
+        """Return finite ``x``, about [-1, 1], as the numbers that are stored.
+
+        Integers are the nearest level, clamped; floats are scaled alone.
+        """
+        if self.bits is not None:
+            levels = to_stored_range(x.detach(), self.bits).cpu().numpy().astype(np.int64)
+            return (levels + int(self.low)).astype(self.dtype)
+        floats = x.detach().cpu().to(torch.float32).numpy()
+        if (self.low, self.high) == (-1.0, 1.0):
+            return floats
+        half = (self.high - self.low) / 2
+        return ((floats.astype(np.float64) + 1) * half + self.low).astype(np.float32)
+
+    def refuse_outside(self, name: str, lowest: float, highest: float) -> None:
+        """Refuse data that goes beyond the range."""
+        if lowest < self.low or highest > self.high:
+            raise ValueError(
+                f"{name} holds {'floats' if self.bits is None else 'integers'} in "
+                f"[{lowest:.6g}, {highest:.6g}], and the range that becomes [-1, 1] is "
+                f"[{self.low:.6g}, {self.high:.6g}]: state a wider data.range, or measure it with "
+                "data.range=auto"
+            )
+
+    def __str__(self) -> str:
+        depth = "continuous" if self.bits is None else f"{self.bits} bits"
+        return f"{self.dtype}, {depth}: {self.low:.6g} to {self.high:.6g} become -1 to 1"
+
+
+def natural_values(bits: int | None) -> Values:
+    """Return the values of data with no range but the one that its depth has."""
+    if bits is None:
+        return Values("float32", -1.0, 1.0)
+    return Values("uint8" if bits <= 8 else "uint16", 0.0, float(2**bits - 1))
+
+
+def find_values(
+    name: str,
+    dtype: np.dtype[Any],
+    wanted: Wanted,
+    nbytes: int,
+    chunks: Callable[[bool], Iterable[Chunk]],
+    known: Values | None = None,
+) -> Values:
+    """Return the values of data.
+
+    uint8 and uint16 have the range of their depth and floats within [-1, 1] theirs, unless another
+    is wanted; of other numbers it is measured. Up to `WHOLE_BYTES` everything is looked at now, of
+    more only a part (the rest when it is read), and a range must be wanted.
+
+    Args:
+        name: for messages.
+        dtype: what is stored.
+        wanted: None, the range, or ``"auto"`` to measure it in any case.
+        nbytes: size of everything.
+        chunks: called with whether all is needed; yields item numbers and items ``[N, ...]``.
+        known: the values that the format says, if it does.
+
+    Raises:
+        ValueError: a dtype without a range, a range that does not fit, values outside or not
+            finite, or integers that span more than 16 bits.
+    """
+    if dtype.kind not in "iuf":
+        advice = _ADVICE.get(dtype.kind, "save integers or floats")
+        raise ValueError(f"{name} holds {dtype}, which has no range of values; {advice}")
+    if wanted is None and known is None and dtype.kind == "u" and dtype.itemsize <= 2:
+        known = natural_values(8 * dtype.itemsize)
+    if wanted is None and known is not None and known.bits is not None:
+        return known
+    stated = _stated(name, dtype, wanted) if isinstance(wanted, tuple) else None
+    whole = nbytes <= WHOLE_BYTES or wanted == "auto"
+    lowest, highest = _extent(name, chunks(whole))
+    if stated is not None:
+        stated.refuse_outside(name, lowest, highest)
+        return stated
+    if wanted is None and dtype.kind == "f" and lowest >= -1 and highest <= 1:
+        if lowest >= 0 and known is None:
+            warnings.warn(
+                f"{name} holds floats in [{lowest:.6g}, {highest:.6g}], half of [-1, 1]; if they "
+                "were meant to lie in [0, 1], say so with -s data.range=[0,1]",
+                stacklevel=3,
+            )
+        return natural_values(None)
+    if not whole:
+        raise ValueError(
+            f"{name} holds {nbytes >> 30} GiB of {dtype}, of which some lie in [{lowest:.6g}, "
+            f"{highest:.6g}]: state data.range, or let all of it be read with data.range=auto"
+        )
+    return _measured(name, dtype, lowest, highest)
+
+
+def finite_extent(
+    name: str, items: NDArray[Any], numbers: Sequence[int] | NDArray[np.int64]
+) -> tuple[float, float]:
+    """Return the lowest and highest of items ``[N, ...]``; refuse NaN and infinity by number."""
+    flat = items.reshape(len(items), -1)
+    low, high = flat.min(axis=1), flat.max(axis=1)  # NaN where a row holds one
+    finite = np.isfinite(low) & np.isfinite(high)
+    if not finite.all():
+        bad = int(numbers[int(np.argmin(finite))])
+        raise ValueError(f"{name} holds NaN or infinity, first in item {bad}; remove it")
+    return float(low.min()), float(high.max())
+
+
+def array_chunks(array: NDArray[Any], size: int, count: int | None) -> Iterator[Chunk]:
+    """Yield rows of about ``size`` bytes with their numbers: all, or ``count`` parts spread out."""
+    step = max(1, size // max(1, array.nbytes // max(1, len(array))))
+    starts = np.arange(0, len(array), step)
+    if count is not None:
+        starts = starts[np.linspace(0, len(starts) - 1, min(count, len(starts))).astype(int)]
+    for start in starts.tolist():
+        rows = np.asarray(array[start : start + step])
+        yield range(start, start + len(rows)), rows
+
+
+def _extent(name: str, chunks: Iterable[Chunk]) -> tuple[float, float]:
+    lowest, highest = np.inf, -np.inf
+    for numbers, items in chunks:
+        low, high = finite_extent(name, items, numbers)
+        lowest, highest = min(lowest, low), max(highest, high)
+    return lowest, highest
+
+
+def _stated(name: str, dtype: np.dtype[Any], wanted: tuple[float, float]) -> Values:
+    low, high = wanted
+    if dtype.kind == "f":
+        return Values("float32", float(low), float(high))
+    levels = int(high) - int(low) + 1
+    bits = (levels - 1).bit_length()
+    limits = np.iinfo(dtype)
+    if low != int(low) or high != int(high) or levels != 2**bits or bits > MOST_BITS:
+        bits = min(max(bits, 1), MOST_BITS)
+        raise ValueError(
+            f"data.range=[{low:.6g}, {high:.6g}] does not fit the integers of {name}: give 2 to "
+            f"65536 levels whose number is a power of two, such as "
+            f"[{int(low)}, {int(low) + 2**bits - 1}] ({bits} bits)"
+        )
+    if low < limits.min or high > limits.max:
+        raise ValueError(
+            f"data.range=[{low:.6g}, {high:.6g}] goes beyond the {dtype} of {name}, which holds "
+            f"{limits.min} to {limits.max}"
+        )
+    return Values(dtype.newbyteorder("=").name, float(low), float(high))
+
+
+def _measured(name: str, dtype: np.dtype[Any], lowest: float, highest: float) -> Values:
+    if dtype.kind == "f":
+        if lowest == highest:
+            raise ValueError(f"{name} holds the number {lowest:.6g} alone; there is nothing in it")
+        return Values("float32", lowest, highest)
+    low, high = int(lowest), int(highest)
+    bits = max(1, (high - low).bit_length())
+    if bits > MOST_BITS:
+        raise ValueError(
+            f"{name} holds {dtype} from {low} to {high}, more than {MOST_BITS} bits; divide it, or "
+            "save it as floats"
+        )
+    if low >= 0 and high < 2**bits:
+        low = 0
+    elif -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1):
+        low = -(2 ** (bits - 1))
+    low = min(low, int(np.iinfo(dtype).max) - 2**bits + 1)
+    return Values(dtype.newbyteorder("=").name, float(low), float(low + 2**bits - 1))

@@ -12,7 +12,8 @@ def train(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="A folder of images, a .npy or .npz file, or mnist5k; not needed with --resume."
+            help="A folder of images, a .npy or .npz file, .tar shards, a saved Hugging Face "
+            "dataset, .parquet files, or mnist5k; not needed with --resume."
         ),
     ] = None,
     config: Annotated[

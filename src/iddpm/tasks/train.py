@@ -64,7 +64,8 @@ def train(
     """Train a model and return its run.
 
     Args:
-        data: a folder of images, a .npy or .npz file, or an embedded set such as ``mnist5k``.
+        data: a folder of images, a .npy or .npz file, .tar shards, a table, or an embedded set such
+            as ``mnist5k``; see docs/data.md.
         config: a YAML file of settings.
         settings: assignments such as ``"training.steps=1000"``; they override the file.
         out: the run directory, ``runs/NAME`` by default.

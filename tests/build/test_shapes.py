@@ -1,0 +1,150 @@
+"""Every option of the network trains and samples in every dimension, on every awkward shape."""
+
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import iddpm
+from iddpm.build import (
+    build_denoiser,
+    build_loss,
+    build_network,
+    build_optimizer,
+    build_timesteps,
+    build_walk,
+    resolve,
+)
+from iddpm.config import read_config
+from iddpm.sampling import SampleNoise
+from iddpm.training.ema import EMA
+from iddpm.training.precision import Precision
+from iddpm.training.step import TrainStep
+from iddpm.training.terminal import SilentReporter
+from tests.build.test_combinations import COMBINATIONS
+from tests.conftest import TINY
+
+SHAPES = {
+    "signal": (1, 9),
+    "signal of 13 channels": (13, 8),
+    "picture": (3, 7, 10),
+    "picture of 13 channels": (13, 4, 6),
+    "volume of odd depth": (1, 5, 4, 7),
+    "volume of 13 channels": (13, 3, 4, 4),
+    "single slice": (1, 1, 6, 5),
+}
+ISOTROPIC = "model.stride=[2,2,2]"
+
+
+def assignments(shape, *more):
+    size = ",".join(map(str, shape[1:]))
+    return [*TINY, f"model.channels={shape[0]}", f"model.size=[{size}]", *more]
+
+
+def check(config, shape, batch):
+    """Train a step and draw a sample by two samplers; everything is finite, and something moves."""
+    config = resolve(config)
+    torch.manual_seed(0)
+    network = build_network(config)
+    before = [p.detach().clone() for p in network.parameters()]
+    step = TrainStep(
+        build_denoiser(config, network),
+        network,
+        build_loss(config),
+        build_timesteps(config),
+        build_optimizer(config, network),
+        [EMA(network, 0.9)],
+        Precision("float32", torch.device("cpu")),
+        seed=1,
+    )
+    x0 = (torch.rand(batch, *shape) * 255).round() / 127.5 - 1
+    told = {"y": torch.arange(batch) % 2} if config.model.class_conditional else {}
+    result = step(x0, 0, **told)
+    assert not result.skipped
+    assert bool(result.loss.isfinite().all())
+    assert any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    network.eval()
+    for name in ("ddim", "ddpm"):
+        sampling = config.sampling.model_copy(update={"sampler": name, "steps": 2})
+        walk = build_walk(config, step.denoiser, sampling)
+        x = deque(walk.states(SampleNoise(0, (batch, *shape)), **told), maxlen=1)[0].x
+        assert x.shape == (batch, *shape)
+        assert bool(x.isfinite().all())
+
+
+@pytest.mark.parametrize("config", COMBINATIONS)
+def test_every_process_in_two_and_three_dimensions(config):
+    """What is in one dimension in ``test_combinations``: volumes here halve their depth too."""
+    for shape, stride in (((1, 5, 4), None), ((1, 3, 4, 3), (2, 2, 2))):
+        model = config.model.model_copy(update={"size": shape[1:], "stride": stride})
+        check(config.model_copy(update={"model": model}), shape, batch=1)
+
+
+@given(
+    shape=st.sampled_from(list(SHAPES.values())),
+    batch=st.sampled_from([1, 3]),
+    isotropic=st.booleans(),
+    upsample=st.sampled_from(["transpose", "nearest_conv", "nearest"]),
+    downsample=st.sampled_from(["conv", "avg_pool"]),
+    updown=st.booleans(),
+    film=st.booleans(),
+    order=st.sampled_from(["heads_first", "qkv_first"]),
+    classes=st.booleans(),
+    own_estimate=st.booleans(),
+    recompute=st.booleans(),
+    circular=st.booleans(),
+)
+@settings(deadline=None, max_examples=50, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_every_network_on_every_shape(
+    shape, batch, isotropic, upsample, downsample, updown, film, order, classes, own_estimate,
+    recompute, circular,
+):  # fmt: skip
+    more = [
+        f"model.upsample={upsample}",
+        f"model.downsample={downsample}",
+        f"model.resblock_updown={updown}",
+        f"model.use_scale_shift_norm={film}",
+        f"model.qkv_order={order}",
+        f"diffusion.self_condition={own_estimate}",
+        f"model.use_checkpoint={recompute}",
+    ]
+    if not film:
+        more.append("model.model_channels=20")  # one channel per group would be deaf
+    if classes:
+        more += ["model.class_conditional=true", "model.num_classes=2"]
+    if isotropic and len(shape) == 4:
+        more.append(ISOTROPIC)
+    if circular:
+        shape = (shape[0], *(2 * -(-n // 2) for n in shape[1:]))
+        more.append("model.circular=true")
+    check(read_config(None, assignments(shape, *more)), shape, batch)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_from_a_file_to_samples_one_item_at_a_time(tmp_path, name):
+    shape = SHAPES[name]
+    layout = {2: "NCL", 3: "NCHW", 4: "NCDHW"}[len(shape)]
+    values = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    np.save(tmp_path / "data.npy", values)
+    run = iddpm.train(
+        tmp_path / "data.npy",
+        out=tmp_path / "run",
+        settings=[
+            *TINY,
+            f"data.layout={layout}",
+            "data.held_out=0",
+            "training.batch_size=1",
+            "training.steps=2",
+            *([ISOTROPIC] if len(shape) == 4 else []),
+        ],
+        reporter=SilentReporter(),
+    )
+    assert run.shape == shape
+    if len(shape) == 4:
+        assert run.config.model.stride == (2, 2, 2)
+    x = run.sample(1, steps=2, sampler="ddim")
+    assert x.shape == (1, *shape)
+    assert bool(x.isfinite().all())

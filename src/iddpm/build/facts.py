@@ -44,6 +44,9 @@ def open_data(config: Config) -> Source:
         layout=data.layout,
         column=data.column,
         value_range=data.range,
+        window=data.window,
+        stride=data.stride,
+        sample_rate=data.sample_rate,
     )
     if data.cache == "none":
         return source

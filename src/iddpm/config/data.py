@@ -28,6 +28,12 @@ class DataConfig(Section):
     items; by default the only one that can."""
     layout: str | None = None
     """Axes of an array, such as NHWC; by default recognised, refused when ambiguous."""
+    window: Positive | tuple[Positive, ...] | None = None
+    """Cut signals and volumes into pieces of this size, such as 256 or [32, 32, 32]."""
+    stride: Positive | None = None
+    """Distance between pieces; by default the window, of volumes a quarter of it."""
+    sample_rate: Positive | None = None
+    """Resample sounds to so many Hz; needed when they differ."""
     range: Literal["auto"] | tuple[Number, Number] | None = None
     """Stored numbers that become -1 and 1: [low, high], or auto to measure them; by default known
     for uint8, uint16 and floats in [-1, 1] and measured for others. A run keeps them."""

@@ -186,12 +186,13 @@ def _parts(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[str, ..
         return map_npy(path), None, ()
     members = read_npz(path)
     label_key = next((key for key in _LABEL_KEYS if key in members), None)
-    data_key = _data_key(path, members, label_key)
+    key = data_key(path, members, label_key)
     names = tuple(str(name) for name in members.get("class_names", ()))
-    return members[data_key], None if label_key is None else members[label_key], names
+    return members[key], None if label_key is None else members[label_key], names
 
 
-def _data_key(path: Path, members: Mapping[str, NDArray[Any]], label_key: str | None) -> str:
+def data_key(path: Path, members: Mapping[str, Any], label_key: str | None) -> str:
+    """Return the name of the data among arrays; ValueError where that is unclear."""
     for key in _DATA_KEYS:
         if key in members:
             return key

@@ -9,17 +9,27 @@ from iddpm.data.embedded import EMBEDDED, embedded
 from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.arrays import open_array
 from iddpm.data.sources.arrow import SPLITS, STATE
+from iddpm.data.sources.folder import find_files
+from iddpm.data.sources.hdf5 import HDF5, open_hdf5
 from iddpm.data.sources.images import ImageFolder
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.pictures import Pictures
+from iddpm.data.sources.pieces import Pieces, Recordings, Rows
 from iddpm.data.sources.ranged import ranged
+from iddpm.data.sources.series import TEXTS, open_series
 from iddpm.data.sources.shard_paths import is_pattern
 from iddpm.data.sources.shards import TarFiles
+from iddpm.data.sources.signals import SOUNDS, Sounds
 from iddpm.data.sources.source import Source
 from iddpm.data.sources.tables import TableFiles
+from iddpm.data.sources.volumes import NIFTI, Volumes
 from iddpm.data.values import Wanted
 
-_WORKS = f"a folder of images, a .npy or .npz file, .tar shards, or one of {', '.join(EMBEDDED)}"
+_WORKS = (
+    "a folder of images, sounds (.wav, .flac) or volumes (.nii, .nii.gz), a .npy, .npz, .h5 or "
+    f".csv file, .tar shards, or one of {', '.join(EMBEDDED)}"
+)
+ARRAYS = (".npy", ".npz")
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst")
 
 
@@ -33,6 +43,9 @@ def open_source(
     layout: str | None = None,
     column: str | None = None,
     value_range: Wanted = None,
+    window: int | tuple[int, ...] | None = None,
+    stride: int | None = None,
+    sample_rate: int | None = None,
 ) -> Source:
     """Open data by its path, whatever it is, or an embedded data set by name.
 
@@ -46,18 +59,46 @@ def open_source(
         ValueError: there is something, but it cannot be used.
     """
     path = Path(path_or_name).expanduser()
-    if path.is_file() and path.suffix.lower() in (".npy", ".npz"):
-        _refuse_column(column, path)
-        return open_array(
-            path,
-            layout=layout,
-            labels=labels,
-            image_size=image_size,
-            channels=channels,
-            value_range=value_range,
-        )
-    source = _open_others(path_or_name, path, image_size, channels, labels, corrupt, layout, column)
-    return ranged(source, value_range)
+    recordings: Recordings
+    if _kind(path) == "signals":
+        recordings = Sounds(path, sample_rate=sample_rate, labels=labels, value_range=value_range)
+    elif _kind(path) == "volumes":
+        recordings = Volumes(path, labels=labels, value_range=value_range)
+    else:
+        if path.is_file() and path.suffix.lower() in TEXTS:
+            source: Source = open_series(path, labels=labels, value_range=value_range)
+        elif path.is_file() and path.suffix.lower() in (*ARRAYS, *HDF5):
+            _refuse_column(column, path)
+            open_rows = open_array if path.suffix.lower() in ARRAYS else open_hdf5
+            source = open_rows(
+                path,
+                layout=layout,
+                labels=labels,
+                image_size=image_size,
+                channels=channels,
+                value_range=value_range,
+            )
+        else:
+            source = _open_others(
+                path_or_name, path, image_size, channels, labels, corrupt, layout, column
+            )
+            source = ranged(source, value_range)
+        if window is None:
+            return source
+        recordings = Rows(source)
+    return Pieces(recordings, window, stride)
+
+
+def _kind(path: Path) -> str | None:
+    """Return what a file or a folder holds, where its suffixes say so."""
+    if path.is_file():
+        name = path.name.lower()
+        return "signals" if name.endswith(SOUNDS) else "volumes" if name.endswith(NIFTI) else None
+    if not path.is_dir() or find_files(path, tuple(SUFFIXES)):
+        return None
+    if find_files(path, SOUNDS):
+        return "signals"
+    return "volumes" if find_files(path, NIFTI) else None
 
 
 def _refuse_column(column: str | None, where: str | Path) -> None:

@@ -43,6 +43,10 @@ class Ranged(Source):
         """Return the key of the other source."""
         return self._source.key(index)
 
+    def group(self, index: int) -> str:
+        """Return the group in the other source."""
+        return self._source.group(index)
+
     def stamps(self) -> Iterator[Stamp]:
         """Yield the stamps of the other source."""
         return self._source.stamps()

@@ -67,6 +67,10 @@ class Source(ABC):
     def key(self, index: int) -> str:
         """Return a name of the item that stays the same when others come or go."""
 
+    def group(self, index: int) -> str:
+        """Return what the item must not be parted from, such as the other windows of a signal."""
+        return self.key(index)
+
     @abstractmethod
     def stamps(self) -> Iterator[Stamp]:
         """Yield a stamp of each file that is read from, always in the same order."""

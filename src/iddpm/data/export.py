@@ -1,0 +1,86 @@
+"""Samples as files like those of the data: sounds, tables of numbers and volumes."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from iddpm.data.form import Form
+from iddpm.data.sources.extras import needed
+from iddpm.data.values import natural_values
+from iddpm.files import write_atomically
+
+SUFFIX = {"signal": ".wav", "volume": ".nii.gz"}
+"""Of the kinds that have a file for each item."""
+
+
+def save_files(x: torch.Tensor, directory: Path | str, form: Form, *, start: int = 0) -> list[Path]:
+    """Write each of ``x`` ``[N, C, *spatial]`` in [-1, 1] as a file of the data's kind.
+
+    Sounds become .wav files of the data's rate and coding, volumes .nii.gz files with its affine.
+
+    Args:
+        x: finite samples.
+        directory: made when it is missing.
+        form: what the data is, of kind ``signal`` or ``volume``.
+        start: number of the first file.
+
+    Raises:
+        ValueError: samples that are not finite, or a library that is missing.
+    """
+    stored = _stored(x, form)
+    write = _write_sound if form.kind == "signal" else _write_volume
+    paths = []
+    for number, item in enumerate(stored, start):
+        path = Path(directory) / f"{number:06d}{SUFFIX[form.kind]}"
+        paths.append(
+            write_atomically(path, lambda temporary, item=item: write(temporary, item, form))  # type: ignore[misc]
+        )
+    return paths
+
+
+def save_table(
+    x: torch.Tensor, path: Path | str, form: Form, *, labels: list[str] | None = None
+) -> Path:
+    """Write signals ``[N, 1, L]`` in [-1, 1] as rows of a .csv, the class last.
+
+    Raises:
+        ValueError: samples of several channels, or that are not finite.
+    """
+    if x.ndim != 3 or x.shape[1] != 1:
+        raise ValueError(f"samples of shape {tuple(x.shape)} are no rows of a table")
+    rows = _stored(x, form)[:, 0]
+    digits = "%d" if rows.dtype.kind in "iu" else "%.9g"
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8") as file:
+            for number, row in enumerate(rows):
+                end = "" if labels is None else f",{labels[number]}"
+                file.write(",".join(digits % value for value in row) + end + "\n")
+
+    return write_atomically(Path(path), write)
+
+
+def _stored(x: torch.Tensor, form: Form) -> NDArray[Any]:
+    if not torch.isfinite(x).all():
+        raise ValueError("samples hold NaN or infinity; they cannot be written")
+    return (form.values or natural_values(8)).restore(x)
+
+
+def _write_sound(path: Path, item: NDArray[Any], form: Form) -> None:
+    soundfile = needed("soundfile", "audio", f"writing {path.name}")
+    coding = form.encoding or ("PCM_16" if item.dtype == np.int16 else "FLOAT")
+    if coding not in soundfile.available_subtypes("WAV"):
+        coding = "FLOAT"
+    soundfile.write(path, item.T, form.sample_rate or 16_000, format="WAV", subtype=coding)
+
+
+def _write_volume(path: Path, item: NDArray[Any], form: Form) -> None:
+    nibabel = needed("nibabel", "nifti", f"writing {path.name}")
+    voxels = item[0] if len(item) == 1 else np.moveaxis(item, 0, -1)
+    affine = np.eye(4) if form.affine is None else np.array(form.affine)
+    image = nibabel.Nifti1Image(np.ascontiguousarray(voxels), affine, dtype=item.dtype)
+    path.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))

@@ -1,0 +1,110 @@
+"""Arrays in HDF5 files, read row by row."""
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iddpm.data.sources.arrays import ArraySource, data_key
+from iddpm.data.sources.extras import needed
+from iddpm.data.values import Wanted
+
+HDF5 = (".h5", ".hdf5")
+_LABELS = ("labels", "y")
+_DENSEST = 1100  # bytes that a byte of gzip can hold
+
+
+class LazyRows:
+    """A dataset of an HDF5 file, indexed as an array; each process opens the file for itself."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path, self._key = path, key
+        self._open: Any = None
+        data = self._data()
+        self.shape, self.dtype, self.ndim = data.shape, data.dtype, data.ndim
+        self.nbytes = prod(self.shape) * self.dtype.itemsize
+        if self.nbytes > max(data.id.get_storage_size(), 1) * _DENSEST:
+            raise ValueError(
+                f"{path} promises {self.nbytes} bytes in {key} and holds "
+                f"{data.id.get_storage_size()}: it was not written whole"
+            )
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: slice | Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
+        if isinstance(rows, slice):
+            return np.asarray(self._read(rows))
+        distinct, inverse = np.unique(np.asarray(rows), return_inverse=True)  # h5py wants them so
+        return np.asarray(self._read(distinct))[inverse]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": None}
+
+    def _read(self, rows: Any) -> Any:
+        try:
+            return self._data()[rows]
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{self._path} is damaged in {self._key} ({error})") from None
+
+    def _data(self) -> Any:
+        if self._open is None:
+            self._open = _opened(self._path)
+        return self._open[self._key]
+
+
+def open_hdf5(
+    path: Path,
+    *,
+    layout: str | None = None,
+    labels: str = "auto",
+    value_range: Wanted = None,
+    channels: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+) -> ArraySource:
+    """Open an HDF5 file, whose datasets are named as the members of a .npz.
+
+    Raises:
+        ValueError: a damaged file, or one without an array that can be used.
+    """
+    if labels not in ("auto", "none"):
+        raise ValueError(f"labels={labels!r} does not go with {path}; use 'auto' or 'none'")
+    file = _opened(path)
+    h5py = needed("h5py", "hdf5", f"reading {path}")
+    try:
+        members = {k: v for k in file if isinstance(v := file.get(k), h5py.Dataset)}
+        label_key = next((key for key in _LABELS if key in members), None)
+        rows = LazyRows(path, data_key(path, members, label_key))
+        if not rows.ndim:
+            raise ValueError(f"{path} holds one number and no rows")
+        known = None
+        if labels == "auto" and label_key is not None:
+            found = members[label_key]
+            if found.shape != rows.shape[:1]:
+                raise ValueError(f"{path} has labels of shape {found.shape} for {len(rows)} items")
+            known = found.asstr()[:] if found.dtype.kind == "O" else found[:]
+            known = np.array([str(k) for k in known]) if known.dtype.kind == "O" else known
+    except (OSError, RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error})") from None
+    array: Any = rows
+    return ArraySource(
+        array,
+        name=path.name,
+        layout=layout,
+        labels=known,
+        channels=channels,
+        image_size=image_size,
+        path=path,
+        value_range=value_range,
+    )
+
+
+def _opened(path: Path) -> Any:
+    h5py = needed("h5py", "hdf5", f"reading {path}")
+    try:
+        return h5py.File(path, "r")
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path} is not an HDF5 file that can be read ({error})") from None

@@ -1,0 +1,144 @@
+"""Sound files (WAV, FLAC) as signals, resampled where one rate is wanted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iddpm.data.form import Form
+from iddpm.data.sources.classes import labels_of_files
+from iddpm.data.sources.extras import needed
+from iddpm.data.sources.folder import find_files, root_of
+from iddpm.data.sources.pieces import Recordings
+from iddpm.data.sources.source import Stamp
+from iddpm.data.values import Chunk, Values, Wanted, find_values
+
+SOUNDS = (".wav", ".flac")
+_WHOLE = Values("int16", -32768.0, 32767.0)
+_FRAMES = 1 << 20  # looked at at a time
+_DENSEST = 4096  # frames that a byte of the densest coding can hold
+_KEPT = 1 << 28  # bytes of resampled sounds that stay in memory
+
+
+class Sounds(Recordings):
+    """The sound files below a folder, or one file, as ``[C, L]``.
+
+    Of 16 bits they stay integers, full scale being -1 to 1; others are floats.
+
+    Args:
+        path: a folder or a file.
+        sample_rate: Hz to resample to; None when all files have one rate.
+        labels: a rule of `iddpm.data.sources.classes.labels_of_files`.
+        value_range: see `iddpm.data.values.find_values`.
+
+    Raises:
+        ValueError: a damaged file, or rates or channels that differ.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sample_rate: int | None = None,
+        labels: str = "auto",
+        value_range: Wanted = None,
+    ) -> None:
+        needed("soundfile", "audio", f"reading {path}")
+        self._root, self.name = root_of(path), path.resolve().name
+        self._keys = find_files(path, SOUNDS)
+        facts = [self._facts(key) for key in self._keys]
+        rates = sorted({fact.samplerate for fact in facts})
+        if sample_rate is None and len(rates) > 1:
+            raise ValueError(
+                f"{self.name} holds sounds of {', '.join(map(str, rates))} Hz: resample them to "
+                f"one rate with -s data.sample_rate={rates[0]}"
+            )
+        rate = sample_rate or rates[0]
+        counts = sorted({fact.channels for fact in facts})
+        if len(counts) > 1:
+            raise ValueError(
+                f"{self.name} holds sounds of {' and '.join(map(str, counts))} channels: convert "
+                "them to one number"
+            )
+        self.channels = counts[0]
+        self._rates = [fact.samplerate for fact in facts]
+        self._rate = rate
+        self.sizes = [(-(-fact.frames * rate // fact.samplerate),) for fact in facts]
+        codings = {fact.subtype for fact in facts}
+        self._dtype = np.dtype(np.int16 if codings == {"PCM_16"} else np.float32)
+        self._resampled: dict[int, NDArray[Any]] = {}
+        self.labels, self.class_names = labels_of_files(labels, self._keys, self._root)
+        nbytes = sum(n for (n,) in self.sizes) * self.channels * self._dtype.itemsize
+        known = _WHOLE if self._dtype == np.int16 else Values("float32", -1, 1)
+        self._values = find_values(self.name, self._dtype, value_range, nbytes, self._chunks, known)
+        self.bits = self._values.bits
+        coding = codings.pop() if len(codings) == 1 else "FLOAT"
+        self.form = Form("signal", self._values, sample_rate=rate, encoding=coding)
+
+    def key(self, index: int) -> str:
+        """Return the path relative to the folder."""
+        return self._keys[index]
+
+    def stamps(self) -> Iterator[Stamp]:
+        """Yield a stamp of each file."""
+        for key in self._keys:
+            yield Stamp.of(self._root / key, key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave resampled sounds behind."""
+        return {**self.__dict__, "_resampled": {}}
+
+    def read_box(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
+        """Return ``[C, L]`` from a place on."""
+        raw = self._raw(index, start[0], size[0])
+        part: NDArray[Any] = self._values.read(raw[None], self._keys[index], [index])[0]
+        return part
+
+    def _raw(self, index: int, start: int, length: int) -> NDArray[Any]:
+        path = self._root / self._keys[index]
+        if self._rates[index] == self._rate:
+            return self._decode(path, start, length)
+        if index not in self._resampled:
+            soxr: Any = needed("soxr", "audio", f"resampling {path}")
+            sound = self._decode(path, 0, -1)
+            sound = soxr.resample(sound.T, self._rates[index], self._rate).T
+            if sum(s.nbytes for s in self._resampled.values()) + sound.nbytes > _KEPT:
+                self._resampled.clear()
+            self._resampled[index] = sound
+        part = self._resampled[index][:, start : start + length]
+        return np.pad(part, ((0, 0), (0, length - part.shape[1])))
+
+    def _decode(self, path: Path, start: int, length: int) -> NDArray[Any]:
+        try:
+            sound, _ = _soundfile().read(
+                path, length, start, dtype=self._dtype.name, always_2d=True
+            )
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({error})") from None
+        if 0 < length != len(sound):
+            raise ValueError(f"{path} is cut short: {length} frames were promised at {start}")
+        return np.ascontiguousarray(sound.T)
+
+    def _facts(self, key: str) -> Any:
+        path = self._root / key
+        try:
+            facts = _soundfile().info(path)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} is not a sound that can be read ({error})") from None
+        if facts.frames <= 0:
+            raise ValueError(f"{path} holds no sound")
+        if facts.frames * facts.channels > path.stat().st_size * _DENSEST:
+            raise ValueError(f"{path} promises {facts.frames} frames, which it cannot hold")
+        return facts
+
+    def _chunks(self, whole: bool) -> Iterator[Chunk]:
+        for index, (length,) in enumerate(self.sizes):
+            starts = range(0, length, _FRAMES)
+            for start in starts if whole else starts[:1]:
+                yield [index], self._raw(index, start, min(_FRAMES, length - start))[None]
+
+
+def _soundfile() -> Any:
+    return needed("soundfile", "audio", "reading sounds")

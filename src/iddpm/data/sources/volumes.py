@@ -1,0 +1,153 @@
+"""NIfTI volumes, whole or as patches, with the affine that places them."""
+
+import warnings
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iddpm.data.form import Form
+from iddpm.data.sources.classes import labels_of_files
+from iddpm.data.sources.extras import needed
+from iddpm.data.sources.folder import find_files, root_of
+from iddpm.data.sources.pieces import Recordings
+from iddpm.data.sources.source import Stamp
+from iddpm.data.values import Chunk, Wanted, find_values
+
+NIFTI = (".nii", ".nii.gz")
+_DENSEST = 1100  # bytes that a byte of gzip can hold
+_KEPT = 1 << 30  # bytes of unpacked volumes that stay in memory
+
+
+class Volumes(Recordings):
+    """The NIfTI files below a folder, or one file, as ``[C, X, Y, Z]`` in their own orientation.
+
+    Integers without scaling stay integers; others are floats. An uncompressed file is mapped, a
+    compressed one unpacked into memory. A fourth axis is the channels.
+
+    Args:
+        path: a folder or a file.
+        labels: a rule of `iddpm.data.sources.classes.labels_of_files`.
+        value_range: see `iddpm.data.values.find_values`.
+
+    Raises:
+        ValueError: a damaged file, or files that differ in channels or orientation.
+    """
+
+    def __init__(self, path: Path, *, labels: str = "auto", value_range: Wanted = None) -> None:
+        nib: Any = needed("nibabel", "nifti", f"reading {path}")
+        self._root, self.name = root_of(path), path.resolve().name
+        self._keys = find_files(path, NIFTI)
+        opened = [self._open(key) for key in self._keys]
+        self._scaled = [_is_scaled(image) for image in opened]
+        shapes = [image.shape for image in opened]
+        channels = {shape[3] if len(shape) == 4 else 1 for shape in shapes}
+        if len(channels) > 1:
+            raise ValueError(f"{self.name} holds volumes of {sorted(channels)} channels")
+        axes = {
+            nib.aff2axcodes(image.affine): key
+            for image, key in zip(opened, self._keys, strict=True)
+        }
+        if len(axes) > 1:
+            (one, first), (other, second) = list(axes.items())[:2]
+            raise ValueError(
+                f"{first} is stored in the orientation {''.join(one)} and {second} in "
+                f"{''.join(other)}: bring them to one, such as by nibabel.as_closest_canonical"
+            )
+        spacings = np.array([image.header.get_zooms()[:3] for image in opened])
+        if not np.allclose(spacings, spacings[0], rtol=0.01):
+            warnings.warn(
+                f"{self.name} holds volumes of different voxel sizes, from {spacings.min(0)} to "
+                f"{spacings.max(0)} mm; they are not resampled",
+                stacklevel=3,
+            )
+        self.channels = channels.pop()
+        self.sizes = [shape[:3] for shape in shapes]
+        dtypes = {image.get_data_dtype().newbyteorder("=") for image in opened}
+        integers = len(dtypes) == 1 and not any(self._scaled)
+        self._dtype = dtypes.pop() if integers else np.dtype(np.float32)
+        if self._dtype.kind not in "iuf":
+            raise ValueError(f"{self.name} holds {self._dtype}; save integers or floats")
+        self._unpacked: dict[int, NDArray[Any]] = {}
+        self.labels, self.class_names = labels_of_files(labels, self._keys, self._root)
+        nbytes = sum(map(prod, shapes)) * self._dtype.itemsize
+        self._values = find_values(self.name, self._dtype, value_range, nbytes, self._chunks)
+        self.bits = self._values.bits
+        affine = tuple(tuple(map(float, row)) for row in opened[0].affine)
+        self.form = Form("volume", self._values, affine=affine)
+
+    def key(self, index: int) -> str:
+        """Return the path relative to the folder."""
+        return self._keys[index]
+
+    def stamps(self) -> Iterator[Stamp]:
+        """Yield a stamp of each file."""
+        for key in self._keys:
+            yield Stamp.of(self._root / key, key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what was read behind."""
+        return {**self.__dict__, "_unpacked": {}}
+
+    def read_box(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
+        """Return a patch ``[C, X, Y, Z]``."""
+        raw = self._raw(index, start, size)[None]
+        patch: NDArray[Any] = self._values.read(raw, self._keys[index], [index])[0]
+        return patch
+
+    def _raw(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
+        box = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
+        patch = np.asarray(self._volume(index)[box])
+        return patch[None] if patch.ndim == 3 else np.moveaxis(patch, -1, 0)
+
+    def _volume(self, index: int) -> Any:
+        if index in self._unpacked:
+            return self._unpacked[index]
+        image = self._open(self._keys[index])
+        if self._keys[index].lower().endswith(".gz") or self._scaled[index]:
+            try:
+                unpacked = np.asarray(
+                    image.dataobj if self._dtype.kind == "f" else image.dataobj.get_unscaled()
+                )
+            except Exception as error:  # nibabel and gzip raise OSError, EOFError, zlib.error, ...
+                raise ValueError(f"{self._root / self._keys[index]} is damaged ({error})") from None
+            unpacked = unpacked.astype(self._dtype, copy=False)
+            if sum(v.nbytes for v in self._unpacked.values()) + unpacked.nbytes > _KEPT:
+                self._unpacked.clear()
+        else:
+            unpacked = image.dataobj.get_unscaled()  # mapped
+        self._unpacked[index] = unpacked
+        return unpacked
+
+    def _open(self, key: str) -> Any:
+        path = self._root / key
+        nib = needed("nibabel", "nifti", f"reading {path}")
+        try:
+            image = nib.Nifti1Image.from_filename(path, mmap=True)
+            shape, dtype = image.shape, image.get_data_dtype()
+            promised = prod(shape) * dtype.itemsize
+        except Exception as error:  # nibabel raises ImageFileError, HeaderDataError, OSError, ...
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is not a NIfTI file that can be read ({reason})") from None
+        room = path.stat().st_size * (_DENSEST if key.lower().endswith(".gz") else 1)
+        if len(shape) not in (3, 4) or min(shape) < 1:
+            raise ValueError(f"{path} has shape {shape}; volumes have 3 axes, or 4 with channels")
+        if promised > room:
+            raise ValueError(f"{path} is cut short: its header promises {promised} bytes of voxels")
+        return image
+
+    def _chunks(self, whole: bool) -> Iterator[Chunk]:
+        for index, size in enumerate(self.sizes):
+            step = max(1, (1 << 24) // max(1, prod(size[1:])))
+            starts = range(0, size[0], step)
+            for start in starts if whole else starts[:1]:
+                part = (min(step, size[0] - start), *size[1:])
+                yield [index], self._raw(index, (start, 0, 0), part)[None]
+
+
+def _is_scaled(image: Any) -> bool:
+    slope, intercept = image.header.get_slope_inter()
+    return (slope, intercept) not in ((None, None), (1.0, 0.0), (1.0, None))

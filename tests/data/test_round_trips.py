@@ -1,0 +1,155 @@
+"""Each source, written back by its writer and read again, is what it was."""
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from iddpm.data.export import save_files, save_table
+from iddpm.data.levels import to_model_range
+from iddpm.data.sources.open import open_source
+from iddpm.data.split import held_out_mask
+
+RANDOM = np.random.default_rng(0)
+AFFINE = np.array([[-2, 0, 0, 90], [0, 1.5, 0.5, -126], [0, 0.1, 3, -72], [0, 0, 0, 1.0]])
+
+
+def model_range(source):
+    return to_model_range(source.read_many(range(len(source))), source.bits)
+
+
+def write_sounds(folder, dtype="int16", subtype="PCM_16", channels=2, rate=8000, suffix=".wav"):
+    values = RANDOM.uniform(-1, 1, (4, 300, channels))
+    values[0, :2] = -1, 1 - 2**-15
+    stored = (values * 2**15).round().clip(-(2**15), 2**15 - 1).astype(np.int16)
+    for number, item in enumerate(stored if dtype == "int16" else values.astype(dtype)):
+        path = folder / f"{'ab'[number % 2]}/{number}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, item, rate, subtype=subtype)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("dtype", "subtype", "suffix"),
+    [
+        ("int16", "PCM_16", ".wav"),
+        ("int16", "PCM_16", ".flac"),
+        ("float64", "PCM_24", ".wav"),
+        ("float32", "FLOAT", ".wav"),
+    ],
+)
+def test_sounds(tmp_path, dtype, subtype, suffix):
+    source = open_source(write_sounds(tmp_path / "in", dtype, subtype, suffix=suffix))
+    assert (source.shape, source.class_names, len(source)) == ((2, 300), ("a", "b"), 4)
+    paths = save_files(model_range(source), tmp_path / "out", source.form)
+    for index, path in enumerate(paths):
+        before, rate = soundfile.read(tmp_path / "in" / source.key(index))
+        after, rate_after = soundfile.read(path)
+        assert (rate, soundfile.info(path).subtype) == (rate_after, subtype)
+        assert np.array_equal(before, after)
+    again = open_source(tmp_path / "out")
+    assert torch.equal(model_range(again), model_range(source))
+
+
+def test_sounds_are_resampled_and_cut(tmp_path):
+    t = np.arange(16000) / 16000
+    for rate in (8000, 16000):
+        tone = np.sin(2 * np.pi * 440 * t[:rate] * 16000 / rate) * 0.5
+        soundfile.write(tmp_path / f"{rate}.wav", tone, rate, subtype="PCM_16")
+    with pytest.raises(ValueError, match="8000, 16000 Hz"):
+        open_source(tmp_path)
+    source = open_source(tmp_path, sample_rate=8000, window=1000, stride=500)
+    assert (source.shape, len(source), source.form.sample_rate) == ((1, 1000), 30, 8000)
+    # One tone of 440 Hz, whichever rate it was sampled at.
+    low, high = source.read(4)[0] / 32768, source.read(19)[0] / 32768
+    assert np.abs(low.astype(float) - high).max() < 0.01
+    mask = held_out_mask(source, 0.05)
+    assert {source.key(i).partition(":")[0] for i in np.flatnonzero(mask)} in (
+        {"8000.wav"},
+        {"16000.wav"},
+    )
+
+
+@pytest.mark.parametrize("labels", ["first", "last"])
+@pytest.mark.parametrize("dtype", [int, float])
+def test_tables(tmp_path, labels, dtype):
+    values = RANDOM.integers(-500, 3000, (12, 9)) + (0.25 if dtype is float else 0)
+    classes = np.arange(12) % 3 + 1
+    columns = [classes, values] if labels == "first" else [values, classes]
+    np.savetxt(tmp_path / "a.csv", np.column_stack(columns), delimiter=",", fmt="%g")
+    source = open_source(tmp_path / "a.csv", labels="auto" if dtype is float else labels)
+    assert (source.shape, source.class_names) == ((1, 9), ("1", "2", "3"))
+    assert np.array_equal(source.labels, classes - 1)
+    names = [source.class_names[k] for k in source.labels]
+    save_table(model_range(source), tmp_path / "b.csv", source.form, labels=names)
+    written = np.loadtxt(tmp_path / "b.csv", delimiter=",")
+    assert np.allclose(
+        written, np.column_stack([values, classes]), atol=0 if dtype is int else 1e-3
+    )
+    again = open_source(tmp_path / "b.csv", labels="last")
+    assert np.array_equal(again.labels, source.labels)
+    assert torch.allclose(model_range(again), model_range(source), atol=0 if dtype is int else 1e-5)
+
+
+def test_windows_of_one_row_stay_together(tmp_path):
+    values = RANDOM.normal(size=(40, 64))
+    np.savetxt(tmp_path / "a.tsv", np.column_stack([np.arange(40) % 2, values]), delimiter="\t")
+    source = open_source(tmp_path / "a.tsv", window=16, stride=8)
+    assert (source.shape, len(source), len(source.labels)) == ((1, 16), 40 * 7, 40 * 7)
+    assert (source.labels == np.repeat(np.arange(40) % 2, 7)).all()
+    whole = open_source(tmp_path / "a.tsv")
+    assert np.array_equal(source.read(7 + 2), whole.read(1)[:, 16:32])
+    by_row = held_out_mask(source, 0.2).reshape(40, 7)
+    assert (by_row == by_row[:, :1]).all()
+    assert 0 < by_row.sum() < by_row.size
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint8", "float32", ">i2"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_volumes(tmp_path, dtype, suffix):
+    stored = RANDOM.integers(0, 200, (3, 7, 6, 5)).astype(dtype)
+    (tmp_path / "in").mkdir()
+    for number, item in enumerate(stored):
+        image = nibabel.Nifti1Image(item, AFFINE)
+        image.header.set_data_dtype(item.dtype)
+        nibabel.save(image, tmp_path / f"in/{number}{suffix}")
+    source = open_source(tmp_path / "in")
+    assert (source.shape, len(source)) == ((1, 7, 6, 5), 3)
+    paths = save_files(model_range(source), tmp_path / "out", source.form)
+    for item, path in zip(stored, paths, strict=True):
+        image = nibabel.load(path)
+        voxels = np.asarray(image.dataobj)
+        assert np.allclose(image.affine, AFFINE, atol=1e-6)
+        assert image.get_data_dtype() == np.dtype(dtype).newbyteorder("=")
+        if dtype == "float32":
+            assert np.allclose(voxels, item, atol=1e-4)
+        else:
+            assert np.array_equal(voxels, item)
+
+
+def test_patches_of_one_volume_share_no_voxel_across_the_split(tmp_path):
+    voxels = np.arange(24 * 12 * 12, dtype=np.int16).reshape(24, 12, 12)
+    nibabel.save(nibabel.Nifti1Image(voxels, AFFINE), tmp_path / "a.nii.gz")
+    source = open_source(tmp_path / "a.nii.gz", window=4, stride=2)
+    assert (source.shape, len(source)) == ((1, 4, 4, 4), 6 * 5 * 5)
+    mask = held_out_mask(source, 0.2)
+    assert 0 < mask.sum() < len(source)
+    held_out, train = (
+        {int(v) for i in np.flatnonzero(m) for v in source.read(int(i)).ravel()}
+        for m in (mask, ~mask)
+    )
+    assert not held_out & train
+
+
+def test_hdf5(tmp_path):
+    stored = RANDOM.integers(-50, 70, (9, 6, 7, 3)).astype(np.int8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("images", data=stored, compression="gzip")
+        file["labels"] = np.arange(9) % 2
+    source = open_source(tmp_path / "a.h5")
+    assert (source.shape, source.class_names) == ((3, 6, 7), ("0", "1"))
+    order = [5, 0, 5, 8]
+    read = to_model_range(source.read_many(order), source.bits)
+    assert np.array_equal(source.form.values.restore(read), stored[order].transpose(0, 3, 1, 2))

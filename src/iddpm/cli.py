@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from iddpm.commands.data import data
 from iddpm.commands.demo import demo
 from iddpm.commands.edit import edit
 from iddpm.commands.evaluate import evaluate
@@ -46,6 +47,8 @@ ALONE = ("interpolate", "inpaint", "edit", "info", "demo")
 for command in COMMANDS:
     example = (command.__doc__ or "").partition("\n\n")[2].strip()
     app.command(help=(command.__doc__ or "").partition("\n\n")[0], epilog=example)(command)
+
+app.add_typer(data, name="data", help="Look at data before training on it.")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,7 +1,9 @@
 """From data of a form to samples of the same form, by training and drawing."""
 
+import nibabel
 import numpy as np
 import pytest
+import soundfile
 
 from iddpm.config import read_config
 from iddpm.data.sources.open import open_source
@@ -49,3 +51,39 @@ def test_measured_floats_come_out_in_their_units(tmp_path, tiny):
     # A resumed run measures nothing again.
     config = read_config(run.directory / "config.yaml")
     assert open_source(config.data.path, value_range=config.data.range).form.values.low == 36
+
+
+def test_sounds_come_out_as_sounds(tmp_path, tiny):
+    (tmp_path / "sounds").mkdir()
+    for number in range(3):
+        tone = np.sin(np.arange(400) / (3 + number)) * 0.5
+        soundfile.write(tmp_path / f"sounds/{number}.wav", tone, 8000, subtype="PCM_16")
+    run = trained(tmp_path, tiny, tmp_path / "sounds", "data.window=16")
+    draw(run, 2, out=tmp_path / "out")
+    stored, rate = soundfile.read(tmp_path / "out/000001.wav", dtype="int16")
+    assert (stored.shape, rate, run.config.bits) == ((16,), 8000, 16)
+    assert (tmp_path / "out/grid.png").is_file()
+
+
+def test_volumes_come_out_where_they_were(tmp_path, tiny):
+    affine = np.diag([2.0, 2, 3, 1])
+    voxels = np.random.default_rng(0).integers(0, 900, (80, 8, 8)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "brain.nii.gz")
+    run = trained(tmp_path, tiny, tmp_path / "brain.nii.gz", "data.window=[4,8,8]", "data.stride=2")
+    assert (run.shape, run.config.bits) == ((1, 4, 8, 8), 10)
+    draw(run, 2, out=tmp_path / "out")
+    image = nibabel.load(tmp_path / "out/000001.nii.gz")
+    assert (image.shape, image.get_data_dtype()) == ((4, 8, 8), np.int16)
+    assert np.array_equal(image.affine, affine)
+
+
+def test_series_come_out_as_a_table_with_their_classes(tmp_path, tiny):
+    values = np.random.default_rng(0).normal(size=(30, 8))
+    table = np.column_stack([np.arange(30) % 2 + 1, values])
+    np.savetxt(tmp_path / "series.csv", table, delimiter=",")
+    run = trained(tmp_path, tiny, tmp_path / "series.csv", "model.class_conditional=true")
+    draw(run, 4, out=tmp_path / "out", classes="2")
+    drawn = np.loadtxt(tmp_path / "out/samples.csv", delimiter=",")
+    assert drawn.shape == (4, 9)
+    assert (drawn[:, -1] == 2).all()
+    assert values.min() - 1e-6 <= drawn[:, :-1].min() < drawn[:, :-1].max() <= values.max() + 1e-6

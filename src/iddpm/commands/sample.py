@@ -74,7 +74,7 @@ def sample(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Draw samples from a run: PNG files and a grid, written as they come.
+    """Draw samples from a run: files like those of the data and a grid, written as they come.
 
     Example: iddpm sample runs/demo -n 16 --class 7 --steps 50 --seed 1
     """

@@ -7,8 +7,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.build import Walk, values_of
+from iddpm.build import Walk, form_of, values_of
 from iddpm.classes import Wanted
+from iddpm.data.export import SUFFIX, save_files, save_table
 from iddpm.data.writers import fits_picture, save_gif, save_grid, save_images, save_npz
 from iddpm.progress import open_console, progress_bar
 from iddpm.ranks import ALONE, Ranks
@@ -54,7 +55,10 @@ def draw(
     picture = len(run.shape) == 3 and run.shape[0] in (1, 3, 4)
     values = values_of(run.config)
     exact = fits_picture(values, run.shape[0])
-    whole = npz or not (picture and exact)  # all samples in one file, not only those of the grid
+    form = form_of(run.config)
+    each = form.kind in SUFFIX  # a file like those of the data for each sample
+    # All samples in one file, not only those of the grid.
+    whole = npz or not (each or (picture and exact))
     walk = walk or run.walk()
     frames: list[Tensor] = []
     first = ranks.first
@@ -77,7 +81,9 @@ def draw(
         def written() -> Iterator[SampleBatch | None]:
             nonlocal first
             for batch in batches:
-                if files and picture:
+                if files and each:
+                    save_files(batch.x, directory, form, start=batch.start)
+                elif files and picture:
                     save_images(
                         batch.x, directory, values=values if exact else None, start=batch.start
                     )
@@ -90,9 +96,13 @@ def draw(
     def joined() -> list[Path]:
         x = torch.cat([batch.x for batch in kept])
         paths = [save_grid(x[:GRID_ITEMS], directory / "grid.png", columns=columns)]
-        if whole:
-            labels = [batch.y for batch in kept if batch.y is not None]
-            y = torch.cat(labels) if labels else None
+        labels = [batch.y for batch in kept if batch.y is not None]
+        y = torch.cat(labels) if labels else None
+        table = form.kind == "table" and x.shape[1] == 1
+        if table:
+            names = None if y is None else [run.config.class_names[int(k)] for k in y]
+            paths.append(save_table(x, directory / "samples.csv", form, labels=names))
+        if npz or (whole and not table):
             paths.append(save_npz(x, directory / "samples.npz", labels=y, values=values))
         if gif:
             path = directory / "denoising.gif"
@@ -100,7 +110,7 @@ def draw(
         return paths
 
     paths = ranks.by_first(joined)
-    if files and picture:
+    if files and (each or picture):
         console.print(f"wrote {n} samples to {directory}", markup=False)
     for path in paths:
         console.print(f"wrote {path}", markup=False)

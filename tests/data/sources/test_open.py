@@ -55,13 +55,13 @@ def test_nothing_there_lists_what_works():
 
 def test_other_files_are_refused(tmp_path):
     for name, message in [
-        ("a.txt", r"a\.txt is a \.txt file; data is a folder"),
+        ("a.doc", r"a\.doc is a \.doc file; data is a folder"),
         ("a.tar.gz", r"a\.tar\.gz is compressed.*plain \.tar"),
     ]:
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(ValueError, match=message):
             open_source(tmp_path / name)
-    (tmp_path / "a.txt").unlink()
+    (tmp_path / "a.doc").unlink()
     with pytest.raises(ValueError, match="compressed"):
         open_source(tmp_path)
 

@@ -8,6 +8,7 @@ import io
 import struct
 import zipfile
 import zlib
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +29,7 @@ def map_npy(path: Path, offset: int = 0) -> NDArray[Any]:
         file.seek(offset)
         shape, fortran_order, dtype = _read_header(path, file)
         start = file.tell()
-    needed = start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    needed = start + dtype.itemsize * prod(shape)
     if path.stat().st_size < needed:
         raise ValueError(
             f"{path} is cut short: its header promises {needed} bytes and "
@@ -75,7 +76,7 @@ def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
 def _read_array(name: str, file: IO[bytes]) -> NDArray[Any]:
     shape, fortran_order, dtype = _read_header(name, file)
     data = file.read()
-    if len(data) != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
+    if len(data) != dtype.itemsize * prod(shape):
         raise ValueError(f"{name} is cut short; copy or save it again")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
 
@@ -98,7 +99,7 @@ def _read_header(path: Path | str, file: IO[bytes]) -> tuple[tuple[int, ...], bo
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
         else:  # (3, 0) differs from (2, 0) in the names of fields, and those are refused
             shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(file)
-    except ValueError as error:
+    except Exception as error:  # numpy reads a header as Python: SyntaxError, TokenError, ...
         raise ValueError(f"{path} is not a numpy array file ({_first_line(error)})") from error
     if dtype.hasobject:
         raise ValueError(

@@ -107,18 +107,19 @@ class Volumes(Recordings):
         if index in self._unpacked:
             return self._unpacked[index]
         image = self._open(self._keys[index])
-        if self._keys[index].lower().endswith(".gz") or self._scaled[index]:
-            try:
-                unpacked = np.asarray(
-                    image.dataobj if self._dtype.kind == "f" else image.dataobj.get_unscaled()
-                )
-            except Exception as error:  # nibabel and gzip raise OSError, EOFError, zlib.error, ...
-                raise ValueError(f"{self._root / self._keys[index]} is damaged ({error})") from None
+        try:
+            if self._scaled[index]:
+                unpacked = np.asarray(image.dataobj)
+            else:
+                unpacked = image.dataobj.get_unscaled()  # mapped, where it is not compressed
+        except Exception as error:  # nibabel and gzip raise OSError, EOFError, zlib.error, ...
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{self._root / self._keys[index]} is damaged ({reason})") from None
+        if self._scaled[index] or not isinstance(unpacked, np.memmap):
             unpacked = unpacked.astype(self._dtype, copy=False)
-            if sum(v.nbytes for v in self._unpacked.values()) + unpacked.nbytes > _KEPT:
+            kept = [v for v in self._unpacked.values() if not isinstance(v, np.memmap)]
+            if sum(v.nbytes for v in kept) + unpacked.nbytes > _KEPT:
                 self._unpacked.clear()
-        else:
-            unpacked = image.dataobj.get_unscaled()  # mapped
         self._unpacked[index] = unpacked
         return unpacked
 

@@ -1,0 +1,36 @@
+"""``iddpm data``: look at data before training on it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@data.callback()
+def _data() -> None:
+    """Look at data before training on it."""
+
+
+@data.command(
+    help="Say what data is, what will be done to it and what it takes, with a picture.",
+    epilog="Example: iddpm data inspect photos/ -s data.image_size=64 --out photos.png",
+)
+def inspect(
+    path: Annotated[str, typer.Argument(help="As in iddpm train.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--set", help="A setting as key=value; may be repeated."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The picture of some items.")] = Path("inspect.png"),
+) -> None:
+    """Say what data is; see `iddpm.tasks.inspect`."""
+    from iddpm.tasks.inspect import inspect
+
+    for line in inspect(path, settings or [], out):
+        typer.echo(line)

@@ -1,0 +1,104 @@
+"""What data is, what will be done to it, and a picture of it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from iddpm.build import open_data
+from iddpm.config import read_config
+from iddpm.data.levels import to_model_range
+from iddpm.data.sources.source import Source
+from iddpm.data.split import held_out_mask
+from iddpm.data.values import natural_values
+from iddpm.data.writers import save_grid
+
+SHOWN = 25
+LOOKED_AT = 1000
+"""Items of which the range that is used is told."""
+
+
+def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
+    """Open data as training does, write a picture of some items, and yield lines about it.
+
+    Args:
+        path: the data.
+        settings: assignments such as ``"data.image_size=64"``.
+        out: the picture.
+
+    Raises:
+        ValueError, OSError: data or settings that do not work, as in training.
+    """
+    config = read_config(None, ["data.cache=none", *settings, f"data.path={path}"])
+    source = open_data(config)
+    held_out = int(held_out_mask(source, config.data.held_out).sum())
+    shown = _spread(len(source), SHOWN)
+    items = to_model_range(source.read_many(shown), source.bits)
+    values = source.form.values or natural_values(source.bits)
+
+    shape = f"{_by(source.shape)} ({_what(source)})"
+    yield f"found      {source.name}: {len(source)} items, each {shape}"
+    yield f"values     {values}"
+    yield f"used       {_used(source)}"
+    yield f"labels     {_labels(source)}"
+    yield f"split      {len(source) - held_out} to train on, {held_out} held out"
+    size = len(source) * int(np.prod(source.shape)) * (4 if source.bits is None else _bytes(source))
+    item = size / len(source)
+    yield f"memory     {size / 1e6:.3g} MB in all, {item / 1e3:.3g} kB an item as it is read"
+    for name, value in _facts(source):
+        yield f"{name:<10} {value}"
+    save_grid(items, out)
+    yield f"wrote {out}"
+
+
+def _used(source: Source) -> str:
+    chosen = _spread(len(source), LOOKED_AT)
+    values = source.form.values or natural_values(source.bits)
+    lowest, highest = np.inf, -np.inf
+    for start in range(0, len(chosen), SHOWN):
+        x = to_model_range(source.read_many(chosen[start : start + SHOWN]), source.bits)
+        lowest, highest = min(lowest, float(x.min())), max(highest, float(x.max()))
+    half = (values.high - values.low) / 2
+    low, high = ((end + 1) * half + values.low for end in (lowest, highest))
+    if values.bits is not None:
+        low, high = round(low), round(high)
+    some = "" if len(chosen) == len(source) else f", of {len(chosen)} items looked at"
+    return f"{low:.6g} to {high:.6g}{some}"
+
+
+def _labels(source: Source) -> str:
+    if source.labels is None:
+        return "none"
+    counts = np.bincount(source.labels, minlength=len(source.class_names))
+    parts = [f"{n} ({c})" for n, c in zip(source.class_names, counts.tolist(), strict=True)]
+    more = f", and {len(parts) - 12} more" if len(parts) > 12 else ""
+    return f"{len(parts)} classes: {', '.join(parts[:12])}{more}"
+
+
+def _facts(source: Source) -> Iterator[tuple[str, str]]:
+    form = source.form
+    if form.sample_rate is not None:
+        seconds = source.shape[1] / form.sample_rate
+        yield "rate", f"{form.sample_rate} Hz, {seconds:.3g} s an item, written as {form.encoding}"
+    if form.affine is not None:
+        spacing = np.linalg.norm(np.array(form.affine)[:3, :3], axis=0)
+        yield "voxels", " x ".join(f"{s:.3g}" for s in spacing) + " mm"
+
+
+def _what(source: Source) -> str:
+    channels = source.shape[0]
+    axes = ("signals", "images", "volumes")[len(source.shape) - 2]
+    return f"{axes} of {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _bytes(source: Source) -> int:
+    return 1 if source.bits is not None and source.bits <= 8 else 2
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    places = np.linspace(0, count - 1, min(count, wanted)).round()
+    return [int(place) for place in places]
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))

@@ -1,6 +1,6 @@
 """What a network is fed: a run's data and its split, batches on the device, and conditioning."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,6 +90,12 @@ def training_batches(
         rows=ranks.share(batch_size),
         pin_memory=device.type == "cuda",
     )
+
+
+def items_of(batches: Batches, step: int, rows: Sequence[int]) -> list[tuple[int, str]]:
+    """Return the index and the key of the items in some rows of a step's batch."""
+    items = batches.items_at(step)[list(rows)].tolist()
+    return [(item, batches.source.key(item)) for item in items]
 
 
 def on_device(

@@ -14,7 +14,8 @@ from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.effort import Effort
 from iddpm.training.ema import EMA
 from iddpm.training.log import read_log
-from iddpm.training.loop import LoopSettings, _Loop, train_loop
+from iddpm.training.loop import _Loop, train_loop
+from iddpm.training.plan import LoopSettings
 from iddpm.training.precision import Precision
 from iddpm.training.saver import Saver
 from iddpm.training.state import TrainState, load_weights
@@ -292,7 +293,18 @@ def test_a_record_is_of_all_ranks(tmp_path):
     effort._most = 1000.0  # items a second that this process could do
     ranks = AsIfTwo(count=2)
     loop = _Loop(
-        tmp_path, state, step, settings(2), ranks, None, None, effort, SilentReporter(), None, None
+        tmp_path,
+        state,
+        step,
+        settings(2),
+        ranks,
+        None,
+        None,
+        effort,
+        None,
+        SilentReporter(),
+        None,
+        None,
     )
     loop._learn(*next(batches(0, 1)))
     record = loop._measured()

@@ -15,7 +15,7 @@ from iddpm.diffusion.weighting import Weighting, min_snr, sigmoid
 from iddpm.ranks import Ranks
 from iddpm.training.classification import CleanAndNoisyTimesteps, NoisyClassifier, cross_entropy
 from iddpm.training.ema import EMA
-from iddpm.training.loop import LoopSettings
+from iddpm.training.plan import LoopSettings
 from iddpm.training.power import PowerEMA
 from iddpm.training.step import Loss
 from iddpm.training.timesteps import (
@@ -95,6 +95,11 @@ def check_sharing(config: Config, ranks: Ranks) -> None:
         raise ValueError(
             f"training.batch_size={size} is the batch of all {count} processes together and does "
             f"not divide among them: use {max(size // count, 1) * count}, or another multiple"
+        )
+    if count > 1 and training.on_out_of_memory == "halve":
+        raise ValueError(
+            f"training.on_out_of_memory=halve is for one process, and there are {count}, which "
+            "would wait for the one that does its step again: set a smaller training.microbatch"
         )
     if count > 1 and training.parallel == "fsdp" and training.precision == "fp16":
         raise ValueError(

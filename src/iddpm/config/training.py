@@ -81,6 +81,10 @@ class TrainingConfig(Section):
     """Steps between measurements of the held-out loss; 0 for none."""
     max_bad_steps: Positive = 10
     """Stop after this many steps in a row with a loss or gradient that is not finite."""
+    spike_guard: Annotated[float, Field(gt=1)] | None = None
+    """Leave out steps whose loss or gradient is this many times its running median; such as 10."""
+    on_out_of_memory: Literal["stop", "halve"] = "stop"
+    """halve: halve the microbatch, do the step again and keep it so until the process ends."""
     tensorboard: bool = False
     """Write event files for TensorBoard too."""
     wandb: Annotated[str, Field(min_length=1)] | None = None

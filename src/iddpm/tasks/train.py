@@ -28,8 +28,8 @@ from iddpm.build import (
 from iddpm.config import Config, read_config, to_yaml
 from iddpm.data.sources.source import Source
 from iddpm.directory import CONFIG, WEIGHTS, read_run_config, read_run_weights
-from iddpm.failure import NotSaved
-from iddpm.feed import on_device, open_split, training_batches, without_some_labels
+from iddpm.failure import NotSaved, TrainingDiverged
+from iddpm.feed import items_of, on_device, open_split, training_batches, without_some_labels
 from iddpm.files import write_atomically, write_text
 from iddpm.lock import LOCK, DirectoryLock
 from iddpm.ranks import JOINING, Ranks, joined_ranks
@@ -38,11 +38,13 @@ from iddpm.tasks.watch import build_preview, build_validation
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.engine import Sharing, alone, replicate, shard, whole_weights
 from iddpm.training.log import Tracker
-from iddpm.training.loop import Reporter, train_loop
+from iddpm.training.loop import train_loop
+from iddpm.training.plan import Reporter
 from iddpm.training.precision import Precision, choose_device
+from iddpm.training.spikes import SpikeGuard
 from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
-from iddpm.training.stop import Stop, failures_noted
+from iddpm.training.stop import Stop, failures_noted, last_reason
 from iddpm.training.terminal import SilentReporter, TerminalReporter
 from iddpm.training.trackers import check_trackers, open_trackers
 from iddpm.training.weights import write_weights
@@ -138,6 +140,8 @@ def train_until_stop(
             checkpoint = load_checkpoint(directory, ranks=ranks)
             with ranks.together():
                 state.restore(checkpoint)
+            if ranks.by_first(lambda: last_reason(directory)) == TrainingDiverged.reason:
+                state.bad_in_a_row = 0  # who goes on even so shall have as many steps as before
         elif init_from is not None:
             with ranks.together():
                 _initialise(state, Path(init_from))
@@ -174,6 +178,7 @@ def train_until_stop(
                 validate=build_validation(resolved, source, held_out, step, device, ranks),
                 trackers=trackers,
                 flops=partial(count_flops, resolved),
+                name_items=partial(items_of, batches),
             )
             _release(state.emas[0].network, directory / WEIGHTS, ranks)
         reporter.say(f"{reason.value} at step {state.step}; everything is in {directory}")
@@ -300,7 +305,8 @@ def _build(
     optimizer = build_optimizer(config, network)
     timesteps = build_timesteps(config)
     precision = Precision(training.precision, device)
-    state = TrainState(network, optimizer, emas, timesteps, precision)
+    guard = SpikeGuard(training.spike_guard) if training.spike_guard else None
+    state = TrainState(network, optimizer, emas, timesteps, precision, guard)
     called: Any = torch.compile(network) if training.compile else network
     replicated = ranks.count > 1 and not sharded
     if replicated:
@@ -319,6 +325,8 @@ def _build(
         ranks=ranks,
         sharing=sharing,
         rehearse=replicated,
+        halve=training.on_out_of_memory == "halve",
+        guard=guard,
     )
     return state, step
 

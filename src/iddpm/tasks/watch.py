@@ -17,7 +17,7 @@ from iddpm.data.writers import save_grid
 from iddpm.feed import on_device
 from iddpm.ranks import ALONE, Ranks
 from iddpm.sampling import SampleNoise
-from iddpm.training.loop import Preview, Validate
+from iddpm.training.plan import Preview, Validate
 from iddpm.training.precision import Precision
 from iddpm.training.step import TrainStep
 from iddpm.training.validation import held_out_loss

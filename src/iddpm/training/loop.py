@@ -2,80 +2,26 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
-from iddpm.failure import RunFailed, TrainingDiverged, warned
+from iddpm.failure import OutOfMemory, RunFailed, TrainingDiverged, warned
 from iddpm.ranks import ALONE, Ranks
 from iddpm.training.averages import drop_later_snapshots, write_snapshot
+from iddpm.training.bad_steps import BadSteps, NameItems, advice, told
 from iddpm.training.best import Best, find_best, point_to_best, was_measured
 from iddpm.training.effort import Effort
 from iddpm.training.log import LogFiles, Tracker
 from iddpm.training.meter import Meter, merged
+from iddpm.training.plan import FedBatch, LoopSettings, Preview, Reporter, Validate
 from iddpm.training.saver import Saver
 from iddpm.training.signals import StopSignals
 from iddpm.training.state import TrainState
 from iddpm.training.step import StepResult, TrainStep
 from iddpm.training.stop import EXIT, Stop, write_exit
-
-
-class Reporter(Protocol):
-    """Where the loop tells a person how it goes."""
-
-    def start(self, step: int, total: int) -> None:
-        """Training begins at ``step`` of ``total``."""
-
-    def advance(self, step: int) -> None:
-        """``step`` steps have been taken."""
-
-    def record(self, record: dict[str, Any]) -> None:
-        """A line was logged."""
-
-    def say(self, message: str) -> None:
-        """Something worth a line of its own."""
-
-    def close(self) -> None:
-        """Training is over; called however it ends."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopSettings:
-    """When the loop does what; steps are counted from 1, 0 means never."""
-
-    total_steps: int
-    learning_rate: float
-    warmup_steps: int = 0
-    anneal: bool = False
-    log_every: int = 50
-    save_every: int = 1000
-    save_seconds: float | None = None
-    keep_checkpoints: int = 3
-    snapshot_every: int = 0
-    preview_every: int = 0
-    validate_every: int = 0
-    max_seconds: float | None = None
-    max_bad_steps: int = 10
-
-    def learning_rate_at(self, step: int) -> float:
-        """Return the rate of step ``step``, counted from 0: linear warm-up, linear anneal."""
-        rate = self.learning_rate
-        if step < self.warmup_steps:
-            rate *= (step + 1) / self.warmup_steps
-        if self.anneal:
-            rate *= 1 - step / self.total_steps
-        return rate
-
-
-FedBatch = tuple[Tensor, dict[str, Any]]
-"""Data in [-1, 1] on the device, and what the network is told beside it."""
-Preview = Callable[[int, Any], Path | None]
-"""Called with the step and the first average's network; returns the picture it wrote."""
-Validate = Callable[[Any], float | None]
-"""Called with the first average's network; returns the held-out loss."""
 
 
 def train_loop(
@@ -91,6 +37,7 @@ def train_loop(
     validate: Validate | None = None,
     trackers: Sequence[Tracker] = (),
     flops: Callable[[], float] | None = None,
+    name_items: NameItems | None = None,
 ) -> Stop:
     """Train from ``state.step`` to the last step, and save whatever happens.
 
@@ -107,6 +54,7 @@ def train_loop(
         preview, validate: called at their intervals and at the end, not after a signal.
         trackers: where the log's records go beside its files; closed at the end.
         flops: returns the floating-point operations that training takes for an item.
+        name_items: tells which items a step met, for those that were left out.
 
     Returns:
         Why it ended.
@@ -114,13 +62,15 @@ def train_loop(
     Raises:
         TrainingDiverged: not finite for ``max_bad_steps`` steps in a row; the newest checkpoint
             is from before.
+        OutOfMemory: a step takes more memory than there is; one process saves first.
         RankLost: another process ended or did not answer.
         NotSaved: the last checkpoint could not be written.
         ValueError, OSError, RunFailed: what the batches raise; what was learned is saved first.
     """
-    log = None
+    log = bad = None
     if ranks.first:
         log = LogFiles(directory, start_step=state.step, trackers=trackers)
+        bad = BadSteps(directory, state.step, name_items)
     best = ranks.gathered(find_best(directory) if ranks.first else None)[0]
     keep, effort = settings.keep_checkpoints, Effort(state.precision, flops)
     try:
@@ -134,6 +84,7 @@ def train_loop(
                 saver,
                 log,
                 effort,
+                bad,
                 reporter,
                 preview,
                 validate,
@@ -163,6 +114,7 @@ class _Loop:
         saver: Saver,
         log: LogFiles | None,
         effort: Effort,
+        bad: BadSteps | None,
         reporter: Reporter,
         preview: Preview | None,
         validate: Validate | None,
@@ -175,6 +127,7 @@ class _Loop:
         self.saver = saver
         self.log = log
         self.effort = effort
+        self.bad = bad
         self.reporter = reporter
         self.preview = preview
         self.validate = validate
@@ -184,8 +137,8 @@ class _Loop:
         """Why to stop after this step, once that is so."""
         self.asked: int | None = None
         """The rank that was sent a signal; None when alone."""
-        self.overdue = False
-        """Whether too much time has passed since the last checkpoint."""
+        self.owed = False
+        """Whether a checkpoint is due."""
         self.better: Best | None = None
         """A new best whose checkpoint is still to be kept."""
         self.trouble: Exception | None = None
@@ -250,24 +203,34 @@ class _Loop:
         self.rate = self.settings.learning_rate_at(state.step)
         for group in state.optimizer.param_groups:
             group["lr"] = self.rate
-        result = self.step(x0, state.step, **conditioning)
+        size = self.step.microbatch
+        try:
+            result = self.step(x0, state.step, **conditioning)
+        except OutOfMemory:
+            if self.ranks.count == 1:  # the others are in the middle of the step
+                self._save()
+            raise
         state.step += 1
+        if self.step.microbatch != size:
+            self.reporter.say(
+                f"step {state.step} ran out of memory: training.microbatch is now "
+                f"{self.step.microbatch}, until this process ends"
+            )
         self._count_bad(result)
         self.meter.add(result)
         self.reporter.advance(state.step)
 
     def _count_bad(self, result: StepResult) -> None:
-        """Count a step that was not finite; raise when there were too many in a row."""
+        """Count and note a step that was left out; raise when too many in a row were not finite."""
         state, limit = self.state, self.settings.max_bad_steps
         state.skipped += result.skipped
         state.bad_in_a_row = state.bad_in_a_row + 1 if result.bad else 0
+        if self.bad is not None and (result.bad or result.spike):
+            self.bad.note(state.step, result, self.reporter.say)
         if state.bad_in_a_row >= limit:
-            loss, norm = float(result.loss.mean()), result.gradient_norm
             raise TrainingDiverged(
-                f"the loss or its gradient was not finite for {limit} steps in a row, up to step "
-                f"{state.step} (loss {loss:g}, gradient norm {norm:g}): the last checkpoint is "
-                "from before; resume with a lower training.learning_rate, a "
-                "training.gradient_clip, or training.precision=float32"
+                f"nothing could be learned for {limit} steps in a row, up to step {state.step}, "
+                f"where {told(result)}: the last checkpoint is from before; {advice(result)}"
             )
 
     def _decide(self, received: Signals | None) -> None:
@@ -283,7 +246,8 @@ class _Loop:
                 self.trouble is not None,
             ]
         )
-        self.overdue, self.troubled = bool(overdue), bool(troubled)
+        self.owed |= bool(overdue)
+        self.troubled = bool(troubled)
         if signal:
             name, by = Signals(int(signal)).name, ""
             self.stop = Stop(f"stopped by {name}")
@@ -309,8 +273,9 @@ class _Loop:
             # Before the checkpoint: whoever goes on from that has every snapshot until it.
             with warned(f"the averages of step {step} are missing from the snapshots"):
                 write_snapshot(self.directory, step, self.state.emas, self.ranks)
-        ending = self.troubled or self.stop is not None
-        if ending or self.overdue or self._due(self.settings.save_every):
+        self.owed |= self._due(self.settings.save_every)
+        if self.troubled or self.stop is not None or (self.owed and not self.state.bad_in_a_row):
+            # In a row of bad steps it waits: should the row not end, all of it can be tried again.
             self._save()
         self._prefer()
 
@@ -323,6 +288,7 @@ class _Loop:
                 self.state.numbers(),
                 last=self.stop is not None,
             )
+        self.owed = False
         self.saved, self.saved_step = time.monotonic(), self.state.step
 
     def _prefer(self) -> None:

@@ -11,6 +11,7 @@ from iddpm.training.checkpoint import Checkpoint
 from iddpm.training.ema import EMA
 from iddpm.training.engine import own_part
 from iddpm.training.precision import Precision
+from iddpm.training.spikes import SpikeGuard
 from iddpm.training.timesteps import TimestepSampler
 from iddpm.training.weights import Weights
 
@@ -27,10 +28,11 @@ class TrainState:
     emas: list[EMA]
     timesteps: TimestepSampler
     precision: Precision
+    guard: SpikeGuard | None = None
     step: int = 0
     """Steps taken."""
     skipped: int = 0
-    """Steps whose update was left out because something was not finite."""
+    """Steps whose update was left out: something was not finite, or a spike."""
     bad_in_a_row: int = 0
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -44,7 +46,8 @@ class TrainState:
 
     def numbers(self) -> dict[str, Any]:
         """Return the rest of a checkpoint, for JSON."""
-        return {
+        guard = {} if self.guard is None else {"spikes": self.guard.state()}
+        return guard | {
             "skipped": self.skipped,
             "bad_in_a_row": self.bad_in_a_row,
             "ema": {ema.name: ema.updates for ema in self.emas},
@@ -68,11 +71,14 @@ class TrainState:
                 )
             load_weights(ema.network, tensors[name], checkpoint.path)
             ema.updates = checkpoint.state["ema"][name]
-        self._load_optimizer(tensors["optimizer"], checkpoint)
+        # No step may have moved anything yet, and an optimizer then holds nothing.
+        self._load_optimizer(tensors.get("optimizer", {}), checkpoint)
         if "timesteps" in tensors:
             self.timesteps.load(dict(tensors["timesteps"]))
         if checkpoint.state["scaler"] and self.precision.scaler.is_enabled():
             self.precision.scaler.load_state_dict(checkpoint.state["scaler"])
+        if self.guard is not None and "spikes" in checkpoint.state:
+            self.guard.load(checkpoint.state["spikes"])
         self.step = checkpoint.step
         self.skipped = checkpoint.state["skipped"]
         self.bad_in_a_row = checkpoint.state["bad_in_a_row"]

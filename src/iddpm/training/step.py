@@ -15,7 +15,9 @@ from iddpm.ranks import ALONE, Ranks
 from iddpm.training.classification import NoisyClassifier
 from iddpm.training.ema import EMA
 from iddpm.training.engine import Sharing, alone, whole
+from iddpm.training.memory import out_of_memory, ran_out_of_memory
 from iddpm.training.precision import Precision
+from iddpm.training.spikes import SpikeGuard
 from iddpm.training.timesteps import TimestepSampler
 
 SELF_CONDITION_SHARE = 0.5
@@ -38,9 +40,11 @@ class StepResult:
     gradient_norm: float
     """Length of the gradient before clipping."""
     skipped: bool
-    """Whether the weights were left alone because something was not finite."""
+    """Whether the weights were left alone: something was not finite, or a spike."""
     bad: bool
-    """Whether that was more than float16's search for its loss scale."""
+    """Whether something was not finite beyond float16's search for its loss scale."""
+    spike: bool = False
+    """Whether the spike guard left the step out."""
 
 
 @dataclass(eq=False)
@@ -63,6 +67,9 @@ class TrainStep:
         rehearse: do the last backward pass of the first step twice. DDP lays gradients out by the
             first pass of a process, and the order of the ranks' sums depends on where they lie:
             without it, a resumed run of three or more ranks would differ in last bits.
+        halve: where memory runs out, halve the microbatch, do the step again and keep it so; for
+            one process, since others would not know.
+        guard: leaves out steps that it calls spikes.
     """
 
     denoiser: Denoiser | NoisyClassifier
@@ -78,6 +85,8 @@ class TrainStep:
     ranks: Ranks = ALONE
     sharing: Sharing = alone
     rehearse: bool = False
+    halve: bool = False
+    guard: SpikeGuard | None = None
 
     def __post_init__(self) -> None:
         """Collect the parameters once."""
@@ -91,12 +100,15 @@ class TrainStep:
             x0: data in [-1, 1] on the device, [n, C, *spatial]; this rank's rows of the batch.
             step: number of the step.
             conditioning: tensors [n, ...] for the network, such as class labels ``y``.
+
+        Raises:
+            OutOfMemory: the device has too little; nothing was changed.
         """
         count = len(x0)
         own = self.ranks.share(count * self.ranks.count)
         uniform = stream(self.seed, "timestep", step=step).random(count * self.ranks.count)
-        everyones_t, weights = self.timesteps.sample(uniform)
-        t, weights = everyones_t[own], weights[own].to(x0.device)
+        everyones_t, everyones_weights = self.timesteps.sample(uniform)
+        t, weights = everyones_t[own], everyones_weights[own].to(x0.device)
         drawn = normal(self.seed, "noise", x0.shape, step=step, start=own.start)
         noise = torch.from_numpy(drawn).to(x0.device)
         options = {}
@@ -104,7 +116,7 @@ class TrainStep:
             coin = stream(self.seed, "self-condition", step=step).random()
             options["own_estimate"] = coin < SELF_CONDITION_SHARE
 
-        def backward(start: int) -> LossTerms:
+        def backward(start: int, size: int) -> LossTerms:
             rows = slice(start, start + size)
             index = own.start + start
             torch.manual_seed(torch_seed(self.seed, "dropout", step=step, index=index))
@@ -125,21 +137,17 @@ class TrainStep:
             return LossTerms(*(None if v is None else v.detach() for v in terms))  # type: ignore[arg-type]
 
         scaler = self.precision.scaler
-        size = self.microbatch or count
-        starts = range(0, count, size)
-        if self.rehearse:
-            self.rehearse = False
-            backward(starts[-1])
-        self.optimizer.zero_grad(set_to_none=True)
-        parts = [backward(start) for start in starts]
-
+        parts = self._within_memory(backward, count)
         scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.gradient_clip or math.inf)
         loss, mse, vb = self._joined(parts)
         gradient_norm = float(whole(norm))
         finite_loss = bool(loss.isfinite().all())
         finite = finite_loss and math.isfinite(gradient_norm)
-        if finite:
+        spike = False
+        if finite and self.guard is not None:
+            spike = self.guard.judge(float((loss * everyones_weights).mean()), gradient_norm)
+        if finite and not spike:
             scaler.step(self.optimizer)
             for ema in self.emas:
                 ema.update(self.network)
@@ -147,7 +155,37 @@ class TrainStep:
         scaler.update()
         searching = finite_loss and scaler.is_enabled() and scaler.get_scale() > 1
         bad = not finite and not searching
-        return StepResult(everyones_t, loss, mse, vb, gradient_norm, skipped=not finite, bad=bad)
+        skipped = spike or not finite
+        return StepResult(everyones_t, loss, mse, vb, gradient_norm, skipped, bad, spike)
+
+    def _within_memory(
+        self, backward: Callable[[int, int], LossTerms], count: int
+    ) -> list[LossTerms]:
+        """Do the backward passes of a step, ``backward(start, size)`` for every ``size`` items.
+
+        Nothing but the gradients changes, so that it can be done again with less memory: the same
+        items meet the same noise. Dropout is drawn anew for each microbatch, from the number of its
+        first item, and so changes with its size.
+        """
+        while True:
+            size = min(self.microbatch or count, count)
+            starts = range(0, count, size)
+            try:
+                if self.rehearse:
+                    self.rehearse = False
+                    backward(starts[-1], size)
+                self.optimizer.zero_grad(set_to_none=True)
+                return [backward(start, size) for start in starts]
+            except RuntimeError as error:
+                if not ran_out_of_memory(error):
+                    raise
+                if not self.halve or size == 1:
+                    raise out_of_memory(size) from None
+            # Here, where the error no longer holds what filled the memory.
+            self.microbatch = (size + 1) // 2
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.precision.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _joined(self, parts: list[LossTerms]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return the loss terms of all microbatches of all ranks, on the CPU."""

@@ -4,6 +4,7 @@ Statuses get lost on the way: torchrun replaces them, and batch systems have the
 stays. A run that has started and has none is still going, or was killed outright.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -51,6 +52,14 @@ def write_exit(
     """
     said = {"status": status, "reason": reason, "step": step, "rank": rank, "message": message}
     write_json(directory / EXIT, said)
+
+
+def last_reason(directory: Path) -> str | None:
+    """Return the reason in ``exit.json``; None where a run goes on or was killed outright."""
+    try:
+        return str(json.loads((directory / EXIT).read_text(encoding="utf-8"))["reason"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextmanager

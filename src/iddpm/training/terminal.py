@@ -30,7 +30,7 @@ _WORTH_TELLING = {"data_wait_share": 0.05, "skipped": 1}
 
 
 class TerminalReporter:
-    """Report a training run on the terminal; see :class:`~iddpm.training.loop.Reporter`."""
+    """Report a training run on the terminal; see :class:`~iddpm.training.plan.Reporter`."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)

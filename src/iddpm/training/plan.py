@@ -1,0 +1,63 @@
+"""What a training loop is told: when to do what, and whom to call."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+class Reporter(Protocol):
+    """Where the loop tells a person how it goes."""
+
+    def start(self, step: int, total: int) -> None:
+        """Training begins at ``step`` of ``total``."""
+
+    def advance(self, step: int) -> None:
+        """``step`` steps have been taken."""
+
+    def record(self, record: dict[str, Any]) -> None:
+        """A line was logged."""
+
+    def say(self, message: str) -> None:
+        """Something worth a line of its own."""
+
+    def close(self) -> None:
+        """Training is over; called however it ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """When the loop does what; steps are counted from 1, 0 means never."""
+
+    total_steps: int
+    learning_rate: float
+    warmup_steps: int = 0
+    anneal: bool = False
+    log_every: int = 50
+    save_every: int = 1000
+    save_seconds: float | None = None
+    keep_checkpoints: int = 3
+    snapshot_every: int = 0
+    preview_every: int = 0
+    validate_every: int = 0
+    max_seconds: float | None = None
+    max_bad_steps: int = 10
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the rate of step ``step``, counted from 0: linear warm-up, linear anneal."""
+        rate = self.learning_rate
+        if step < self.warmup_steps:
+            rate *= (step + 1) / self.warmup_steps
+        if self.anneal:
+            rate *= 1 - step / self.total_steps
+        return rate
+
+
+FedBatch = tuple[Tensor, dict[str, Any]]
+"""Data in [-1, 1] on the device, and what the network is told beside it."""
+Preview = Callable[[int, Any], Path | None]
+"""Called with the step and the first average's network; returns the picture it wrote."""
+Validate = Callable[[Any], float | None]
+"""Called with the first average's network; returns the held-out loss."""

@@ -43,6 +43,7 @@ KINDS = ("ddp", "fsdp")
 REFUSED = {
     "training.batch_size=7 is the batch of all 2 processes together": ["training.batch_size=7"],
     "use bf16 or float32, or parallel=ddp": ["training.parallel=fsdp", "training.precision=fp16"],
+    "set a smaller training.microbatch": ["training.on_out_of_memory=halve"],
 }
 
 

@@ -14,4 +14,8 @@ EmaLength = Annotated[
 ]
 BatchSize = Annotated[int | None, typer.Option(help="Samples at a time.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")]
+AcceptData = Annotated[
+    bool,
+    typer.Option("--accept-data", help="Resume although the data has changed since the start."),
+]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.")]

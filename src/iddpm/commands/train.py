@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from iddpm.commands.options import Threads
+from iddpm.commands.options import AcceptData, Threads
 
 
 def train(
@@ -27,6 +27,7 @@ def train(
         Path | None, typer.Option(help="The run directory [default: runs/NAME].")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    accept_data: AcceptData = False,
     init_from: Annotated[
         Path | None, typer.Option(help="A run whose weights to start from.")
     ] = None,
@@ -58,6 +59,7 @@ def train(
         settings=[*(settings or []), *given],
         out=out,
         resume=resume,
+        accept_data=accept_data,
         init_from=init_from,
     )
     raise typer.Exit(reason.exit_status)

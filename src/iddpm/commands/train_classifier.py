@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from iddpm.commands.options import Threads
+from iddpm.commands.options import AcceptData, Threads
 
 
 def train_classifier(
@@ -25,6 +25,7 @@ def train_classifier(
         Path | None, typer.Option(help="The directory [default: runs/NAME_classifier].")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    accept_data: AcceptData = False,
     steps: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None,
     max_time: Annotated[
         str | None, typer.Option(help="Stop and save after 90s, 30m, 2h or 1d.")
@@ -53,6 +54,7 @@ def train_classifier(
         settings=["task=classification", *(settings or []), *given],
         out=out,
         resume=resume,
+        accept_data=accept_data,
     )
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     if first and not reason.exit_status:

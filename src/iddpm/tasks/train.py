@@ -20,20 +20,21 @@ from iddpm.build import (
     build_timesteps,
     check_sharing,
     count_flops,
-    default_run_directory,
     place,
     resolve,
     values_of,
 )
 from iddpm.config import Config, read_config, to_yaml
+from iddpm.data.fingerprint import DATA, fingerprint
 from iddpm.data.sources.source import Source
 from iddpm.directory import CONFIG, WEIGHTS, read_run_config, read_run_weights
 from iddpm.failure import NotSaved, TrainingDiverged
 from iddpm.feed import items_of, on_device, open_split, training_batches, without_some_labels
-from iddpm.files import write_atomically, write_text
-from iddpm.lock import LOCK, DirectoryLock
+from iddpm.files import write_atomically, write_json, write_text
+from iddpm.lock import DirectoryLock
 from iddpm.ranks import JOINING, Ranks, joined_ranks
 from iddpm.run import Run
+from iddpm.tasks.resume import check_data, refuse_used, run_directory, settings_to_resume
 from iddpm.tasks.watch import build_preview, build_validation
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.engine import Sharing, alone, replicate, shard, whole_weights
@@ -49,9 +50,6 @@ from iddpm.training.terminal import SilentReporter, TerminalReporter
 from iddpm.training.trackers import check_trackers, open_trackers
 from iddpm.training.weights import write_weights
 
-FREE_ON_RESUME = ("training", "sampling", "data.workers", "data.worker_timeout", "data.cache")
-"""Settings that may change when a run goes on; the others would make it another run."""
-
 
 def train(
     data: Path | str | None = None,
@@ -61,6 +59,7 @@ def train(
     out: Path | str | None = None,
     resume: bool = False,
     init_from: Path | str | None = None,
+    accept_data: bool = False,
     reporter: Reporter | None = None,
 ) -> Run:
     """Train a model and return its run.
@@ -73,6 +72,7 @@ def train(
         out: the run directory, ``runs/NAME`` by default.
         resume: go on with the run in ``out``.
         init_from: a run whose weights to start from.
+        accept_data: resume also when the data has changed since.
         reporter: where progress is told; the terminal by default.
 
     Raises:
@@ -89,6 +89,7 @@ def train(
         out=out,
         resume=resume,
         init_from=init_from,
+        accept_data=accept_data,
         reporter=reporter,
     )
     if reason is Stop.INTERRUPTED:
@@ -107,6 +108,7 @@ def train_until_stop(
     out: Path | str | None = None,
     resume: bool = False,
     init_from: Path | str | None = None,
+    accept_data: bool = False,
     reporter: Reporter | None = None,
 ) -> tuple[Run, Stop]:
     """Train as :func:`train` does and also return why it stopped.
@@ -122,18 +124,22 @@ def train_until_stop(
             assignments = list(settings)
             if data is not None:
                 assignments.append(f"data.path={data}")
-            directory = _directory(out, data, config, assignments, base)
+            directory = run_directory(out, data, config, assignments, base)
             going_on = resume and (directory / CONFIG).is_file()
             if going_on:
-                wanted = _settings_to_resume(directory, config, assignments)
+                wanted = settings_to_resume(directory, config, assignments)
             else:
-                _refuse_used(directory, resume)
+                refuse_used(directory, resume)
                 wanted = read_config(config, assignments, base)
             device = _prepare(wanted)
             source, train_items, held_out = open_split(wanted)
             resolved = resolve(wanted, source, len(train_items))
             check_sharing(resolved, ranks)
             network = _network(resolved)
+        facts = ranks.by_first(lambda: fingerprint(source))
+        with ranks.together():
+            if going_on:
+                check_data(directory, facts, source, accept_data, reporter)
         ranks.limit(resolved.training.timeout)
         state, step = _build(resolved, network, device, ranks)
         if going_on and ranks.by_first(lambda: bool(list_checkpoints(directory))):
@@ -158,6 +164,7 @@ def train_until_stop(
             with ranks.together():
                 if ranks.first:
                     write_text(directory / CONFIG, to_yaml(_lasting(resolved)))
+                    write_json(directory / DATA, facts)
                     trackers = open_trackers(
                         directory,
                         state.step,
@@ -202,82 +209,6 @@ def _lasting(config: Config) -> Config:
     """Return the settings without the time limit, which is for one session."""
     training = config.training.model_copy(update={"max_time": None})
     return config.model_copy(update={"training": training})
-
-
-def _directory(
-    out: Path | str | None,
-    data: Path | str | None,
-    config: Path | str | None,
-    assignments: Sequence[str],
-    base: dict[str, Any] | None,
-) -> Path:
-    if out is not None:
-        return Path(out)
-    path = str(data) if data is not None else read_config(config, assignments, base).data.path
-    if path is None:
-        raise ValueError("no data given, and no --out that names a run to go on with")
-    return default_run_directory(path)
-
-
-def _refuse_used(directory: Path, resume: bool) -> None:
-    if resume and directory.exists() and any(directory.iterdir()):
-        raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG} to resume from")
-    if resume:
-        raise FileNotFoundError(f"there is no run in {directory} to resume")
-    if directory.exists() and (not directory.is_dir() or any(map(_is_used, directory.iterdir()))):
-        raise FileExistsError(
-            f"{directory} exists and is not empty: go on with it by --resume, or name another "
-            "directory by --out"
-        )
-
-
-def _is_used(path: Path) -> bool:
-    """Say whether a file means something: not what a start that was killed at once has left."""
-    return path.name != LOCK and not path.name.startswith(".")
-
-
-def _settings_to_resume(
-    directory: Path, config: Path | str | None, assignments: Sequence[str]
-) -> Config:
-    """Return the run's settings with what may change changed; refuse the rest."""
-    before = read_config(directory / CONFIG)
-    wanted = read_config(config, assignments, before.model_dump(mode="json"))
-    old, new = _by_name(before), _by_name(wanted)
-    for name, value in new.items():
-        free = name in FREE_ON_RESUME or name.partition(".")[0] in FREE_ON_RESUME
-        if not free and value != old[name]:
-            raise ValueError(
-                f"{directory} was trained with another {name} and cannot go on with "
-                f"{name}={value}: start a new run (--init-from {directory} keeps the weights)"
-            )
-    if wanted.training.ema_rates != before.training.ema_rates:
-        raise ValueError(
-            f"{directory} averages at the rates {before.training.ema_rates}, and a run cannot "
-            f"change to {wanted.training.ema_rates} on the way"
-        )
-    kept, asked = (_lengths(config) for config in (before, wanted))
-    if asked != kept:
-        raise ValueError(
-            f"{directory} keeps power-function averages of the lengths {kept}, and a run cannot "
-            f"change to {asked} on the way: they average over all of the training"
-        )
-    return wanted
-
-
-def _by_name(config: Config) -> dict[str, Any]:
-    """Return the settings as ``section.name``, or ``name`` for those without a section."""
-    settings: dict[str, Any] = {}
-    for section, value in config.model_dump().items():
-        if isinstance(value, dict):
-            settings |= {f"{section}.{name}": inner for name, inner in value.items()}
-        else:
-            settings[section] = value
-    return settings
-
-
-def _lengths(config: Config) -> str:
-    posthoc = config.training.posthoc_ema
-    return ", ".join(map(str, posthoc.lengths)) if posthoc else "none"
 
 
 def _network(config: Config) -> nn.Module:

@@ -1,0 +1,111 @@
+"""Whether a directory can take a run, and whether a run can go on with what is given now."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from iddpm.build import default_run_directory
+from iddpm.config import Config, read_config
+from iddpm.data.fingerprint import DATA, differences, read_fingerprint
+from iddpm.data.sources.source import Source
+from iddpm.directory import CONFIG
+from iddpm.lock import LOCK
+from iddpm.training.plan import Reporter
+
+FREE_ON_RESUME = ("training", "sampling", "data.workers", "data.worker_timeout", "data.cache")
+"""Settings that may change when a run goes on; the others would make it another run."""
+
+
+def run_directory(
+    out: Path | str | None,
+    data: Path | str | None,
+    config: Path | str | None,
+    assignments: Sequence[str],
+    base: dict[str, Any] | None,
+) -> Path:
+    """Return the run directory: ``out``, or one named after the data."""
+    if out is not None:
+        return Path(out)
+    path = str(data) if data is not None else read_config(config, assignments, base).data.path
+    if path is None:
+        raise ValueError("no data given, and no --out that names a run to go on with")
+    return default_run_directory(path)
+
+
+def refuse_used(directory: Path, resume: bool) -> None:
+    """Raise where there is nothing to resume, or something that a new run would overwrite."""
+    if resume and directory.exists() and any(directory.iterdir()):
+        raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG} to resume from")
+    if resume:
+        raise FileNotFoundError(f"there is no run in {directory} to resume")
+    if directory.exists() and (not directory.is_dir() or any(map(_is_used, directory.iterdir()))):
+        raise FileExistsError(
+            f"{directory} exists and is not empty: go on with it by --resume, or name another "
+            "directory by --out"
+        )
+
+
+def _is_used(path: Path) -> bool:
+    """Say whether a file means something: not what a start that was killed at once has left."""
+    return path.name != LOCK and not path.name.startswith(".")
+
+
+def settings_to_resume(
+    directory: Path, config: Path | str | None, assignments: Sequence[str]
+) -> Config:
+    """Return the run's settings with what may change changed; refuse the rest."""
+    before = read_config(directory / CONFIG)
+    wanted = read_config(config, assignments, before.model_dump(mode="json"))
+    old, new = _by_name(before), _by_name(wanted)
+    # Data that has only moved is known again by its fingerprint.
+    known = (*FREE_ON_RESUME, "data.path") if (directory / DATA).is_file() else FREE_ON_RESUME
+    for name, value in new.items():
+        free = name in known or name.partition(".")[0] in FREE_ON_RESUME
+        if not free and value != old[name]:
+            raise ValueError(
+                f"{directory} was trained with another {name} and cannot go on with "
+                f"{name}={value}: start a new run (--init-from {directory} keeps the weights)"
+            )
+    if wanted.training.ema_rates != before.training.ema_rates:
+        raise ValueError(
+            f"{directory} averages at the rates {before.training.ema_rates}, and a run cannot "
+            f"change to {wanted.training.ema_rates} on the way"
+        )
+    kept, asked = (_lengths(config) for config in (before, wanted))
+    if asked != kept:
+        raise ValueError(
+            f"{directory} keeps power-function averages of the lengths {kept}, and a run cannot "
+            f"change to {asked} on the way: they average over all of the training"
+        )
+    return wanted
+
+
+def _by_name(config: Config) -> dict[str, Any]:
+    """Return the settings as ``section.name``, or ``name`` for those without a section."""
+    settings: dict[str, Any] = {}
+    for section, value in config.model_dump().items():
+        if isinstance(value, dict):
+            settings |= {f"{section}.{name}": inner for name, inner in value.items()}
+        else:
+            settings[section] = value
+    return settings
+
+
+def check_data(
+    directory: Path, facts: dict[str, Any], source: Source, accept: bool, reporter: Reporter
+) -> None:
+    """Refuse data that has changed since the run wrote down its fingerprint, unless told not to."""
+    before = read_fingerprint(directory)
+    changed = differences(before, facts) if before else ""
+    if changed and not accept:
+        raise ValueError(
+            f"{source.name} has changed since {directory} was trained on it ({changed}): bring it "
+            "back as it was, or go on with what is there now by --accept-data"
+        )
+    if changed:
+        reporter.say(f"going on although {source.name} has changed: {changed}")
+
+
+def _lengths(config: Config) -> str:
+    posthoc = config.training.posthoc_ema
+    return ", ".join(map(str, posthoc.lengths)) if posthoc else "none"

@@ -284,26 +284,32 @@ def test_workers_change_nothing(tmp_path, array_file, tiny):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signalled_process_saves_and_says_so_by_its_status(tmp_path, array_file, tiny, number):
+    """Also where all of its processes get the signal, as from a terminal or from torchrun."""
     out = tmp_path / "run"
     command = [sys.executable, "-c", "from iddpm.cli import main; main()", "train"]
-    options = [item for setting in tiny for item in ("-s", setting)]
+    options = [item for setting in (*tiny, "data.workers=1") for item in ("-s", setting)]
     process = subprocess.Popen(
         [*command, str(array_file), "--out", str(out), "--steps", "1000000", *options],
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while not (out / "log.jsonl").is_file() or not (out / "log.jsonl").read_text():
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.1)
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert str(out) in output
     step = load_checkpoint(out).step
     assert step > 0
     assert (out / "latest").read_text().strip() == f"step_{step:08d}"
+    said = json.loads((out / "exit.json").read_text())
+    assert (said["status"], said["step"]) == (process.returncode, step)
+    with pytest.raises(ProcessLookupError):  # no worker is left
+        os.killpg(process.pid, 0)
 
 
 def test_labels_are_hidden_by_a_function_of_the_step(array_file):

@@ -164,7 +164,7 @@ def make_folder(tmp_path, kind):
         (["-s", "training.learning_rat=1"], "did you mean 'training.learning_rate'"),
         (["-s", "data.image_size=0"], "data.image_size=0"),
         (["-s", "training.batch_size=1000"], "1000"),
-        (["-s", "model.channel_mult=[1,1,1,1,1,1]", "-s", "model.attention_downsampling=[64]"],
+        (["-s", "model.channel_mult=[1,2]", "-s", "model.attention_downsampling=[64]"],
          "attention_downsampling=(64,)"),
         (["-s", "model.num_heads=3"], "num_heads=3"),
         (["-s", "diffusion.schedule=linear", "-s", "diffusion.num_steps=10"], "beta"),

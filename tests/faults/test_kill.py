@@ -41,6 +41,7 @@ SETTINGS = (
     "training.validate_every=20",
     "training.keep_checkpoints=2",
 )
+LONG = [pytest.mark.slow, pytest.mark.timeout(3600)]
 STEPS_PER_KILL = 40
 LONGEST_WAIT = 28
 """Steps that a life is left, at most; fewer than it has, so that kills come before the end."""
@@ -218,7 +219,8 @@ def differences(out: Path, whole: Path, steps: int) -> list[str]:
     ("ranks", "kills"),
     [
         pytest.param(1, 4, id="short"),
-        pytest.param(1, 30, id="1-process", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+        pytest.param(1, 30, id="1-process", marks=LONG),
+        pytest.param(2, 24, id="2-ranks", marks=LONG),
     ],
 )
 def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(tmp_path, capsys, ranks, kills):

@@ -21,7 +21,7 @@ from rich.console import Console
 from torch import Tensor
 
 from iddpm.classifier import Classifier, load_classifier
-from iddpm.data.sources.source import to_stored_range
+from iddpm.data.levels import to_stored_range
 from iddpm.evaluation.measures import Accuracy, class_accuracy
 from iddpm.run import Run, load
 from iddpm.sampling import DDIM, NO_CLASS, invert, sample

@@ -9,7 +9,7 @@ from torch import Tensor
 from iddpm.classifier import load_classifier
 from iddpm.cli import run as command_line
 from iddpm.config import Config
-from iddpm.data.sources.source import to_model_range
+from iddpm.data.levels import to_model_range
 from iddpm.evaluation.distances import Estimate, FrechetStats, frechet_estimate
 from iddpm.evaluation.whitening import Whitening
 from iddpm.feed import open_split

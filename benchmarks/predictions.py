@@ -20,7 +20,7 @@ import torch
 
 from iddpm.config import read_config
 from iddpm.data.embedded import embedded
-from iddpm.data.sources.source import to_model_range
+from iddpm.data.levels import to_model_range
 from iddpm.data.split import held_out_mask
 from iddpm.data.writers import save_grid
 from iddpm.run import CONFIG

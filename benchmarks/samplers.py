@@ -22,7 +22,7 @@ from mnist import digits
 from numpy.typing import NDArray
 from upsampling import SETTINGS  # the same small network
 
-from iddpm.data.sources.source import to_model_range, to_stored_range
+from iddpm.data.levels import to_model_range, to_stored_range
 from iddpm.directory import read_run_config
 from iddpm.evaluation.distances import Estimate
 from iddpm.files import write_atomically, write_text

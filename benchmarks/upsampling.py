@@ -21,7 +21,7 @@ from mnist import digits
 
 from iddpm.build import build_network, place, resolve
 from iddpm.config import read_config
-from iddpm.data.sources.source import to_model_range, to_stored_range
+from iddpm.data.levels import to_model_range, to_stored_range
 from iddpm.files import write_json, write_text
 from iddpm.run import CONFIG, WEIGHTS, Run, load
 from iddpm.tasks.likelihood import likelihood

@@ -30,9 +30,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
     try:
         write(temporary)
         fsync_file(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; a result should not be
+        make_public(temporary, 0o666)  # mkstemp makes it private; a result should not be
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -40,6 +38,13 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
             error.filename = str(path)
         raise
     return path
+
+
+def make_public(path: Path, mode: int) -> None:
+    """Give a temporary file or directory the permissions that the umask leaves of ``mode``."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(mode & ~umask)
 
 
 def clear_temporaries(directory: Path) -> None:

@@ -4,23 +4,12 @@ from itertools import product
 from typing import get_args
 
 import pytest
-import torch
 
-from iddpm.build import (
-    build_denoiser,
-    build_loss,
-    build_network,
-    build_optimizer,
-    build_timesteps,
-    build_walk,
-    resolve,
-)
+from iddpm.build import build_denoiser, build_network, build_walk, resolve
 from iddpm.config import read_config
 from iddpm.config.sampling import SamplerName
 from iddpm.sampling import SampleNoise
-from iddpm.training.ema import EMA
-from iddpm.training.precision import Precision
-from iddpm.training.step import TrainStep
+from tests.build.steps import trains_and_samples
 from tests.conftest import TINY
 
 PREDICTS = ("eps", "x0", "v", "edm", "previous")
@@ -89,31 +78,4 @@ def test_the_settings_refuse_what_cannot_work_and_nothing_else():
 
 @pytest.mark.parametrize("config", COMBINATIONS)
 def test_it_trains_a_step_and_samples(config):
-    config = resolve(config)
-    torch.manual_seed(0)
-    network = build_network(config)
-    before = [p.detach().clone() for p in network.parameters()]
-    step = TrainStep(
-        build_denoiser(config, network),
-        network,
-        build_loss(config),
-        build_timesteps(config),
-        build_optimizer(config, network),
-        [EMA(network, 0.9)],
-        Precision("float32", torch.device("cpu")),
-        seed=1,
-    )
-    x0 = (torch.rand(8, 1, 8) * 255).round() / 127.5 - 1
-    for number in range(2):
-        result = step(x0, number)
-        assert not result.skipped
-        assert bool(result.loss.isfinite().all())
-    after = list(network.parameters())
-    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    network.eval()
-    for name in ("ddim", "ddpm"):
-        sampling = config.sampling.model_copy(update={"sampler": name, "steps": 4})
-        *_, last = build_walk(config, step.denoiser, sampling).states(SampleNoise(0, (2, 1, 8)))
-        x = last.x
-        assert x.shape == (2, 1, 8)
-        assert bool(x.isfinite().all())
+    trains_and_samples(config, (1, 8), batch=8, steps=2, drawn=2, evaluations=4)

@@ -1,29 +1,14 @@
 """Every option of the network trains and samples in every dimension, on every awkward shape."""
 
-from collections import deque
-
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import iddpm
-from iddpm.build import (
-    build_denoiser,
-    build_loss,
-    build_network,
-    build_optimizer,
-    build_timesteps,
-    build_walk,
-    resolve,
-)
 from iddpm.config import read_config
-from iddpm.sampling import SampleNoise
-from iddpm.training.ema import EMA
-from iddpm.training.precision import Precision
-from iddpm.training.step import TrainStep
 from iddpm.training.terminal import SilentReporter
+from tests.build.steps import trains_and_samples
 from tests.build.test_combinations import COMBINATIONS
 from tests.conftest import TINY
 
@@ -45,34 +30,7 @@ def assignments(shape, *more):
 
 
 def check(config, shape, batch):
-    """Train a step and draw a sample by two samplers; everything is finite, and something moves."""
-    config = resolve(config)
-    torch.manual_seed(0)
-    network = build_network(config)
-    before = [p.detach().clone() for p in network.parameters()]
-    step = TrainStep(
-        build_denoiser(config, network),
-        network,
-        build_loss(config),
-        build_timesteps(config),
-        build_optimizer(config, network),
-        [EMA(network, 0.9)],
-        Precision("float32", torch.device("cpu")),
-        seed=1,
-    )
-    x0 = (torch.rand(batch, *shape) * 255).round() / 127.5 - 1
-    told = {"y": torch.arange(batch) % 2} if config.model.class_conditional else {}
-    result = step(x0, 0, **told)
-    assert not result.skipped
-    assert bool(result.loss.isfinite().all())
-    assert any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
-    network.eval()
-    for name in ("ddim", "ddpm"):
-        sampling = config.sampling.model_copy(update={"sampler": name, "steps": 2})
-        walk = build_walk(config, step.denoiser, sampling)
-        x = deque(walk.states(SampleNoise(0, (batch, *shape)), **told), maxlen=1)[0].x
-        assert x.shape == (batch, *shape)
-        assert bool(x.isfinite().all())
+    trains_and_samples(config, shape, batch=batch, steps=1, drawn=batch, evaluations=2)
 
 
 @pytest.mark.parametrize("config", COMBINATIONS)

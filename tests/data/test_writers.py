@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from iddpm.data.levels import to_model_range
 from iddpm.data.sources.arrays import open_array
 from iddpm.data.sources.images import ImageFolder
-from iddpm.data.sources.source import to_model_range
 from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}

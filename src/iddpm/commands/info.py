@@ -78,7 +78,7 @@ def _progress(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "memory_mb" in facts:
         yield "memory", f"{facts['memory_mb']:.0f} MB at most"
     if facts.get("skipped"):
-        yield "skipped", f"{facts['skipped']} steps whose loss or gradient was not finite"
+        yield "skipped", f"{facts['skipped']} steps were left out: not finite, or spikes"
 
 
 def _losses(facts: dict[str, Any]) -> str:

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from iddpm.data.augment import Augmentation
+from iddpm.data.levels import to_model_range
 from iddpm.data.loader import read_ahead
-from iddpm.data.sources.source import Source, to_model_range
+from iddpm.data.sources.source import Source
 from iddpm.randomness import stream
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from iddpm.files import fsync_directory, write_json
+from iddpm.files import fsync_directory, make_public, write_json
 from iddpm.lock import waiting_lock
 
 FACTS = "facts.json"
@@ -67,7 +67,7 @@ def built_once(
         try:
             build(temporary)
             write_json(temporary / FACTS, facts)
-            temporary.chmod(0o777 & ~_umask())  # mkdtemp makes it private
+            make_public(temporary, 0o777)  # mkdtemp makes it private
             fsync_directory(temporary)
             if directory.exists():
                 shutil.rmtree(directory)
@@ -84,9 +84,3 @@ def _facts_in(directory: Path) -> Any:
         return json.loads((directory / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

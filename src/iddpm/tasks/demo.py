@@ -8,6 +8,7 @@ from rich.console import Console
 
 from iddpm.classifier import SETTINGS as CLASSIFIER_SETTINGS
 from iddpm.classifier import held_out_accuracy, load_classifier
+from iddpm.progress import open_console
 from iddpm.run import CONFIG, Run, load
 from iddpm.tasks.curves import save_curves
 from iddpm.tasks.draw import draw
@@ -64,7 +65,7 @@ def run_demo(
 
     Interrupted and run again, it goes on where it was. Returns why the training stopped.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console()
 
     def say(message: str) -> None:
         console.print(message, markup=False)

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from iddpm.build import Walk, build_sampling_schedule, values_of
 from iddpm.data.item import Item, read_item, read_mask
-from iddpm.data.sources.source import to_model_range
+from iddpm.data.levels import to_model_range
 from iddpm.data.writers import fits_picture, save_gif, save_grid, save_images, save_npz
 from iddpm.diffusion import NoiseSchedule
 from iddpm.feed import open_split
-from iddpm.progress import progress_bar
+from iddpm.progress import open_console, progress_bar
 from iddpm.run import Run
 from iddpm.sampling import (
     DDIM,
@@ -94,7 +94,7 @@ def interpolate(
     """
     if frames < 2:
         raise ValueError(f"frames={frames}: there are two ends, so ask for 2 or more")
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or open_console()
     ends = torch.stack([open_item(run, item).x for item in (a, b)])
     schedule = interpolation_schedule(run, steps)
     total = 2 * len(schedule)
@@ -178,7 +178,7 @@ def inpaint(
     if settings.get("sampler") is None:
         settings = {**settings, "sampler": "ddim", "eta": settings.get("eta", 1.0)}
     settings["spacing"] = settings.get("spacing") or "even"
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or open_console()
     _check_number(n)
     item = open_item(run, file)
     fill = read_mask(Path(mask), run.shape[1:], item.picture_size)
@@ -244,7 +244,7 @@ def edit(
             f"spacing={spacing} chooses timesteps of the whole process, and an edit goes part of "
             f"the way: use {', '.join(PART_OF_THE_WAY)}"
         )
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or open_console()
     _check_number(n)
     x0 = open_item(run, file).x
     walk = _walk(run, class_name, settings)

@@ -12,6 +12,7 @@ from iddpm.data.sources.source import Source
 from iddpm.data.split import held_out_mask
 from iddpm.data.values import natural_values
 from iddpm.data.writers import save_grid
+from iddpm.tables import spread
 
 SHOWN = 25
 LOOKED_AT = 1000
@@ -32,7 +33,7 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     config = read_config(None, ["data.cache=none", *settings, f"data.path={path}"])
     source = open_data(config)
     held_out = int(held_out_mask(source, config.data.held_out).sum())
-    shown = _spread(len(source), SHOWN)
+    shown = spread(np.arange(len(source)), SHOWN)
     items = to_model_range(source.read_many(shown), source.bits)
     values = source.form.values or natural_values(source.bits)
 
@@ -52,7 +53,7 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
 
 
 def _used(source: Source) -> str:
-    chosen = _spread(len(source), LOOKED_AT)
+    chosen = spread(np.arange(len(source)), LOOKED_AT)
     values = source.form.values or natural_values(source.bits)
     lowest, highest = np.inf, -np.inf
     for start in range(0, len(chosen), SHOWN):
@@ -93,11 +94,6 @@ def _what(source: Source) -> str:
 
 def _bytes(source: Source) -> int:
     return 1 if source.bits is not None and source.bits <= 8 else 2
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    places = np.linspace(0, count - 1, min(count, wanted)).round()
-    return [int(place) for place in places]
 
 
 def _by(sizes: Sequence[int]) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from iddpm.evaluation.likelihood import Process, Terms
 from iddpm.files import write_json, write_text
+from iddpm.progress import open_console
 from iddpm.tasks.curves import save_terms
 
 
@@ -56,7 +57,7 @@ def write_likelihood(
 
     Without matplotlib there is no picture, which is said.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or open_console()
     parts = ("total", "prior", "steps", "decoder")
     values = {part: _plain(getattr(result, part)) for part in parts}
     report = {"unit": result.unit, **values, "facts": result.facts}

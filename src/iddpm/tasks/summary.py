@@ -1,6 +1,5 @@
 """How far a run is and how it does, read from its files alone and without torch."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from iddpm.config.run import WEIGHTS, read_run_config
 from iddpm.lock import LOCK, holder
 from iddpm.training.log import read_log
-from iddpm.training.stop import EXIT
+from iddpm.training.stop import read_exit
 
 RECENT = 20
 """Records from which the speed is taken."""
@@ -82,11 +81,8 @@ def _state(run: Path, facts: dict[str, Any]) -> dict[str, Any]:
     held_by = holder(run)
     if held_by is not None:
         return {"state": "running", "held_by": held_by}
-    try:
-        said = json.loads((run / EXIT).read_text(encoding="utf-8"))
+    if said := read_exit(run):
         return {"state": "ended", "exit": said}
-    except (OSError, json.JSONDecodeError):
-        pass
     if facts["step"] >= facts["steps"]:
         return {"state": "ended"}
     return {"state": "gone" if (run / LOCK).exists() else "not started"}

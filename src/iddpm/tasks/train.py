@@ -45,7 +45,7 @@ from iddpm.training.precision import Precision, choose_device
 from iddpm.training.spikes import SpikeGuard
 from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
-from iddpm.training.stop import Stop, failures_noted, last_reason
+from iddpm.training.stop import Stop, failures_noted, read_exit
 from iddpm.training.terminal import SilentReporter, TerminalReporter
 from iddpm.training.trackers import check_trackers, open_trackers
 from iddpm.training.weights import write_weights
@@ -146,7 +146,10 @@ def train_until_stop(
             checkpoint = load_checkpoint(directory, ranks=ranks)
             with ranks.together():
                 state.restore(checkpoint)
-            if ranks.by_first(lambda: last_reason(directory)) == TrainingDiverged.reason:
+            if (
+                ranks.by_first(lambda: read_exit(directory).get("reason"))
+                == TrainingDiverged.reason
+            ):
                 state.bad_in_a_row = 0  # who goes on even so shall have as many steps as before
         elif init_from is not None:
             with ranks.together():

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from signal import Signals
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iddpm.failure import RankLost, RunFailed
 from iddpm.files import write_json
@@ -54,12 +54,13 @@ def write_exit(
     write_json(directory / EXIT, said)
 
 
-def last_reason(directory: Path) -> str | None:
-    """Return the reason in ``exit.json``; None where a run goes on or was killed outright."""
+def read_exit(directory: Path) -> dict[str, Any]:
+    """Return what ``exit.json`` says; nothing where a run goes on or was killed outright."""
     try:
-        return str(json.loads((directory / EXIT).read_text(encoding="utf-8"))["reason"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        said = json.loads((directory / EXIT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from iddpm.progress import open_console
+
 MOVE_EVERY = 0.5
 """Seconds between two movements of the bar: drawing it ten times a second takes 1 % of a core."""
 _SHOWN = (
@@ -33,7 +35,7 @@ class TerminalReporter:
     """Report a training run on the terminal; see :class:`~iddpm.training.plan.Reporter`."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or open_console()
         self._progress: Progress | None = None
         self._started = time.monotonic()
         self._first = self._total = 0

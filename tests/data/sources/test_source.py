@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from iddpm.data.sources.source import to_model_range, to_stored_range
+from iddpm.data.levels import to_model_range, to_stored_range
 
 
 @pytest.mark.parametrize(("bits", "dtype"), [(8, np.uint8), (16, np.uint16)])

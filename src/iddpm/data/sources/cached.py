@@ -17,7 +17,7 @@ from rich.console import Console
 from iddpm.data.cache import built_once, digest
 from iddpm.data.sources.arrays import ArraySource
 from iddpm.data.sources.npy import map_npy
-from iddpm.data.sources.source import Source, Stamp
+from iddpm.data.sources.source import DerivedSource, Source
 from iddpm.files import fsync_file
 from iddpm.progress import progress_bar
 
@@ -27,7 +27,7 @@ _CHUNK = 32  # items that a thread decodes at a time
 _WAITING = 4  # chunks for each thread that may wait to be written
 
 
-class CachedSource(ArraySource):
+class CachedSource(DerivedSource, ArraySource):
     """Another source's items, out of the array that they were written to.
 
     Args:
@@ -40,18 +40,6 @@ class CachedSource(ArraySource):
         self.labels, self.class_names = source.labels, source.class_names
         self.bits, self.form = source.bits, source.form
         self._source = source
-
-    def key(self, index: int) -> str:
-        """Return the key in the other source."""
-        return self._source.key(index)
-
-    def group(self, index: int) -> str:
-        """Return the group in the other source."""
-        return self._source.group(index)
-
-    def stamps(self) -> Iterator[Stamp]:
-        """Yield the stamps of the other source."""
-        return self._source.stamps()
 
 
 def cached(

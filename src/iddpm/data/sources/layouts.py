@@ -1,17 +1,15 @@
 """What the axes and the numbers of an array mean."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from iddpm.data.values import finite_extent
+
 LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
 PICTURE_CHANNELS = (1, 3, 4)
-_CHUNK_BYTES = 1 << 22  # of floats checked at a time
-_WHOLE_BYTES = 1 << 30  # of floats up to which all are checked at opening
-_CHUNKS = 16  # looked at in more than that
 
 
 def to_channels_first(rows: NDArray[Any], layout: str) -> NDArray[Any]:
@@ -75,53 +73,9 @@ def check_layout(name: str, array: NDArray[Any], layout: str) -> None:
         raise ValueError(f"{name} has shape {array.shape}, which holds no data")
 
 
-def check_floats(name: str, array: NDArray[Any]) -> bool:
-    """Refuse values that are not finite or not in [-1, 1], and warn of those in [0, 1].
-
-    Up to a GiB all of them are read, in chunks; of more only some spread over the array, since a
-    pass over what fills a disk takes longer than many a training run.
-
-    Returns:
-        Whether all were read.
-    """
-    step = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
-    starts = np.arange(0, len(array), step)
-    whole = array.nbytes <= _WHOLE_BYTES
-    if not whole:
-        starts = starts[np.linspace(0, len(starts) - 1, min(_CHUNKS, len(starts))).astype(int)]
-    lowest, highest = np.inf, -np.inf
-    for start in starts:
-        rows = np.asarray(array[start : start + step])
-        low, high = _finite_range(name, rows, range(start, start + len(rows)))
-        lowest, highest = min(lowest, low), max(highest, high)
-    _refuse_outside(name, lowest, highest)
-    if lowest >= 0.0:
-        warnings.warn(
-            f"{name} holds floats in [{lowest:.6g}, {highest:.6g}], half of [-1, 1]; if they were "
-            "meant to lie in [0, 1], save 2 * x - 1",
-            stacklevel=3,
-        )
-    return whole
-
-
 def check_rows(name: str, rows: NDArray[Any], numbers: Sequence[int] | NDArray[np.int64]) -> None:
     """Refuse floats ``[N, ...]`` that are not finite or not in [-1, 1]; numbers are the items'."""
-    _refuse_outside(name, *_finite_range(name, rows, numbers))
-
-
-def _finite_range(
-    name: str, rows: NDArray[Any], numbers: Sequence[int] | NDArray[np.int64]
-) -> tuple[float, float]:
-    flat = rows.reshape(len(rows), -1)
-    low, high = flat.min(axis=1), flat.max(axis=1)  # NaN where a row holds one
-    finite = np.isfinite(low) & np.isfinite(high)
-    if not finite.all():
-        bad = int(numbers[int(np.argmin(finite))])
-        raise ValueError(f"{name} holds NaN or infinity, first in item {bad}; remove it")
-    return float(low.min()), float(high.max())
-
-
-def _refuse_outside(name: str, lowest: float, highest: float) -> None:
+    lowest, highest = finite_extent(name, rows, numbers)
     if lowest < -1.0 or highest > 1.0:
         raise ValueError(
             f"{name} holds floats in [{lowest:.6g}, {highest:.6g}]; scale them to [-1, 1], or save "

@@ -9,7 +9,7 @@ from iddpm.data.embedded import EMBEDDED, embedded
 from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.arrays import open_array
 from iddpm.data.sources.arrow import SPLITS, STATE
-from iddpm.data.sources.folder import find_files
+from iddpm.data.sources.folder import has_files
 from iddpm.data.sources.hdf5 import HDF5, open_hdf5
 from iddpm.data.sources.images import ImageFolder
 from iddpm.data.sources.picture import SUFFIXES
@@ -60,9 +60,10 @@ def open_source(
     """
     path = Path(path_or_name).expanduser()
     recordings: Recordings
-    if _kind(path) == "signals":
+    kind = _kind(path)
+    if kind == "signals":
         recordings = Sounds(path, sample_rate=sample_rate, labels=labels, value_range=value_range)
-    elif _kind(path) == "volumes":
+    elif kind == "volumes":
         recordings = Volumes(path, labels=labels, value_range=value_range)
     else:
         if path.is_file() and path.suffix.lower() in TEXTS:
@@ -94,11 +95,11 @@ def _kind(path: Path) -> str | None:
     if path.is_file():
         name = path.name.lower()
         return "signals" if name.endswith(SOUNDS) else "volumes" if name.endswith(NIFTI) else None
-    if not path.is_dir() or find_files(path, tuple(SUFFIXES)):
+    if not path.is_dir() or has_files(path, tuple(SUFFIXES)):
         return None
-    if find_files(path, SOUNDS):
+    if has_files(path, SOUNDS):
         return "signals"
-    return "volumes" if find_files(path, NIFTI) else None
+    return "volumes" if has_files(path, NIFTI) else None
 
 
 def _refuse_column(column: str | None, where: str | Path) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iddpm.data.sources.source import Source, Stamp
+from iddpm.data.sources.source import DerivedSource, Source
 from iddpm.data.values import Chunk, Wanted, find_values, natural_values
 
 _AT_ONCE = 64
 _PARTS = 16
 
 
-class Ranged(Source):
+class Ranged(DerivedSource):
     """Another source with a range of its own.
 
     Args:
@@ -38,18 +38,6 @@ class Ranged(Source):
 
     def __len__(self) -> int:
         return len(self._source)
-
-    def key(self, index: int) -> str:
-        """Return the key of the other source."""
-        return self._source.key(index)
-
-    def group(self, index: int) -> str:
-        """Return the group in the other source."""
-        return self._source.group(index)
-
-    def stamps(self) -> Iterator[Stamp]:
-        """Yield the stamps of the other source."""
-        return self._source.stamps()
 
     def read(self, index: int) -> NDArray[Any]:
         """Return one item."""

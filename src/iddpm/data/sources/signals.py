@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from iddpm.data.form import Form
 from iddpm.data.sources.classes import labels_of_files
 from iddpm.data.sources.extras import needed
-from iddpm.data.sources.folder import find_files, root_of
-from iddpm.data.sources.pieces import Recordings
-from iddpm.data.sources.source import Stamp
+from iddpm.data.sources.folder import RecordingFiles
 from iddpm.data.values import Chunk, Values, Wanted, find_values
 
 SOUNDS = (".wav", ".flac")
@@ -22,7 +20,7 @@ _DENSEST = 4096  # frames that a byte of the densest coding can hold
 _KEPT = 1 << 28  # bytes of resampled sounds that stay in memory
 
 
-class Sounds(Recordings):
+class Sounds(RecordingFiles):
     """The sound files below a folder, or one file, as ``[C, L]``.
 
     Of 16 bits they stay integers, full scale being -1 to 1; others are floats.
@@ -46,8 +44,7 @@ class Sounds(Recordings):
         value_range: Wanted = None,
     ) -> None:
         needed("soundfile", "audio", f"reading {path}")
-        self._root, self.name = root_of(path), path.resolve().name
-        self._keys = find_files(path, SOUNDS)
+        super().__init__(path, SOUNDS)
         facts = [self._facts(key) for key in self._keys]
         rates = sorted({fact.samplerate for fact in facts})
         if sample_rate is None and len(rates) > 1:
@@ -77,29 +74,15 @@ class Sounds(Recordings):
         coding = codings.pop() if len(codings) == 1 else "FLOAT"
         self.form = Form("signal", self._values, sample_rate=rate, encoding=coding)
 
-    def key(self, index: int) -> str:
-        """Return the path relative to the folder."""
-        return self._keys[index]
-
-    def stamps(self) -> Iterator[Stamp]:
-        """Yield a stamp of each file."""
-        for key in self._keys:
-            yield Stamp.of(self._root / key, key)
-
     def __getstate__(self) -> dict[str, Any]:
         """Leave resampled sounds behind."""
         return {**self.__dict__, "_resampled": {}}
 
-    def read_box(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
-        """Return ``[C, L]`` from a place on."""
-        raw = self._raw(index, start[0], size[0])
-        part: NDArray[Any] = self._values.read(raw[None], self._keys[index], [index])[0]
-        return part
-
-    def _raw(self, index: int, start: int, length: int) -> NDArray[Any]:
+    def _raw(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
+        (first,), (length,) = start, size
         path = self._root / self._keys[index]
         if self._rates[index] == self._rate:
-            return self._decode(path, start, length)
+            return self._decode(path, first, length)
         if index not in self._resampled:
             soxr: Any = needed("soxr", "audio", f"resampling {path}")
             sound = self._decode(path, 0, -1)
@@ -107,7 +90,7 @@ class Sounds(Recordings):
             if sum(s.nbytes for s in self._resampled.values()) + sound.nbytes > _KEPT:
                 self._resampled.clear()
             self._resampled[index] = sound
-        part = self._resampled[index][:, start : start + length]
+        part = self._resampled[index][:, first : first + length]
         return np.pad(part, ((0, 0), (0, length - part.shape[1])))
 
     def _decode(self, path: Path, start: int, length: int) -> NDArray[Any]:
@@ -137,7 +120,7 @@ class Sounds(Recordings):
         for index, (length,) in enumerate(self.sizes):
             starts = range(0, length, _FRAMES)
             for start in starts if whole else starts[:1]:
-                yield [index], self._raw(index, start, min(_FRAMES, length - start))[None]
+                yield [index], self._raw(index, (start,), (min(_FRAMES, length - start),))[None]
 
 
 def _soundfile() -> Any:

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iddpm.data.form import Form
-from iddpm.data.levels import to_model_range as to_model_range
-from iddpm.data.levels import to_stored_range as to_stored_range
 
 
 class Stamp(NamedTuple):
@@ -78,3 +76,21 @@ class Source(ABC):
     def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
         """Return items as ``[N, C, *spatial]``, in the order asked for."""
         return np.stack([self.read(int(index)) for index in indices])
+
+
+class DerivedSource(Source):
+    """The items of another source, ``_source``, read in another way: they go by its names."""
+
+    _source: Source
+
+    def key(self, index: int) -> str:
+        """Return the key in the other source."""
+        return self._source.key(index)
+
+    def group(self, index: int) -> str:
+        """Return the group in the other source."""
+        return self._source.group(index)
+
+    def stamps(self) -> Iterator[Stamp]:
+        """Yield the stamps of the other source."""
+        return self._source.stamps()

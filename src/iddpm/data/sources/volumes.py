@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from iddpm.data.form import Form
 from iddpm.data.sources.classes import labels_of_files
 from iddpm.data.sources.extras import needed
-from iddpm.data.sources.folder import find_files, root_of
-from iddpm.data.sources.pieces import Recordings
-from iddpm.data.sources.source import Stamp
+from iddpm.data.sources.folder import RecordingFiles
 from iddpm.data.values import Chunk, Wanted, find_values
 
 NIFTI = (".nii", ".nii.gz")
@@ -22,7 +20,7 @@ _DENSEST = 1100  # bytes that a byte of gzip can hold
 _KEPT = 1 << 30  # bytes of unpacked volumes that stay in memory
 
 
-class Volumes(Recordings):
+class Volumes(RecordingFiles):
     """The NIfTI files below a folder, or one file, as ``[C, X, Y, Z]`` in their own orientation.
 
     Integers without scaling stay integers; others are floats. An uncompressed file is mapped, a
@@ -39,8 +37,7 @@ class Volumes(Recordings):
 
     def __init__(self, path: Path, *, labels: str = "auto", value_range: Wanted = None) -> None:
         nib: Any = needed("nibabel", "nifti", f"reading {path}")
-        self._root, self.name = root_of(path), path.resolve().name
-        self._keys = find_files(path, NIFTI)
+        super().__init__(path, NIFTI)
         opened = [self._open(key) for key in self._keys]
         self._scaled = [_is_scaled(image) for image in opened]
         shapes = [image.shape for image in opened]
@@ -79,24 +76,9 @@ class Volumes(Recordings):
         affine = tuple(tuple(map(float, row)) for row in opened[0].affine)
         self.form = Form("volume", self._values, affine=affine)
 
-    def key(self, index: int) -> str:
-        """Return the path relative to the folder."""
-        return self._keys[index]
-
-    def stamps(self) -> Iterator[Stamp]:
-        """Yield a stamp of each file."""
-        for key in self._keys:
-            yield Stamp.of(self._root / key, key)
-
     def __getstate__(self) -> dict[str, Any]:
         """Leave what was read behind."""
         return {**self.__dict__, "_unpacked": {}}
-
-    def read_box(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
-        """Return a patch ``[C, X, Y, Z]``."""
-        raw = self._raw(index, start, size)[None]
-        patch: NDArray[Any] = self._values.read(raw, self._keys[index], [index])[0]
-        return patch
 
     def _raw(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
         box = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))

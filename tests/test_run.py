@@ -214,3 +214,39 @@ def test_public_names_are_there():
         assert getattr(iddpm, name) is not None
     with pytest.raises(AttributeError, match="nothing_like_this"):
         _ = iddpm.nothing_like_this
+
+
+class _Told(torch.nn.Module):
+    """Notes what else the network is told, and adds it to what it sees."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.seen = []
+
+    def forward(self, x, shown, y, low_res):
+        self.seen.append(low_res.clone())
+        return self.network(x + low_res.mean(), shown, y)
+
+
+def test_what_is_given_reaches_the_samples_rows(run_directory):
+    run = iddpm.load(run_directory)
+    told = run.denoiser.network = _Told(run.denoiser.network)
+    low_res = torch.arange(7.0).reshape(7, 1, 1, 1)
+    walk = run.walk(steps=1, batch_size=3)
+    whole = list(run.sample_batches(7, walk, start=2, given={"low_res": low_res}))
+    assert [rows.flatten().tolist() for rows in told.seen] == [[0, 1, 2], [3, 4, 5], [6]]
+    told.seen.clear()
+    turns = slice(1, None, 2)
+    (own,) = run.sample_batches(7, walk, start=2, turns=turns, given={"low_res": low_res})
+    assert [rows.flatten().tolist() for rows in told.seen] == [[3, 4, 5]]
+    assert torch.equal(own.x, whole[1].x)
+    assert not torch.equal(
+        run.sample(2, given={"low_res": low_res[:2]}),
+        run.sample(2, given={"low_res": low_res[2:4]}),
+    )
+    told.seen.clear()
+    run.sample(2, steps=1, guidance=2.0, given={"low_res": low_res[5:7]})
+    assert [rows.flatten().tolist() for rows in told.seen] == [[5, 6, 5, 6]]
+    with pytest.raises(ValueError, match="low_res has 7 rows for 2 samples: give one for each"):
+        run.sample(2, given={"low_res": low_res})

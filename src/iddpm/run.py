@@ -1,6 +1,6 @@
 """A run directory: its layout, and what can be done with a trained model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -130,6 +130,7 @@ class Run:
         *,
         seed: int = 0,
         classes: Wanted = None,
+        given: Mapping[str, Tensor] | None = None,
         **settings: Any,
     ) -> Tensor:
         """Draw ``n`` samples, [n, C, *spatial] on the CPU, about [-1, 1].
@@ -142,13 +143,16 @@ class Run:
             seed: any integer.
             classes: one class for all, or one per sample, by name or number; by default drawn
                 from the seed. For class-conditional models, and under a classifier.
+            given: what else the network is told, a tensor [n, ...] for each name, such as
+                ``low_res`` of a model of super-resolution.
             settings: of sampling, such as ``steps=10`` or ``sampler="unipc_3"``; see :meth:`walk`.
 
         Raises:
-            ValueError: an unknown class or setting, or more steps than the process has.
+            ValueError: an unknown class or setting, more steps than the process has, or tensors
+                of another number of rows.
         """
         walk = self.walk(**settings)
-        batches = self.sample_batches(n, walk, seed=seed, classes=classes)
+        batches = self.sample_batches(n, walk, seed=seed, classes=classes, given=given)
         return torch.cat([batch.x for batch in batches])
 
     def walk(
@@ -207,6 +211,7 @@ class Run:
         *,
         seed: int = 0,
         classes: Wanted = None,
+        given: Mapping[str, Tensor] | None = None,
         start: int = 0,
         turns: slice = slice(None),
         on_step: Callable[[int, Tensor], None] | None = None,
@@ -216,13 +221,19 @@ class Run:
         Everything is checked before the first is drawn. ``on_step`` is called after every step
         with the number of steps taken and the state, [N, C, *spatial]; first with 0 and the noise.
         ``start`` is the number of the first sample, for going on where others ended, and ``turns``
-        picks among the batches, for sharing them out.
+        picks among the batches, for sharing them out; row 0 of ``given`` belongs to ``start``.
         """
         if n < 1:
             raise ValueError(f"cannot draw {n} samples: ask for 1 or more")
+        told = dict(given or {})
+        for name, value in told.items():
+            if len(value) != n:
+                raise ValueError(f"{name} has {len(value)} rows for {n} samples: give one for each")
         chosen = walk or self.walk()
         size = chosen.sampling.batch_size
         labels = self._labels(chosen, n, seed, classes, start)
+        if labels is not None:
+            told["y"] = labels
         context = Precision(chosen.sampling.precision, self.device)
 
         def batches() -> Iterator[SampleBatch]:
@@ -230,8 +241,7 @@ class Run:
                 count = min(size, start + n - first)
                 rows = slice(first - start, first - start + count)
                 noise = SampleNoise(seed, (count, *self.shape), first, self.device)
-                y = None if labels is None else labels[rows]
-                conditioning = {} if y is None else {"y": y.to(self.device)}
+                conditioning = {name: value[rows].to(self.device) for name, value in told.items()}
                 if on_step is not None:
                     on_step(0, noise.initial())
                 with context.autocast():
@@ -239,7 +249,7 @@ class Run:
                         x = state.x
                         if on_step is not None:
                             on_step(state.number, x)
-                yield SampleBatch(x.cpu(), y, first)
+                yield SampleBatch(x.cpu(), None if labels is None else labels[rows], first)
 
         return batches()
 

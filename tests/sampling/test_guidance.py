@@ -2,7 +2,15 @@ import pytest
 import torch
 
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine
-from iddpm.sampling import DDIM, classifier_free, clip_x0, sample
+from iddpm.sampling import (
+    DDIM,
+    autoguided,
+    classifier_free,
+    classifier_guided,
+    clip_x0,
+    sample,
+    threshold_x0,
+)
 
 
 def network(x, shown, y):
@@ -75,3 +83,28 @@ def test_every_sampler_gets_it_by_conditioning():
     guided = sample(DDIM(), clip_x0(classifier_free(denoiser, 2.0)), schedule, X, y=Y)
     assert not torch.allclose(plain, guided)
     assert float(guided.abs().max()) <= 1
+
+
+def test_all_else_that_a_model_is_told_passes_through_every_guide():
+    schedule, seen = cosine(100), []
+
+    def told(who):
+        def network(x, shown, low_res, y=None):
+            seen.append((who, low_res.tolist(), None if y is None else y.tolist()))
+            return x
+
+        return Denoiser(network, GaussianDiffusion(schedule, "fixed_small"), "x0")
+
+    def slope(x_t, level, y):
+        seen.append(("classifier", None, y.tolist()))
+        return torch.zeros_like(x_t)
+
+    level, low_res = schedule.at(T), torch.tensor([7.0, 8.0])
+    guided = classifier_free(autoguided(told("model"), told("weaker"), 2.0), 3.0)
+    guided = threshold_x0(classifier_guided(guided, slope, 1.0), 0.995)
+    guided(X, level, y=Y, low_res=low_res)
+    both = ([7.0, 8.0, 7.0, 8.0], [0, 4, -1, -1])
+    assert seen == [("model", *both), ("weaker", *both), ("classifier", None, [0, 4])]
+    seen.clear()
+    classifier_guided(told("model"), slope, 1.0, conditional=False)(X, level, y=Y, low_res=low_res)
+    assert seen == [("model", [7.0, 8.0], None), ("classifier", None, [0, 4])]

@@ -127,3 +127,38 @@ def test_settings_and_help_need_no_torch():
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_conditions_keep_their_order_and_round_trip():
+    config = read_config(None, ["model.conditions={sex: {kind: class, names: [2, 1]}, age: {}}"])
+    assert list(config.model.conditions) == ["sex", "age"]
+    assert config.model.conditions["sex"].names == ("2", "1")
+    assert [c.resolved for c in config.model.conditions.values()] == [True, False]
+    assert list(validate(yaml.safe_load(to_yaml(config))).model.conditions) == ["sex", "age"]
+    assert read_config(None, ["model.conditions.angle.period=360"]).model.conditions["angle"].period
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("model.conditions.age.perid=3", "did you mean 'model.conditions.age.period'"),
+        ("model.conditions.age.period=0", "model.conditions.age.period=0 does not work"),
+        ("model.conditions.age={kind: class, period: 3}", "range and period are for kind=number"),
+        ("model.conditions.age={range: [0, 1], period: 3}", "has a period and no range"),
+        ("model.conditions.age.range=[3, 3]", "is empty: give the lowest number first"),
+        ("model.conditions.sex.names=[f, m]", "names are for kind=class"),
+    ],
+)
+def test_a_condition_that_cannot_be_says_why(assignment, message):
+    with pytest.raises(ValueError) as caught:
+        read_config(None, [assignment])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "setting", ["data.conditions=t.csv", "data.given=x", "model.conditions={}"]
+)
+def test_a_classifier_is_told_nothing(setting):
+    with pytest.raises(ValueError, match="sees the items alone"):
+        read_config(None, ["task=classification", setting])

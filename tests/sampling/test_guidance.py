@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -108,3 +110,20 @@ def test_all_else_that_a_model_is_told_passes_through_every_guide():
     seen.clear()
     classifier_guided(told("model"), slope, 1.0, conditional=False)(X, level, y=Y, low_res=low_res)
     assert seen == [("model", [7.0, 8.0], None), ("classifier", None, [0, 4])]
+
+
+def test_conditions_are_hidden_together_with_the_class_and_given_data_is_not():
+    schedule, seen = cosine(100), []
+
+    def network(x, shown, **told):
+        seen.append({name: value.tolist() for name, value in told.items()})
+        return x
+
+    model = Denoiser(network, GaussianDiffusion(schedule, "fixed_small"), "x0")
+    told = {"conditions": torch.tensor([[0.5, 1.0], [math.nan, 2.0]]), "given": torch.ones(2, 1)}
+    classifier_free(model, 3.0)(X, schedule.at(T), **told, y=Y)
+    classifier_free(model, 0.0)(X, schedule.at(T), **told)
+    assert seen[0]["y"] == [0, 4, -1, -1]
+    assert str(seen[0]["conditions"]) == "[[0.5, 1.0], [nan, 2.0], [nan, nan], [nan, nan]]"
+    assert seen[0]["given"] == [[1.0]] * 4
+    assert str(seen[1]) == "{'conditions': [[nan, nan], [nan, nan]], 'given': [[1.0], [1.0]]}"

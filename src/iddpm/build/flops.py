@@ -27,8 +27,12 @@ def count_flops(config: Config) -> float:
     with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
         network: nn.Module = build_encoder(config) if classifies else build_network(config)
         x, t = torch.empty(1, model.channels * doubled, *model.size), torch.empty(1)
-        y = {"y": torch.zeros(1, dtype=torch.int64)} if model.class_conditional else {}
+        told = {"y": torch.zeros(1, dtype=torch.int64)} if model.class_conditional else {}
+        if model.conditions:
+            told["conditions"] = torch.zeros(1, len(model.conditions))
+        if model.given_channels:
+            told["given"] = torch.zeros(1, model.given_channels, *model.size)
         with FlopCounterMode(display=False) as counter:
-            network(x, t, **y)
+            network(x, t, **told)
     forward: int = counter.get_total_flops()
     return forward * (3 + (SELF_CONDITION_SHARE if config.diffusion.self_condition else 0))

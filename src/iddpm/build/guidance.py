@@ -84,10 +84,10 @@ def check_guidance(config: Config, guidance: float) -> None:
     """Raise ValueError unless the model is, or will be, trained for this guidance scale."""
     if guidance == 1:
         return
-    if not config.model.class_conditional:
+    if not config.model.told:
         raise ValueError(
-            f"guidance={guidance:g} needs a class-conditional model, and this one has "
-            "model.class_conditional=false"
+            f"guidance={guidance:g} needs a model that is told a class or conditions, and this one "
+            "has model.class_conditional=false and no data.conditions"
         )
     if not config.training.label_dropout:
         raise ValueError(

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from iddpm.config import Config
+from iddpm.config import ConditionConfig, Config
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear, zero_terminal_snr
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 from iddpm.networks.blocks import CheckpointEngine
+from iddpm.networks.conditions import ConditionKind
 
 
 def build_network(config: Config) -> UNet:
@@ -37,6 +38,8 @@ def build_network(config: Config) -> UNet:
         qkv_order=model.qkv_order,
         dropout=model.dropout,
         num_classes=model.num_classes,
+        conditions=[_kind(condition) for condition in (model.conditions or {}).values()],
+        given_channels=model.given_channels or 0,
         use_scale_shift_norm=model.use_scale_shift_norm,
         upsample=model.upsample,
         smooth_start=model.smooth_start,
@@ -47,6 +50,12 @@ def build_network(config: Config) -> UNet:
         use_checkpoint=model.use_checkpoint,
         checkpoint_engine=_checkpoint_engine(config),
     )
+
+
+def _kind(condition: ConditionConfig) -> ConditionKind:
+    if condition.names is not None:
+        return len(condition.names)
+    return "number" if condition.period is None else "periodic"
 
 
 def build_encoder(config: Config) -> EncoderUNet:

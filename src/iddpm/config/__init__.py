@@ -1,5 +1,6 @@
 """Validated settings, one file per section; no torch here."""
 
+from iddpm.config.conditions import ConditionConfig
 from iddpm.config.data import DataConfig
 from iddpm.config.diffusion import DiffusionConfig, HybridLoss, SimpleLoss, VLBLoss
 from iddpm.config.model import ModelConfig
@@ -15,6 +16,7 @@ from iddpm.config.settings import (
 from iddpm.config.training import TrainingConfig
 
 __all__ = [
+    "ConditionConfig",
     "Config",
     "DataConfig",
     "DiffusionConfig",

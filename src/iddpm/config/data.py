@@ -23,6 +23,11 @@ class DataConfig(Section):
     labels: str = "auto"
     """``auto``, ``none``, ``folder``, ``prefix``, the path of a CSV file (file,label); of shards
     also ``cls`` or a key of their JSON; of tables a column."""
+    conditions: str | tuple[str, ...] | None = None
+    """Numbers, angles and words to tell the network of each item: a CSV table whose first column
+    names the items, or members of an array file."""
+    given: str | None = None
+    """Other data, whose item of the same name or number is given to the network with each item."""
     column: str | None = None
     """Which member of the samples in shards, such as jpg, or which column of a table holds the
     items; by default the only one that can."""

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from iddpm.config.conditions import ConditionConfig
 from iddpm.config.section import Section
 
 Positive = Annotated[int, Field(gt=0)]
@@ -24,6 +25,10 @@ class ModelConfig(Section):
     """Give the network the class of each item; the data must have labels."""
     num_classes: Positive | None = None
     """Number of classes, for a class-conditional network."""
+    conditions: dict[str, ConditionConfig] | None = None
+    """What else the network is told, by name; by default all that data.conditions holds."""
+    given_channels: Positive | None = None
+    """Channels of the data that is given with each item (data.given)."""
 
     model_channels: Positive = 64
     """Base width."""
@@ -54,6 +59,11 @@ class ModelConfig(Section):
     """Periodic data, such as rings, panoramas and fields: true, or true or false per axis."""
     use_checkpoint: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+
+    @property
+    def told(self) -> bool:
+        """Whether the network is told a class or conditions, which guidance can exaggerate."""
+        return self.class_conditional or bool(self.conditions)
 
     @model_validator(mode="after")
     def _classes_fit(self) -> Self:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
+from iddpm.config.conditions import ConditionConfig
 from iddpm.config.data import DataConfig
 from iddpm.config.diffusion import DiffusionConfig, HybridLoss
 from iddpm.config.form import FormConfig
@@ -46,6 +47,19 @@ class Config(Section):
                 "task=classification learns to tell the class, which "
                 "model.class_conditional=true would show it: leave that false"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_classifier_sees_its_items_alone(self) -> Self:
+        told = {
+            "data.conditions": self.data.conditions,
+            "model.conditions": self.model.conditions,
+            "data.given": self.data.given,
+            "model.given_channels": self.model.given_channels,
+        }
+        for name, value in told.items():
+            if self.task == "classification" and value is not None:
+                raise ValueError(f"task=classification sees the items alone: leave {name} out")
         return self
 
     @model_validator(mode="after")
@@ -166,6 +180,8 @@ def _nearest(path: Sequence[str]) -> str:
     if ".".join(path) in keys:
         return f"it is an option of another kind of {section}"
     siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == section]
+    if path[:2] == ["model", "conditions"]:
+        siblings = list(ConditionConfig.model_fields)
     close = difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)
     if close:
         return f"did you mean {'.'.join([*path[:-1], close[0]])!r}?"

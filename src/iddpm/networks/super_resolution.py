@@ -21,16 +21,28 @@ class SuperResUNet(UNet):
         super().__init__(in_channels=2 * in_channels, **kwargs)
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, timesteps: Tensor, low_res: Tensor, y: Tensor | None = None
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        low_res: Tensor,
+        y: Tensor | None = None,
+        conditions: Tensor | None = None,
+        given: Tensor | None = None,
     ) -> Tensor:
         """Predict from ``x`` [N, C, *spatial] and ``low_res`` [N, C, *any spatial]."""
-        return super().forward(self.join(x, low_res), timesteps, y)
+        return super().forward(self.join(x, low_res), timesteps, y, conditions, given)
 
     def features(  # type: ignore[override]
-        self, x: Tensor, timesteps: Tensor, low_res: Tensor, y: Tensor | None = None
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        low_res: Tensor,
+        y: Tensor | None = None,
+        conditions: Tensor | None = None,
+        given: Tensor | None = None,
     ) -> Features:
         """Return what every stage computed; see :meth:`UNet.features`."""
-        return super().features(self.join(x, low_res), timesteps, y)
+        return super().features(self.join(x, low_res), timesteps, y, conditions, given)
 
     def join(self, x: Tensor, low_res: Tensor) -> Tensor:
         """Return [N, 2 C, *spatial]: ``x`` and the resized ``low_res``."""

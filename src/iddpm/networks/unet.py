@@ -14,6 +14,7 @@ from iddpm.networks.blocks import (
     Upsample,
     UpsampleKind,
 )
+from iddpm.networks.conditions import ConditionEmbedding, ConditionKind
 from iddpm.networks.convolution import conv_nd
 from iddpm.networks.layers import normalization, zero_module
 from iddpm.networks.trunk import Trunk
@@ -51,6 +52,10 @@ class UNet(Trunk):
         qkv_order: see :class:`~iddpm.networks.blocks.AttentionBlock`.
         dropout: probability of dropping a unit in a residual block.
         num_classes: number of classes, or None for an unconditional network.
+        conditions: what else it is told of each item, see
+            :class:`~iddpm.networks.conditions.ConditionEmbedding`.
+        given_channels: channels of data that is given, such as an image to go by; it joins the
+            input as further channels behind ``in_channels``.
         use_scale_shift_norm: FiLM instead of adding the embedding.
         upsample, downsample, smooth_start: see :class:`~iddpm.networks.blocks.Upsample` and
             :class:`~iddpm.networks.blocks.Downsample`.
@@ -81,6 +86,8 @@ class UNet(Trunk):
         qkv_order: QKVOrder = "heads_first",
         dropout: float = 0.0,
         num_classes: int | None = None,
+        conditions: Sequence[ConditionKind] = (),
+        given_channels: int = 0,
         use_scale_shift_norm: bool = True,
         upsample: UpsampleKind = "transpose",
         downsample: DownsampleKind = "conv",
@@ -93,7 +100,7 @@ class UNet(Trunk):
     ) -> None:
         super().__init__(
             dims=dims,
-            in_channels=in_channels,
+            in_channels=in_channels + given_channels,
             model_channels=model_channels,
             num_res_blocks=num_res_blocks,
             channel_mult=channel_mult,
@@ -114,6 +121,10 @@ class UNet(Trunk):
         self.num_classes = num_classes
         if num_classes is not None:
             self.label_emb = nn.Embedding(num_classes, self.emb_channels)
+        self.condition_emb: ConditionEmbedding | None = None
+        if conditions:
+            self.condition_emb = ConditionEmbedding(conditions, self.emb_channels)
+        self.given_channels = given_channels
 
         skips = list(self.stage_channels)
         ch = skips[-1]
@@ -145,22 +156,32 @@ class UNet(Trunk):
             zero_module(conv_nd(dims, ch, out_channels, 3, padding=1, circular=self.circular)),
         )
 
-    def forward(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        y: Tensor | None = None,
+        conditions: Tensor | None = None,
+        given: Tensor | None = None,
+    ) -> Tensor:
         """Predict from noisy data.
 
         Args:
             x: [N, in_channels, *spatial].
             timesteps: [N], the time shown to the network (fractions are honoured).
             y: [N] class labels, for class-conditional networks only; -1 means no class.
+            conditions: [N, K] what else is known, for networks that are told it; NaN where it is
+                not.
+            given: [N, given_channels, *spatial] for networks that are given data.
 
         Returns:
             [N, out_channels, *spatial].
 
         Raises:
-            ValueError: a shape that does not fit, or labels missing or unwanted.
+            ValueError: a shape that does not fit, or something missing or unwanted.
         """
-        emb = self.embed(x, timesteps, y)
-        h = x
+        h = self.joined(x, given)
+        emb = self.embed(h, timesteps, y, conditions)
         skips = []
         for block in self.input_blocks:
             h = block(h, emb)
@@ -171,10 +192,17 @@ class UNet(Trunk):
         y_out: Tensor = self.out(h)
         return y_out
 
-    def features(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None) -> Features:
+    def features(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        y: Tensor | None = None,
+        conditions: Tensor | None = None,
+        given: Tensor | None = None,
+    ) -> Features:
         """Return the output of every encoder block, the middle block and every decoder block."""
-        emb = self.embed(x, timesteps, y)
-        h = x
+        h = self.joined(x, given)
+        emb = self.embed(h, timesteps, y, conditions)
         down, up = [], []
         for block in self.input_blocks:
             h = block(h, emb)
@@ -185,8 +213,31 @@ class UNet(Trunk):
             up.append(h)
         return Features(down, middle, up)
 
-    def embed(self, x: Tensor, timesteps: Tensor, y: Tensor | None) -> Tensor:
-        """Check the inputs and return the embedding [N, 4 model_channels] of time and class."""
+    def joined(self, x: Tensor, given: Tensor | None) -> Tensor:
+        """Return the input with the data that is given as further channels."""
+        if (given is not None) != (self.given_channels > 0):
+            raise ValueError(
+                f"the network takes {self.given_channels} channels of given data and was called "
+                f"{'without any' if given is None else 'with some'}"
+            )
+        if given is None:
+            return x
+        wanted = (x.shape[0], self.given_channels, *x.shape[2:])
+        if given.shape != wanted:
+            raise ValueError(
+                f"the network takes given data of shape {list(wanted)} with an input of shape "
+                f"{list(x.shape)} and was given {list(given.shape)}"
+            )
+        return torch.cat([x, given.to(x.dtype)], dim=1)
+
+    def embed(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        y: Tensor | None,
+        conditions: Tensor | None = None,
+    ) -> Tensor:
+        """Return the embedding [N, 4 model_channels] of time, class and conditions, all checked."""
         emb = self.embed_time(x, timesteps)
         if (y is not None) != (self.num_classes is not None):
             wants = f"{self.num_classes} classes" if self.num_classes else "no classes"
@@ -197,6 +248,13 @@ class UNet(Trunk):
         if y is not None:
             known = (y != NO_CLASS).to(emb.dtype)[:, None]
             emb = emb + self.label_emb(y.clamp(min=0)) * known
+        if (conditions is not None) != (self.condition_emb is not None):
+            raise ValueError(
+                f"the network takes {len(self.condition_emb.kinds) if self.condition_emb else 'no'}"
+                f" conditions and was called {'without' if conditions is None else 'with'} some"
+            )
+        if conditions is not None and self.condition_emb is not None:
+            emb = emb + self.condition_emb(conditions)
         return emb
 
 

@@ -64,29 +64,27 @@ def threshold_x0(denoise: Denoise, share: float) -> Denoise:
 def classifier_free(
     denoise: Denoise, scale: float, *, sigma_interval: Interval = EVERYWHERE
 ) -> Denoise:
-    """Push estimates away from those without a class (Ho & Salimans 2022, equation 6).
+    """Push estimates away from those that know nothing (Ho & Salimans 2022, equation 6).
 
     The network must have been trained with labels dropped at random.
 
     Args:
-        denoise: a class-conditional model, called with labels ``y`` [N].
-        scale: 0 ignores the class, 1 is the model as trained, more exaggerates the class.
-        sigma_interval: where to guide; outside the class is used as trained (Kynkäänniemi et al.
+        denoise: a model that is called with labels ``y`` [N], ``conditions`` [N, K] or both.
+        scale: 0 ignores them, 1 is the model as trained, more exaggerates them.
+        sigma_interval: where to guide; outside the model is used as trained (Kynkäänniemi et al.
             2024).
     """
 
     def guided(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
-        y: Tensor = conditioning.pop("y")
         if scale == 1 or not _within(level, sigma_interval):
-            return denoise(x_t, level, y=y, **conditioning)
-        nothing = torch.full_like(y, NO_CLASS)
+            return denoise(x_t, level, **conditioning)
+        nothing = {name: _hidden(name, value) for name, value in conditioning.items()}
         if scale == 0:
-            return denoise(x_t, level, y=nothing, **conditioning)
+            return denoise(x_t, level, **nothing)
         both = denoise(
             torch.cat([x_t, x_t]),
             Level(*(torch.cat([values, values]) for values in level)),
-            y=torch.cat([y, nothing]),
-            **{name: torch.cat([value, value]) for name, value in conditioning.items()},
+            **{name: torch.cat([value, nothing[name]]) for name, value in conditioning.items()},
         )
 
         def mix(values: Tensor) -> Tensor:
@@ -206,6 +204,12 @@ def shown_by(schedule: NoiseSchedule, level: Level) -> Level:
     share = ((wanted - noise[below]) / (noise[above] - noise[below])).nan_to_num(1).clamp(0, 1)
     shown = torch.lerp(schedule.shown[below], schedule.shown[above], share)
     return level._replace(shown=shown)
+
+
+def _hidden(name: str, value: Tensor) -> Tensor:
+    """Return what a model is told when it shall know nothing; what is no label stays."""
+    nothing = {"y": NO_CLASS, "conditions": math.nan}
+    return torch.full_like(value, nothing[name]) if name in nothing else value
 
 
 def _within(level: Level, interval: Interval) -> bool:

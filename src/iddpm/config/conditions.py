@@ -1,0 +1,46 @@
+"""What a network is told of each item beside its class."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from iddpm.config.section import Section
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ConditionConfig(Section):
+    """One condition, such as an age; what is None is found in the data and then written down."""
+
+    kind: Literal["number", "class"] | None = None
+    """By default ``number`` where all that is known are numbers."""
+    range: tuple[Number, Number] | None = None
+    """Of a number: what the training items have, lowest and highest; the network sees -1 to 1."""
+    period: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Of a number that comes round again: 360 for degrees."""
+    names: tuple[str, ...] | None = None
+    """Of a class: the names, in the order of their numbers."""
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        """Take numbers for names, as YAML reads them."""
+        return [str(v) for v in value] if isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if self.kind == "class" and not (self.range is None and self.period is None):
+            raise ValueError("range and period are for kind=number, and kind=class was stated")
+        if self.kind != "class" and self.names is not None:
+            raise ValueError("names are for kind=class: state that beside them")
+        if self.range is not None and self.period is not None:
+            raise ValueError("a number that comes round again has a period and no range")
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError(f"range={list(self.range)} is empty: give the lowest number first")
+        return self
+
+    @property
+    def resolved(self) -> bool:
+        """Whether nothing is left to be found in the data."""
+        known = self.names if self.kind == "class" else self.range or self.period
+        return self.kind is not None and known is not None

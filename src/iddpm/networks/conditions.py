@@ -1,0 +1,87 @@
+"""What a network is told of an item beside its class: numbers, angles and further classes."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from iddpm.networks.layers import linear
+
+ConditionKind = int | Literal["number", "periodic"]
+"""A number of classes, a number, or one that comes round again such as an angle."""
+
+OCTAVES = 6
+"""Frequencies of a number: the slowest takes twice its range for a period, the fastest a 16th."""
+HARMONICS = 6
+"""Frequencies of a periodic number: once to six times a turn."""
+
+
+class ConditionEmbedding(nn.Module):
+    """Embed the conditions of an item, as one sum that is added to the timestep's embedding.
+
+    A number goes through Fourier features (Tancik et al. 2020) and a small network, a class
+    through a table. What is not known adds nothing, as no class does: without any, the network is
+    unconditional.
+
+    Args:
+        kinds: of the K conditions, in their order.
+        width: of the embedding.
+    """
+
+    def __init__(self, kinds: Sequence[ConditionKind], width: int) -> None:
+        super().__init__()
+        self.kinds = tuple(kinds)
+        self.terms = nn.ModuleList()
+        for kind in self.kinds:
+            if isinstance(kind, int):
+                self.terms.append(nn.Embedding(kind, width))
+                continue
+            features = 1 + 2 * OCTAVES if kind == "number" else 2 * HARMONICS
+            self.terms.append(
+                nn.Sequential(linear(features, width), nn.SiLU(), linear(width, width))
+            )
+
+    def forward(self, conditions: Tensor) -> Tensor:
+        """Embed conditions [N, K], float32, as [N, width].
+
+        Numbers span about [-1, 1]; periodic ones are in turns, so that 0 and 1 are the same;
+        classes are numbered from 0. NaN stands for what is not known.
+
+        Raises:
+            ValueError: another number of conditions.
+        """
+        if conditions.dim() != 2 or conditions.shape[1] != len(self.kinds):
+            raise ValueError(
+                f"the network takes {len(self.kinds)} conditions of each item and was given a "
+                f"tensor of shape {list(conditions.shape)}"
+            )
+        dtype = next(self.parameters()).dtype
+        total = torch.zeros((), dtype=dtype, device=conditions.device)
+        for kind, term, column in zip(self.kinds, self.terms, conditions.unbind(1), strict=True):
+            known = column.isfinite()
+            value = torch.where(known, column, 0)
+            if isinstance(kind, int):
+                embedded = term(value.long())
+            else:
+                embedded = term(fourier_features(value, kind).to(dtype))
+            total = total + embedded * known[:, None]
+        return total
+
+
+def fourier_features(value: Tensor, kind: Literal["number", "periodic"]) -> Tensor:
+    """Return what a network sees of numbers [N], as float32 [N, F].
+
+    Of u in [-1, 1]: u itself, then cos and sin of 2^k pi u / 2 for k = 0 .. 5: the slowest sine
+    rises over the whole range, so that no two values look alike. Of turns: cos and sin of
+    2 pi m turns for m = 1 .. 6, which come round as the number does.
+    """
+    value = value.float()[:, None]
+    if kind == "number":
+        steps = torch.arange(OCTAVES, device=value.device)
+        angles = (math.pi / 2) * value * 2**steps
+        return torch.cat([value, angles.cos(), angles.sin()], dim=1)
+    times = torch.arange(1, HARMONICS + 1, device=value.device)
+    angles = (2 * math.pi) * (value.remainder(1) * times).remainder(1)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)

@@ -28,6 +28,7 @@ from iddpm.sampling.spacing import (
     noisiest_step,
     space_timesteps,
 )
+from iddpm.sampling.tiles import tiled
 from iddpm.sampling.unipc import UniPC
 from iddpm.sampling.walk import Sampler, State, Step, sample, trajectory
 
@@ -67,5 +68,6 @@ __all__ = [
     "slerp",
     "space_timesteps",
     "threshold_x0",
+    "tiled",
     "trajectory",
 ]

@@ -126,10 +126,23 @@ def test_32_bit_samples_are_refused(tmp_path):
         read_header(tmp_path / "a.tif")
 
 
-def test_the_first_frame_stands_for_an_animation(tmp_path):
+def test_signed_samples_are_refused(tmp_path):
+    image = Image.fromarray(np.array([[1, 2]], np.uint16))
+    image.save(tmp_path / "a.tif", tiffinfo={339: 2})  # the sample format: signed integers
+    with pytest.raises(ValueError, match="signed 16-bit"):
+        read_header(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "tif", "png"])
+def test_no_first_frame_stands_for_an_animation(suffix, tmp_path):
     first, second = Image.new("L", (3, 2), 50), Image.new("L", (3, 2), 200)
-    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
-    assert (read(tmp_path / "a.gif", channels=1) == 50).all()
+    path = tmp_path / f"a.{suffix}"
+    first.save(path, save_all=True, append_images=[second])
+    for look in (read_header, load_picture):
+        with pytest.raises(ValueError, match=rf"a\.{suffix} holds several frames.*read as clips"):
+            look(path)
+    first.save(path)
+    assert (read(path, channels=1) == 50).all()
 
 
 def test_fit_crops_the_centre():

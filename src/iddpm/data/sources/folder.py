@@ -18,15 +18,23 @@ def find_files(path: Path, suffixes: tuple[str, ...]) -> list[str]:
     return [path.name] if path.is_file() else sorted(_walk(path, suffixes))
 
 
-def has_files(path: Path, suffixes: tuple[str, ...]) -> bool:
-    """Say whether there is one below a folder; looks no further than the first."""
-    return next(_walk(path, suffixes), None) is not None
+def first_file(path: Path, suffixes: tuple[str, ...]) -> Path | None:
+    """Return one of the files below a folder; looks no further, and finds the same each time."""
+    found = next(_walk(path, suffixes), None)
+    return None if found is None else path / found
 
 
 def _walk(path: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
-    for directory, folders, files in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for file in files:
+    visited = set()
+    for directory, folders, files in os.walk(path, followlinks=True):
+        real = os.path.realpath(directory)
+        if real in visited:  # a link that leads back up
+            folders.clear()
+            continue
+        visited.add(real)
+        # "._cat.jpg" and "__MACOSX" are left by archives, and hold nothing.
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
+        for file in sorted(files):
             if not file.startswith(".") and file.lower().endswith(suffixes):
                 yield (Path(directory) / file).relative_to(path).as_posix()
 

@@ -1,12 +1,12 @@
 """A folder of pictures."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from iddpm.data.sources.classes import Labels, labels_of_files
 from iddpm.data.sources.files import Files
+from iddpm.data.sources.folder import find_files
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.pictures import Pictures
 from iddpm.data.sources.source import Stamp
@@ -83,23 +83,9 @@ class FolderFiles(Files):
 def _find_pictures(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give a folder that holds pictures")
-    keys: list[str] = []
-    visited = set()
-    for directory, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(directory)
-        if real in visited:  # a link that leads back up
-            folders.clear()
-            continue
-        visited.add(real)
-        # "._cat.jpg" and "__MACOSX" are left by archives, and hold no pictures.
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
-        keys += [
-            (Path(directory) / file).relative_to(folder).as_posix()
-            for file in files
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES
-        ]
+    keys = find_files(folder, tuple(SUFFIXES))
     if not keys:
         raise FileNotFoundError(
             f"there is no picture in {folder}; looked for {', '.join(sorted(SUFFIXES))}"
         )
-    return sorted(keys)
+    return keys

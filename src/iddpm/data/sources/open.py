@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from iddpm.data.embedded import EMBEDDED, embedded
+from iddpm.data.sources.animation import is_animation
 from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.arrays import open_array
 from iddpm.data.sources.arrow import SPLITS, STATE
-from iddpm.data.sources.folder import has_files
+from iddpm.data.sources.clips import Animations, FrameFolders
+from iddpm.data.sources.folder import first_file
 from iddpm.data.sources.hdf5 import HDF5, open_hdf5
 from iddpm.data.sources.images import ImageFolder
-from iddpm.data.sources.picture import SUFFIXES
+from iddpm.data.sources.picture import ANIMATED_SUFFIXES, SUFFIXES
 from iddpm.data.sources.pictures import Pictures
 from iddpm.data.sources.pieces import Pieces, Recordings, Rows
 from iddpm.data.sources.ranged import ranged
@@ -26,8 +28,8 @@ from iddpm.data.sources.volumes import NIFTI, Volumes
 from iddpm.data.values import Wanted
 
 _WORKS = (
-    "a folder of images, sounds (.wav, .flac) or volumes (.nii, .nii.gz), a .npy, .npz, .h5 or "
-    f".csv file, .tar shards, or one of {', '.join(EMBEDDED)}"
+    "a folder of images, clips (.gif, .webp, .tif), sounds (.wav, .flac) or volumes (.nii, "
+    f".nii.gz), a .npy, .npz, .h5 or .csv file, .tar shards, or one of {', '.join(EMBEDDED)}"
 )
 ARRAYS = (".npy", ".npz")
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst")
@@ -50,9 +52,9 @@ def open_source(
     """Open data by its path, whatever it is, or an embedded data set by name.
 
     A path that exists comes before an embedded name. A folder whose only data are .tar files is a
-    set of shards. ``corrupt`` is for pictures, ``layout`` for arrays, ``column`` for shards and
-    tables; ``value_range`` is that of `iddpm.data.values.find_values`; the other arguments are
-    those of the sources.
+    set of shards. ``corrupt`` is for pictures, ``layout`` for arrays (but ``"frames"`` makes clips
+    of folders of pictures), ``column`` for shards and tables; ``value_range`` is that of
+    `iddpm.data.values.find_values`; the other arguments are those of the sources.
 
     Raises:
         FileNotFoundError: nothing there, with the nearest embedded name.
@@ -60,8 +62,22 @@ def open_source(
     """
     path = Path(path_or_name).expanduser()
     recordings: Recordings
-    kind = _kind(path)
-    if kind == "signals":
+    kind = _kind(path, layout)
+    if layout == "frames" and kind != "frames" and path.exists():
+        raise ValueError(f"layout='frames' is for folders of pictures, and {path} is none")
+    if kind in ("animations", "frames"):
+        _refuse_column(column, path)
+        if kind == "animations":
+            _refuse_layout(layout, path)
+        open_clips = Animations if kind == "animations" else FrameFolders
+        recordings = open_clips(
+            path,
+            image_size=image_size,
+            channels=channels,
+            labels=labels,
+            value_range=value_range,
+        )
+    elif kind == "signals":
         recordings = Sounds(path, sample_rate=sample_rate, labels=labels, value_range=value_range)
     elif kind == "volumes":
         recordings = Volumes(path, labels=labels, value_range=value_range)
@@ -90,16 +106,24 @@ def open_source(
     return Pieces(recordings, window, stride)
 
 
-def _kind(path: Path) -> str | None:
-    """Return what a file or a folder holds, where its suffixes say so."""
+def _kind(path: Path, layout: str | None) -> str | None:
+    """Return what a file or a folder holds, where its suffixes, or its first picture, say so."""
     if path.is_file():
         name = path.name.lower()
+        if name.endswith(tuple(ANIMATED_SUFFIXES)):
+            return "animations"
         return "signals" if name.endswith(SOUNDS) else "volumes" if name.endswith(NIFTI) else None
-    if not path.is_dir() or has_files(path, tuple(SUFFIXES)):
+    if not path.is_dir():
         return None
-    if has_files(path, SOUNDS):
+    picture = first_file(path, tuple(SUFFIXES))
+    if picture is not None:
+        if layout == "frames":
+            return "frames"
+        animated = picture.suffix.lower() in ANIMATED_SUFFIXES and is_animation(picture)
+        return "animations" if animated else None
+    if first_file(path, SOUNDS) is not None:
         return "signals"
-    return "volumes" if has_files(path, NIFTI) else None
+    return "volumes" if first_file(path, NIFTI) is not None else None
 
 
 def _refuse_column(column: str | None, where: str | Path) -> None:
@@ -184,7 +208,10 @@ def _other_file(path: Path) -> str:
 
 def _refuse_layout(layout: str | None, path: Path) -> None:
     if layout is not None:
-        raise ValueError(f"layout={layout!r} is for arrays, but {path} holds images")
+        raise ValueError(
+            f"layout={layout!r} is for arrays, but {path} holds images; those of clips in a folder "
+            "each are read with layout='frames'"
+        )
 
 
 def _open_embedded(

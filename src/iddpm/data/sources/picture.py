@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".apng")
 )
 DEEP_SUFFIXES = frozenset((".png", ".tif", ".tiff", ".ppm", ".pgm"))  # may hold 16 bits a sample
+ANIMATED_SUFFIXES = frozenset((".gif", ".webp", ".tif", ".tiff", ".png", ".apng"))
 GRAY_MODES = frozenset(("1", "L", "LA", "I", "I;16", "I;16B", "I;16L"))
 
 _EXIF_ORIENTATION = 0x0112
@@ -51,30 +52,36 @@ def read_header(file: Path | bytes, name: str | None = None) -> Header:
 
     Raises:
         UnreadablePictureError: no header Pillow understands.
-        ValueError: 16-bit colour or 32-bit samples, which would be degraded to 8 bits.
+        ValueError: 16-bit colour or 32-bit samples, which would be degraded to 8 bits; or several
+            frames, of which all but the first would be lost.
     """
     name = name or str(file)
-    with _opened(file, name) as image:
+    with opened_picture(file, name) as image:
         width, height = image.size
         # A PNG says so in its info or, rarely, after the pixels: looking there would decode it.
         if (image.format != "PNG" or "exif" in image.info) and (
             image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
         ):
             width, height = height, width
-        mode, deep, transparency = image.mode, _is_deep(image), image.has_transparency_data
-    return Header((height, width), mode, _bits(name, mode, deep), transparency)
+        mode, raw, transparency = image.mode, raw_mode(image), image.has_transparency_data
+        animated = is_animated(image)
+    _refuse_animated(name, animated)
+    return Header((height, width), mode, bits_of(name, mode, raw), transparency)
 
 
 def load_picture(file: Path | bytes, name: str | None = None) -> tuple[Image.Image, int]:
     """Return the decoded picture, turned upright by its EXIF orientation, and its bits (8 or 16).
 
-    Of an animation, the first frame. Arguments and errors as in `read_header`.
+    Arguments and errors as in `read_header`.
     """
     name = name or str(file)
-    with _opened(file, name) as image:
-        mode, deep = image.mode, _is_deep(image)
-        upright = ImageOps.exif_transpose(image)
-    return upright, _bits(name, mode, deep)
+    with opened_picture(file, name) as image:
+        mode, raw = image.mode, raw_mode(image)
+        animated = is_animated(image)
+        if not animated:
+            image = ImageOps.exif_transpose(image)
+    _refuse_animated(name, animated)
+    return image, bits_of(name, mode, raw)
 
 
 def to_array(
@@ -119,35 +126,59 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
-def _is_deep(image: Image.Image) -> bool:
-    """Tell whether the file stores 16 bits a sample; Pillow's mode hides it for colour.
+def is_animated(image: Image.Image) -> bool:
+    """Tell whether an opened file holds several frames or pages; ask before pixels are loaded."""
+    # A JPEG of several pictures (MPO) is a still one, with a preview or a depth map beside it.
+    kept = image.format in ("GIF", "WEBP", "TIFF", "PNG")
+    return kept and bool(getattr(image, "is_animated", False))
 
-    Must be asked before the pixels are loaded: that is when the decoder's arguments are dropped.
+
+def raw_mode(image: Image.Image) -> str:
+    """Return how the samples of an opened picture are stored, such as ``RGB;16B``.
+
+    Pillow's mode hides 16 bits of colour. Must be asked before the pixels are loaded: that is when
+    the decoder's arguments are dropped.
     """
     if not image.tile:  # type: ignore[attr-defined]
-        return False
+        return ""
     codec, _, _, args = image.tile[0]  # type: ignore[attr-defined]
     if codec.startswith("ppm"):
-        return int(args[1]) > 255
-    raw_mode = args[0] if isinstance(args, tuple) else args
+        return ";16" if int(args[1]) > 255 else ""
+    raw = args[0] if isinstance(args, tuple) else args
+    return raw if isinstance(raw, str) else ""
+
+
+def bits_of(name: str, mode: str, raw: str) -> int:
+    """Return 8 or 16 for a picture of a mode; refuse what Pillow would degrade.
+
+    Raises:
+        ValueError: 16-bit colour, signed numbers, or 32 bits a sample.
+    """
     # "BGR;16" is a BMP of 5 + 6 + 5 bits a pixel.
-    return isinstance(raw_mode, str) and ";16" in raw_mode and not raw_mode.startswith("BGR")
-
-
-def _bits(name: str, mode: str, deep: bool) -> int:
-    if mode.startswith("I;16") or (mode == "I" and deep):
+    deep = ";16" in raw and not raw.startswith("BGR")
+    if mode.startswith("I;16") or (mode == "I" and deep and not raw.endswith("S")):
         return 16
+    if mode in ("I", "F"):
+        what = "signed 16-bit" if deep else f"32-bit samples (mode {mode})"
+        raise ValueError(
+            f"{name} holds {what} of unknown range; convert it to 8-bit or "
+            "16-bit gray, or store the set as a float .npy array in [-1, 1]"
+        )
     if deep:
         raise ValueError(
             f"{name} holds 16-bit colour, which Pillow would cut to 8 bits; convert it to 8-bit "
             "colour or 16-bit gray, or store the set as a uint16 .npy array"
         )
-    if mode in ("I", "F"):
-        raise ValueError(
-            f"{name} holds 32-bit samples (mode {mode}) of unknown range; convert it to 8-bit or "
-            "16-bit gray, or store the set as a float .npy array in [-1, 1]"
-        )
     return 8
+
+
+def _refuse_animated(name: str, animated: bool) -> None:
+    if animated:
+        raise ValueError(
+            f"{name} holds several frames, and a picture has one: animations and stacks in a "
+            "folder of their own are read as clips, and frames of clips from folders of pictures "
+            "with -s data.layout=frames"
+        )
 
 
 def _refuse_bomb(name: str, image: Image.Image) -> None:
@@ -164,7 +195,7 @@ def _bomb_message(name: str, pixels: str, limit: int | None) -> str:
 
 
 @contextmanager
-def _opened(file: Path | bytes, name: str) -> Iterator[Image.Image]:
+def opened_picture(file: Path | bytes, name: str) -> Iterator[Image.Image]:
     """Open a picture; whatever Pillow raises on damaged bytes becomes one sentence with a name."""
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:

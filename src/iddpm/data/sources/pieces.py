@@ -1,4 +1,4 @@
-"""Windows of long signals and patches of volumes, cut when they are read."""
+"""Windows of long signals and patches of volumes and clips, cut when they are read."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -178,7 +178,9 @@ def _window(recordings: Recordings, window: int | tuple[int, ...] | None) -> tup
         return sizes[0]
     size = (window,) * dims if isinstance(window, int) else tuple(window)
     if len(size) != dims:
+        frames = "; folders of frames are clips with -s data.layout=frames"
         raise ValueError(
             f"data.window={window} has {len(size)} axes, and {recordings.name} has {dims}"
+            + (frames if (dims, len(size)) == (2, 3) else "")
         )
     return size

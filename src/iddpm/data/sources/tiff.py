@@ -1,0 +1,71 @@
+"""What the pages of a TIFF run through, by the notes that microscopes and their programs leave."""
+
+import json
+import re
+from typing import Any
+
+from PIL import Image
+
+_DESCRIPTION = 270
+
+
+def description(image: Image.Image) -> str:
+    """Return what a TIFF says of itself."""
+    tags: Any = getattr(image, "tag_v2", {})
+    text = tags.get(_DESCRIPTION, "")
+    return text if isinstance(text, str) else ""
+
+
+def promised_pages(text: str) -> int:
+    """Return how many pages ImageJ wrote; beyond 4 GB it lists the first alone."""
+    return int(_imagej(text).get("images", 1))
+
+
+def page_axes(text: str, colours: int) -> dict[str, int]:
+    """Return the axes that the pages run through, and how long each is, as far as it is said.
+
+    Args:
+        text: the description, by ImageJ, OME or tifffile.
+        colours: samples in a pixel of a page.
+    """
+    found: dict[str, int] = {}
+    if text.startswith("ImageJ="):
+        found = {k: v for k, v in _imagej(text).items() if k in ("channels", "slices", "frames")}
+    elif "<OME" in text:
+        sizes = dict(re.findall(r'\bSize([CZT])="(\d{1,9})"', text)[:3])
+        names = {"C": "channels", "Z": "slices", "T": "frames"}
+        found = {names[k]: int(v) for k, v in sizes.items()}
+        found["channels"] = found.get("channels", 1) // colours
+    elif text.startswith('{"shape"'):
+        try:
+            shape = json.loads(text)["shape"]
+            found = {f"axis {k}": int(n) for k, n in enumerate(shape[: -3 if colours > 1 else -2])}
+        except (ValueError, TypeError, KeyError):
+            found = {}
+    return {name: length for name, length in found.items() if length > 1}
+
+
+def refuse_mixed_pages(name: str, text: str, pages: int, colours: int) -> None:
+    """Refuse a stack whose pages are not one after the other in time or depth alone.
+
+    Raises:
+        ValueError: several axes, or channels, lie in the order of the pages; or pages are missing.
+    """
+    axes = page_axes(text, colours)
+    if len(axes) > 1 or "channels" in axes:
+        runs = " x ".join(f"{length} {axis}" for axis, length in axes.items())
+        raise ValueError(
+            f"the pages of {name} run through {runs}, and those of a clip through its frames "
+            "alone: split the stack, or save it as a .npy array with its channels as an axis"
+        )
+    if promised_pages(text) > pages:
+        raise ValueError(
+            f"{name} has {pages} pages listed of {promised_pages(text)} (ImageJ beyond 4 GB): "
+            "save it in parts, or as a .npy array"
+        )
+
+
+def _imagej(text: str) -> dict[str, int]:
+    if not text.startswith("ImageJ="):
+        return {}
+    return {k: int(v) for k, v in re.findall(r"^(\w+)=(\d{1,9})\s*$", text, re.MULTILINE)}

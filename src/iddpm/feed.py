@@ -10,7 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iddpm.build import build_augmentations, open_data, values_of
+from iddpm.build import (
+    build_augmentations,
+    held_out_low_res,
+    open_data,
+    tell_low_res,
+    training_low_res,
+    values_of,
+)
 from iddpm.config import Config
 from iddpm.data.batches import Batch, Batches
 from iddpm.data.sources.source import Source
@@ -34,6 +41,11 @@ def open_split(config: Config) -> Split:
     source = open_data(config)
     mask = held_out_mask(source, config.data.held_out)
     return Split(source, np.flatnonzero(~mask), np.flatnonzero(mask))
+
+
+def shuffled(items: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return items in an order that is always the same and mixes their classes."""
+    return items[stream(0, "order of what is shown").permutation(len(items))]
 
 
 def open_other(config: Config, path: Path | str) -> Source:
@@ -99,12 +111,21 @@ def items_of(batches: Batches, step: int, rows: Sequence[int]) -> list[tuple[int
 
 
 def on_device(
-    batches: Iterable[Batch], config: Config, device: torch.device
+    batches: Iterable[Batch], config: Config, device: torch.device, *, learning: bool = False
 ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """Yield data in [-1, 1] on the device and what the network is told beside it."""
+    """Yield data in [-1, 1] on the device and what the network is told beside it.
+
+    What is drawn for that is a function of the item, and when ``learning`` of the step too.
+    """
     for batch in batches:
-        moved = batch.to(device)
-        yield moved.x, {"y": moved.y} if config.uses_labels else {}
+        moved, items = batch.to(device), batch.items.tolist()
+        told: dict[str, Any] = {"y": moved.y} if config.uses_labels else {}
+        if config.task == "super_resolution" and learning:
+            told |= training_low_res(config, moved.x, items, batch.step)
+        elif config.task == "super_resolution":
+            low_res = held_out_low_res(config, moved.x, items)
+            told |= tell_low_res(config, low_res, config.sampling.low_res_noise, items)
+        yield moved.x, told
 
 
 def without_some_labels(

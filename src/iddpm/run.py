@@ -17,7 +17,9 @@ from iddpm.build import (
     build_network,
     build_walk,
     build_weaker,
+    low_res_size,
     place,
+    tell_low_res,
 )
 from iddpm.classes import Classes, Wanted
 from iddpm.classifier import load_classifier
@@ -229,6 +231,7 @@ class Run:
         for name, value in told.items():
             if len(value) != n:
                 raise ValueError(f"{name} has {len(value)} rows for {n} samples: give one for each")
+        self._check_low_res(told.get("low_res"))
         chosen = walk or self.walk()
         size = chosen.sampling.batch_size
         labels = self._labels(chosen, n, seed, classes, start)
@@ -242,6 +245,10 @@ class Run:
                 rows = slice(first - start, first - start + count)
                 noise = SampleNoise(seed, (count, *self.shape), first, self.device)
                 conditioning = {name: value[rows].to(self.device) for name, value in told.items()}
+                if self.config.task == "super_resolution":
+                    level, numbers = chosen.sampling.low_res_noise, range(first, first + count)
+                    low_res = conditioning["low_res"]
+                    conditioning |= tell_low_res(self.config, low_res, level, numbers, seed)
                 if on_step is not None:
                     on_step(0, noise.initial())
                 with context.autocast():
@@ -252,6 +259,21 @@ class Run:
                 yield SampleBatch(x.cpu(), None if labels is None else labels[rows], first)
 
         return batches()
+
+    def _check_low_res(self, low_res: Tensor | None) -> None:
+        if self.config.task != "super_resolution":
+            return
+        wanted = (self.shape[0], *low_res_size(self.config))
+        if low_res is None:
+            raise ValueError(
+                f"{self.directory} makes low-resolution data finer: give low_res, tensors of shape "
+                f"{wanted} in [-1, 1]"
+            )
+        if tuple(low_res.shape[1:]) != wanted:
+            raise ValueError(
+                f"low_res holds items of shape {tuple(low_res.shape[1:])}, and {self.directory} "
+                f"makes those of shape {wanted} finer"
+            )
 
     def _labels(self, walk: Walk, n: int, seed: int, wanted: Wanted, start: int) -> Tensor | None:
         if walk.classes is not None:

@@ -12,6 +12,7 @@ from iddpm.build import (
     build_timesteps,
     build_walk,
     resolve,
+    training_low_res,
 )
 from iddpm.config import Config
 from iddpm.sampling import SampleNoise
@@ -51,6 +52,8 @@ def trains_and_samples(
     told: dict[str, Any] = {}
     if config.model.class_conditional:
         told["y"] = torch.arange(batch) % 2
+    if config.task == "super_resolution":
+        told |= training_low_res(config, x0, range(batch), 0)
     for number in range(steps):
         result = step(x0, number, **told)
         assert not result.skipped

@@ -64,3 +64,37 @@ def test_classes_are_passed_on():
 def test_a_low_resolution_that_does_not_fit_is_named(shape):
     with pytest.raises(ValueError, match=r"low_res.*\[2, 3, 8, 8\]"):
         small(2)(torch.randn(2, 3, 8, 8), torch.zeros(2), torch.randn(*shape))
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_it_is_told_how_noisy_its_low_resolution_is(dims):
+    network = small(dims, noise_levels=True)
+    size, low_size = SIZES[dims]
+    x, low, t = torch.randn(2, 3, *size), torch.randn(2, 3, *low_size), torch.zeros(2)
+    noisy, less = torch.tensor([0.2, 0.3]), torch.tensor([0.2, 0.1])
+    a, b = (network(x, t, low, low_res_noise=level) for level in (noisy, less))
+    assert torch.allclose(a[0], b[0])
+    assert not torch.allclose(a[1], b[1])
+    features = network.features(x, t, low, low_res_noise=noisy)
+    assert torch.equal(network.out(features.up[-1]), a)
+    a.square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in network.noise_embed.parameters())
+
+
+def test_the_noise_level_starts_as_nothing_and_has_parameters_only_when_wanted():
+    torch.manual_seed(0)
+    options = {"dims": 1, "in_channels": 1, "out_channels": 1, "model_channels": 8,
+               "num_res_blocks": 1, "channel_mult": (1,)}  # fmt: skip
+    plain, told = SuperResUNet(**options), SuperResUNet(**options, noise_levels=True)
+    names = set(told.state_dict()) - set(plain.state_dict())
+    assert {name.split(".")[0] for name in names} == {"noise_embed"}
+    x, t, low = torch.randn(2, 1, 8), torch.zeros(2), torch.randn(2, 1, 4)
+    with torch.no_grad():
+        for parameter in told.out.parameters():
+            parameter.normal_()
+    a, b = (told(x, t, low, low_res_noise=torch.full((2,), level)) for level in (0.0, 0.5))
+    assert torch.equal(a, b)
+    with pytest.raises(ValueError, match=r"not made to be told .* called with low_res_noise"):
+        plain(x, t, low, low_res_noise=torch.zeros(2))
+    with pytest.raises(ValueError, match=r"was made to be told .* called without low_res_noise"):
+        told(x, t, low)

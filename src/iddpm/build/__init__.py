@@ -18,6 +18,13 @@ from iddpm.build.model import (
     place,
 )
 from iddpm.build.sampling import Walk, build_sampling_schedule, build_walk
+from iddpm.build.super_resolution import (
+    build_degradation,
+    held_out_low_res,
+    low_res_size,
+    tell_low_res,
+    training_low_res,
+)
 from iddpm.build.training import (
     build_augmentations,
     build_averages,
@@ -35,6 +42,7 @@ __all__ = [
     "Walk",
     "build_augmentations",
     "build_averages",
+    "build_degradation",
     "build_denoiser",
     "build_diffusion",
     "build_encoder",
@@ -54,8 +62,12 @@ __all__ = [
     "default_run_directory",
     "form_of",
     "guide",
+    "held_out_low_res",
+    "low_res_size",
     "open_data",
     "place",
     "resolve",
+    "tell_low_res",
+    "training_low_res",
     "values_of",
 ]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from iddpm.build.guidance import check_guidance
+from iddpm.build.super_resolution import check_low_res_noise, low_res_size
 from iddpm.config import Config, validate
 from iddpm.data.cache import user_cache
 from iddpm.data.form import Form
@@ -130,6 +131,9 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
     check_size(model["size"], stride, widths, check_circular(model["circular"], len(stride)))
     resolved = validate(values)
     check_guidance(resolved, resolved.sampling.guidance)
+    check_low_res_noise(resolved, resolved.sampling.low_res_noise)
+    if resolved.task == "super_resolution":
+        low_res_size(resolved)  # refuses a scale that does not fit
     return resolved
 
 

@@ -5,6 +5,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from iddpm.build.model import build_encoder, build_network
+from iddpm.build.super_resolution import low_res_size
 from iddpm.config import Config
 from iddpm.training.step import SELF_CONDITION_SHARE
 
@@ -32,6 +33,10 @@ def count_flops(config: Config) -> float:
             told["conditions"] = torch.zeros(1, len(model.conditions))
         if model.given_channels:
             told["given"] = torch.zeros(1, model.given_channels, *model.size)
+        if config.task == "super_resolution":
+            told["low_res"] = torch.empty(1, model.channels, *low_res_size(config))
+            if config.degradation.augment:
+                told["low_res_noise"] = torch.empty(1)
         with FlopCounterMode(display=False) as counter:
             network(x, t, **told)
     forward: int = counter.get_total_flops()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iddpm.build.super_resolution import check_low_res_noise
 from iddpm.config import Config, SamplingConfig
 from iddpm.diffusion import Denoise, Denoiser, Level, NoiseSchedule, Prediction
 from iddpm.sampling import (
@@ -60,6 +61,7 @@ def guide(
         ValueError: guidance for a model that was not trained for it.
     """
     check_guidance(config, sampling.guidance)
+    check_low_res_noise(config, sampling.low_res_noise)
     where = {"sigma_interval": sampling.guidance_interval or EVERYWHERE}
     denoise: Denoise = denoiser
     if guides.weaker is not None:
@@ -140,6 +142,13 @@ def build_weaker(config: Config, denoiser: Denoiser, other: Config, weaker: Deno
         raise ValueError(
             f"the autoguidance model draws {_names(other)} and the model {_names(config)}: use an "
             "earlier checkpoint, or a smaller model trained on the same classes"
+        )
+    low_res = [(c.task, c.scale, c.degradation.augment > 0) for c in (config, other)]
+    if low_res[0] != low_res[1]:
+        raise ValueError(
+            f"the autoguidance model is for task={other.task} and the model for "
+            f"task={config.task}, of which both must be told the same: use an earlier checkpoint, "
+            "or one of the same task, scale and degradation"
         )
     schedule = weaker.diffusion.schedule
     if _same(denoiser.diffusion.schedule, schedule):

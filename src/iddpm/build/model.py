@@ -1,5 +1,6 @@
 """Networks, the process, and the two joined."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,9 +23,11 @@ def build_network(config: Config) -> UNet:
     assert model.size is not None
     assert model.channel_mult is not None
     assert model.attention_downsampling is not None
-    network = SuperResUNet if config.task == "super_resolution" else UNet
+    network: Any = UNet
+    if config.task == "super_resolution":
+        network = partial(SuperResUNet, noise_levels=config.degradation.augment > 0)
     learned = config.diffusion.variance.startswith("learned")
-    return network(
+    built: UNet = network(
         dims=len(model.size),
         in_channels=model.channels * (2 if config.diffusion.self_condition else 1),
         out_channels=model.channels * (2 if learned else 1),
@@ -50,6 +53,7 @@ def build_network(config: Config) -> UNet:
         use_checkpoint=model.use_checkpoint,
         checkpoint_engine=_checkpoint_engine(config),
     )
+    return built
 
 
 def _kind(condition: ConditionConfig) -> ConditionKind:

@@ -2,6 +2,7 @@
 
 from iddpm.config.conditions import ConditionConfig
 from iddpm.config.data import DataConfig
+from iddpm.config.degradation import DegradationConfig
 from iddpm.config.diffusion import DiffusionConfig, HybridLoss, SimpleLoss, VLBLoss
 from iddpm.config.model import ModelConfig
 from iddpm.config.sampling import SamplingConfig
@@ -19,6 +20,7 @@ __all__ = [
     "ConditionConfig",
     "Config",
     "DataConfig",
+    "DegradationConfig",
     "DiffusionConfig",
     "HybridLoss",
     "ModelConfig",

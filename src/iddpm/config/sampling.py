@@ -50,6 +50,9 @@ class SamplingConfig(Section):
     """Keep the estimate of the data within [-1, 1]."""
     threshold: Annotated[float, Field(gt=0, le=1)] | None = None
     """Dynamic thresholding instead, at this share of the values, such as 0.995."""
+    low_res_noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Standard deviation of noise that is added to a low resolution, and told to the network, up to
+    ``degradation.augment``: hides what a low resolution has and those of the training have not."""
     batch_size: Annotated[int, Field(gt=0)] = 64
     precision: Literal["auto", "float32", "bf16", "fp16"] = "float32"
     """How the network computes; previews take the training's."""

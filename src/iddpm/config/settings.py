@@ -4,13 +4,14 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from iddpm.config.conditions import ConditionConfig
 from iddpm.config.data import DataConfig
+from iddpm.config.degradation import DegradationConfig
 from iddpm.config.diffusion import DiffusionConfig, HybridLoss
 from iddpm.config.form import FormConfig
 from iddpm.config.model import ModelConfig
@@ -18,12 +19,17 @@ from iddpm.config.sampling import SamplingConfig
 from iddpm.config.section import Section
 from iddpm.config.training import TrainingConfig
 
+Positive = Annotated[int, Field(gt=0)]
+
 
 class Config(Section):
     """All settings of a run; ``config.yaml`` of a run directory holds them resolved."""
 
     task: Literal["generation", "super_resolution", "classification"] = "generation"
     data: DataConfig = DataConfig()
+    scale: Positive | tuple[Positive, ...] | None = None
+    """How many times finer super-resolution makes its data: one number, or one for each axis."""
+    degradation: DegradationConfig = DegradationConfig()
     model: ModelConfig = ModelConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     training: TrainingConfig = TrainingConfig()
@@ -39,6 +45,16 @@ class Config(Section):
     def uses_labels(self) -> bool:
         """Whether the labels of the data are shown to the network or learned by it."""
         return self.task == "classification" or self.model.class_conditional
+
+    @property
+    def learns(self) -> str:
+        """What the network learns beside its loss, in a line; empty for generation."""
+        if self.task == "classification":
+            return "tells the classes apart at every noise level"
+        if self.task == "generation" or self.scale is None:
+            return ""
+        scale = [self.scale] if isinstance(self.scale, int) else self.scale
+        return f"makes data {' x '.join(map(str, scale))} times finer: {self.degradation}"
 
     @model_validator(mode="after")
     def _a_classifier_is_not_told(self) -> Self:
@@ -68,6 +84,23 @@ class Config(Section):
             raise ValueError(
                 f"diffusion.self_condition=true is for task=generation, and task={self.task}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _only_super_resolution_has_a_scale(self) -> Self:
+        if self.task == "super_resolution":
+            if self.scale is None:
+                raise ValueError(
+                    "task=super_resolution needs to know how many times finer to make its data: "
+                    "set scale, such as scale=2"
+                )
+            return self
+        for name, given, nothing in (
+            ("scale", self.scale, None),
+            ("degradation", self.degradation, DegradationConfig()),
+        ):
+            if given != nothing:
+                raise ValueError(f"{name} is for task=super_resolution, and task={self.task}")
         return self
 
 

@@ -181,16 +181,7 @@ class UNet(Trunk):
             ValueError: a shape that does not fit, or something missing or unwanted.
         """
         h = self.joined(x, given)
-        emb = self.embed(h, timesteps, y, conditions)
-        skips = []
-        for block in self.input_blocks:
-            h = block(h, emb)
-            skips.append(h)
-        h = self.middle_block(h, emb)
-        for block in self.output_blocks:
-            h = block(join_skip(h, skips.pop()), emb)
-        y_out: Tensor = self.out(h)
-        return y_out
+        return self.predict(h, self.embed(h, timesteps, y, conditions))
 
     def features(
         self,
@@ -202,7 +193,22 @@ class UNet(Trunk):
     ) -> Features:
         """Return the output of every encoder block, the middle block and every decoder block."""
         h = self.joined(x, given)
-        emb = self.embed(h, timesteps, y, conditions)
+        return self.stages(h, self.embed(h, timesteps, y, conditions))
+
+    def predict(self, h: Tensor, emb: Tensor) -> Tensor:
+        """Return the prediction for joined inputs and their embedding [N, 4 model_channels]."""
+        skips = []
+        for block in self.input_blocks:
+            h = block(h, emb)
+            skips.append(h)
+        h = self.middle_block(h, emb)
+        for block in self.output_blocks:
+            h = block(join_skip(h, skips.pop()), emb)
+        y_out: Tensor = self.out(h)
+        return y_out
+
+    def stages(self, h: Tensor, emb: Tensor) -> Features:
+        """Return what :meth:`predict` computes on the way."""
         down, up = [], []
         for block in self.input_blocks:
             h = block(h, emb)

@@ -47,6 +47,11 @@ def open_item(run: Run, what: Path | str | int) -> Item:
         FileNotFoundError: no such file.
         ValueError: no such item, or a file that does not fit the model.
     """
+    if run.config.task == "super_resolution":
+        raise ValueError(
+            f"{run.directory} makes low-resolution data finer, and items are edited by models that "
+            "draw from nothing (task=generation)"
+        )
     if not str(what).isdecimal() or Path(str(what)).exists():
         return read_item(Path(str(what)), run.shape, run.config.bits, values_of(run.config))
     split = open_split(run.config)

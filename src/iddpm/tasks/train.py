@@ -132,7 +132,7 @@ def train_until_stop(
                 refuse_used(directory, resume)
                 wanted = read_config(config, assignments, base)
             device = _prepare(wanted)
-            source, train_items, held_out = open_split(wanted)
+            source, train_items, held_out = split = open_split(wanted)
             resolved = resolve(wanted, source, len(train_items))
             check_sharing(resolved, ranks)
             network = _network(resolved)
@@ -180,11 +180,13 @@ def train_until_stop(
                 directory,
                 state,
                 step,
-                on_device(without_some_labels(batches, resolved, ranks), resolved, device),
+                on_device(
+                    without_some_labels(batches, resolved, ranks), resolved, device, learning=True
+                ),
                 build_loop_settings(resolved),
                 reporter=reporter,
                 ranks=ranks,
-                preview=build_preview(resolved, directory, step.precision, ranks),
+                preview=build_preview(resolved, directory, step.precision, split, ranks),
                 validate=build_validation(resolved, source, held_out, step, device, ranks),
                 trackers=trackers,
                 flops=partial(count_flops, resolved),
@@ -197,11 +199,6 @@ def train_until_stop(
 
 def _prepare(wanted: Config) -> torch.device:
     """Refuse what cannot be trained, and return the device of this process."""
-    if wanted.task == "super_resolution":
-        raise ValueError(
-            f"task={wanted.task} can be built and sampled from Python, and not trained yet: "
-            "use task=generation"
-        )
     check_trackers(tensorboard=wanted.training.tensorboard, wandb=wanted.training.wandb)
     if wanted.training.threads is not None:
         torch.set_num_threads(wanted.training.threads)
@@ -302,16 +299,18 @@ def _introduction(
     if source.class_names and not config.uses_labels:
         classes += " (not used: model.class_conditional=false)"
     learns = (
-        "tells the classes apart at every noise level"
+        config.learns
         if config.task == "classification"
         else f"predicts {config.diffusion.predicts}, variance {config.diffusion.variance}, "
         f"loss {config.diffusion.loss.kind}"
     )
+    task = [f"task       {config.learns}"] if config.task == "super_resolution" else []
     processes = f" in {ranks.count} processes ({training.parallel})" if ranks.count > 1 else ""
     lines = [
         f"data       {source.name}: {train_items} items to train on, {len(source) - train_items} "
         f"held out, each {shape}{classes}",
         f"values     {values_of(config)}",
+        *task,
         f"network    {parameters / 1e6:.2f} M parameters, {learns}",
         f"training   step {state.step} to {training.steps}, batch {training.batch_size}, "
         f"{state.precision.name} on {state.precision.device}{processes}",

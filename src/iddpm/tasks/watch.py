@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from iddpm.build import build_denoiser, build_learner, build_walk
 from iddpm.config import Config
-from iddpm.data.batches import held_out_batches
+from iddpm.data.batches import Batch, held_out_batches
+from iddpm.data.comparison import save_side_by_side
 from iddpm.data.sources.source import Source
 from iddpm.data.writers import save_grid
-from iddpm.feed import on_device
+from iddpm.feed import Split, on_device, shuffled
 from iddpm.ranks import ALONE, Ranks
 from iddpm.sampling import SampleNoise
 from iddpm.training.plan import Preview, Validate
@@ -63,9 +64,11 @@ def build_validation(
 
 
 def build_preview(
-    config: Config, directory: Path, precision: Precision, ranks: Ranks = ALONE
+    config: Config, directory: Path, precision: Precision, split: Split, ranks: Ranks = ALONE
 ) -> Preview | None:
     """Return the function that draws a grid of samples with the averaged weights, if it can.
+
+    Of super-resolution it shows held-out items: low resolution, sample and truth side by side.
 
     All ranks draw the same, which takes no longer: a sharded network needs them all, and the others
     would have to wait for the first anyway. The first alone writes.
@@ -75,7 +78,9 @@ def build_preview(
     model = config.model
     assert model.channels is not None
     assert model.size is not None
-    shape = (PREVIEW_ITEMS, model.channels, *model.size)
+    shown = _shown(config, split) if config.task == "super_resolution" else None
+    count = PREVIEW_ITEMS if shown is None else len(shown.x)
+    shape = (count, model.channels, *model.size)
     steps = min(config.sampling.steps, config.diffusion.num_steps)
     sampling = config.sampling.model_copy(update={"steps": steps})
     if sampling.needs_table:  # there is none while the weights still change
@@ -84,14 +89,27 @@ def build_preview(
     def preview(step: int, network: nn.Module) -> Path | None:
         walk = build_walk(config, build_denoiser(config, network), sampling)
         noise = SampleNoise(0, shape, device=precision.device)
-        conditioning = {}
-        if model.num_classes is not None:
+        truth: Tensor | None = None
+        conditioning: dict[str, Any] = {}
+        if shown is not None:
+            truth, conditioning = next(on_device([shown], config, precision.device))
+        elif model.num_classes is not None:
             classes = torch.arange(PREVIEW_ITEMS) % model.num_classes
             conditioning["y"] = classes.to(precision.device)
         with precision.autocast():
             last = deque(walk.states(noise, **conditioning), maxlen=1)[0]
         if not ranks.first:
             return None
-        return save_grid(last.x.cpu(), directory / "samples" / f"step_{step:08d}.png")
+        path = directory / "samples" / f"step_{step:08d}.png"
+        if truth is None:
+            return save_grid(last.x.cpu(), path)
+        return save_side_by_side(path, conditioning["low_res"], last.x, truth)
 
     return preview
+
+
+def _shown(config: Config, split: Split) -> Batch:
+    """Return the items that previews of super-resolution show; of the training, if all is."""
+    items = split.held_out if len(split.held_out) else split.train
+    some = shuffled(items)[:PREVIEW_ITEMS]
+    return next(held_out_batches(split.source, some, batch_size=PREVIEW_ITEMS))

@@ -1,0 +1,118 @@
+"""Super-resolution: from its settings to what the network is told of the low resolution."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from iddpm.config import Config
+from iddpm.data.degrade import Degradation, add_noise, noise_of
+from iddpm.networks.trunk import check_circular
+from iddpm.randomness import stream
+
+
+def scale_of(config: Config) -> tuple[int, ...]:
+    """Return how many times finer each axis becomes.
+
+    Raises:
+        ValueError: a scale for another number of axes, or one that leaves everything as it is.
+    """
+    size, scale = config.model.size, config.scale
+    assert size is not None
+    assert scale is not None
+    axes = (scale,) * len(size) if isinstance(scale, int) else scale
+    if len(axes) != len(size):
+        raise ValueError(
+            f"scale={list(axes)} must have a factor for each of the {len(size)} axes, or one for "
+            "all"
+        )
+    if set(axes) == {1}:
+        raise ValueError(f"scale={scale} makes nothing finer: give 2 or more along some axis")
+    return axes
+
+
+def low_res_size(config: Config) -> tuple[int, ...]:
+    """Return the spatial size of the low-resolution input.
+
+    Raises:
+        ValueError: the scale does not divide the size of the data.
+    """
+    size, scale = config.model.size, scale_of(config)
+    assert size is not None
+    if any(n % factor for n, factor in zip(size, scale, strict=True)):
+        nearest = " x ".join(str(max(n // f, 1) * f) for n, f in zip(size, scale, strict=True))
+        raise ValueError(
+            f"the data is {' x '.join(map(str, size))}, which scale={config.scale} does not "
+            f"divide: use data of {nearest}, or another scale"
+        )
+    return tuple(n // factor for n, factor in zip(size, scale, strict=True))
+
+
+def build_degradation(config: Config) -> Degradation:
+    """Return how resolved settings make low resolutions."""
+    scale, degradation = scale_of(config), config.degradation
+    return Degradation(
+        scale,
+        degradation.kind,
+        degradation.sigma,
+        degradation.noise,
+        config.bits,
+        check_circular(config.model.circular, len(scale)),
+    )
+
+
+def check_low_res_noise(config: Config, level: float) -> None:
+    """Raise ValueError unless the model was, or will be, trained with so noisy low resolutions."""
+    most = config.degradation.augment
+    if level > most:
+        raise ValueError(
+            f"low_res_noise={level:g} needs a model of super-resolution that is trained with "
+            f"degradation.augment={level:g} or more, and this one has {most:g}"
+        )
+
+
+def training_low_res(
+    config: Config, x: Tensor, items: Sequence[int], step: int
+) -> dict[str, Tensor]:
+    """Return what the network is told in training, with fresh noise at every step.
+
+    Args:
+        config: resolved settings.
+        x: data in [-1, 1], [N, C, *spatial].
+        items: the number of each item in its source.
+        step: of the training.
+    """
+    seed, most = config.training.seed, config.degradation.augment
+    low_res = build_degradation(config)(x, items, seed, "degradation", step)
+    if not most:
+        return {"low_res": low_res}
+    drawn = [stream(seed, "low-res level", step=step, index=item).random() for item in items]
+    levels = torch.tensor(drawn, dtype=torch.float32, device=x.device) * most
+    noise = noise_of(low_res, items, seed, "low-res noise", step)
+    return {"low_res": add_noise(low_res, levels, noise), "low_res_noise": levels}
+
+
+def held_out_low_res(config: Config, x: Tensor, items: Sequence[int]) -> Tensor:
+    """Return the low resolution of data, the same for an item whenever it is asked for."""
+    return build_degradation(config)(x, items, 0, "held-out degradation")
+
+
+def tell_low_res(
+    config: Config, low_res: Tensor, level: float, numbers: Sequence[int], seed: int = 0
+) -> dict[str, Tensor]:
+    """Return what the network is told of a given low resolution.
+
+    Args:
+        config: resolved settings.
+        low_res: [N, C, *spatial], about [-1, 1].
+        level: standard deviation of the noise to add; for networks that are told of it.
+        numbers: of the samples or items, which together with the seed draw the noise.
+        seed: of the noise.
+    """
+    if not config.degradation.augment:
+        return {"low_res": low_res}
+    levels = torch.full((len(low_res),), level, device=low_res.device)
+    if level:
+        noise = noise_of(low_res, numbers, seed, "low-res noise")
+        low_res = add_noise(low_res, levels, noise)
+    return {"low_res": low_res, "low_res_noise": levels}

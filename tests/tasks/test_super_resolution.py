@@ -1,0 +1,135 @@
+"""Runs of super-resolution: training, resuming, previews, likelihood and samples."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import iddpm
+from iddpm.build import held_out_low_res
+from iddpm.data.levels import to_model_range
+from iddpm.feed import open_split
+from iddpm.tasks.edit import edit
+from iddpm.tasks.likelihood import likelihood
+from iddpm.training.checkpoint import load_checkpoint
+from iddpm.training.terminal import SilentReporter
+from tests.conftest import TINY, images
+
+SETTINGS = (
+    *TINY,
+    "task=super_resolution",
+    "scale=2",
+    "degradation.noise=0.05",
+    "degradation.augment=0.3",
+    "model.class_conditional=true",
+    "data.held_out=0.2",
+    "training.ema_rates=[0.9]",
+    "training.preview_every=4",
+    "training.validate_every=4",
+    "training.save_every=4",
+    "training.keep_checkpoints=9",
+)
+
+
+def train(data, out, *settings, **options):
+    reporter = SilentReporter()
+    return iddpm.train(data, out=out, settings=settings, reporter=reporter, **options)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("super_resolution")
+    np.savez(folder / "x.npz", arr_0=images(), arr_1=np.arange(60) % 3)
+    train(folder / "x.npz", folder / "run", *SETTINGS, "training.steps=8")
+    return folder
+
+
+def items_of(run, count):
+    split = open_split(run.config)
+    items = split.held_out[:count]
+    truth = to_model_range(split.source.read_many(items), split.source.bits)
+    return held_out_low_res(run.config, truth, items.tolist()), truth
+
+
+def tensors(directory, step):
+    checkpoint = load_checkpoint(directory, step)
+    return {f"{g}/{k}": v for g, named in checkpoint.tensors.items() for k, v in named.items()}
+
+
+def test_going_on_is_going_through_and_the_held_out_loss_is_the_same(folder, tmp_path):
+    train(folder / "x.npz", tmp_path, *SETTINGS, "training.steps=4")
+    train(None, tmp_path, "training.steps=8", resume=True)
+    a, b = tensors(folder / "run", 8), tensors(tmp_path, 8)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    losses = [
+        [r["held_out_loss"] for r in map(json.loads, (d / "log.jsonl").read_text().splitlines())
+         if "held_out_loss" in r]
+        for d in (folder / "run", tmp_path)
+    ]  # fmt: skip
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 2
+    with pytest.raises(ValueError, match=r"trained with another scale and cannot go on"):
+        train(None, tmp_path, "scale=4", resume=True)
+    with pytest.raises(ValueError, match=r"another degradation\.kind"):
+        train(None, tmp_path, "degradation.kind=blur", resume=True)
+
+
+def test_previews_show_low_resolution_sample_and_truth(folder):
+    (path,) = (folder / "run/samples").glob("step_00000008.png")
+    grid = np.asarray(Image.open(path)).astype(int)
+    tile = 64  # 8 x 8, enlarged; 2 between them
+    assert grid.shape == (2 + 3 * (tile + 2), 2 + 12 * (tile + 2))
+    low_res, _, truth = (grid[2 : 2 + tile, k : k + tile] for k in (2, 4 + tile, 6 + 2 * tile))
+    blocks = low_res.reshape(4, 16, 4, 16)
+    assert (blocks == blocks[:, :1, :, :1]).all()
+    means = truth.reshape(4, 16, 4, 16).mean(axis=(1, 3))
+    assert abs(blocks[:, 0, :, 0] - means).max() < 5 * 0.05 * 127.5
+
+
+def test_samples_are_drawn_from_what_is_given_in_any_batch(folder):
+    run = iddpm.load(folder / "run")
+    low_res, _ = items_of(run, 5)
+    options = {"given": {"low_res": low_res}, "classes": [0, 1, 2, 0, 1]}
+    for level in (0.0, 0.2):
+        whole = run.sample(5, low_res_noise=level, **options)
+        parts = run.sample(5, low_res_noise=level, batch_size=2, **options)
+        assert torch.allclose(whole, parts, atol=1e-3)
+    assert not torch.allclose(whole, run.sample(5, **options), atol=1e-3)
+    other = run.sample(5, **{**options, "given": {"low_res": -low_res}})
+    assert not torch.allclose(other, run.sample(5, **options), atol=1e-3)
+    weaker = run.sample(5, autoguidance=4, guidance=2.0, low_res_noise=0.2, **options)
+    assert weaker.isfinite().all()
+
+
+def test_what_cannot_be_drawn_is_refused(folder, tmp_path):
+    run = iddpm.load(folder / "run")
+    low_res, _ = items_of(run, 2)
+    for options, message in (
+        ({}, r"run makes low-resolution data finer: give low_res, tensors of shape \(1, 4, 4\)"),
+        ({"given": {"low_res": low_res[:, :, :3]}}, r"low_res holds items of shape \(1, 3, 4\)"),
+        ({"given": {"low_res": low_res[:1]}}, "low_res has 1 rows for 2 samples"),
+        ({"low_res_noise": 0.4}, r"degradation.augment=0\.4 or more, and this one has 0\.3"),
+        ({"low_res_noise": -1}, "sampling.low_res_noise=-1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run.sample(2, **options)
+    with pytest.raises(ValueError, match="edited by models that draw from nothing"):
+        edit(run, 0)
+    generation = [*TINY, "model.class_conditional=true", "training.steps=1"]
+    train(folder / "x.npz", tmp_path / "other", *generation)
+    with pytest.raises(ValueError, match=r"for task=generation and the model for task=super"):
+        run.sample(2, given={"low_res": low_res}, autoguidance=tmp_path / "other")
+
+
+def test_the_likelihood_is_that_of_the_data_given_its_low_resolution(folder):
+    run = iddpm.load(folder / "run")
+    options = {"steps": 10, "max_items": 6, "batch_size": 3}
+    found = likelihood(run, **options)
+    assert found.unit == "bits/dim"
+    assert likelihood(run, **options | {"batch_size": 6}).total.mean == pytest.approx(
+        found.total.mean, rel=1e-5
+    )
+    best = likelihood(run, stride="optimal", table_items=2, **options)
+    assert np.isfinite(best.total.mean)

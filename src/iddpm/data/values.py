@@ -87,7 +87,12 @@ class Values:
 
     def refuse_outside(self, name: str, lowest: float, highest: float) -> None:
         """Refuse data that goes beyond the range."""
-        if lowest < self.low or highest > self.high:
+        # Written as float32, an end of the range may lie a rounding beyond it.
+        ends = max(abs(self.low), abs(self.high))
+        slack = (
+            0.0 if self.natural or self.bits is not None else float(np.spacing(np.float32(ends)))
+        )
+        if lowest < self.low - slack or highest > self.high + slack:
             raise ValueError(
                 f"{name} holds {'floats' if self.bits is None else 'integers'} in "
                 f"[{lowest:.6g}, {highest:.6g}], and the range that becomes [-1, 1] is "

@@ -1,0 +1,318 @@
+"""Every row of the tables of what goes in and what comes out: looked at, trained on, drawn."""
+
+import re
+import shutil
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+import iddpm
+from iddpm.build import form_of, values_of
+from iddpm.cli import run as command
+from iddpm.data.levels import to_model_range
+from iddpm.data.sources.open import open_source
+from tests.conftest import TINY
+from tests.data.sources.test_shards import picture, shards
+from tests.data.sources.test_tables import CLASS, parquet, pictures, saved, write
+
+DOCS = Path(__file__).parents[1] / "docs"
+TABLES = {"formats.md": "goes in", "data.md": "DATA"}
+"""Documents and the first heading of the table in each."""
+ELSEWHERE = "sounds, series, HDF5, volumes"
+"""A row that is a reference to the other document."""
+COUNT = 12
+RANDOM = np.random.default_rng(0)
+
+
+class Case(NamedTuple):
+    """Data of one row.
+
+    Attributes:
+        make: writes it into a folder and returns what a user would give.
+        written: what ``iddpm sample`` writes, as a pattern of file names.
+        settings: how the data is read, and whether classes are learned.
+        again: the settings with which what was written is opened.
+    """
+
+    make: Callable[[Path], Path | str]
+    written: str
+    settings: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
+
+
+def levels(*shape, dtype=np.uint8, low=0, high=256):
+    return RANDOM.integers(low, high, (COUNT, *shape)).astype(dtype)
+
+
+def in_folders(write: Callable[[Path, int], None], suffix: str) -> Callable[[Path], Path]:
+    """Files in two folders, which are their classes."""
+
+    def make(folder: Path) -> Path:
+        for number in range(COUNT):
+            path = folder / f"data/{'ab'[number % 2]}/{number}{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path, number)
+        return folder / "data"
+
+    return make
+
+
+def of_pictures(*shape, dtype=np.uint8, suffix=".png", high=256):
+    stored = levels(*shape, dtype=dtype, high=high)
+    return in_folders(lambda path, n: Image.fromarray(stored[n]).save(path), suffix)
+
+
+def of_arrays(name: str, stored, **more) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        path = folder / name
+        if path.suffix == ".npy":
+            np.save(path, stored)
+        elif path.suffix == ".npz":
+            np.savez(path, arr_0=stored, **more)
+        else:
+            with h5py.File(path, "w") as file:
+                for key, values in {"data": stored, **more}.items():
+                    file[key] = values
+        return path
+
+    return make
+
+
+def of_sounds(coding: str, suffix: str, alone: bool = False):
+    def write(path: Path, number: int) -> None:
+        tone = np.sin(np.arange(16 * COUNT if alone else 16) / (3 + number)) * 0.5
+        soundfile.write(path, np.stack([tone, -tone], 1), 8000, subtype=coding)
+
+    return one(write, suffix) if alone else in_folders(write, suffix)
+
+
+def of_volumes(dtype, suffix: str, alone: bool = False):
+    stored = RANDOM.integers(-40, 900, (COUNT, 12 if alone else 3, 8, 8)).astype(dtype)
+    affine = np.diag([2.0, 1.5, 3, 1])
+
+    def write(path: Path, number: int) -> None:
+        nibabel.save(nibabel.Nifti1Image(stored[number], affine), path)
+
+    return one(write, suffix) if alone else in_folders(write, suffix)
+
+
+def one(write: Callable[[Path, int], None], suffix: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        path = folder / f"one{suffix}"
+        write(path, 0)
+        return path
+
+    return make
+
+
+def of_series(suffix: str, delimiter: str, first: bool) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        classes, values = np.arange(COUNT)[:, None] % 3, RANDOM.normal(size=(COUNT, 8))
+        table = np.hstack([classes, values] if first else [values, classes])
+        np.savetxt(folder / f"series{suffix}", table, delimiter=delimiter)
+        return folder / f"series{suffix}"
+
+    return make
+
+
+def of_table(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        table = pictures(0, COUNT)
+        if name.endswith(".parquet"):
+            parquet.write_table(table, folder / name)
+        elif name.endswith(".arrow"):
+            write(folder / name, table)
+        else:
+            saved(folder / name, [table], {"image": {"_type": "Image"}, "label": CLASS})
+        return folder / name
+
+    return make
+
+
+def of_shards(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        def label(number: int) -> dict[str, bytes]:
+            return {"cls": str(number % 2).encode()}
+
+        return shards(folder / "set", more=label, item=picture) / name
+
+    return make
+
+
+CONDITIONAL = ("model.class_conditional=true",)
+CASES: dict[str, dict[str, Case]] = {
+    "pictures of 8 bits, a folder": {
+        "gray": Case(of_pictures(8, 6), "*.png", CONDITIONAL),
+        "RGB": Case(of_pictures(8, 6, 3, suffix=".bmp"), "*.png"),
+        "RGBA": Case(of_pictures(8, 6, 4, high=250, suffix=".webp"), "*.png"),
+    },
+    "gray pictures of 16 bits, a folder": {
+        "png": Case(of_pictures(8, 6, dtype=np.uint16, high=65536), "*.png", CONDITIONAL),
+        "tiff": Case(of_pictures(8, 6, dtype=np.uint16, suffix=".tiff", high=65536), "*.png"),
+    },
+    "arrays, `.npy`, `.npz`": {
+        ".npy of pictures": Case(of_arrays("a.npy", levels(8, 6)), "*.png", ("data.layout=NHW",)),
+        ".npz of pictures": Case(
+            of_arrays("a.npz", levels(8, 6, 3), labels=np.arange(COUNT) % 2), "*.png", CONDITIONAL
+        ),
+        ".npy of two channels": Case(
+            of_arrays("a.npy", levels(8, 6, 2)), "samples.npz",
+            ("data.layout=NHWC",), ("data.layout=NHWC",),
+        ),
+        ".npz of signals": Case(
+            of_arrays("a.npz", levels(16, dtype=np.int16, low=-900, high=900)), "samples.npz", (),
+            ("data.layout=NLC",),
+        ),
+        ".npy of volumes": Case(
+            of_arrays("a.npy", levels(3, 8, 8, 1) / np.float32(255)), "samples.npz",
+            ("data.layout=NDHWC",), ("data.layout=NDHWC",),
+        ),
+    },
+    "arrays, `.h5`, `.hdf5`": {
+        ".h5": Case(
+            of_arrays("a.h5", levels(8, 6, 3), labels=np.arange(COUNT) % 2), "*.png", CONDITIONAL
+        ),
+        ".hdf5": Case(
+            of_arrays("a.hdf5", levels(16, dtype=np.float32, high=50), y=np.arange(COUNT) % 2),
+            "samples.npz", CONDITIONAL, ("data.layout=NLC",),
+        ),
+    },
+    "sounds, `.wav`, `.flac`: a file or a folder": {
+        ".wav": Case(of_sounds("PCM_16", ".wav"), "*.wav", CONDITIONAL),
+        ".flac": Case(of_sounds("PCM_16", ".flac"), "*.wav"),
+        "one .wav": Case(of_sounds("PCM_24", ".wav", alone=True), "*.wav", ("data.window=16",)),
+    },
+    "time series, `.csv`, `.tsv`, `.txt`: one a row": {
+        ".csv": Case(of_series(".csv", ",", False), "samples.csv", CONDITIONAL),
+        ".tsv": Case(of_series(".tsv", "\t", True), "samples.csv", CONDITIONAL),
+        ".txt": Case(
+            of_series(".txt", " ", True), "samples.csv", ("data.labels=first",),
+            ("data.labels=none",),
+        ),
+    },
+    "volumes, `.nii`, `.nii.gz`: a file or a folder": {
+        ".nii": Case(of_volumes(np.int16, ".nii"), "*.nii.gz", CONDITIONAL),
+        ".nii.gz": Case(of_volumes(np.float32, ".nii.gz"), "*.nii.gz"),
+        "one .nii": Case(
+            of_volumes(np.uint8, ".nii", alone=True), "*.nii.gz", ("data.window=[3,8,8]",)
+        ),
+    },
+    "a folder of pictures, any picture in it or below it": {
+        "palette": Case(
+            in_folders(
+                lambda path, n: Image.new("P", (6, 8), n).save(path), ".gif"
+            ),
+            "*.png",
+        ),
+    },
+    "`x.npy`, `x.npz`, the suffix": {
+        ".npy": Case(of_arrays("x.npy", levels(8, 8, 1)), "*.png"),
+        ".npz": Case(of_arrays("x.npz", levels(8, 8, 1)), "*.png"),
+    },
+    "`x.tar`, a folder of them, `{000..012}.tar`, the suffix; a folder with .tar files and "
+    "neither pictures nor folders": {
+        ".tar": Case(of_shards("001.tar"), "*.png"),
+        "folder": Case(of_shards(""), "*.png", CONDITIONAL),
+        "pattern": Case(of_shards("{000..002}.tar"), "*.png"),
+    },
+    "a Hugging Face dataset saved to disk, `state.json`": {
+        "state.json": Case(of_table("saved"), "*.png", CONDITIONAL),
+    },
+    "`x.arrow`, `x.parquet`, a folder of them, `train-{00000..00012}-of-00013.parquet`, the suffix":
+    {
+        ".arrow": Case(of_table("x.arrow"), "*.png"),
+        ".parquet": Case(of_table("x.parquet"), "*.png"),
+        "folder": Case(lambda folder: of_table("x.parquet")(folder).parent, "*.png"),
+        "pattern": Case(
+            lambda folder: (
+                of_table("train-00000-of-00001.parquet")(folder).parent
+                / "train-{00000..00000}-of-00001.parquet"
+            ),
+            "*.png",
+        ),
+    },
+    "`mnist5k`, `digits`, the name, when no such path exists": {
+        name: Case(lambda folder, name=name: name, "*.png", CONDITIONAL)
+        for name in ("mnist5k", "digits")
+    },
+}  # fmt: skip
+
+
+def rows(name: str) -> list[str]:
+    """The first two cells of each row of a document's table."""
+    lines = (DOCS / name).read_text(encoding="utf-8").splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith(f"| {TABLES[name]} |"))
+    found = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        found.append(", ".join(cell.strip() for cell in line.strip("|").split("|")[:2]))
+    return found
+
+
+def test_every_row_has_a_case_and_every_case_a_row():
+    documented = [row for name in TABLES for row in rows(name) if not row.startswith(ELSEWHERE)]
+    assert len(documented) > 10
+    without = set(documented) - set(CASES)
+    assert not without, f"add cases to CASES in {Path(__file__).name} for the rows {without}"
+    assert not set(CASES) - set(documented), "cases whose rows are gone from the documents"
+    for row, cases in CASES.items():
+        suffixes = re.findall(r"`x?(\.[a-z0-9.]+)`", row)
+        missing = [s for s in suffixes if not any(re.search(rf"{s}\b", name) for name in cases)]
+        assert not missing, f"the row {row!r} names {missing}, and none of its cases is one"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=f"{r}: {n}") for r, cases in CASES.items() for n, c in cases.items()],
+)
+def test_a_row(case, tmp_path):
+    (tmp_path / "in").mkdir()
+    data = str(case.make(tmp_path / "in"))
+    settings = [word for s in [*case.settings, "training.batch_size=2"] for word in ("-s", s)]
+    tiny = [word for s in TINY for word in ("-s", s)]
+    out, drawn = tmp_path / "run", tmp_path / "drawn"
+    told = StringIO()
+    with redirect_stdout(told):
+        picture = ["--out", str(tmp_path / "p.png")]
+        assert command(["data", "inspect", data, *settings, *picture]) == 0
+        assert command(["train", data, *tiny, *settings, "--steps", "1", "--out", str(out)]) == 0
+        assert command(["sample", str(out), "-n", "2", "--steps", "2", "--out", str(drawn)]) == 0
+    run = iddpm.load(out)
+    values, shape = values_of(run.config), run.shape
+    assert f"each {' x '.join(map(str, shape))}" in told.getvalue()
+    assert f"values     {values}" in told.getvalue()
+    assert Image.open(tmp_path / "p.png").size > (50, 50)
+
+    paths = sorted(p for p in drawn.glob(case.written) if p.name not in ("grid.png", "labels.csv"))
+    assert len(paths) == (1 if case.written.startswith("samples") else 2)
+    fresh = tmp_path / "again"
+    fresh.mkdir()
+    for path in paths:
+        shutil.copy(path, fresh)
+    options = dict(setting.removeprefix("data.").split("=") for setting in case.again)
+    again = open_source(
+        fresh / paths[0].name if len(paths) == 1 else fresh,
+        value_range=run.config.data.range,
+        channels=shape[0] if case.written == "*.png" else None,
+        **options,
+    )
+    assert (again.shape, again.bits, len(again)) == (shape, run.config.bits, 2)
+    if form_of(run.config).kind != "array":
+        assert again.form == form_of(run.config)
+    # What was drawn is what is read: to the level, or to the digits of the file.
+    x = run.sample(2, steps=2)
+    read = to_model_range(again.read_many([0, 1]), again.bits)
+    if run.config.bits is None:
+        np.testing.assert_allclose(read, x.clamp(-1, 1), atol=1e-5)
+    else:
+        assert np.array_equal(values.restore(read), values.restore(x))

@@ -65,7 +65,7 @@ def test_what_was_written_at_the_ends_of_a_range_is_read_by_it(array):
     written = values.restore(torch.tensor([[-1.0, 1.0]]))  # may round out of the range
     assert np.abs(values.read(written, "b", [0])).max() <= 1
     beyond = written + np.float32([-3, 3]) * np.spacing(np.abs(written).max())
-    with pytest.raises(ValueError, match="beyond|wider"):
+    with pytest.raises(ValueError, match="wider"):
         values.read(beyond, "c", [0])
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,38 @@ from iddpm.data.values import Wanted
 TEXTS = (".csv", ".tsv", ".txt")
 
 
+class Series(NamedTuple):
+    """What a text file holds: values [N, L], and classes [N] with their names."""
+
+    values: NDArray[np.float64]
+    labels: NDArray[np.int64] | None
+    class_names: tuple[str, ...]
+
+
 def open_series(path: Path, *, labels: str = "auto", value_range: Wanted = None) -> ArraySource:
-    """Open a text file of equally long rows, parted by commas, semicolons, tabs or blanks.
+    """Open a text file as :func:`read_series` reads it, for training.
+
+    Numbers that are all whole are integers; ``value_range`` as in `iddpm.data.values.find_values`.
+    """
+    table, classes, names = read_series(path, labels)
+    values: NDArray[np.float64] | NDArray[np.int32] = table
+    if _integral(table).all() and np.abs(table).max(initial=0) < 2**31:
+        values = table.astype(np.int32)
+    source = ArraySource(
+        values, name=path.name, layout="NL", labels=classes, class_names=names, path=path,
+        value_range=value_range,
+    )  # fmt: skip
+    source.form = Form("table", source.form.values)
+    return source
+
+
+def read_series(path: Path, labels: str = "auto") -> Series:
+    """Read a text file of equally long rows, parted by commas, semicolons, tabs or blanks.
 
     Args:
         path: the file; a first line that is no numbers is a header.
         labels: ``"first"`` or ``"last"``, the column of the classes; ``"none"``; or ``"auto"``, the
             one of the two that holds integers where the rest does not.
-        value_range: see `iddpm.data.values.find_values`.
 
     Raises:
         ValueError: rows that differ in length, text where numbers belong, or unclear labels.
@@ -41,15 +66,7 @@ def open_series(path: Path, *, labels: str = "auto", value_range: Wanted = None)
         table = table[:, 1:] if column == 0 else table[:, :-1]
     if table.shape[1] == 0:
         raise ValueError(f"{path} holds nothing but labels")
-    values: NDArray[np.float64] | NDArray[np.int32] = table
-    if _integral(table).all() and np.abs(table).max(initial=0) < 2**31:
-        values = table.astype(np.int32)
-    source = ArraySource(
-        values, name=path.name, layout="NL", labels=classes, class_names=names, path=path,
-        value_range=value_range,
-    )  # fmt: skip
-    source.form = Form("table", source.form.values)
-    return source
+    return Series(table, classes, names)
 
 
 def _read(path: Path) -> NDArray[np.float64]:

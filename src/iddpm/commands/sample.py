@@ -58,6 +58,10 @@ def sample(
     threshold: Annotated[
         float | None, typer.Option(help="Dynamic thresholding at this share, such as 0.995.")
     ] = None,
+    low_res_noise: Annotated[
+        float | None,
+        typer.Option(help="Noise added to the low resolution, for runs with degradation.augment."),
+    ] = None,
     ema: Ema = None,
     checkpoint: Checkpoint = None,
     ema_length: EmaLength = None,
@@ -99,6 +103,7 @@ def sample(
                 guidance=guidance,
                 guidance_interval=guidance_interval,
                 threshold=threshold,
+                low_res_noise=low_res_noise,
                 classifier=classifier,
                 classifier_scale=classifier_scale,
                 classifier_form=classifier_form,

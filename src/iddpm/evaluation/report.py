@@ -23,7 +23,26 @@ def markdown(report: dict[str, Any]) -> str:
     for title, key, better in rows:
         cells = [_cell(columns[key], key) for columns in (samples, fewer, held_out) if columns]
         lines.append(_row([title, *cells, better]))
+    lines += _finer(report)
     return "\n".join([f"# Evaluation of {report['run']}", "", *lines, "", *_notes(report)]) + "\n"
+
+
+def _finer(report: dict[str, Any]) -> list[str]:
+    """Return the table of super-resolution: samples beside interpolation."""
+    finer = report.get("super_resolution")
+    if not finer:
+        return []
+    rows = (
+        ("PSNR in dB", "psnr", "higher"),
+        ("PSNR made coarse again", "low_res_psnr", "higher"),
+        (report["frechet_name"], "frechet_distance", "lower"),
+    )
+    header = [f"{finer['count']} held-out items", *finer["ways"], "better"]
+    lines = ["", _row(header), _row(["---"] * len(header))]
+    for title, key, better in rows:
+        cells = [_cell(way[key], key) for way in finer["ways"].values()]
+        lines.append(_row([title, *cells, better]))
+    return lines
 
 
 def _notes(report: dict[str, Any]) -> list[str]:
@@ -43,6 +62,14 @@ def _notes(report: dict[str, Any]) -> list[str]:
         else f"- Samples are rounded to {bits} bits, as the data.",
         "- After +-: one standard error over the samples.",
     ]
+    finer = report.get("super_resolution")
+    if finer:
+        notes.append(
+            f"- The model {finer['task']}. Each held-out item has one sample, beside linear and "
+            "bicubic interpolation of the same low resolution. PSNR is that of the mean squared "
+            "error over all items; made coarse again, each is compared with its low resolution. "
+            "One sample of a perfect model has twice the squared error of the mean of all that fit."
+        )
     judged = report["memorisation"]
     if judged:
         verdict = (

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from iddpm.build import Walk, form_of, values_of
 from iddpm.classes import Wanted
+from iddpm.data.comparison import save_side_by_side
 from iddpm.data.export import SUFFIX, save_files, save_table
 from iddpm.data.writers import fits_picture, save_gif, save_grid, save_images, save_npz
 from iddpm.progress import open_console, progress_bar
 from iddpm.ranks import ALONE, Ranks
 from iddpm.run import Run, SampleBatch
+from iddpm.tasks.pairs import held_out_pairs
 
 GRID_ITEMS = 400
 """A grid of more would be too large to look at."""
@@ -38,6 +40,9 @@ def draw(
 ) -> list[Path]:
     """Draw samples and write them; return and print the paths.
 
+    A run of super-resolution draws those of its held-out items' low resolutions, and the grid shows
+    low resolution, sample and truth.
+
     Args:
         run: the model.
         n, seed, classes: as in :meth:`Run.sample`.
@@ -60,6 +65,11 @@ def draw(
     # All samples in one file, not only those of the grid.
     whole = npz or not (each or (picture and exact))
     walk = walk or run.walk()
+    pairs = None
+    if run.config.task == "super_resolution":
+        with ranks.together():
+            pairs = held_out_pairs(run, n)
+        classes = pairs.classes(walk) if classes is None else classes
     frames: list[Tensor] = []
     first = ranks.first
 
@@ -72,7 +82,13 @@ def draw(
 
         with ranks.together():
             batches = run.sample_batches(
-                n, walk, seed=seed, classes=classes, turns=ranks.turns, on_step=on_step
+                n,
+                walk,
+                seed=seed,
+                classes=classes,
+                given=pairs.given if pairs else None,
+                turns=ranks.turns,
+                on_step=on_step,
             )
         console.print(f"{n} samples, each {walk}", markup=False)
         count = -(-n // walk.sampling.batch_size)
@@ -95,7 +111,13 @@ def draw(
 
     def joined() -> list[Path]:
         x = torch.cat([batch.x for batch in kept])
-        paths = [save_grid(x[:GRID_ITEMS], directory / "grid.png", columns=columns)]
+        grid = directory / "grid.png"
+        if pairs is None:
+            paths = [save_grid(x[:GRID_ITEMS], grid, columns=columns)]
+        else:
+            shown = min(len(x), GRID_ITEMS // 3)
+            truth = pairs.truth(shown)
+            paths = [save_side_by_side(grid, pairs.low_res[:shown], x[:shown], truth)]
         labels = [batch.y for batch in kept if batch.y is not None]
         y = torch.cat(labels) if labels else None
         table = form.kind == "table" and x.shape[1] == 1

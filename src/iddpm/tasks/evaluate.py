@@ -15,6 +15,7 @@ from torch import Tensor
 from iddpm.classifier import Classifier, load_classifier
 from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
+from iddpm.data.comparison import save_side_by_side
 from iddpm.data.sources.source import Source
 from iddpm.data.writers import save_grid
 from iddpm.evaluation.features import PCA_ITEMS, Extractor, onnx_file, pixel_pca
@@ -34,6 +35,7 @@ from iddpm.progress import open_console, progress_bar
 from iddpm.ranks import ALONE, Ranks
 from iddpm.run import Run
 from iddpm.tables import spread
+from iddpm.tasks.pairs import compare, held_out_pairs, interpolated
 from iddpm.tasks.samples import draw_samples, read_samples
 
 BATCH = 256
@@ -74,10 +76,13 @@ def evaluate(
 ) -> Evaluation:
     """Compare samples of a run with real data and write a report.
 
+    A run of super-resolution draws a sample for each held-out item, which is compared with the
+    truth beside linear and bicubic interpolation of the same low resolution.
+
     Args:
         run: the model.
         data: real data to compare with, read as the run's own; by default what it was trained on.
-        n: how many samples to draw.
+        n: how many samples to draw; of super-resolution at most the held-out items.
         features: ``"pca"``, the directory of a classifier, or an ``.onnx`` file.
         seed: of the samples.
         classes: one class for all; by default drawn as often as the training data has them.
@@ -98,6 +103,14 @@ def evaluate(
             raise ValueError(f"cannot evaluate {n} samples: ask for 1 or more")
         if not len(split.train):
             raise ValueError(f"{split.source.name} has no training items to compare with")
+        pairs = None
+        if run.config.task == "super_resolution":
+            if samples is not None:
+                raise ValueError(
+                    f"{run.directory} draws a sample for each held-out item, and of those in "
+                    f"{samples} it is not known which they belong to: leave samples out"
+                )
+            pairs = held_out_pairs(run, min(n, max(len(split.held_out), 1)), split)
     extractor, classifier = open_extractor(features, run, split, ranks)
     with ranks.together():
         other = None if data is None else open_other(run.config, data)
@@ -109,7 +122,10 @@ def evaluate(
     if samples is not None:
         drawn = ranks.by_first(lambda: read_samples(samples, run.config))
     else:
-        drawn = draw_samples(run, n, sampling or {}, split, seed, classes, console, ranks)
+        count = n if pairs is None else len(pairs.items)
+        drawn = draw_samples(
+            run, count, sampling or {}, split, seed, classes, console, ranks, pairs
+        )
 
     against = _reference(extractor, run, source, items, reference, console, ranks)
     found = _by_parts(extractor, drawn.x, ranks)
@@ -118,6 +134,8 @@ def evaluate(
     marked, logits = None, None
     if len(held_out) > found.shape[1]:
         marked = _by_parts(extractor, held_out, ranks)
+    rivals = {} if pairs is None else interpolated(run.config, pairs.low_res)
+    of_rivals = {name: _by_parts(extractor, x, ranks) for name, x in rivals.items()}
     known = classifier is not None and classifier.class_names == run.config.class_names
     if classifier is not None and known and drawn.y is not None:
         logits = _by_parts(classifier.logits, drawn.x, ranks)
@@ -133,7 +151,7 @@ def evaluate(
         nearest, nearest_held_out = search([drawn.x, held_out], training(), ranks)
 
     def judged() -> Evaluation:
-        pairs = min(len(drawn.x), PAIRS)
+        compared = min(len(drawn.x), PAIRS)
         warnings = warn_of_small_numbers(len(found), found.shape[1])
         accuracy = None
         if classifier is not None and drawn.y is None:
@@ -142,13 +160,20 @@ def evaluate(
             warnings.append("the classifier has other classes, so accuracy is not measured")
         elif classifier is not None and drawn.y is not None and logits is not None:
             accuracy = class_accuracy(logits, drawn.y, classifier.class_names)
-        measured = measure(found, against, pairs, whiten=extractor.whiten)
+        measured = measure(found, against, compared, whiten=extractor.whiten)
         mark, as_many = None, None
         if marked is not None:
-            mark = measure(marked, against, pairs, whiten=extractor.whiten)
+            mark = measure(marked, against, compared, whiten=extractor.whiten)
             if len(found) > len(marked):
                 fewer = found[: len(marked)]
-                as_many = measure(fewer, against, pairs, whiten=extractor.whiten)
+                as_many = measure(fewer, against, compared, whiten=extractor.whiten)
+        finer = None
+        if pairs is not None:
+            ways = {"samples": (drawn.x, measured)} | {
+                name: (x, measure(of_rivals[name], against, compared, whiten=extractor.whiten))
+                for name, x in rivals.items()
+            }
+            finer = compare(run.config, pairs, ways)
         copied = memorisation(nearest, nearest_held_out)
         if mark is None:
             warnings.append(f"{len(held_out)} held-out items are too few to serve as a mark")
@@ -173,6 +198,7 @@ def evaluate(
             "samples": measured.as_dict(),
             "held_out": None if mark is None else mark.as_dict(),
             "as_many_samples": None if as_many is None else as_many.as_dict(),
+            "super_resolution": finer,
             "memorisation": None if copied is None else vars(copied),
             "accuracy": None
             if accuracy is None
@@ -181,6 +207,10 @@ def evaluate(
         }
         directory = out or run.directory / "evaluation"
         picture = _pairs_picture(drawn.x, nearest, split)
+        if pairs is not None:
+            shown = (x[:SHOWN] for x in (rivals["bicubic"], drawn.x, pairs.truth(SHOWN)))
+            path = save_side_by_side(directory / "finer.png", pairs.low_res[:SHOWN], *shown)
+            console.print(f"wrote {path}", markup=False)
         for path in (
             write_json(directory / "report.json", report),
             write_text(directory / "report.md", markdown(report)),

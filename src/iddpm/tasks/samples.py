@@ -24,6 +24,7 @@ from iddpm.progress import progress_bar
 from iddpm.randomness import stream
 from iddpm.ranks import ALONE, Ranks
 from iddpm.run import Run
+from iddpm.tasks.pairs import Pairs
 from iddpm.training.weights import hash_weights
 
 Part = tuple[Tensor, Tensor | None]
@@ -54,17 +55,23 @@ def draw_samples(
     classes: int | str | None,
     console: Console,
     ranks: Ranks = ALONE,
+    pairs: Pairs | None = None,
 ) -> Samples:
     """Draw samples, or go on where an interrupted evaluation of the same was.
 
     They lie in the run's cache, rounded to the data's levels; sample k depends on the seed, its
     class and k alone, so that more of them can be drawn later. Of several ranks each keeps the
-    parts that it drew; all return all samples.
+    parts that it drew; all return all samples. A run of super-resolution draws from ``pairs``.
     """
     with ranks.together():
         walk = run.walk(**settings)
         facts = _facts(run, walk, settings, seed, classes)
         labels = _labels(walk, split, n, seed, classes)
+        if pairs is not None:
+            facts["low_res"] = pairs.facts
+            if classes is None:
+                facts["classes"] = "those of the items"
+                labels = pairs.classes(walk)
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     directory = run.directory / "cache" / f"samples_{name}"
     levels = natural_values(run.config.bits)
@@ -77,6 +84,7 @@ def draw_samples(
                 walk,
                 seed=seed,
                 classes=classes if labels is None else labels[count:],
+                given={name: x[count:] for name, x in pairs.given.items()} if pairs else None,
                 start=count,
                 turns=ranks.turns,
                 on_step=lambda number, _: progress.advance(task, min(number, 1)),

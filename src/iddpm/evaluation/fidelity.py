@@ -1,0 +1,24 @@
+"""How near data is to the truth that it stands for."""
+
+import math
+
+from torch import Tensor
+
+from iddpm.evaluation.distances import Estimate
+
+LEAST_ERROR = 1e-12
+"""Smallest mean squared error that is told apart; float32 has none between this and 0."""
+
+
+def psnr(x: Tensor, truth: Tensor) -> Estimate:
+    """Return the peak signal-to-noise ratio in decibels: 10 log10(4 / error), higher is nearer.
+
+    The error is the mean square over all items, each [C, *spatial], of values clamped to [-1, 1];
+    a mean of the items' decibels would follow the emptiest of them, which may be exact. Its
+    standard error is that of the items' errors, by the logarithm's slope.
+    """
+    errors = (x.clamp(-1, 1).double() - truth.double()).square().flatten(1).mean(dim=1)
+    mean = max(float(errors.mean()), LEAST_ERROR)
+    spread = float(errors.std()) if len(errors) > 1 else math.nan
+    slope = 10 / math.log(10) / mean
+    return Estimate(10 * math.log10(4 / mean), slope * spread / math.sqrt(len(errors)))

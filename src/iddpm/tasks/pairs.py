@@ -1,0 +1,153 @@
+"""Held-out items with their low resolutions, for runs of super-resolution."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iddpm.build import Walk, build_degradation, held_out_low_res
+from iddpm.config import Config
+from iddpm.data.batches import held_out_batches
+from iddpm.data.levels import to_model_range, to_stored_range
+from iddpm.data.resample import enlarge_bicubic
+from iddpm.data.sources.source import Source
+from iddpm.evaluation.fidelity import psnr
+from iddpm.evaluation.measures import Measures
+from iddpm.feed import Split, on_device, open_split, shuffled
+from iddpm.networks.layers import resize_linear
+from iddpm.networks.trunk import check_circular
+from iddpm.run import Run
+
+BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """What samples 0, 1, ... of a run are drawn from.
+
+    Attributes:
+        source: the run's data.
+        items: int64 [N], the item of each sample.
+        given: what the model is told of them beside the class: ``low_res`` [N, C, *spatial] as a
+            file would hold it, and whatever else it is told.
+        labels: int64 [N], or None where the data has none.
+        facts: what defines the items and their low resolutions, for any N.
+    """
+
+    source: Source
+    items: NDArray[np.int64]
+    given: dict[str, Tensor]
+    labels: Tensor | None
+    facts: dict[str, Any]
+
+    @property
+    def low_res(self) -> Tensor:
+        """[N, C, *spatial] in [-1, 1]."""
+        return self.given["low_res"]
+
+    def classes(self, walk: Walk) -> list[int] | None:
+        """Return the class of each item, for a walk that is told one."""
+        if walk.classes is None or self.labels is None:
+            return None
+        if walk.classes.names != self.source.class_names:  # a classifier's
+            return None
+        return [int(label) for label in self.labels]
+
+    def truth(self, count: int | None = None) -> Tensor:
+        """Return the items of the first samples in [-1, 1]."""
+        stored = self.source.read_many(self.items[:count])
+        return to_model_range(stored, self.source.bits)
+
+
+def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
+    """Return what the first ``n`` samples are drawn from: the held-out items, again and again.
+
+    Sample k has the same item whatever ``n`` is, and they come in an order that mixes classes.
+
+    Raises:
+        FileNotFoundError: the run's data is gone.
+        ValueError: nothing is held out.
+    """
+    config = run.config
+    if split is None:
+        try:
+            split = open_split(config)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{run.directory} makes low-resolution data finer, here that of the items held out "
+                f"of its training, which are gone ({error}): bring them back, or give low_res from "
+                "Python"
+            ) from None
+    source, order = split.source, shuffled(split.held_out)
+    if not len(order):
+        raise ValueError(
+            f"{run.directory} holds no items out of its training "
+            f"(data.held_out={config.data.held_out:g}), whose low resolutions would be made finer"
+        )
+    items = order[np.arange(max(n, 1)) % len(order)]
+    parts: list[dict[str, Tensor]] = []
+    for batch in held_out_batches(source, items, batch_size=BATCH):
+        ((x, told),) = on_device([batch], config, torch.device("cpu"))
+        for name in ("y", "low_res_noise"):  # the sampling's affair
+            told.pop(name, None)
+        parts.append({**told, "low_res": held_out_low_res(config, x, batch.items.tolist())})
+    return Pairs(
+        source,
+        items,
+        {name: torch.cat([part[name] for part in parts]) for name in parts[0]},
+        None if source.labels is None else torch.from_numpy(source.labels[items]),
+        {
+            "data": source.name,
+            "items": hashlib.sha256(order.astype("<i8").tobytes()).hexdigest(),
+            "scale": config.scale,
+            "degradation": config.degradation.model_dump(mode="json"),
+        },
+    )
+
+
+def interpolated(config: Config, low_res: Tensor) -> dict[str, Tensor]:
+    """Return what interpolation makes of low resolutions, rounded to the data's levels.
+
+    By name: ``linear`` and ``bicubic``, each [N, C, *spatial].
+    """
+    size = config.model.size
+    assert size is not None
+    circular = check_circular(config.model.circular, len(size))
+    finer = {
+        "linear": resize_linear(low_res, size, circular),
+        "bicubic": enlarge_bicubic(low_res, size, circular),
+    }
+    return {name: as_stored(x, config.bits) for name, x in finer.items()}
+
+
+def compare(
+    config: Config, pairs: Pairs, ways: Mapping[str, tuple[Tensor, Measures]]
+) -> dict[str, Any]:
+    """Return how near each way of making low resolutions finer comes to the truth, for JSON."""
+    truth = pairs.truth()
+
+    def coarse(x: Tensor) -> Tensor:
+        return as_stored(build_degradation(config).shrink(x), config.bits)
+
+    return {
+        "task": config.learns,
+        "count": len(truth),
+        "ways": {
+            name: {
+                "psnr": psnr(x, truth)._asdict(),
+                "low_res_psnr": psnr(coarse(x), pairs.low_res)._asdict(),
+                "frechet_distance": found.frechet._asdict(),
+            }
+            for name, (x, found) in ways.items()
+        },
+    }
+
+
+def as_stored(x: Tensor, bits: int | None) -> Tensor:
+    """Return ``x`` with the levels of so many bits; floats as they are."""
+    return x if bits is None else to_model_range(to_stored_range(x, bits), bits)

@@ -18,6 +18,7 @@ from iddpm.commands.likelihood import likelihood
 from iddpm.commands.sample import sample
 from iddpm.commands.train import train
 from iddpm.commands.train_classifier import train_classifier
+from iddpm.commands.upscale import upscale
 from iddpm.failure import SHARED, RunFailed
 
 app = typer.Typer(
@@ -36,13 +37,14 @@ COMMANDS = (
     interpolate,
     inpaint,
     edit,
+    upscale,
     evaluate,
     likelihood,
     train_classifier,
     info,
     demo,
 )
-ALONE = ("interpolate", "inpaint", "edit", "info", "demo")
+ALONE = ("interpolate", "inpaint", "edit", "upscale", "info", "demo")
 """Commands that would only do the same several times over."""
 for command in COMMANDS:
     example = (command.__doc__ or "").partition("\n\n")[2].strip()

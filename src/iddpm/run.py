@@ -1,6 +1,6 @@
 """A run directory: its layout, and what can be done with a trained model."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,11 @@ from iddpm.build import (
     build_denoiser,
     build_gradient,
     build_network,
+    build_tiling,
     build_walk,
     build_weaker,
-    low_res_size,
     place,
+    scale_of,
     tell_low_res,
 )
 from iddpm.classes import Classes, Wanted
@@ -30,7 +31,7 @@ from iddpm.directory import CONFIG as CONFIG
 from iddpm.directory import WEIGHTS as WEIGHTS
 from iddpm.directory import read_run_config as read_run_config
 from iddpm.directory import read_run_weights
-from iddpm.sampling import SampleNoise
+from iddpm.sampling import NO_CLASS, OVERLAP, SampleNoise
 from iddpm.tables import find_table
 from iddpm.training.log import read_log
 from iddpm.training.precision import Precision, choose_device
@@ -157,6 +158,74 @@ class Run:
         batches = self.sample_batches(n, walk, seed=seed, classes=classes, given=given)
         return torch.cat([batch.x for batch in batches])
 
+    def upscale(
+        self,
+        low_res: Tensor,
+        *,
+        seed: int = 0,
+        classes: Wanted = None,
+        overlap: float = OVERLAP,
+        start: int = 0,
+        on_batch: Callable[[], None] | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        """Make data finer, [N, C, *spatial] in [-1, 1] of any size, by ``scale`` along each axis.
+
+        What is larger than the data of the training is drawn as overlapping tiles whose estimates
+        are averaged at every step (:func:`~iddpm.sampling.tiled`); what is smaller is mirrored at
+        its ends. Item k depends on ``seed`` and its number alone.
+
+        Args:
+            low_res: low resolutions of one size.
+            seed: any integer.
+            classes: one class for all, or one per item; by default none.
+            overlap: share of a tile that neighbours share, at the least.
+            start: number of the first item.
+            on_batch: called after every batch of tiles.
+            settings: of sampling; ``batch_size`` is the number of tiles at a time, which bounds the
+                memory beside some tensors of the result's size.
+
+        Returns:
+            [N, C, *finer] on the CPU, about [-1, 1].
+
+        Raises:
+            ValueError: a model of another task, a shape or setting that does not fit it, or no
+                class for one that was always told one.
+        """
+        self.check_super_resolution(classes)
+        n, given = len(low_res), {}
+        if self.classes is not None and classes is None:
+            given["y"] = torch.full((n,), NO_CLASS)
+            settings["guidance"] = settings.get("guidance") or 1.0  # none to exaggerate
+        tiling = build_tiling(self.config, low_res.shape[2:], overlap)
+        given["low_res"] = tiling.pad(low_res)
+        batches = self.sample_batches(
+            n,
+            tiling.around(self.walk(**settings), on_batch),
+            seed=seed,
+            classes=classes,
+            given=given,
+            size=tiling.size,
+            start=start,
+        )
+        return torch.cat([tiling.crop(batch.x) for batch in batches])
+
+    def check_super_resolution(self, classes: Wanted = None) -> None:
+        """Raise ValueError unless this makes data finer, of these classes or of none."""
+        config = self.config
+        if config.task != "super_resolution":
+            raise ValueError(
+                f"{self.directory} was trained with task={config.task}: to make data finer, train "
+                "with task=super_resolution"
+            )
+        if config.model.given_channels:
+            raise ValueError(f"{self.directory} is given data of one size (data.given) as well")
+        if self.classes is not None and classes is None and not config.training.label_dropout:
+            raise ValueError(
+                f"{self.directory} was trained to be told a class always "
+                "(training.label_dropout=0): say which"
+            )
+
     def walk(
         self,
         *,
@@ -214,6 +283,7 @@ class Run:
         seed: int = 0,
         classes: Wanted = None,
         given: Mapping[str, Tensor] | None = None,
+        size: Sequence[int] | None = None,
         start: int = 0,
         turns: slice = slice(None),
         on_step: Callable[[int, Tensor], None] | None = None,
@@ -224,6 +294,7 @@ class Run:
         with the number of steps taken and the state, [N, C, *spatial]; first with 0 and the noise.
         ``start`` is the number of the first sample, for going on where others ended, and ``turns``
         picks among the batches, for sharing them out; row 0 of ``given`` belongs to ``start``.
+        ``size`` is the spatial size, that of the data by default.
         """
         if n < 1:
             raise ValueError(f"cannot draw {n} samples: ask for 1 or more")
@@ -231,19 +302,22 @@ class Run:
         for name, value in told.items():
             if len(value) != n:
                 raise ValueError(f"{name} has {len(value)} rows for {n} samples: give one for each")
-        self._check_low_res(told.get("low_res"))
+        shape = self.shape if size is None else (self.shape[0], *size)
+        self._check_low_res(told.get("low_res"), shape[1:])
         chosen = walk or self.walk()
-        size = chosen.sampling.batch_size
-        labels = self._labels(chosen, n, seed, classes, start)
+        at_once = chosen.sampling.batch_size
+        labels = told.get("y")
+        if labels is None:
+            labels = self._labels(chosen, n, seed, classes, start)
         if labels is not None:
             told["y"] = labels
         context = Precision(chosen.sampling.precision, self.device)
 
         def batches() -> Iterator[SampleBatch]:
-            for first in range(start, start + n, size)[turns]:
-                count = min(size, start + n - first)
+            for first in range(start, start + n, at_once)[turns]:
+                count = min(at_once, start + n - first)
                 rows = slice(first - start, first - start + count)
-                noise = SampleNoise(seed, (count, *self.shape), first, self.device)
+                noise = SampleNoise(seed, (count, *shape), first, self.device)
                 conditioning = {name: value[rows].to(self.device) for name, value in told.items()}
                 if self.config.task == "super_resolution":
                     level, numbers = chosen.sampling.low_res_noise, range(first, first + count)
@@ -260,10 +334,11 @@ class Run:
 
         return batches()
 
-    def _check_low_res(self, low_res: Tensor | None) -> None:
+    def _check_low_res(self, low_res: Tensor | None, size: Sequence[int]) -> None:
         if self.config.task != "super_resolution":
             return
-        wanted = (self.shape[0], *low_res_size(self.config))
+        scale = scale_of(self.config)
+        wanted = (self.shape[0], *(n // factor for n, factor in zip(size, scale, strict=True)))
         if low_res is None:
             raise ValueError(
                 f"{self.directory} makes low-resolution data finer: give low_res, tensors of shape "

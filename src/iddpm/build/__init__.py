@@ -22,9 +22,11 @@ from iddpm.build.super_resolution import (
     build_degradation,
     held_out_low_res,
     low_res_size,
+    scale_of,
     tell_low_res,
     training_low_res,
 )
+from iddpm.build.tiling import Tiling, build_tiling
 from iddpm.build.training import (
     build_augmentations,
     build_averages,
@@ -39,6 +41,7 @@ from iddpm.build.training import (
 __all__ = [
     "DEFAULT_BATCH",
     "Guides",
+    "Tiling",
     "Walk",
     "build_augmentations",
     "build_averages",
@@ -53,6 +56,7 @@ __all__ = [
     "build_network",
     "build_optimizer",
     "build_sampling_schedule",
+    "build_tiling",
     "build_timesteps",
     "build_walk",
     "build_weaker",
@@ -67,6 +71,7 @@ __all__ = [
     "open_data",
     "place",
     "resolve",
+    "scale_of",
     "tell_low_res",
     "training_low_res",
     "values_of",

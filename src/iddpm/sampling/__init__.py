@@ -28,7 +28,7 @@ from iddpm.sampling.spacing import (
     noisiest_step,
     space_timesteps,
 )
-from iddpm.sampling.tiles import tiled
+from iddpm.sampling.tiles import OVERLAP, tile_starts, tiled
 from iddpm.sampling.unipc import UniPC
 from iddpm.sampling.walk import Sampler, State, Step, sample, trajectory
 
@@ -38,6 +38,7 @@ __all__ = [
     "EVERYWHERE",
     "IPNDM",
     "NO_CLASS",
+    "OVERLAP",
     "RHO",
     "SIGMA_MAX",
     "DPMSolverPP",
@@ -68,6 +69,7 @@ __all__ = [
     "slerp",
     "space_timesteps",
     "threshold_x0",
+    "tile_starts",
     "tiled",
     "trajectory",
 ]

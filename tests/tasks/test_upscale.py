@@ -1,0 +1,248 @@
+"""Trained runs make files of any size finer: by tiles, in 1, 2 and 3 dimensions."""
+
+import nibabel
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+import iddpm
+from iddpm.cli import run as command
+from iddpm.data.levels import to_model_range
+from iddpm.tasks.upscale import upscale
+from iddpm.training.terminal import SilentReporter
+from tests.conftest import TINY, images
+
+
+def make(folder, name, data, *settings):
+    return iddpm.train(
+        data,
+        out=folder / name,
+        settings=[*TINY, "training.steps=4", "task=super_resolution", "scale=2", *settings],
+        reporter=SilentReporter(),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("upscale")
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    np.savez(folder / "x.npz", arr_0=images(), arr_1=np.arange(60) % 3)
+    return make(folder, "run", folder / "x.npz", "degradation.augment=0.5")
+
+
+def low_res(*shape):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_one_tile_is_a_sample_of_the_trained_size_bit_for_bit(run):
+    x = low_res(3, 1, 4, 4)
+    samples = run.sample(3, seed=5, given={"low_res": x}, low_res_noise=0.2)
+    assert torch.equal(run.upscale(x, seed=5, low_res_noise=0.2), samples)
+    assert not torch.equal(run.upscale(x, seed=6, low_res_noise=0.2), samples)
+    assert not torch.equal(run.upscale(x, seed=5), samples)
+
+
+def test_an_item_depends_on_its_seed_and_number_alone(run):
+    """Whatever the number of tiles at a time, and whoever comes before it."""
+    x = low_res(3, 1, 7, 10)
+    whole = run.upscale(x, low_res_noise=0.3)
+    assert whole.shape == (3, 1, 14, 20)
+    for at_once in (1, 4, 7):
+        other = run.upscale(x, low_res_noise=0.3, batch_size=at_once)
+        assert float((whole - other).abs().max()) < 1e-4
+    alone = run.upscale(x[2:], low_res_noise=0.3, start=2)
+    assert float((whole[2:] - alone).abs().max()) < 1e-4
+    assert float((whole - run.upscale(x, low_res_noise=0.3, start=1)).abs().max()) > 1e-3
+
+
+def test_the_network_sees_tiles_of_the_trained_size_and_few_at_a_time(run):
+    seen, network = [], run.denoiser.network
+    hook = network.register_forward_hook(
+        lambda module, args, kwargs, output: seen.append(
+            (tuple(args[0].shape), tuple(kwargs["low_res"].shape))
+        ),
+        with_kwargs=True,
+    )
+    counted = []
+    run.upscale(low_res(2, 1, 9, 4), batch_size=4, steps=2, on_batch=lambda: counted.append(1))
+    run.upscale(low_res(1, 1, 3, 2), steps=2)  # mirrored up to a tile
+    hook.remove()
+    assert {shape[1:] for shape, _ in seen} == {(1, 8, 8)}
+    assert {shape[1:] for _, shape in seen} == {(1, 4, 4)}
+    assert max(shape[0] for shape, _ in seen) == 3  # one item's
+    assert len(counted) == 2 * 2
+
+
+def test_pictures_of_many_sizes(run, tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    (tmp_path / "in/more").mkdir(parents=True)
+    sizes = {"a.png": (4, 4), "b.png": (4, 4), "more/c.bmp": (9, 5), "more/d.png": (3, 2)}
+    for name, size in sizes.items():
+        Image.fromarray(generator.integers(0, 255, size, np.uint8)).save(tmp_path / "in" / name)
+    out = tmp_path / "out"
+    written = upscale(run, [tmp_path / "in"], out=out, steps=3)
+    names = ["a.png", "b.png", "more/c.png", "more/d.png", "comparison.png"]
+    assert [path.relative_to(out).as_posix() for path in written] == names
+    for name, (height, width) in zip(names, sizes.values(), strict=False):
+        with Image.open(out / name) as image:
+            assert (image.mode, image.size) == ("L", (2 * width, 2 * height))
+    with Image.open(out / "comparison.png") as image:  # two items of the first size, three each
+        assert image.size == (2 + 6 * 66, 68)
+    printed = capsys.readouterr().out
+    assert "4 items in 9 tiles, each 3 evaluations: ipndm, karras" in printed
+    for path in written:
+        assert f"wrote {path}" in printed
+    # The same as from Python; the third file is item 2.
+    with Image.open(tmp_path / "in/more/c.bmp") as image:
+        stored = np.array(image)
+    x = run.upscale(to_model_range(stored, 8)[None, None], start=2, steps=3)
+    with Image.open(out / "more/c.png") as image:
+        drawn = np.asarray(image).astype(int)
+    assert np.abs(drawn - ((x[0, 0].clamp(-1, 1) + 1) * 127.5).round().numpy()).max() <= 1
+
+
+def test_nothing_is_overwritten_and_nothing_half_done(run, tmp_path):
+    Image.fromarray(images(1)[0, :4, :4, 0]).save(tmp_path / "a.png")
+    Image.fromarray(images(1)[0, :4, :4].repeat(3, 2)).save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"b\.png is a picture of mode RGB, 3 channels"):
+        upscale(run, [tmp_path / "a.png", tmp_path / "b.png"], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    upscale(run, [tmp_path / "a.png"], out=tmp_path / "out", steps=1)
+    before = (tmp_path / "out/a.png").read_bytes()
+    with pytest.raises(FileExistsError, match=r"out/a\.png is there already and would be overwr"):
+        upscale(run, [tmp_path / "a.png"], out=tmp_path / "out", seed=1)
+    with pytest.raises(FileExistsError, match="is there already"):
+        upscale(run, [tmp_path / "a.png"], out=tmp_path)  # itself
+    assert (tmp_path / "out/a.png").read_bytes() == before
+    (tmp_path / "a.png").rename(tmp_path / "comparison.png")
+    with pytest.raises(ValueError, match=r"a file cannot become comparison\.png"):
+        upscale(run, [tmp_path / "comparison.png"], out=tmp_path / "out")
+
+
+def test_what_a_model_cannot_do_is_said(run, folder, tmp_path):
+    Image.fromarray(images(1)[0, :4, :4, 0]).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"low_res_noise=0\.9 needs a model"):
+        upscale(run, [tmp_path / "a.png"], low_res_noise=0.9)
+    with pytest.raises(ValueError, match="class 'cat' was asked for"):
+        upscale(run, [tmp_path / "a.png"], class_name="cat")
+    plain = iddpm.train(
+        folder / "x.npz", out=folder / "plain", settings=[*TINY, "training.steps=1"],
+        reporter=SilentReporter(),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="trained with task=generation: to make data finer, train"):
+        upscale(plain, [tmp_path / "a.png"])
+
+
+def test_classes_are_none_unless_one_is_said(folder, tmp_path):
+    told = make(
+        folder, "told", folder / "x.npz", "model.class_conditional=true",
+        "training.label_dropout=0.5", "sampling.guidance=2",
+    )  # fmt: skip
+    x, seen = low_res(1, 1, 6, 4), []
+    hook = told.denoiser.network.register_forward_hook(
+        lambda module, args, kwargs, output: seen.append(set(kwargs["y"].tolist())),
+        with_kwargs=True,
+    )
+    told.upscale(x, steps=1)
+    told.upscale(x, steps=1, classes=2)
+    assert seen == [{-1}, {2, -1}]
+    hook.remove()
+    np.save(tmp_path / "a.npy", ((x[0, 0].numpy() + 1) * 127).astype(np.uint8))
+    upscale(told, [tmp_path / "a.npy"], class_name="2", out=tmp_path / "out", steps=1)
+    assert np.load(tmp_path / "out/a.npy").shape == (12, 8)
+    always = make(
+        folder, "always", folder / "x.npz", "model.class_conditional=true",
+        "training.label_dropout=0",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="was trained to be told a class always"):
+        upscale(always, [tmp_path / "a.npy"])
+    assert always.upscale(x, classes="1", steps=1).shape == (1, 1, 12, 8)
+
+
+def test_long_signals_as_sounds_tables_and_arrays(folder, tmp_path):
+    (tmp_path / "sounds").mkdir()
+    tone = (np.sin(np.arange(900) / 5) * 20_000).astype(np.int16)
+    soundfile.write(tmp_path / "sounds/0.wav", tone, 8000, subtype="PCM_16")
+    run = make(folder, "sounds", tmp_path / "sounds", "data.window=32")
+    soundfile.write(tmp_path / "a.wav", tone[::2], 4000, subtype="PCM_16")
+    np.save(tmp_path / "b.npy", tone[None, 0:40:2].repeat(3, 0))
+    np.savetxt(tmp_path / "c.csv", np.column_stack([tone[:30].reshape(2, 15), [5, 6]]), fmt="%d")
+    files = [tmp_path / name for name in ("a.wav", "b.npy")]
+    upscale(run, files, out=tmp_path / "out", steps=2)
+    sound, rate = soundfile.read(tmp_path / "out/a.wav", dtype="int16")
+    assert (len(sound), rate) == (900, 8000)
+    finer = np.load(tmp_path / "out/b.npy")
+    assert (finer.shape, finer.dtype) == ((3, 40), np.int16)
+    soundfile.write(tmp_path / "d.wav", tone, 8000, subtype="PCM_16")
+    with pytest.raises(ValueError, match="has 8000 Hz, and the model makes 4000 Hz into 8000 Hz"):
+        upscale(run, [tmp_path / "d.wav"], out=tmp_path / "out")
+
+
+def test_series_come_out_as_a_table(folder, tmp_path):
+    rows = np.column_stack([np.random.default_rng(0).uniform(20, 30, (40, 16)), np.arange(40) % 2])
+    np.savetxt(tmp_path / "x.csv", rows, delimiter=",")
+    run = make(folder, "series", tmp_path / "x.csv")
+    low, high = run.config.data.range
+    coarse = rows[:3, :-1].reshape(3, 8, 2).mean(-1)
+    np.savetxt(tmp_path / "a.csv", np.column_stack([coarse, [0, 1, 0]]), delimiter=",")
+    upscale(run, [tmp_path / "a.csv"], out=tmp_path / "out", steps=2)
+    finer = np.loadtxt(tmp_path / "out/a.csv", delimiter=",")
+    assert (finer.shape, finer[:, -1].tolist()) == ((3, 17), [0, 1, 0])
+    assert low - 1e-4 <= finer[:, :-1].min() < finer[:, :-1].max() <= high + 1e-4
+
+
+def test_volumes_larger_and_smaller_than_a_tile(folder, tmp_path):
+    affine = np.diag([2.0, 2, 3, 1])
+    voxels = np.random.default_rng(0).integers(0, 900, (80, 8, 8)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "brain.nii.gz")
+    run = make(
+        folder, "volumes", tmp_path / "brain.nii.gz", "data.window=[8,8,8]", "data.stride=2",
+        "scale=[1,2,2]",
+    )  # fmt: skip
+    for name, size in (("large.nii.gz", (8, 7, 9)), ("small.nii", (3, 4, 2))):
+        image = nibabel.Nifti1Image(voxels[: size[0], : size[1], :8][..., : size[2]], affine)
+        nibabel.save(image, tmp_path / name)
+        upscale(run, [tmp_path / name], out=tmp_path / "out", steps=2, batch_size=4)
+        finer = nibabel.load(tmp_path / "out" / name)
+        assert finer.shape == (image.shape[0], 2 * image.shape[1], 2 * image.shape[2])
+        assert finer.get_data_dtype() == np.int16
+        assert np.allclose(finer.header.get_zooms(), (2, 1, 1.5))
+    assert (tmp_path / "out/comparison.png").is_file()
+
+
+def test_a_published_upsampler_in_a_run_directory(tmp_path):
+    """Weights by the published names and settings without data are all that it takes."""
+    import yaml
+    from safetensors.torch import save_file
+
+    from iddpm.build import build_network, resolve
+    from iddpm.config import read_config
+    from iddpm.config.settings import to_yaml
+    from iddpm.interop.openai import build_published, constructor_from_flags
+
+    flags = {"large_size": 64, "num_channels": 8, "num_res_blocks": 1, "channel_mult": "1,2",
+             "class_cond": True, "learn_sigma": True, "attention_resolutions": "32"}  # fmt: skip
+    network = build_published(*constructor_from_flags("improved-diffusion", flags))
+    with open("examples/upsampler_64_256.yaml") as file:
+        settings = yaml.safe_load(file)
+    settings["model"] |= {
+        "size": [64, 64], "model_channels": 8, "num_res_blocks": 1, "channel_mult": [1, 2],
+        "attention_downsampling": [2],
+    }  # fmt: skip
+    settings["sampling"] = {"steps": 2}
+    config = resolve(read_config(None, base=settings))
+    assert build_network(config).state_dict().keys() == network.state_dict().keys()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text(to_yaml(config))
+    save_file(network.state_dict(), tmp_path / "run/model.safetensors")
+    Image.fromarray(np.zeros((20, 12, 3), np.uint8)).save(tmp_path / "a.png")
+    arguments = ["upscale", str(tmp_path / "run"), str(tmp_path / "a.png")]
+    assert command(arguments) == 2  # no class
+    assert command([*arguments, "--class", "7"]) == 0
+    with Image.open(tmp_path / "run/upscaled/a.png") as image:
+        assert (image.mode, image.size) == ("RGB", (48, 80))

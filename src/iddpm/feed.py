@@ -56,9 +56,7 @@ def open_other(config: Config, path: Path | str) -> Source:
     """
     model = config.model
     assert model.size is not None
-    size = (model.size[0], model.size[1]) if len(model.size) == 2 else None
-    image = {"image_size": size if config.data.image_size is not None else None}
-    data = config.data.model_copy(update={"path": str(path), **image})
+    data = config.data.model_copy(update={"path": str(path)})
     source = open_data(config.model_copy(update={"data": data}))
     if source.shape != (model.channels, *model.size) or source.bits != config.bits:
         raise ValueError(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image
 
 from iddpm.data.export import save_files, save_table
 from iddpm.data.levels import to_model_range
@@ -141,6 +142,68 @@ def test_patches_of_one_volume_share_no_voxel_across_the_split(tmp_path):
         for m in (mask, ~mask)
     )
     assert not held_out & train
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "dtype", "written"),
+    [
+        ("{}.gif", 1, np.uint8, "000000.gif"),
+        ("{}.webp", 3, np.uint8, "000000.webp"),
+        ("{}.webp", 4, np.uint8, "000000.webp"),
+        ("{}.png", 4, np.uint8, "000000.webp"),
+        ("{}.tif", 1, np.uint8, "000000.tif"),
+        ("{}.tif", 3, np.uint8, "000000.tif"),
+        ("{}.tif", 1, np.uint16, "000000.tif"),
+        ("{}/{}.png", 1, np.uint8, "000000"),
+        ("{}/{}.png", 3, np.uint8, "000000"),
+        ("{}/{}.png", 1, np.uint16, "000000"),
+    ],
+)
+def test_clips(tmp_path, name, channels, dtype, written):
+    shape = (3, 5, 17, 18) if channels == 1 else (3, 5, 17, 18, channels)
+    stored = RANDOM.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    if channels == 4:
+        stored[..., 3] |= 1  # libwebp's own encoder drops colours that cannot be seen
+    for number, frames in enumerate(stored):
+        images = [Image.fromarray(frame) for frame in frames]
+        path = tmp_path / "in" / name.format(number, 0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if "/" in name:
+            for place, image in enumerate(images):
+                image.save(tmp_path / "in" / name.format(number, place))
+        else:
+            settings = {"lossless": True, "exact": True} if "webp" in name else {}
+            images[0].save(path, save_all=True, append_images=images[1:], duration=70, **settings)
+    settings = {"layout": "frames" if "/" in name else None, "channels": channels}
+    source = open_source(tmp_path / "in", **settings)
+    first = stored[:, None] if channels == 1 else np.moveaxis(stored, -1, 1)
+    assert np.array_equal(source.read_many(range(3)), first)
+    # Frames that equal the one before would be joined by the usual encoders.
+    x = model_range(source)
+    x[1, :, 2:4] = x[1, :, :1]
+    x[2] = -1
+    x[0, 3:] = -1  # transparent, where there is a fourth channel
+    paths = save_files(x, tmp_path / "out", source.form)
+    assert (paths[0].name, len(paths)) == (written, 3)
+    again = open_source(tmp_path / "out", **settings)
+    assert again.form == source.form
+    assert torch.equal(model_range(again), x)
+
+
+def test_stacks_of_floats_and_of_some_bits(tmp_path):
+    floats = RANDOM.normal(size=(4, 6, 5)).astype(np.float32)
+    deep = RANDOM.integers(0, 4096, (4, 6, 5), dtype=np.uint16)
+    deep[0, 0, 0] = 4095
+    for name, stored in (("f", floats), ("d", deep)):
+        first, *others = map(Image.fromarray, stored)
+        first.save(tmp_path / f"{name}.tif", save_all=True, append_images=others)
+        source = open_source(tmp_path / f"{name}.tif", value_range="auto")
+        assert source.bits == (None if name == "f" else 12)
+        (path,) = save_files(model_range(source), tmp_path / name, source.form)
+        again = open_source(path, value_range=(source.form.values.low, source.form.values.high))
+        assert again.form == source.form
+        equal = source.form.values.restore(model_range(again))[0, 0]
+        assert np.allclose(equal, stored, atol=1e-6) if name == "f" else (equal == stored).all()
 
 
 def test_hdf5(tmp_path):

@@ -137,6 +137,17 @@ def test_a_grid_of_volumes_shows_the_middle_slices(tmp_path):
     assert np.array_equal(image[:5, 16:], volume[:, :, 3])
 
 
+def test_a_grid_of_clips_shows_frames(tmp_path):
+    stored = levels((1, 1, 11, 6, 7))
+    path = save_grid(to_model_range(stored, 8), tmp_path / "a.png", padding=0, scale=1, film=True)
+    image, clip = np.asarray(Image.open(path)), stored[0, 0]
+    assert image.shape == (6, 6 * 8 - 1)
+    for place, frame in enumerate((0, 2, 4, 6, 8, 10)):
+        assert np.array_equal(image[:, 8 * place : 8 * place + 7], clip[frame])
+    short = save_grid(torch.zeros(3, 3, 1, 6, 7), tmp_path / "b.png", film=True)
+    assert Image.open(short).size == (2 + 2 * (7 * 9 + 2), 2 + 2 * (6 * 9 + 2))
+
+
 @pytest.mark.parametrize("arguments", [{"columns": 0}, {"padding": -1}, {"scale": 0}])
 def test_impossible_numbers_for_a_grid_are_refused(arguments, tmp_path):
     with pytest.raises(ValueError, match="must be positive"):

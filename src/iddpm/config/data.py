@@ -14,8 +14,8 @@ class DataConfig(Section):
     """Where the data is and how it is read."""
 
     path: str | None = None
-    """A folder of images, a .npy or .npz file, .tar shards, a Hugging Face dataset saved to disk,
-    .parquet files, or the name of an embedded set."""
+    """A folder of images or clips, a .npy or .npz file, .tar shards, a Hugging Face dataset saved
+    to disk, .parquet files, or the name of an embedded set."""
     image_size: Positive | tuple[Positive, Positive] | None = None
     """Crop and resize images to this size; needed when they differ in size."""
     channels: Literal[1, 3, 4] | None = None
@@ -32,11 +32,12 @@ class DataConfig(Section):
     """Which member of the samples in shards, such as jpg, or which column of a table holds the
     items; by default the only one that can."""
     layout: str | None = None
-    """Axes of an array, such as NHWC; by default recognised, refused when ambiguous."""
+    """Axes of an array, such as NHWC; by default recognised, refused when ambiguous. Of folders of
+    pictures: frames, when each folder is a clip."""
     window: Positive | tuple[Positive, ...] | None = None
-    """Cut signals and volumes into pieces of this size, such as 256 or [32, 32, 32]."""
+    """Cut signals, volumes and clips into pieces of this size, such as 256 or [32, 32, 32]."""
     stride: Positive | None = None
-    """Distance between pieces; by default the window, of volumes a quarter of it."""
+    """Distance between pieces; by default the window, of volumes and clips a quarter of it."""
     sample_rate: Positive | None = None
     """Resample sounds to so many Hz; needed when they differ."""
     range: Literal["auto"] | tuple[Number, Number] | None = None

@@ -14,7 +14,7 @@ class FormConfig(Section):
     sample_rate: int | None = None
     """Of signals, in Hz."""
     encoding: str | None = None
-    """Of sound files, such as PCM_16."""
+    """Of sound files, such as PCM_16; of clips GIF, WEBP, TIFF or frames."""
     affine: tuple[tuple[float, ...], ...] | None = None
     """Of volumes: from voxel indices to millimetres, 4 x 4."""
     milliseconds: int | None = None

@@ -1,6 +1,7 @@
-"""Samples as files like those of the data: sounds, tables of numbers and volumes."""
+"""Samples as files like those of the data: sounds, tables of numbers, volumes and clips."""
 
 import gzip
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,37 +9,43 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from iddpm.data.clip_files import SUFFIXES, to_images, write_clip
 from iddpm.data.form import Form
 from iddpm.data.sources.extras import needed
 from iddpm.data.values import natural_values
 from iddpm.files import write_atomically
 
-SUFFIX = {"signal": ".wav", "volume": ".nii.gz"}
-"""Of the kinds that have a file for each item."""
+EACH = ("signal", "volume", "clip")
+"""Kinds that have a file for each item, or a folder."""
 
 
 def save_files(x: torch.Tensor, directory: Path | str, form: Form, *, start: int = 0) -> list[Path]:
     """Write each of ``x`` ``[N, C, *spatial]`` in [-1, 1] as a file of the data's kind.
 
-    Sounds become .wav files of the data's rate and coding, volumes .nii.gz files with its affine.
+    Sounds become .wav files of the data's rate and coding, volumes .nii.gz files with its affine,
+    clips .gif, .webp or .tif files or folders of .png frames.
 
     Args:
         x: finite samples.
         directory: made when it is missing.
-        form: what the data is, of kind ``signal`` or ``volume``.
+        form: what the data is, of a kind in `EACH`.
         start: number of the first file.
+
+    Returns:
+        The files, or the folders.
 
     Raises:
         ValueError: samples that are not finite, or a library that is missing.
     """
-    stored = _stored(x, form)
-    write = _write_sound if form.kind == "signal" else _write_volume
     paths = []
-    for number, item in enumerate(stored, start):
-        path = Path(directory) / f"{number:06d}{SUFFIX[form.kind]}"
-        paths.append(
-            write_atomically(path, lambda temporary, item=item: write(temporary, item, form))  # type: ignore[misc]
-        )
+    for number, item in enumerate(_stored(x, form), start):
+        path = Path(directory) / f"{number:06d}{_suffix(form)}"
+        if form.encoding == "frames":
+            for place, image in enumerate(to_images(item)):
+                write_atomically(path / f"{place:04d}.png", partial(image.save, format="PNG"))
+        else:
+            write_atomically(path, partial(_write, item=item, form=form))
+        paths.append(path)
     return paths
 
 
@@ -68,6 +75,21 @@ def _stored(x: torch.Tensor, form: Form) -> NDArray[Any]:
     if not torch.isfinite(x).all():
         raise ValueError("samples hold NaN or infinity; they cannot be written")
     return (form.values or natural_values(8)).restore(x)
+
+
+def _suffix(form: Form) -> str:
+    if form.kind == "clip":
+        return SUFFIXES.get(form.encoding or "", "")
+    return ".wav" if form.kind == "signal" else ".nii.gz"
+
+
+def _write(path: Path, item: NDArray[Any], form: Form) -> None:
+    if form.kind == "clip":
+        write_clip(path, item, form.encoding or "WEBP", form.milliseconds)
+    elif form.kind == "signal":
+        _write_sound(path, item, form)
+    else:
+        _write_volume(path, item, form)
 
 
 def _write_sound(path: Path, item: NDArray[Any], form: Form) -> None:

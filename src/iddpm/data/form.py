@@ -17,7 +17,8 @@ class Form:
             file), ``table`` (a row of text), ``volume`` or ``clip``.
         values: the numbers that are stored; None when the depth says it all.
         sample_rate: of signals, in Hz.
-        encoding: of sound files, such as ``PCM_16``.
+        encoding: of sound files, such as ``PCM_16``; of clips ``GIF``, ``WEBP``, ``TIFF`` or
+            ``frames``.
         affine: of volumes: from voxel indices to millimetres, 4 x 4.
         milliseconds: of clips: how long a frame is shown.
     """

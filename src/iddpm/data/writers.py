@@ -15,6 +15,7 @@ from iddpm.data.values import Values, natural_values
 from iddpm.files import write_atomically
 
 _VISIBLE = 64  # pixels: smaller tiles are enlarged to about this
+_FILM = 6  # frames of a clip
 _PLOT = (96, 256)  # height and width of the plot of a signal
 _PAPER = 255
 _INKS = ((31, 78, 160), (200, 60, 40), (40, 130, 70), (130, 70, 160), (190, 130, 20), (90, 90, 90))
@@ -75,11 +76,13 @@ def save_grid(
     columns: int | None = None,
     padding: int = 2,
     scale: int | None = None,
+    film: bool = False,
 ) -> Path:
     """Write a mosaic of ``x`` ``[N, C, *spatial]`` in [-1, 1] for the eye, in 8 bits.
 
     Images are shown as they are, RGBA on white, the first channel where C is not 1, 3 or 4; signals
-    as lines, one colour a channel; volumes by the middle slices across their three axes.
+    as lines, one colour a channel; volumes by the middle slices across their three axes, clips by
+    up to six frames.
 
     Args:
         x: values outside [-1, 1] are clamped.
@@ -88,6 +91,7 @@ def save_grid(
         padding: pixels around each tile.
         scale: how many times images and slices are enlarged, by repeating pixels; by default
             so many that a tile is about 64 pixels.
+        film: whether ``x`` of three axes are clips.
 
     Returns:
         ``path``.
@@ -95,7 +99,7 @@ def save_grid(
     Raises:
         ValueError: a shape, number or value that cannot be drawn.
     """
-    return _save(_mosaic(x, columns, padding, scale), Path(path))
+    return _save(_mosaic(x, columns, padding, scale, film), Path(path))
 
 
 def save_gif(
@@ -153,7 +157,9 @@ def save_npz(
     return write_atomically(Path(path), lambda temporary: np.savez(temporary, *arrays))
 
 
-def _mosaic(x: torch.Tensor, columns: int | None, padding: int, scale: int | None) -> Image.Image:
+def _mosaic(
+    x: torch.Tensor, columns: int | None, padding: int, scale: int | None, film: bool = False
+) -> Image.Image:
     """Return the picture of `save_grid`, of mode L or RGB."""
     _check(x, dims=(1, 2, 3))
     columns = math.ceil(math.sqrt(len(x))) if columns is None else columns
@@ -164,11 +170,11 @@ def _mosaic(x: torch.Tensor, columns: int | None, padding: int, scale: int | Non
         )
     columns = min(columns, len(x))
     levels = to_stored_range(x.detach(), 8).cpu().numpy()
-    draw = {1: _line_tiles, 2: _image_tiles, 3: _slice_tiles}[x.ndim - 2]
+    draw = {1: _line_tiles, 2: _image_tiles, 3: _film_tiles if film else _slice_tiles}[x.ndim - 2]
     tiles = draw(levels)
     _, height, width, bands = tiles.shape
     if x.ndim > 3:
-        times = scale or max(1, round(_VISIBLE / max(x.shape[2:])))
+        times = scale or max(1, round(_VISIBLE / max(x.shape[3 if film else 2 :])))
         tiles = tiles.repeat(times, axis=1).repeat(times, axis=2)
         height, width = height * times, width * times
 
@@ -199,17 +205,26 @@ def _slice_tiles(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         _image_tiles(levels[:, :, :, height]),
         _image_tiles(levels[:, :, :, :, width]),
     ]
+    return _side_by_side(panels)
+
+
+def _film_tiles(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``[N, C, T, H, W]`` to tiles of some frames, the first and the last among them."""
+    count = levels.shape[2]
+    shown = np.linspace(0, count - 1, min(count, _FILM)).round().astype(int)
+    return _side_by_side([_image_tiles(levels[:, :, frame]) for frame in shown])
+
+
+def _side_by_side(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Join tiles ``[N, height, width, bands]`` of several heights, with a line between them."""
+    count, *_, bands = panels[0].shape
     tallest = max(panel.shape[1] for panel in panels)
-    gap = np.full((len(levels), tallest, 1, panels[0].shape[-1]), _PAPER, np.uint8)
-    padded = [
-        np.pad(
-            panel,
-            ((0, 0), (0, tallest - panel.shape[1]), (0, 0), (0, 0)),
-            constant_values=_PAPER,
-        )
-        for panel in panels
-    ]
-    return np.concatenate([padded[0], gap, padded[1], gap, padded[2]], axis=2)
+    gap = np.full((count, tallest, 1, bands), _PAPER, np.uint8)
+    joined = []
+    for panel in panels:
+        below = ((0, 0), (0, tallest - panel.shape[1]), (0, 0), (0, 0))
+        joined += [gap, np.pad(panel, below, constant_values=_PAPER)]
+    return np.concatenate(joined[1:], axis=2)
 
 
 def _line_tiles(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from iddpm.build import Walk, form_of, values_of
 from iddpm.classes import Wanted
 from iddpm.data.comparison import save_side_by_side
-from iddpm.data.export import SUFFIX, save_files, save_table
+from iddpm.data.export import EACH, save_files, save_table
 from iddpm.data.writers import fits_picture, save_gif, save_grid, save_images, save_npz
 from iddpm.progress import open_console, progress_bar
 from iddpm.ranks import ALONE, Ranks
@@ -21,6 +21,8 @@ GRID_ITEMS = 400
 """A grid of more would be too large to look at."""
 GIF_ITEMS = 100
 GIF_FRAMES = 40
+SLICE_MILLISECONDS = 80
+"""How long each is shown where the data does not say."""
 
 
 def draw(
@@ -61,7 +63,7 @@ def draw(
     values = values_of(run.config)
     exact = fits_picture(values, run.shape[0])
     form = form_of(run.config)
-    each = form.kind in SUFFIX  # a file like those of the data for each sample
+    each = form.kind in EACH  # a file like those of the data for each sample
     # All samples in one file, not only those of the grid.
     whole = npz or not (each or (picture and exact))
     walk = walk or run.walk()
@@ -113,11 +115,16 @@ def draw(
         x = torch.cat([batch.x for batch in kept])
         grid = directory / "grid.png"
         if pairs is None:
-            paths = [save_grid(x[:GRID_ITEMS], grid, columns=columns)]
+            film = form.kind == "clip"
+            paths = [save_grid(x[:GRID_ITEMS], grid, columns=columns, film=film)]
         else:
             shown = min(len(x), GRID_ITEMS // 3)
             truth = pairs.truth(shown)
             paths = [save_side_by_side(grid, pairs.low_res[:shown], x[:shown], truth)]
+        if len(run.shape) == 4:  # frame after frame, or slice after slice
+            pace = form.milliseconds or SLICE_MILLISECONDS
+            slices, path = x[:GIF_ITEMS].unbind(2), directory / "grid.gif"
+            paths.append(save_gif(slices, path, milliseconds=pace, hold=pace, columns=columns))
         labels = [batch.y for batch in kept if batch.y is not None]
         y = torch.cat(labels) if labels else None
         table = form.kind == "table" and x.shape[1] == 1

@@ -15,6 +15,12 @@ from iddpm.data.writers import save_grid
 from iddpm.tables import spread
 
 SHOWN = 25
+_CLIPS = {
+    "GIF": "GIF",
+    "WEBP": "lossless WebP",
+    "TIFF": "TIFF of many pages",
+    "frames": "folders of PNG",
+}
 LOOKED_AT = 1000
 """Items of which the range that is used is told."""
 
@@ -48,7 +54,7 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     yield f"memory     {size / 1e6:.3g} MB in all, {item / 1e3:.3g} kB an item as it is read"
     for name, value in _facts(source):
         yield f"{name:<10} {value}"
-    save_grid(items, out)
+    save_grid(items, out, film=source.form.kind == "clip")
     yield f"wrote {out}"
 
 
@@ -84,11 +90,15 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
     if form.affine is not None:
         spacing = np.linalg.norm(np.array(form.affine)[:3, :3], axis=0)
         yield "voxels", " x ".join(f"{s:.3g}" for s in spacing) + " mm"
+    if form.kind == "clip":
+        pace = f"{form.milliseconds} ms each, " if form.milliseconds is not None else ""
+        yield "frames", f"{source.shape[1]} an item, {pace}written as {_CLIPS[form.encoding or '']}"
 
 
 def _what(source: Source) -> str:
     channels = source.shape[0]
     axes = ("signals", "images", "volumes")[len(source.shape) - 2]
+    axes = "clips" if source.form.kind == "clip" else axes
     return f"{axes} of {channels} channel{'s' if channels > 1 else ''}"
 
 

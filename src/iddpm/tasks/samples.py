@@ -115,8 +115,8 @@ def read_samples(path: Path, config: Config) -> Samples:
         ValueError: they are not what the model of these settings draws.
     """
     layout = {1: "NLC", 2: "NHWC", 3: "NDHWC"}[len(config.model.size or ())]
-    # How the run's own data is labelled, chosen and cut says nothing about the file.
-    own = {"labels": "auto", "column": None, "window": None, "stride": None}
+    # How the run's own data is labelled, chosen, resized and cut says nothing about the file.
+    own = {"labels": "auto", "column": None, "image_size": None, "window": None, "stride": None}
     data = config.data.model_copy(update={"layout": layout, **own})
     # It finds what does not fit and says so.
     open_other(config.model_copy(update={"data": data}), path)

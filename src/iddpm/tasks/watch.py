@@ -102,7 +102,8 @@ def build_preview(
             return None
         path = directory / "samples" / f"step_{step:08d}.png"
         if truth is None:
-            return save_grid(last.x.cpu(), path)
+            film = config.form is not None and config.form.kind == "clip"
+            return save_grid(last.x.cpu(), path, film=film)
         return save_side_by_side(path, conditioning["low_res"], last.x, truth)
 
     return preview

@@ -111,15 +111,16 @@ def _tiff_facts(path: Path) -> Facts:
             except EOFError:
                 break
             pages.append(((image.height, image.width), image.mode, raw_mode(image)))
-    size, mode, raw = pages[0]
+    size, mode, _ = pages[0]
     refuse_mixed_pages(str(path), text, len(pages), len(Image.new(mode, (1, 1)).getbands()))
-    for number, other in enumerate(pages):
-        if other != pages[0]:
+    dtypes = [_dtype(path, mode, raw) for _, mode, raw in pages]
+    for number, other in enumerate(pages, 1):
+        if other[:2] != pages[0][:2]:
             raise ValueError(
                 f"{path} holds pages that differ: the first is {size[0]}x{size[1]} ({mode}), page "
-                f"{number + 1} is {other[0][0]}x{other[0][1]} ({other[1]}); save those of one kind"
+                f"{number} is {other[0][0]}x{other[0][1]} ({other[1]}); save those of one kind"
             )
-    return Facts(len(pages), size, _dtype(path, mode, raw), mode in (*GRAY_MODES, "F"), "TIFF")
+    return Facts(len(pages), size, dtypes[0], mode in (*GRAY_MODES, "F"), "TIFF")
 
 
 def _other_facts(path: Path) -> Facts:

@@ -27,7 +27,7 @@ from tests.data.sources.test_tables import CLASS, parquet, pictures, saved, writ
 DOCS = Path(__file__).parents[1] / "docs"
 TABLES = {"formats.md": "goes in", "data.md": "DATA"}
 """Documents and the first heading of the table in each."""
-ELSEWHERE = "sounds, series, HDF5, volumes"
+ELSEWHERE = "sounds, series, HDF5, volumes, clips, stacks"
 """A row that is a reference to the other document."""
 COUNT = 12
 RANDOM = np.random.default_rng(0)
@@ -101,6 +101,25 @@ def of_volumes(dtype, suffix: str, alone: bool = False):
 
     def write(path: Path, number: int) -> None:
         nibabel.save(nibabel.Nifti1Image(stored[number], affine), path)
+
+    return one(write, suffix) if alone else in_folders(write, suffix)
+
+
+def of_clips(*shape, dtype=np.uint8, suffix=".gif", alone=False, high=256):
+    """Clips of 3 frames, 12 in one file; a suffix without a dot names the frames in folders."""
+    stored = levels(12 if alone else 3, *shape, dtype=dtype, high=high)
+
+    def write(path: Path, number: int) -> None:
+        first, *others = images = [Image.fromarray(frame) for frame in stored[number]]
+        if path.suffix in (".gif", ".webp", ".png", ".apng"):
+            more = {"lossless": True} if path.suffix == ".webp" else {}
+            first.save(path, save_all=True, append_images=others, duration=90, **more)
+        elif path.suffix:
+            first.save(path, save_all=True, append_images=others)
+        else:
+            path.mkdir()
+            for place, image in enumerate(images):
+                image.save(path / f"frame{place + 9}.png")
 
     return one(write, suffix) if alone else in_folders(write, suffix)
 
@@ -206,7 +225,35 @@ CASES: dict[str, dict[str, Case]] = {
             of_volumes(np.uint8, ".nii", alone=True), "*.nii.gz", ("data.window=[3,8,8]",)
         ),
     },
-    "a folder of pictures, any picture in it or below it": {
+    "clips, `.gif`, `.webp`, `.apng`, `.png` of several frames: a file or a folder": {
+        ".gif": Case(of_clips(8, 6), "0*.gif", CONDITIONAL),
+        ".gif in colour": Case(of_clips(4, 6, 3, high=2), "*.webp"),
+        ".webp": Case(of_clips(8, 6, 3, suffix=".webp"), "*.webp"),
+        ".apng": Case(of_clips(8, 6, 3, suffix=".apng"), "*.webp"),
+        ".png of gray": Case(of_clips(8, 6, suffix=".png"), "0*.gif"),
+        "one .gif": Case(of_clips(8, 6, alone=True), "0*.gif", ("data.window=[3,8,6]",)),
+    },
+    "stacks of 8 or 16 bits or floats, gray or RGB, `.tif`, `.tiff` of several pages: a file or a "
+    "folder": {
+        ".tif": Case(of_clips(8, 6, suffix=".tif"), "*.tif", CONDITIONAL),
+        ".tiff of RGB": Case(of_clips(8, 6, 3, suffix=".tiff"), "*.tif"),
+        ".tif of 16 bits": Case(of_clips(8, 6, dtype=np.uint16, suffix=".tif"), "*.tif"),
+        ".tif of floats": Case(of_clips(8, 6, dtype=np.float32, suffix=".tif"), "*.tif"),
+        "one .tif of 12 bits": Case(
+            of_clips(8, 6, dtype=np.uint16, suffix=".tif", alone=True, high=4096), "*.tif",
+            ("data.window=[3,8,6]", "data.range=auto"),
+        ),
+    },
+    "frames of clips, a folder of folders of pictures, with `data.layout=frames`": {
+        "gray": Case(
+            of_clips(8, 6, suffix=""), "0*", ("data.layout=frames", *CONDITIONAL),
+            ("data.layout=frames",),
+        ),
+        "RGB": Case(
+            of_clips(8, 6, 3, suffix=""), "0*", ("data.layout=frames",), ("data.layout=frames",)
+        ),
+    },
+    "a folder of pictures, any picture in it or below it, of one frame": {
         "palette": Case(
             in_folders(
                 lambda path, n: Image.new("P", (6, 8), n).save(path), ".gif"
@@ -298,7 +345,7 @@ def test_a_row(case, tmp_path):
     fresh = tmp_path / "again"
     fresh.mkdir()
     for path in paths:
-        shutil.copy(path, fresh)
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, fresh / path.name)
     options = dict(setting.removeprefix("data.").split("=") for setting in case.again)
     again = open_source(
         fresh / paths[0].name if len(paths) == 1 else fresh,

@@ -51,6 +51,24 @@ def test_it_says_what_it_found(tmp_path):
     assert Image.open(tmp_path / "p.png").size[0] > 100
 
 
+def test_it_says_what_it_found_of_clips(tmp_path):
+    frames = [Image.fromarray(np.full((9, 8), 20 * k, np.uint8)) for k in range(7)]
+    for number in range(3):
+        kept = frames[: 5 + number % 2]
+        kept[0].save(tmp_path / f"{number}.gif", save_all=True, append_images=kept[1:], duration=50)
+    status, out, _ = told(
+        "data", "inspect", tmp_path, "-s", "data.window=[4,9,8]", "-s", "data.stride=1",
+        "--out", tmp_path / "p.png",
+    )  # fmt: skip
+    assert status == 0
+    for part in (
+        "7 items, each 1 x 4 x 9 x 8 (clips of 1 channel)",
+        "frames     4 an item, 50 ms each, written as GIF",
+    ):
+        assert part in out
+    assert Image.open(tmp_path / "p.png").size == (2 + 3 * 247, 2 + 3 * 65)
+
+
 @cache
 def whole_files():
     """Return one small valid file of each kind, by suffix."""
@@ -66,7 +84,11 @@ def whole_files():
         soundfile.write(f"{folder}/a.wav", array.reshape(-1, 1) / 256, 8000, subtype="PCM_16")
         soundfile.write(f"{folder}/a.flac", array.reshape(-1, 1) / 256, 8000, subtype="PCM_16")
         np.savetxt(f"{folder}/a.csv", array.reshape(5, -1) + 0.5, delimiter=",")
-        names = ("a.npy", "a.npz", "b.npz", "a.h5", "a.nii", "a.nii.gz", "a.wav", "a.flac", "a.csv")
+        frames = [Image.fromarray(frame) for frame in array]
+        names = ["a.npy", "a.npz", "b.npz", "a.h5", "a.nii", "a.nii.gz", "a.wav", "a.flac", "a.csv"]
+        for name in ("a.gif", "a.webp", "a.apng", "a.tif"):
+            frames[0].save(f"{folder}/{name}", save_all=True, append_images=frames[1:])
+            names.append(name)
         return {name: open(f"{folder}/{name}", "rb").read() for name in names}
 
 
@@ -141,6 +163,23 @@ def huge_wav():
     return bytes(data)
 
 
+def huge_gif():
+    """Frames of 65535 x 65535 pixels, as the header has it."""
+    content = bytearray(whole_files()["a.gif"])
+    content[6:10] = b"\xff" * 4
+    return bytes(content)
+
+
+def huge_tif():
+    """The same, by the tags of the first page; the width and the length come first."""
+    content = bytearray(whole_files()["a.tif"])
+    start = int.from_bytes(content[4:8], "little")
+    for tag in (0, 1):
+        place = start + 2 + 12 * tag
+        content[place + 2 : place + 12] = b"\4\0\1\0\0\0\xff\xff\0\0"
+    return bytes(content)
+
+
 def huge_h5():
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
@@ -156,6 +195,8 @@ def huge_h5():
         ("a.nii.gz", lambda: gzip.compress(huge_nifti())),
         ("a.wav", huge_wav),
         ("a.h5", huge_h5),
+        ("a.gif", huge_gif),
+        ("a.tif", huge_tif),
     ],
 )
 def test_promises_of_gigabytes_allocate_nothing(tmp_path, name, make):
@@ -184,6 +225,9 @@ def test_promises_of_gigabytes_allocate_nothing(tmp_path, name, make):
         ("a.wav", "", "not a sound"),
         ("a.nii", "no volume", "not a NIfTI file"),
         ("a.h5", "no array", "not an HDF5 file"),
+        ("a.gif", "", "is empty"),
+        ("a.gif", "GIF89a", "cut short"),
+        ("a.tif", "no pages", "not a picture"),
         ("a.xyz", "0", "data is a folder"),
     ],
 )

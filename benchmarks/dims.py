@@ -4,8 +4,9 @@ python benchmarks/dims.py
 
 Every batch holds as many elements (4,096 a signal, 64 x 64 a picture, 16^3 a volume) and every
 network has the same widths; a volume's kernels are 27 weights instead of 9 or 3, hence the column
-of the arithmetic done. The dimensions are timed in turn, so that ratios can be trusted where the
-machine's speed wanders.
+of the arithmetic done. Going down halves each axis, so that a signal's lower levels keep more of
+its elements than a picture's: hence the last column, of the numbers that convolutions return. The
+dimensions are timed in turn, so that ratios can be trusted where the machine's speed wanders.
 """
 
 import argparse
@@ -21,8 +22,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from iddpm.build import place
 from iddpm.networks import UNet
+from iddpm.networks.convolution import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+)
 from iddpm.training.precision import Precision
 
+CONVOLUTIONS = (Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
 SIZES = {1: (4096,), 2: (64, 64), 3: (16, 16, 16)}
 
 
@@ -74,6 +84,21 @@ def flops(network: nn.Module, x: Tensor, t: Tensor, *, backward: bool) -> float:
     return float(counter.get_total_flops())
 
 
+def activations(network: nn.Module, x: Tensor, t: Tensor) -> int:
+    """Return how many numbers the convolutions of a call return."""
+    counted = []
+    hooks = [
+        module.register_forward_hook(lambda _, __, y: counted.append(y.numel()))
+        for module in network.modules()
+        if isinstance(module, CONVOLUTIONS)
+    ]
+    with torch.no_grad():
+        network(x, t)
+    for hook in hooks:
+        hook.remove()
+    return sum(counted)
+
+
 def main() -> None:
     """Print a table for each precision."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
@@ -89,12 +114,16 @@ def main() -> None:
     t = torch.full((arguments.batch,), 500.0)
     inputs = {d: torch.randn(arguments.batch, 1, *size) for d, size in SIZES.items()}
     networks = {d: make(d, arguments.channels) for d in SIZES}
+    numbers = {d: activations(networks[d], x, t) for d, x in inputs.items()}
     for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
         precision = Precision(name, torch.device("cpu"))  # type: ignore[arg-type]
         rate = matrix_rate(dtype)
         print(f"\n{name}: matrix product {rate / 1e9:.0f} GFLOP/s")
-        print("| work | dims | elements/s | to 2-D | of the matrix rate | to 2-D |")
-        print("|---|---|---|---|---|---|")
+        print(
+            "| work | dims | elements/s | to 2-D | of the matrix rate | to 2-D "
+            "| activations/s, to 2-D |"
+        )
+        print("|---|---|---|---|---|---|---|")
         for work, case in (("forward", forward), ("training step", training)):
             cases = {str(d): case(networks[d], x, t, precision) for d, x in inputs.items()}
             seconds = interleave(cases, arguments.rounds)
@@ -108,7 +137,8 @@ def main() -> None:
                 share = done[d] / median / rate
                 print(
                     f"| {work} | {d} | {x.numel() / median:,.0f} | {faster:.2f} | {share:.0%} | "
-                    f"{faster * done[d] / done[2]:.2f} |"
+                    f"{faster * done[d] / done[2]:.2f} | "
+                    f"{faster * numbers[d] / numbers[2]:.2f} |"
                 )
 
 

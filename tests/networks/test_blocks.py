@@ -16,6 +16,8 @@ from iddpm.networks.blocks import (
     default_stride,
     self_attention,
 )
+from iddpm.networks.convolution import conv_nd
+from iddpm.networks.unet import join_skip
 
 SIZES = {1: [(15,), (7,)], 2: [(7, 7), (10, 7)], 3: [(3, 7, 6), (1, 5, 4)]}
 CASES = [(dims, size) for dims, sizes in SIZES.items() for size in sizes]
@@ -250,6 +252,18 @@ def test_blocks_keep_the_memory_layout(channels_last):
     residual = randomise(ResBlock(8, 4)).to(memory_format=layout)
     assert attention(x).is_contiguous(memory_format=layout)
     assert residual(x, torch.randn(2, 4)).is_contiguous(memory_format=layout)
+
+
+def test_bfloat16_signals_have_their_channels_last_from_the_first_convolution_on():
+    """The slow kernels of channels first, and copies between the layouts, are then not met."""
+    first, down, up = conv_nd(1, 1, 8, 3, padding=1), Downsample(8, dims=1), Upsample(8, dims=1)
+    residual, attention = ResBlock(8, 4, dims=1), randomise(AttentionBlock(8))
+    with torch.autocast("cpu", torch.bfloat16):
+        skip = first(torch.randn(2, 1, 12))
+        h = up(attention(residual(down(skip), torch.randn(2, 4))))
+    for value in (skip, h, join_skip(h, skip)):
+        assert value.dtype == torch.bfloat16
+        assert value.mT.is_contiguous()
 
 
 def test_heads_must_divide_the_channels():

@@ -9,6 +9,7 @@ from torch import nn
 
 from iddpm.networks.convolution import conv_nd, conv_transpose_nd
 from iddpm.networks.layers import (
+    MANY,
     TokenLinear,
     avg_pool_nd,
     normalization,
@@ -49,6 +50,18 @@ def test_groups_are_the_largest_divisor_up_to_32(channels):
     assert channels % groups == 0
     assert not any(channels % n == 0 for n in range(groups + 1, 33))
     assert normalization(channels).num_groups == groups
+
+
+@pytest.mark.parametrize("size", [(9,), (MANY,), (3, 3), (MANY // 32, 32), (3, 3, 3)])
+@pytest.mark.parametrize("gradient", [False, True])
+def test_bfloat16_with_the_channels_last_is_normalized_and_stays_so(size, gradient):
+    norm = normalization(8)
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(2, *size, 8).bfloat16().movedim(-1, 1).requires_grad_(gradient)
+    found = norm(x)
+    expected = F.group_norm(x.detach().float(), 8, norm.weight, norm.bias)
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+    assert len(size) == 3 or found.movedim(1, -1).is_contiguous()
 
 
 def test_a_zeroed_module_is_zero_and_still_gets_a_gradient():

@@ -208,6 +208,18 @@ def test_compile_sees_one_graph(dims, training):
             assert all(p.grad is not None for p in network.parameters())
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_compile_sees_one_graph_of_bfloat16_signals(training):
+    torch._dynamo.reset()
+    network = randomise(small(dims=1, attention_downsampling=(2,)))
+    inputs = torch.randn(2, 3, 16), torch.tensor([4, 40])
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
+    with torch.set_grad_enabled(training), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(compiled(*inputs), network(*inputs))
+        if training:
+            compiled(*inputs).sum().backward()
+
+
 def test_compile_breaks_at_the_hand_written_function_and_stays_right():
     network = randomise(small(use_checkpoint=True))
     x, t = torch.randn(1, 3, 8, 8), torch.zeros(1)

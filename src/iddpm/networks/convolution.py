@@ -112,29 +112,52 @@ def conv_transpose_nd(
 
 def _convolve(conv: Any, x: Tensor) -> Tensor:
     """Apply a convolution module."""
-    if not _unsafe_in_bfloat16(conv, x):
+    if not _runs_in_bfloat16(x):
         return _apply(conv, x, conv.weight, conv.bias)
-    with torch.autocast("cpu", enabled=False):
-        bias = None if conv.bias is None else conv.bias.float()
-        return _apply(conv, x.float(), conv.weight.float(), bias).bfloat16()
+    if min(x.shape[2:]) < 3 or _leaves_one(conv, x):
+        with torch.autocast("cpu", enabled=False):
+            bias = None if conv.bias is None else conv.bias.float()
+            return _apply(conv, x.float(), conv.weight.float(), bias).bfloat16()
+    return _apply(conv, x, conv.weight, conv.bias, signal=x.dim() == 3)
 
 
-def _apply(conv: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    padding = conv.padding
-    if any(conv.circular) and any(padding):
-        repeated = [p if wraps else 0 for p, wraps in zip(padding, conv.circular, strict=True)]
+def _apply(
+    conv: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *, signal: bool = False
+) -> Tensor:
+    """Apply a convolution, that of a ``signal`` as one of a picture with the channels last.
+
+    PyTorch, too, runs a 1-D convolution as that of a picture, but with the channels first, which
+    takes several times as long in bfloat16 (``python benchmarks/bfloat16.py``).
+    """
+    axes = [conv.stride, conv.padding, conv.dilation, conv.output_padding, conv.circular]
+    if signal:
+        x, weight = channels_last(x), weight.unsqueeze(2)
+        axes = [(unit, *axis) for unit, axis in zip((1, 0, 1, 0, False), axes, strict=True)]
+    stride, padding, dilation, extra, circular = axes
+    if any(circular) and any(padding):
+        repeated = [p if wraps else 0 for p, wraps in zip(padding, circular, strict=True)]
         x = wrap(x, repeated)
         # A transposed convolution's padding is cut from its output: what the repeated input made.
-        grown = [s if conv.transposed else -1 for s in conv.stride]
+        grown = [s if conv.transposed else -1 for s in stride]
         padding = tuple(p + g * r for p, g, r in zip(padding, grown, repeated, strict=True))
     dims = x.dim() - 2
     y: Tensor
     if conv.transposed:
-        function, extra = _TRANSPOSED_FUNCTION[dims], conv.output_padding
-        y = function(x, weight, bias, conv.stride, padding, extra, conv.groups, conv.dilation)
+        function = _TRANSPOSED_FUNCTION[dims]
+        y = function(x, weight, bias, stride, padding, extra, conv.groups, dilation)
     else:
-        y = _FUNCTION[dims](x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
-    return y
+        y = _FUNCTION[dims](x, weight, bias, stride, padding, dilation, conv.groups)
+    # From one input channel PyTorch cannot tell the layout, so it is asked for once more.
+    return y.contiguous(memory_format=torch.channels_last).squeeze(2) if signal else y
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return signals [N, C, L] as pictures [N, C, 1, L] with the channels last in memory.
+
+    ``squeeze(2)`` of what has this layout is [N, C, L] with the channels last; no copy is made
+    where they are there already.
+    """
+    return x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
 
 
 def wrap(x: Tensor, amounts: Sequence[int]) -> Tensor:
@@ -149,16 +172,17 @@ def wrap(x: Tensor, amounts: Sequence[int]) -> Tensor:
     return x
 
 
-def _unsafe_in_bfloat16(conv: Any, x: Tensor) -> bool:
-    """Say whether PyTorch's CPU kernels could get a bfloat16 convolution of this input wrong.
+def _runs_in_bfloat16(x: Tensor) -> bool:
+    """Say whether a CPU would convolve this input in bfloat16.
 
-    With AMX the output is wrong, infinite or NaN where a stride above 1 leaves a single position
-    of the last axis, and the input gradient where a transposed one starts from it. Without AMX an
-    input axis shorter than 3 gave such weight gradients, and writes outside the memory (torch 2.13;
-    ``python benchmarks/tiny_bfloat16.py``; ``tests/networks/test_convolution.py`` shows the guard).
-    Such inputs are small, so computing them in float32 costs little.
+    PyTorch's kernels get some tiny ones wrong. With AMX the output is wrong, infinite or NaN where
+    a stride above 1 leaves a single position of the last axis, and the input gradient where a
+    transposed one starts from it. Without AMX an input axis shorter than 3 gave such weight
+    gradients, and writes outside the memory (torch 2.13; ``python benchmarks/tiny_bfloat16.py``;
+    ``tests/networks/test_convolution.py`` shows the guard). Such inputs are small, so computing
+    them in float32 costs little.
     """
-    if x.device.type != "cpu" or not (min(x.shape[2:]) < 3 or _leaves_one(conv, x)):
+    if x.device.type != "cpu":
         return False
     if torch.is_autocast_enabled("cpu"):
         return torch.get_autocast_dtype("cpu") == torch.bfloat16

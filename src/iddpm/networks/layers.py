@@ -12,6 +12,8 @@ from iddpm.networks.convolution import by_dims
 
 MAX_GROUPS = 32
 """Groups of a group normalization in the published networks (Ho et al. 2020, appendix B)."""
+MANY = 1024
+"""Positions from which PyTorch normalizes bfloat16 with the channels last by a fast kernel."""
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -56,17 +58,21 @@ def num_groups(channels: int) -> int:
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalization; bfloat16 pictures on CPUs are normalized with the channels first.
+    """Group normalization that goes around a slow kernel for bfloat16 on CPUs.
 
-    PyTorch's kernel for bfloat16 with the channels last takes up to seven times as long, forward
-    and backward, as the one for channels first with both copies around it
-    (``python benchmarks/bfloat16.py``).
+    PyTorch's kernel for bfloat16 with the channels last takes up to twenty times as long going
+    backward, and up to seven times as long going forward over fewer than ``MANY`` positions, as the
+    one for channels first with both copies around it (``python benchmarks/bfloat16.py``).
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize; the result has the layout of ``x``."""
-        slow = x.device.type == "cpu" and x.dtype == torch.bfloat16 and x.dim() == 4
-        if not slow or x.is_contiguous():
+        if x.device.type != "cpu" or x.dtype != torch.bfloat16:
+            return super().forward(x)
+        if x.dim() == 3:  # only of pictures does PyTorch keep the layout
+            return self.forward(x.unsqueeze(2)).squeeze(2)
+        fast = x.shape[2:].numel() >= MANY and not torch.is_grad_enabled()
+        if x.dim() != 4 or fast or x.is_contiguous():
             return super().forward(x)
         return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
 

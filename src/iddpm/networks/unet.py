@@ -269,4 +269,6 @@ def join_skip(h: Tensor, skip: Tensor) -> Tensor:
     if h.shape[2:] != skip.shape[2:]:
         for axis, size in enumerate(skip.shape[2:], start=2):
             h = h.narrow(axis, 0, size)
+    if h.dim() == 3:  # joined as pictures, whose layout PyTorch keeps
+        return torch.cat([h.unsqueeze(2), skip.unsqueeze(2)], dim=1).squeeze(2)
     return torch.cat([h, skip], dim=1)

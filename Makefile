@@ -13,7 +13,7 @@ SCAN ?= nilearn==0.14.1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow kill-test lint parity benchmark notebook clean \
-	run-signals run-digits run-emoji run-emoji-rgba run-volumes
+	run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,13 @@ run-emoji-rgba: setup  ## a real run: emoji in RGBA; needs the same
 run-volumes: setup  ## a real run: crops of a brain scan
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SCAN)
 	$(BIN)/python -m benchmarks.runs.volumes
+
+run-digits-sr: setup  ## a real run: digits of 14 x 14 made 28 x 28
+	$(BIN)/python -m benchmarks.runs.finer digits
+
+run-volumes-sr: setup  ## a real run: crops of a brain scan made twice as fine
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SCAN)
+	$(BIN)/python -m benchmarks.runs.finer volumes
 
 notebook: setup  ## run the notebook again and store what it shows
 	OMP_NUM_THREADS=1 $(BIN)/python notebooks/regenerate.py network

@@ -43,8 +43,10 @@ PUBLISHED = {
     ),
 }
 OWN = {
+    "digits_super_resolution": (["model.channels=1", "model.size=[28,28]"], 1),
     "emoji": (["model.channels=4", "model.size=[32,32]"], 4),
     "mri_crops": (["model.channels=1", "model.size=[32,32,32]"], 1),
+    "mri_super_resolution": (["model.channels=1", "model.size=[32,32,32]"], 1),
     "signals_pigcvp": (["model.channels=1", "model.size=[256]", "model.num_classes=52"], 1),
 }
 """Facts that the data would state, and its channels."""
@@ -84,9 +86,8 @@ def test_example_for_own_data_runs_on_such_data(name):
     config = resolve(read_config(EXAMPLES / f"{name}.yaml", facts))
     x = torch.zeros(1, channels, *config.model.size)
     told = {"y": torch.zeros(1, dtype=torch.int64)} if config.model.class_conditional else {}
+    if config.task == "super_resolution":
+        told["low_res"] = torch.zeros(1, channels, *(size // 2 for size in config.model.size))
     with torch.no_grad():
-        assert build_network(config)(x, torch.zeros(1), **told).shape == (
-            1,
-            2 * channels,
-            *x.shape[2:],
-        )
+        out = build_network(config)(x, torch.zeros(1), **told)
+    assert out.shape == (1, 2 * channels, *x.shape[2:])

@@ -23,6 +23,7 @@ SHORT = (
     "training.preview_every=600",
 )
 """The example trains for 10,000 steps."""
+JUDGE = ("data.held_out=0.2", "training.steps=500")
 
 
 def run(
@@ -31,7 +32,7 @@ def run(
     picture: Path,
     *,
     settings: Sequence[str] = SHORT,
-    judge_settings: Sequence[str] = ("data.held_out=0.2", "training.steps=500"),
+    judge_settings: Sequence[str] = JUDGE,
     n: int = 2000,
     steps: int = 20,
     looks: int = 16,

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.distributions import MultivariateNormal
 
-from benchmarks.runs import digits, emoji, signals, volumes
+from benchmarks.runs import digits, emoji, finer, signals, volumes
 from benchmarks.runs.common import installed
 from benchmarks.runs.gaussian import Directions, dequantised, draw, nats, of_levels, stationary
 from iddpm.data.levels import to_model_range
@@ -146,6 +146,29 @@ def test_volumes(tmp_path):
         n=20, steps=2, looks=4, measured=8,
     )  # fmt: skip
     assert "| the model |" in (tmp_path / "run" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(("dims", "example"), [(2, finer.DIGITS), (3, finer.VOLUMES)])
+def test_super_resolution(tmp_path, dims, example):
+    random = np.random.default_rng(0)
+    pieces = [] if dims == 2 else ["data.window=[8,8,8]", "data.stride=8"]
+    array = random.integers(0, 256, (100, *[8] * dims), dtype=np.uint8)
+    np.save(tmp_path / "data.npy", array)
+    finer.run(
+        tmp_path / "data.npy", tmp_path / "run", tmp_path / "finer.png",
+        example=example, features=("pca",), n=12, steps=2, looks=4, measured=8, shown=2,
+        settings=[*SHORT, *pieces, f"data.layout={'NHW' if dims == 2 else 'NDHW'}"],
+    )  # fmt: skip
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert all(f"| {way} |" in report for way in ("the model", "linear", "bicubic"))
+    assert report.count(" dB |") == 6
+
+
+def test_low_resolutions_are_repeated():
+    low_res = torch.arange(4.0).reshape(1, 1, 2, 2)
+    assert finer.repeated(low_res, (1, 4, 4))[0, 0].tolist() == [
+        [0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]
+    ]  # fmt: skip
 
 
 def test_a_missing_carrier_is_named():

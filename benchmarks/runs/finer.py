@@ -1,0 +1,116 @@
+"""Super-resolution of digits (14 to 28) and of brain scans (16^3 to 32^3), beside interpolation.
+
+make run-digits-sr
+make run-volumes-sr
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from benchmarks.runs import digits, volumes
+from benchmarks.runs.common import FAST, PICTURES, bound, finish, judge, prepared, table, trained
+from benchmarks.runs.picture import beside
+from iddpm.tasks.evaluate import Evaluation, evaluate
+from iddpm.tasks.pairs import held_out_pairs, interpolated
+
+DIGITS, VOLUMES = "examples/digits_super_resolution.yaml", "examples/mri_super_resolution.yaml"
+
+
+def run(
+    data: Path | str,
+    out: Path,
+    picture: Path,
+    *,
+    example: str,
+    features: Sequence[str],
+    settings: Sequence[str] = (),
+    n: int,
+    steps: int = 20,
+    looks: int = 8,
+    measured: int | None = None,
+    shown: int = 10,
+) -> None:
+    """Train, measure and draw.
+
+    Args:
+        data: what is made finer again.
+        out: the run directory.
+        picture: where to draw.
+        example: the settings.
+        features: as for ``iddpm evaluate``, one or more.
+        settings: of training, beside the example's.
+        n: samples to measure, of as many held-out items.
+        steps: network evaluations for each.
+        looks: network evaluations for each item's likelihood.
+        measured: held-out items whose likelihood is measured; by default all.
+        shown: items in the picture.
+    """
+    started = time.monotonic()
+    model = trained(data, out, example, settings)
+    likelihood = bound(model, samples_per_item=looks, max_items=measured)
+    sampling = {**FAST, "steps": steps}
+    found = [
+        evaluate(model, n=n, features=name, sampling=sampling, out=out / "evaluation" / str(k))
+        for k, name in enumerate(features)
+    ]
+    pairs = held_out_pairs(model, shown)
+    drawn = model.sample(shown, given=pairs.given, steps=steps)
+    ways = interpolated(model.config, pairs.low_res)
+    mosaics = {
+        "low resolution": repeated(pairs.low_res, model.shape),
+        "bicubic": ways["bicubic"],
+        "drawn by the model": drawn,
+        "truth": pairs.truth(),
+    }
+    flat = len(model.shape) == 3
+    columns, scale = (5, 2) if flat else (1, 2)
+    print(f"wrote {beside(mosaics, picture, columns=columns, scale=scale)}")
+    told = f"Likelihood given the low resolution: {likelihood} bits/dim.\n"
+    finish([told, table(rows(found))], out, started)
+
+
+def rows(found: Sequence[Evaluation]) -> list[list[str]]:
+    """Return how near each way comes to the truth, and its distances under each features."""
+    names = [each.report["frechet_name"].replace("Frechet distance", "Frechet") for each in found]
+    first = found[0].report["super_resolution"]["ways"]
+    head = ["", "PSNR", "PSNR of its low resolution", *names]
+    lines = [head]
+    for way, measured in first.items():
+        distances = [each.report["super_resolution"]["ways"][way] for each in found]
+        lines.append(
+            [
+                "the model" if way == "samples" else way,
+                f"{measured['psnr']['value']:.2f} +- {measured['psnr']['error']:.2f} dB",
+                f"{measured['low_res_psnr']['value']:.1f} dB",
+                *(f"{each['frechet_distance']['value']:.3g}" for each in distances),
+            ]
+        )
+    marks = [each.held_out for each in found]
+    count = marks[0].count if marks[0] is not None else 0
+    told = [f"{mark.frechet.value:.3g}" if mark is not None else "" for mark in marks]
+    return [*lines, [f"all {count} held-out items", "", "", *told]]
+
+
+def repeated(low_res: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return low resolutions [N, C, *spatial] with every value repeated up to (C, *spatial)."""
+    for axis, size in enumerate(shape[1:], start=2):
+        low_res = low_res.repeat_interleave(size // low_res.shape[axis], dim=axis)
+    return low_res
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "digits":
+        classifier = judge("mnist5k", Path("runs/digits/classifier"), digits.JUDGE)
+        run(
+            "mnist5k", Path("runs/digits_sr"), PICTURES / "digits_sr.png",
+            example=DIGITS, features=(classifier, "pca"), n=1000,
+        )  # fmt: skip
+    else:
+        run(
+            prepared(volumes.prepare), Path("runs/volumes_sr"), PICTURES / "volumes_sr.png",
+            example=VOLUMES, features=("pca",), n=300, steps=10, measured=100, shown=6,
+        )  # fmt: skip

@@ -1,6 +1,7 @@
 """Runs of super-resolution: training, resuming, previews, likelihood and samples."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from PIL import Image
 import iddpm
 from iddpm.build import held_out_low_res
 from iddpm.cli import run as command
+from iddpm.data.batches import held_out_batches
 from iddpm.data.levels import to_model_range, to_stored_range
 from iddpm.evaluation.fidelity import psnr
-from iddpm.feed import open_split
+from iddpm.feed import on_device, open_split
 from iddpm.tasks.edit import edit
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.pairs import held_out_pairs
@@ -184,7 +186,7 @@ def test_every_command_takes_such_a_run(folder, capsys):
     assert len(set(distances)) == 3
 
     assert command(["likelihood", str(run), "--samples-per-item", "3"]) == 0
-    assert "bits/dim" in capsys.readouterr().out
+    assert "bits/dim given the low resolution (" in capsys.readouterr().out
     samples = str(run / "samples/seed_0/samples.npz")
     assert command(["evaluate", str(run), "--samples", samples]) == 2
     assert "a sample for each held-out item" in capsys.readouterr().err
@@ -201,19 +203,40 @@ def test_the_classes_of_samples_are_those_of_their_items(folder):
     assert torch.equal(pairs.low_res, low_res[[order[int(item)] for item in pairs.items]])
 
 
-def test_data_that_is_gone_or_not_held_out_is_said(folder, tmp_path, capsys):
-    np.savez(tmp_path / "y.npz", arr_0=images(20))
-    for held_out, message in (
-        ("0", "holds no items out of its training"),
-        ("0.3", "which are gone"),
+def test_signals_and_volumes_and_what_is_said_when_their_data_is_gone(tmp_path, capsys):
+    flat = images(40, 16)
+    for x, layout, scale, held_out, message in (
+        (flat[:, 0, :, 0], "NL", "4", "0", "holds no items out of its training"),
+        (flat.reshape(40, 4, 8, 8), "NDHW", "[1,2,4]", "0.3", "which are gone"),
     ):
-        out = tmp_path / held_out
-        scale = ("task=super_resolution", "scale=[2,4]", f"data.held_out={held_out}")
-        train(
-            tmp_path / "y.npz", out, *TINY, *scale, "training.steps=1", "training.preview_every=1"
-        )
+        data, out = tmp_path / f"{layout}.npy", tmp_path / layout
+        np.save(data, x)
+        task = ("task=super_resolution", f"scale={scale}", f"data.held_out={held_out}")
+        seen = ("training.steps=1", "training.preview_every=1", "training.validate_every=1")
+        train(data, out, *TINY, *task, *seen, f"data.layout={layout}")
         assert (out / "samples/step_00000001.png").is_file()
         if held_out != "0":
-            (tmp_path / "y.npz").unlink()
+            assert command(["sample", str(out), "-n", "2"]) == 0
+            assert (out / "samples/seed_0/grid.png").is_file()
+            data.unlink()
+            capsys.readouterr()
         assert command(["sample", str(out), "-n", "2"]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_levels_are_drawn_in_training_and_chosen_elsewhere(folder):
+    a, b = tensors(folder / "run", 4), tensors(folder / "run", 8)
+    weight = "network/noise_embed.0.weight"
+    sines = slice(a[weight].shape[1] // 2, None)  # of level 0 they are 0, and learn nothing
+    assert not torch.equal(a[weight][:, sines], b[weight][:, sines])
+    config = iddpm.load(folder / "run").config
+    batch = next(held_out_batches(open_split(config).source, [7, 3], batch_size=2))
+    device = torch.device("cpu")
+    ((_, drawn),) = on_device([batch], config, device, learning=True)
+    ((_, again),) = on_device([replace(batch, step=1)], config, device, learning=True)
+    ((_, told),) = on_device([replace(batch, step=1)], config, device)
+    ((_, same),) = on_device([batch], config, device)
+    assert 0 < float(drawn["low_res_noise"].min()) < float(drawn["low_res_noise"].max()) < 0.3
+    assert not torch.equal(drawn["low_res"], again["low_res"])
+    assert torch.equal(told["low_res"], same["low_res"])
+    assert told["low_res_noise"].tolist() == [0, 0]

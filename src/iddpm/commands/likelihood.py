@@ -105,10 +105,11 @@ def likelihood(
                 f"for the density in the data's own units ({values.low:g} to {values.high:g} are "
                 f"-1 to 1) add {log((values.high - values.low) / 2):.4f} nats/dim"
             )
+    given = f" given the {result.facts['given']}" if result.facts["given"] else ""
     for part in ("prior", "steps", "decoder"):
         value = getattr(result, part)
         typer.echo(f"  {part:<8} {value.mean:10.4f} +- {value.error:.4f}")
     typer.echo(
-        f"{result} ({result.facts['items']} items, {result.facts['steps']} of "
+        f"{result}{given} ({result.facts['items']} items, {result.facts['steps']} of "
         f"{result.facts['trained_steps']} steps, {result.facts['seconds']:.1f} s)"
     )

@@ -176,6 +176,7 @@ def likelihood(
         "ema_length": run.ema_length,
         "data": source.name if data is not None else f"held-out items of {source.name}",
         "items": len(items),
+        "given": "low resolution" if run.config.task == "super_resolution" else None,
         "bits": depth,
         "trained_steps": len(whole),
         "steps": count,

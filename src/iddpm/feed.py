@@ -1,5 +1,6 @@
 """What a network is fed: a run's data and its split, batches on the device, and conditioning."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from iddpm.build import (
     build_augmentations,
     held_out_low_res,
     open_data,
+    resolve,
+    tell_conditions,
     tell_low_res,
     training_low_res,
     values_of,
@@ -38,9 +41,20 @@ class Split(NamedTuple):
 
 def open_split(config: Config) -> Split:
     """Open the data that the settings name and part it as training does."""
+    return _opened(config)[1]
+
+
+def open_to_train(config: Config) -> tuple[Config, Split]:
+    """Open data and return the settings with everything that follows from it filled in."""
+    told, split = _opened(config)
+    return resolve(told, split.source, len(split.train)), split
+
+
+def _opened(config: Config) -> tuple[Config, Split]:
     source = open_data(config)
     mask = held_out_mask(source, config.data.held_out)
-    return Split(source, np.flatnonzero(~mask), np.flatnonzero(mask))
+    split = Split(source, np.flatnonzero(~mask), np.flatnonzero(mask))
+    return tell_conditions(config, source, split.train), split
 
 
 def shuffled(items: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -48,11 +62,19 @@ def shuffled(items: NDArray[np.int64]) -> NDArray[np.int64]:
     return items[stream(0, "order of what is shown").permutation(len(items))]
 
 
-def open_other(config: Config, path: Path | str) -> Source:
+def open_other(
+    config: Config, path: Path | str, conditions: str | Sequence[str] | None = None
+) -> Source:
     """Open other data the way that resolved settings read their own.
 
+    Args:
+        config: the settings.
+        path: the data.
+        conditions: where the conditions of its items are, as in data.conditions; None for none.
+
     Raises:
-        ValueError: its items have another shape or depth than those the model was trained on.
+        ValueError: its items have another shape or depth than those the model was trained on, or
+            conditions that do not go with it.
     """
     model = config.model
     assert model.size is not None
@@ -69,6 +91,9 @@ def open_other(config: Config, path: Path | str) -> Source:
             f"{source.name} holds {stored}, and of the data that the model was trained on "
             f"{known.low:.6g} to {known.high:.6g} did: bring it to that range"
         )
+    if conditions is not None:
+        data = data.model_copy(update={"conditions": conditions})
+        tell_conditions(config.model_copy(update={"data": data}), source, np.arange(0))
     return source
 
 
@@ -118,6 +143,8 @@ def on_device(
     for batch in batches:
         moved, items = batch.to(device), batch.items.tolist()
         told: dict[str, Any] = {"y": moved.y} if config.uses_labels else {}
+        if config.model.conditions:
+            told["conditions"] = moved.conditions
         if config.task == "super_resolution" and learning:
             told |= training_low_res(config, moved.x, items, batch.step)
         elif config.task == "super_resolution":
@@ -129,17 +156,30 @@ def on_device(
 def without_some_labels(
     batches: Iterable[Batch], config: Config, ranks: Ranks = ALONE
 ) -> Iterator[Batch]:
-    """Hide labels at random, by a function of the step, so that guidance can be learned.
+    """Hide labels at random, by a function of the step, so that the model knows what it is to do.
 
+    A share of the items loses all, for guidance. Of several labels each condition is hidden by
+    itself too, in as many items, so that any of them may be left open when samples are drawn.
     ``batches`` hold this rank's rows; the numbers are drawn for all rows and are the same on all.
     """
-    share = config.training.label_dropout if config.model.class_conditional else 0.0
+    share = config.training.label_dropout if config.model.told else 0.0
+    seed = config.training.seed
     for batch in batches:
-        if share > 0 and batch.y is not None:
-            count = len(batch.y) * ranks.count
-            uniform = stream(config.training.seed, "label", step=batch.step).random(count)
-            uniform = uniform[ranks.share(count)]
-            batch = replace(
-                batch, y=batch.y.masked_fill(torch.from_numpy(uniform < share), NO_CLASS)
-            )
+        told = batch.conditions if config.model.conditions else None
+        y = batch.y if config.model.class_conditional else None
+        if share > 0 and (y is not None or told is not None):
+            count = len(batch.x) * ranks.count
+            rows = ranks.share(count)
+            hidden = torch.from_numpy(stream(seed, "label", step=batch.step).random(count) < share)
+            hidden = hidden[rows]
+            if y is not None:
+                batch = replace(batch, y=y.masked_fill(hidden, NO_CLASS))
+            if told is not None:
+                if told.shape[1] + (y is not None) > 1:
+                    drawn = stream(seed, "condition", step=batch.step)
+                    alone = torch.from_numpy(drawn.random((count, told.shape[1])) < share)
+                    hidden = alone[rows] | hidden[:, None]
+                else:
+                    hidden = hidden[:, None]
+                batch = replace(batch, conditions=told.masked_fill(hidden, math.nan))
         yield batch

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from iddpm.build import (
     build_tiling,
     build_walk,
     build_weaker,
+    conditions_of,
     place,
     scale_of,
     tell_low_res,
@@ -25,6 +27,8 @@ from iddpm.build import (
 from iddpm.classes import Classes, Wanted
 from iddpm.classifier import load_classifier
 from iddpm.config import Config, validate_sampling
+from iddpm.data.asked import Asked, ask
+from iddpm.data.conditions import Condition
 from iddpm.data.writers import save_grid as save_grid
 from iddpm.diffusion import Denoiser
 from iddpm.directory import CONFIG as CONFIG
@@ -123,6 +127,11 @@ class Run:
         return Classes(count, self.config.class_names, str(self.directory))
 
     @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What the model is told beside the class, in the order in which it takes it."""
+        return conditions_of(self.config)
+
+    @property
     def log(self) -> list[dict[str, Any]]:
         """The records of ``log.jsonl``."""
         return read_log(self.directory)
@@ -133,6 +142,7 @@ class Run:
         *,
         seed: int = 0,
         classes: Wanted = None,
+        conditions: Asked | None = None,
         given: Mapping[str, Tensor] | None = None,
         **settings: Any,
     ) -> Tensor:
@@ -146,6 +156,8 @@ class Run:
             seed: any integer.
             classes: one class for all, or one per sample, by name or number; by default drawn
                 from the seed. For class-conditional models, and under a classifier.
+            conditions: what the samples shall have, such as ``{"age": 63}``, one value for all or
+                one for each; what is not named is left open. See :meth:`ask`.
             given: what else the network is told, a tensor [n, ...] for each name, such as
                 ``low_res`` of a model of super-resolution.
             settings: of sampling, such as ``steps=10`` or ``sampler="unipc_3"``; see :meth:`walk`.
@@ -155,6 +167,8 @@ class Run:
                 of another number of rows.
         """
         walk = self.walk(**settings)
+        if conditions is not None:
+            given = {**(given or {}), "conditions": self.ask(n, conditions)}
         batches = self.sample_batches(n, walk, seed=seed, classes=classes, given=given)
         return torch.cat([batch.x for batch in batches])
 
@@ -299,6 +313,8 @@ class Run:
         if n < 1:
             raise ValueError(f"cannot draw {n} samples: ask for 1 or more")
         told = dict(given or {})
+        if self.conditions and "conditions" not in told:
+            told["conditions"] = self.ask(n)
         for name, value in told.items():
             if len(value) != n:
                 raise ValueError(f"{name} has {len(value)} rows for {n} samples: give one for each")
@@ -311,6 +327,8 @@ class Run:
             labels = self._labels(chosen, n, seed, classes, start)
         if labels is not None:
             told["y"] = labels
+        if "conditions" in told:  # float64 for who writes them down
+            told["conditions"] = told["conditions"].float()
         context = Precision(chosen.sampling.precision, self.device)
 
         def batches() -> Iterator[SampleBatch]:
@@ -333,6 +351,29 @@ class Run:
                 yield SampleBatch(x.cpu(), None if labels is None else labels[rows], first)
 
         return batches()
+
+    def ask(self, n: int, conditions: Asked | None = None) -> Tensor:
+        """Return what the network is told of ``n`` samples, float64 [n, K].
+
+        Args:
+            n: how many.
+            conditions: by name, a value for all, one for each, or text: ``"20..80"`` is spread over
+                the samples and ``"20,40"`` takes turns. What is not named, None or an empty text is
+                left open.
+
+        Raises:
+            ValueError: an unknown condition or class, text where a number belongs, or a condition
+                that is left open and never was in training (training.label_dropout=0).
+        """
+        told = ask(self.conditions, conditions or {}, n, self.directory)
+        open_ = np.isnan(told).any(axis=0)
+        if open_.any() and not self.config.training.label_dropout:
+            name = self.conditions[int(np.argmax(open_))].name
+            raise ValueError(
+                f"{self.directory} was trained to be told {name} always "
+                f"(training.label_dropout=0): ask for it, such as by --condition {name}=..."
+            )
+        return torch.from_numpy(told)
 
     def _check_low_res(self, low_res: Tensor | None, size: Sequence[int]) -> None:
         if self.config.task != "super_resolution":

@@ -1,5 +1,6 @@
 """From settings to objects: the only room that knows every other."""
 
+from iddpm.build.conditions import conditions_of, tell_conditions
 from iddpm.build.facts import (
     DEFAULT_BATCH,
     default_run_directory,
@@ -62,6 +63,7 @@ __all__ = [
     "build_weaker",
     "check_guidance",
     "check_sharing",
+    "conditions_of",
     "count_flops",
     "default_run_directory",
     "form_of",
@@ -72,6 +74,7 @@ __all__ = [
     "place",
     "resolve",
     "scale_of",
+    "tell_conditions",
     "tell_low_res",
     "training_low_res",
     "values_of",

@@ -113,6 +113,12 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
     for name in ("channels", "size", *(["num_classes"] if model["class_conditional"] else [])):
         if model[name] is None:
             raise ValueError(f"model.{name} must be stated to build a network without data")
+    for name, condition in (config.model.conditions or {}).items():
+        if not condition.resolved:
+            raise ValueError(
+                f"model.conditions.{name} must state its kind and its range, period or names to "
+                "build a network without data"
+            )
     largest = max(model["size"])
     if model["channel_mult"] is None:
         model["channel_mult"] = next(mult for least, mult in _MULTIPLIERS if largest >= least)

@@ -15,6 +15,10 @@ def likelihood(
         str | None,
         typer.Argument(help="What to measure [default: the items held out of the training]."),
     ] = None,
+    conditions: Annotated[
+        Path | None,
+        typer.Option(help="A table of what is known of DATA, for models that are told it."),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps of the reverse process [default: all T].")
     ] = None,
@@ -77,6 +81,7 @@ def likelihood(
         result = likelihood(
             opened,
             data,
+            conditions=conditions,
             steps=steps,
             stride=stride,
             variance=variance,

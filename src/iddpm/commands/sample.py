@@ -35,6 +35,13 @@ def sample(
     class_name: Annotated[
         str | None, typer.Option("--class", help="A class by name or number.")
     ] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What samples shall have, such as age=63; age=20..80 spreads, age=20,40 takes "
+            "turns. Repeatable; the others are left open."
+        ),
+    ] = None,
     guidance: Annotated[
         float | None,
         typer.Option(help="Exaggerate the class: 1 as trained, 2 or 3 clearer, 0 ignores it."),
@@ -84,6 +91,7 @@ def sample(
     """
     import torch
 
+    from iddpm.data.asked import read_asked
     from iddpm.ranks import DAY, JOINING, joined_ranks
     from iddpm.run import load
     from iddpm.tasks.draw import draw
@@ -119,6 +127,7 @@ def sample(
             out=out,
             seed=seed,
             classes=class_name,
+            conditions=read_asked(condition or ()),
             npz=npz,
             gif=gif,
             ranks=ranks,

@@ -24,6 +24,7 @@ class Batch:
         x: ``[N, C, *spatial]``, as stored when it comes from a loader (bytes travel faster than
             floats), float32 in [-1, 1] after `to`.
         y: int64 class numbers ``[N]``, or None.
+        conditions: float32 ``[N, K]``, what else is told of the items, or None.
         items: int64 ``[N]``, the index of each item in its source.
         step: the training step; for held-out batches a running number.
         bits: depth of the integers in ``x``; None when ``x`` lies in [-1, 1].
@@ -34,20 +35,26 @@ class Batch:
     items: torch.Tensor
     step: int
     bits: int | None
+    conditions: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on ``device``, ``x`` as float32 in [-1, 1]."""
-        return replace(
-            self,
-            x=to_model_range(self.x.to(device, non_blocking=True), self.bits),
-            y=None if self.y is None else self.y.to(device, non_blocking=True),
-            bits=None,
-        )
+
+        def moved(value: torch.Tensor | None) -> torch.Tensor | None:
+            return None if value is None else value.to(device, non_blocking=True)
+
+        x = to_model_range(self.x.to(device, non_blocking=True), self.bits)
+        return replace(self, x=x, y=moved(self.y), conditions=moved(self.conditions), bits=None)
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory; called by torch's DataLoader."""
-        y = None if self.y is None else self.y.pin_memory()
-        return replace(self, x=self.x.pin_memory(), y=y)
+
+        def pinned(value: torch.Tensor | None) -> torch.Tensor | None:
+            return None if value is None else value.pin_memory()
+
+        return replace(
+            self, x=self.x.pin_memory(), y=pinned(self.y), conditions=pinned(self.conditions)
+        )
 
 
 class Order:
@@ -197,7 +204,8 @@ def held_out_batches(
 
 def _batch(source: Source, x: NDArray[Any], items: NDArray[np.int64], step: int) -> Batch:
     y = None if source.labels is None else torch.from_numpy(source.labels[items])
-    return Batch(torch.from_numpy(x), y, torch.from_numpy(items), step, source.bits)
+    told = None if source.conditions is None else torch.from_numpy(source.conditions[items])
+    return Batch(torch.from_numpy(x), y, torch.from_numpy(items), step, source.bits, told)
 
 
 def _checked_items(

@@ -1,6 +1,9 @@
 """Samples as files like those of the data: sounds, tables of numbers, volumes and clips."""
 
+import csv
 import gzip
+import io
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from iddpm.data.clip_files import SUFFIXES, to_images, write_clip
+from iddpm.data.conditions import GROUP, Condition
 from iddpm.data.form import Form
 from iddpm.data.sources.extras import needed
 from iddpm.data.values import natural_values
-from iddpm.files import write_atomically
+from iddpm.files import write_atomically, write_text
 
 EACH = ("signal", "volume", "clip")
 """Kinds that have a file for each item, or a folder."""
@@ -39,7 +43,7 @@ def save_files(x: torch.Tensor, directory: Path | str, form: Form, *, start: int
     """
     paths = []
     for number, item in enumerate(_stored(x, form), start):
-        path = Path(directory) / f"{number:06d}{_suffix(form)}"
+        path = Path(directory) / f"{number:06d}{suffix_of(form)}"
         if form.encoding == "frames":
             for place, image in enumerate(to_images(item)):
                 write_atomically(path / f"{place:04d}.png", partial(image.save, format="PNG"))
@@ -71,13 +75,47 @@ def save_table(
     return write_atomically(Path(path), write)
 
 
+def save_conditions(
+    conditions: Sequence[Condition], told: NDArray[np.float64], path: Path, names: Sequence[str]
+) -> Path:
+    """Write what samples [N, K] were asked to have as a table that data.conditions reads.
+
+    Args:
+        conditions: those of the model.
+        told: what the network was told; NaN leaves a cell empty.
+        path: the .csv file.
+        names: of the samples' files, or their numbers.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["file", *(condition.name for condition in conditions)])
+    for name, values in zip(names, told.tolist(), strict=True):
+        cells = [c.decode(value) for c, value in zip(conditions, values, strict=True)]
+        rows.writerow([name, *cells])
+    return write_text(path, text.getvalue())
+
+
+def condition_members(
+    conditions: Sequence[Condition], told: NDArray[np.float64]
+) -> dict[str, NDArray[Any]]:
+    """Return what samples [N, K] were asked to have as members of a .npz file."""
+    members: dict[str, NDArray[Any]] = {}
+    for condition, column in zip(conditions, told.T, strict=True):
+        cells = [condition.decode(value) for value in column.tolist()]
+        numbers = condition.names is None
+        values = np.array([float(cell or "nan") for cell in cells]) if numbers else np.array(cells)
+        members[GROUP + condition.name] = values
+    return members
+
+
 def _stored(x: torch.Tensor, form: Form) -> NDArray[Any]:
     if not torch.isfinite(x).all():
         raise ValueError("samples hold NaN or infinity; they cannot be written")
     return (form.values or natural_values(8)).restore(x)
 
 
-def _suffix(form: Form) -> str:
+def suffix_of(form: Form) -> str:
+    """Return how the files of a form in `EACH` end; nothing for folders."""
     if form.kind == "clip":
         return SUFFIXES.get(form.encoding or "", "")
     return ".wav" if form.kind == "signal" else ".nii.gz"

@@ -1,8 +1,8 @@
 """What tells data from data that has changed: ``data.json`` of a run directory.
 
-Names, labels and sizes of files are compared for all items, and for arrays the contents of a few.
-Times are not: a copy on another machine is the same data. Nothing is decoded, since decoders differ
-in last bits.
+Names, labels, conditions and sizes of files are compared for all items, and for arrays the contents
+of a few. Times are not: a copy on another machine is the same data. Nothing is decoded, since
+decoders differ in last bits.
 """
 
 import hashlib
@@ -35,6 +35,11 @@ def fingerprint(source: Source) -> dict[str, Any]:
         "labels": None if source.labels is None else _digest(map(str, source.labels.tolist())),
         "sizes": _digest(str(stamp.size) for stamp in source.stamps()),
     }
+    if source.conditions is not None:
+        told = source.conditions.astype("<f4").tobytes()
+        facts["conditions"] = hashlib.blake2b(told, digest_size=16).hexdigest()
+    if source.given is not None:
+        facts["given"] = fingerprint(source.given)
     if source.ready and count:
         chosen = np.unique(np.linspace(0, count - 1, SAMPLED).round().astype(np.int64))
         facts["contents"] = hashlib.blake2b(
@@ -70,6 +75,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     words = {
         "keys": "items of other names, or in another order",
         "labels": "other labels",
+        "conditions": "other conditions",
+        "given": "other data that is given with it",
         "sizes": "files of other sizes",
         "contents": "other values",
     }

@@ -1,7 +1,7 @@
 """Samples to files: single images, mosaics, animations and arrays."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +137,13 @@ def save_npz(
     labels: torch.Tensor | None = None,
     bits: int | None = 8,
     values: Values | None = None,
+    members: Mapping[str, NDArray[Any]] | None = None,
 ) -> Path:
     """Write ``x`` ``[N, C, *spatial]`` in [-1, 1] as ``arr_0`` and int64 labels as ``arr_1``.
 
     Channels come last, as in the sample files of improved-diffusion; integers of ``bits`` bits
     (uint8 or uint16, clamped), or float32 as it is with ``bits=None``; or the numbers of
-    ``values``.
+    ``values``. ``members`` are written beside them.
 
     Raises:
         ValueError: a shape, value or number of labels that does not fit.
@@ -154,7 +155,8 @@ def save_npz(
         if labels.shape != (len(x),):
             raise ValueError(f"labels have shape {tuple(labels.shape)} for {len(x)} samples")
         arrays.append(labels.detach().cpu().numpy().astype(np.int64))
-    return write_atomically(Path(path), lambda temporary: np.savez(temporary, *arrays))
+    named: dict[str, Any] = dict(members or {})
+    return write_atomically(Path(path), lambda temporary: np.savez(temporary, *arrays, **named))
 
 
 def _mosaic(

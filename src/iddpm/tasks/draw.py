@@ -9,8 +9,16 @@ from torch import Tensor
 
 from iddpm.build import Walk, form_of, values_of
 from iddpm.classes import Wanted
+from iddpm.data.asked import Asked, describe
 from iddpm.data.comparison import save_side_by_side
-from iddpm.data.export import EACH, save_files, save_table
+from iddpm.data.export import (
+    EACH,
+    condition_members,
+    save_conditions,
+    save_files,
+    save_table,
+    suffix_of,
+)
 from iddpm.data.writers import fits_picture, save_gif, save_grid, save_images, save_npz
 from iddpm.progress import open_console, progress_bar
 from iddpm.ranks import ALONE, Ranks
@@ -33,6 +41,7 @@ def draw(
     out: Path | None = None,
     seed: int = 0,
     classes: Wanted = None,
+    conditions: Asked | None = None,
     npz: bool = False,
     gif: bool = False,
     columns: int | None = None,
@@ -47,7 +56,7 @@ def draw(
 
     Args:
         run: the model.
-        n, seed, classes: as in :meth:`Run.sample`.
+        n, seed, classes, conditions: as in :meth:`Run.sample`.
         walk: how to draw them, ``run.walk()`` by default.
         out: the directory, ``RUN/samples/seed_SEED`` by default.
         npz: also write ``samples.npz``.
@@ -83,16 +92,24 @@ def draw(
                 frames.append(x[:GIF_ITEMS].cpu())
 
         with ranks.together():
+            given = dict(pairs.given) if pairs else {}
+            asked = given.get("conditions")
+            if asked is None or conditions:
+                asked = run.ask(n, conditions)
+            if run.conditions:
+                given["conditions"] = asked
             batches = run.sample_batches(
                 n,
                 walk,
                 seed=seed,
                 classes=classes,
-                given=pairs.given if pairs else None,
+                given=given,
                 turns=ranks.turns,
                 on_step=on_step,
             )
         console.print(f"{n} samples, each {walk}", markup=False)
+        if run.conditions:
+            console.print(describe(run.conditions, asked.numpy()), markup=False)
         count = -(-n // walk.sampling.batch_size)
         task = progress.add_task("", total=len(walk.schedule) * -(-count // ranks.count))
 
@@ -132,7 +149,16 @@ def draw(
             names = None if y is None else [run.config.class_names[int(k)] for k in y]
             paths.append(save_table(x, directory / "samples.csv", form, labels=names))
         if npz or (whole and not table):
-            paths.append(save_npz(x, directory / "samples.npz", labels=y, values=values))
+            members = condition_members(run.conditions, asked[: len(x)].numpy())
+            path = directory / "samples.npz"
+            paths.append(save_npz(x, path, labels=y, values=values, members=members))
+        if run.conditions:
+            names = [str(k) for k in range(n)]
+            if files and (each or picture):
+                suffix = suffix_of(form) if each else ".png"
+                names = [f"{k:06d}{suffix}" for k in range(n)]
+            path = directory / "conditions.csv"
+            paths.append(save_conditions(run.conditions, asked.numpy(), path, names))
         if gif:
             path = directory / "denoising.gif"
             paths.append(save_gif(_thinned(frames), path, columns=columns))

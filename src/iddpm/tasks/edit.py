@@ -294,22 +294,23 @@ def _walk(run: Run, class_name: str | int | None, settings: dict[str, Any]) -> W
 
 
 def _conditioning(run: Run, n: int, class_name: str | int | None) -> dict[str, Tensor]:
-    """Return the labels of ``n`` items of one class, or of none."""
+    """Return what the model is told of ``n`` items: one class, or none, and no conditions."""
+    told = {"conditions": run.ask(n).float().to(run.device)} if run.conditions else {}
     if run.classes is None:
         if class_name is not None:
             raise ValueError(
                 f"class {class_name!r} was asked for, and {run.directory} was trained without "
                 "classes (model.class_conditional=false)"
             )
-        return {}
+        return told
     if class_name is not None:
-        return {"y": run.classes.labels(n, 0, class_name).to(run.device)}
+        return told | {"y": run.classes.labels(n, 0, class_name).to(run.device)}
     if not run.config.training.label_dropout:
         raise ValueError(
             f"{run.directory} was trained to be told a class always "
             "(training.label_dropout=0): say which"
         )
-    return {"y": torch.full((n,), NO_CLASS, device=run.device)}
+    return told | {"y": torch.full((n,), NO_CLASS, device=run.device)}
 
 
 def _drawn(run: Run, walk: Walk, states: Iterator[State], console: Console, what: str) -> Tensor:

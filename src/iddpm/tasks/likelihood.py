@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -55,6 +55,7 @@ def likelihood(
     run: Run,
     data: Path | str | None = None,
     *,
+    conditions: Path | str | None = None,
     steps: int | None = None,
     stride: str = "even",
     variance: str | None = None,
@@ -78,6 +79,8 @@ def likelihood(
     Args:
         run: the model.
         data: other data, read as the run's own; None for the items held out of its training.
+        conditions: a table of what is known of the items of other data, as data.conditions; for
+            models that are told it.
         steps: K, how many of the T steps the reverse process takes; by default all.
         stride: ``"even"``, or ``"optimal"``: those with the least bound (Watson et al. 2021).
         variance: ``"learned"``, ``"fixed_small"``, ``"fixed_large"`` or ``"analytic"`` (Bao et al.
@@ -120,7 +123,7 @@ def likelihood(
                 f"samples_per_item={looks} does not fit a process of {count} steps: use "
                 f"{min(2, count)} to {count}, the decoder among them"
             )
-        source, items = _items(run, data)
+        source, items = _items(run, data, conditions)
         items = spread(items, max_items)
 
     table = None
@@ -261,9 +264,14 @@ class _Job:
                 yield x0, noise, conditioning
 
 
-def _items(run: Run, data: Path | str | None) -> tuple[Source, NDArray[np.int64]]:
+def _items(
+    run: Run, data: Path | str | None, conditions: Path | str | None
+) -> tuple[Source, NDArray[np.int64]]:
     """Open what is to be measured."""
     config = run.config
+    if conditions is not None and (data is None or not config.model.conditions):
+        why = "no other data" if data is None else f"a model that is told none ({run.directory})"
+        raise ValueError(f"the conditions {conditions} were given with {why}: leave them out")
     if data is None:
         source, _, held_out = open_split(config)
         if not len(held_out):
@@ -272,7 +280,17 @@ def _items(run: Run, data: Path | str | None) -> tuple[Source, NDArray[np.int64]
                 f"(data.held_out={config.data.held_out:g}): name data to measure"
             )
         return source, held_out
-    source = open_other(config, data)
+    where: str | Sequence[str] | None = None
+    if conditions is not None:
+        where = str(conditions)
+    elif config.model.conditions and isinstance(config.data.conditions, tuple):
+        where = config.data.conditions  # members of the data itself
+    elif config.model.conditions:
+        raise ValueError(
+            f"{run.directory} is told {', '.join(config.model.conditions)} of its items: give a "
+            f"table of what is known of those of {data} by --conditions"
+        )
+    source = open_other(config, data, where)
     if config.model.class_conditional:
         if source.labels is None:
             raise ValueError(

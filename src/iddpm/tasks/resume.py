@@ -14,6 +14,8 @@ from iddpm.training.plan import Reporter
 
 FREE_ON_RESUME = ("training", "sampling", "data.workers", "data.worker_timeout", "data.cache")
 """Settings that may change when a run goes on; the others would make it another run."""
+MAY_MOVE = ("data.path", "data.conditions", "data.given")
+"""Where data is, which is known again by its fingerprint when it has only moved."""
 
 
 def run_directory(
@@ -57,10 +59,10 @@ def settings_to_resume(
     before = read_config(directory / CONFIG)
     wanted = read_config(config, assignments, before.model_dump(mode="json"))
     old, new = _by_name(before), _by_name(wanted)
-    # Data that has only moved is known again by its fingerprint.
-    known = (*FREE_ON_RESUME, "data.path") if (directory / DATA).is_file() else FREE_ON_RESUME
+    movable = MAY_MOVE if (directory / DATA).is_file() else ()
     for name, value in new.items():
-        free = name in known or name.partition(".")[0] in FREE_ON_RESUME
+        free = name in FREE_ON_RESUME or name.partition(".")[0] in FREE_ON_RESUME
+        free = free or (name in movable and old[name] is not None and value is not None)
         if not free and value != old[name]:
             raise ValueError(
                 f"{directory} was trained with another {name} and cannot go on with "

@@ -65,9 +65,11 @@ def draw_samples(
     """
     with ranks.together():
         walk = run.walk(**settings)
-        facts = _facts(run, walk, settings, seed, classes)
+        facts = _facts(run, walk, settings, seed, classes) | _told_facts(split)
         labels = _labels(walk, split, n, seed, classes)
+        told = _conditions(split, n, seed, None if classes is None else labels)
         if pairs is not None:
+            told = pairs.given
             facts["low_res"] = pairs.facts
             if classes is None:
                 facts["classes"] = "those of the items"
@@ -84,7 +86,7 @@ def draw_samples(
                 walk,
                 seed=seed,
                 classes=classes if labels is None else labels[count:],
-                given={name: x[count:] for name, x in pairs.given.items()} if pairs else None,
+                given={name: rows[count:] for name, rows in told.items()},
                 start=count,
                 turns=ranks.turns,
                 on_step=lambda number, _: progress.advance(task, min(number, 1)),
@@ -178,8 +180,40 @@ def _labels(
     if wanted is not None or known is None:
         return [int(k) for k in walk.classes.labels(n, seed, wanted)]
     known = known[split.train]
-    places = [int(stream(seed, "evaluated class", index=k).integers(len(known))) for k in range(n)]
-    return [int(known[place]) for place in places]
+    return [int(known[place]) for place in _places(n, seed, len(known))]
+
+
+def _conditions(split: Split, n: int, seed: int, wanted: list[int] | None) -> dict[str, Tensor]:
+    """Return what each sample is told: all that a training item is, by the draw of its class.
+
+    ``wanted`` are the classes where they were asked for: then it is one of that class.
+    """
+    source = split.source
+    if source.conditions is None:
+        return {}
+    train = split.train
+    if wanted is not None and source.labels is not None:
+        train = train[source.labels[train] == wanted[0]]
+        if not len(train):
+            raise ValueError(
+                f"{source.name} has no training items of class {source.class_names[wanted[0]]}, "
+                "whose conditions samples would have"
+            )
+    return {"conditions": torch.from_numpy(source.conditions[train[_places(n, seed, len(train))]])}
+
+
+def _told_facts(split: Split) -> dict[str, Any]:
+    """Return what identifies the conditions that samples may have."""
+    told = split.source.conditions
+    if told is None:
+        return {}
+    digest = hashlib.sha256(told[split.train].astype("<f4").tobytes()).hexdigest()
+    return {"conditions": f"as in the training data ({digest[:16]})"}
+
+
+def _places(n: int, seed: int, count: int) -> list[int]:
+    """Return which of so many training items each sample takes after."""
+    return [int(stream(seed, "evaluated class", index=k).integers(count)) for k in range(n)]
 
 
 def _guides(settings: Mapping[str, Any]) -> dict[str, str]:

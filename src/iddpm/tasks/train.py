@@ -19,9 +19,9 @@ from iddpm.build import (
     build_optimizer,
     build_timesteps,
     check_sharing,
+    conditions_of,
     count_flops,
     place,
-    resolve,
     values_of,
 )
 from iddpm.config import Config, read_config, to_yaml
@@ -29,7 +29,13 @@ from iddpm.data.fingerprint import DATA, fingerprint
 from iddpm.data.sources.source import Source
 from iddpm.directory import CONFIG, WEIGHTS, read_run_config, read_run_weights
 from iddpm.failure import NotSaved, TrainingDiverged
-from iddpm.feed import items_of, on_device, open_split, training_batches, without_some_labels
+from iddpm.feed import (
+    items_of,
+    on_device,
+    open_to_train,
+    training_batches,
+    without_some_labels,
+)
 from iddpm.files import write_atomically, write_json, write_text
 from iddpm.lock import DirectoryLock
 from iddpm.ranks import JOINING, Ranks, joined_ranks
@@ -132,8 +138,8 @@ def train_until_stop(
                 refuse_used(directory, resume)
                 wanted = read_config(config, assignments, base)
             device = _prepare(wanted)
-            source, train_items, held_out = split = open_split(wanted)
-            resolved = resolve(wanted, source, len(train_items))
+            resolved, split = open_to_train(wanted)
+            source, train_items, held_out = split
             check_sharing(resolved, ranks)
             network = _network(resolved)
         facts = ranks.by_first(lambda: fingerprint(source))
@@ -306,11 +312,13 @@ def _introduction(
     )
     task = [f"task       {config.learns}"] if config.task == "super_resolution" else []
     processes = f" in {ranks.count} processes ({training.parallel})" if ranks.count > 1 else ""
+    told = ", ".join(map(str, conditions_of(config)))
     lines = [
         f"data       {source.name}: {train_items} items to train on, {len(source) - train_items} "
         f"held out, each {shape}{classes}",
         f"values     {values_of(config)}",
         *task,
+        *([f"conditions {told}"] if told else []),
         f"network    {parameters / 1e6:.2f} M parameters, {learns}",
         f"training   step {state.step} to {training.steps}, batch {training.batch_size}, "
         f"{state.precision.name} on {state.precision.device}{processes}",

@@ -68,7 +68,8 @@ def build_preview(
 ) -> Preview | None:
     """Return the function that draws a grid of samples with the averaged weights, if it can.
 
-    Of super-resolution it shows held-out items: low resolution, sample and truth side by side.
+    Where the network is told more than a class, it is what is known of held-out items; of
+    super-resolution the low resolution, the sample and the truth are shown side by side.
 
     All ranks draw the same, which takes no longer: a sharded network needs them all, and the others
     would have to wait for the first anyway. The first alone writes.
@@ -78,7 +79,8 @@ def build_preview(
     model = config.model
     assert model.channels is not None
     assert model.size is not None
-    shown = _shown(config, split) if config.task == "super_resolution" else None
+    told = config.task == "super_resolution" or bool(model.conditions)
+    shown = _shown(split) if told else None
     count = PREVIEW_ITEMS if shown is None else len(shown.x)
     shape = (count, model.channels, *model.size)
     steps = min(config.sampling.steps, config.diffusion.num_steps)
@@ -89,7 +91,6 @@ def build_preview(
     def preview(step: int, network: nn.Module) -> Path | None:
         walk = build_walk(config, build_denoiser(config, network), sampling)
         noise = SampleNoise(0, shape, device=precision.device)
-        truth: Tensor | None = None
         conditioning: dict[str, Any] = {}
         if shown is not None:
             truth, conditioning = next(on_device([shown], config, precision.device))
@@ -101,7 +102,7 @@ def build_preview(
         if not ranks.first:
             return None
         path = directory / "samples" / f"step_{step:08d}.png"
-        if truth is None:
+        if "low_res" not in conditioning:
             film = config.form is not None and config.form.kind == "clip"
             return save_grid(last.x.cpu(), path, film=film)
         return save_side_by_side(path, conditioning["low_res"], last.x, truth)
@@ -109,8 +110,10 @@ def build_preview(
     return preview
 
 
-def _shown(config: Config, split: Split) -> Batch:
-    """Return the items that previews of super-resolution show; of the training, if all is."""
+def _shown(split: Split) -> Batch:
+    """Return the items whose conditions, or low resolutions, previews have; of the training, if all
+    are trained on.
+    """
     items = split.held_out if len(split.held_out) else split.train
     some = shuffled(items)[:PREVIEW_ITEMS]
     return next(held_out_batches(split.source, some, batch_size=PREVIEW_ITEMS))

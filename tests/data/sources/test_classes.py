@@ -67,7 +67,7 @@ def test_a_table_labels_by_path_or_by_name(tmp_path):
     ("text", "message"),
     [
         ("file,label\ncat/a.png,x\ndog/a.png,y\n", "no label for cat/deep/b.png"),
-        ("file,label\na.png,x\nb.png,y\n", "2 images have that name"),
+        ("file,label\na.png,x\nb.png,y\n", "2 items have that name"),
         ("name,class\na.png,x\n", "first line must be file,label"),
         ("", "first line must be file,label"),
         ("file,label\nb.png,x\nb.png,y\n", "two labels, x and y"),

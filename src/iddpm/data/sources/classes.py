@@ -1,12 +1,13 @@
 """Class labels from folders, file names or a CSV table."""
 
 import csv
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
+
+from iddpm.data.sources.by_name import find_table, normal_name, rows_of
 
 Labels = tuple[NDArray[np.int64] | None, tuple[str, ...]]
 RULES = ("auto", "none", "folder", "prefix")
@@ -58,7 +59,8 @@ def labels_of_files(rule: str, keys: Sequence[str], folder: Path) -> Labels:
     if rule == "prefix":
         return class_table([_prefix(key) for key in keys])
     if rule.lower().endswith(".csv"):
-        return class_table(_from_table(_find_table(rule, folder), keys))
+        table = find_table(rule, folder, "label table")
+        return class_table(rows_of(_read_table(table), keys, table, "label", "<class>"))
     raise ValueError(
         f"labels={rule!r} is not a rule; use 'auto', 'none', 'folder', 'prefix' or the path of a "
         ".csv file with the header file,label"
@@ -75,33 +77,6 @@ def _prefix(key: str) -> str:
     return prefix
 
 
-def _find_table(rule: str, folder: Path) -> Path:
-    for path in (Path(rule), folder / rule):
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        f"the label table {rule} exists neither in the working directory nor in {folder}"
-    )
-
-
-def _from_table(table: Path, keys: Sequence[str]) -> list[str]:
-    rows = _read_table(table)
-    times = Counter(PurePosixPath(key).name for key in keys)
-    names = []
-    for key in keys:
-        name = PurePosixPath(key).name
-        label = rows.get(key, rows.get(name))
-        if label is None:
-            raise ValueError(f"{table} has no label for {key}; add the row {key},<class>")
-        if key not in rows and times[name] > 1:
-            raise ValueError(
-                f"{table} labels {name}, but {times[name]} images have that name; "
-                f"give relative paths such as {key}"
-            )
-        names.append(label)
-    return names
-
-
 def _read_table(table: Path) -> dict[str, str]:
     rows: dict[str, str] = {}
     # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
@@ -115,8 +90,7 @@ def _read_table(table: Path) -> dict[str, str]:
             for row in reader:
                 if not row["file"] or not row["label"]:
                     raise ValueError(f"{table}, line {reader.line_num}: needs a file and a label")
-                file_name, label = row["file"].strip(), row["label"].strip()
-                name = PurePosixPath(file_name.replace("\\", "/")).as_posix()
+                name, label = normal_name(row["file"]), row["label"].strip()
                 if rows.setdefault(name, label) != label:
                     raise ValueError(f"{table} gives {name} two labels, {rows[name]} and {label}")
     except (UnicodeDecodeError, csv.Error) as error:

@@ -102,6 +102,28 @@ def open_hdf5(
     )
 
 
+def read_members(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the datasets of one axis in an HDF5 file, those in groups as ``group/name``.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    file = _opened(path)
+    h5py = needed("h5py", "hdf5", f"reading {path}")
+    found: dict[str, NDArray[Any]] = {}
+
+    def look(name: str, member: Any) -> None:
+        if isinstance(member, h5py.Dataset) and member.ndim == 1:
+            words = h5py.check_string_dtype(member.dtype) is not None
+            found[name] = np.array(member.asstr()[:], dtype=np.str_) if words else member[:]
+
+    try:
+        file.visititems(look)
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error})") from None
+    return found
+
+
 def _opened(path: Path) -> Any:
     h5py = needed("h5py", "hdf5", f"reading {path}")
     try:

@@ -112,6 +112,10 @@ class Pieces(Source):
         key = self._whole.key(number)
         return f"{key}:{start[0] // self._block}" if self._block else key
 
+    def recording(self, index: int) -> str:
+        """Return the recording's key."""
+        return self._whole.key(self._place(index)[0])
+
     def stamps(self) -> Iterator[Stamp]:
         """Yield the stamps of the recordings."""
         return self._whole.stamps()

@@ -41,6 +41,9 @@ class Source(ABC):
             in [-1, 1].
         labels: int64 ``[N]`` with values in ``range(len(class_names))``, or None.
         class_names: one name per class; empty without labels.
+        conditions: float32 ``[N, K]``, what the network is told of each item beside its class, NaN
+            where that is not known; or None.
+        given: other data with an item for each of these, at the same index; or None.
         ready: whether items lie there as they are read, so that a cache would gain nothing.
         form: what the items are on disk.
     """
@@ -50,6 +53,8 @@ class Source(ABC):
     bits: int | None
     labels: NDArray[np.int64] | None
     class_names: tuple[str, ...]
+    conditions: NDArray[np.float32] | None = None
+    given: "Source | None" = None
     ready: bool = False
     form: Form = Form()
 
@@ -67,6 +72,10 @@ class Source(ABC):
 
     def group(self, index: int) -> str:
         """Return what the item must not be parted from, such as the other windows of a signal."""
+        return self.key(index)
+
+    def recording(self, index: int) -> str:
+        """Return the key of what the item was cut out of; its own where it is whole."""
         return self.key(index)
 
     @abstractmethod
@@ -90,6 +99,10 @@ class DerivedSource(Source):
     def group(self, index: int) -> str:
         """Return the group in the other source."""
         return self._source.group(index)
+
+    def recording(self, index: int) -> str:
+        """Return the recording in the other source."""
+        return self._source.recording(index)
 
     def stamps(self) -> Iterator[Stamp]:
         """Yield the stamps of the other source."""

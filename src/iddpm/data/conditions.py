@@ -1,0 +1,208 @@
+"""What is known of items beside their class: read from a table, and scaled for a network."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iddpm.data.sources.by_name import find_table, normal_name, rows_of
+from iddpm.data.sources.hdf5 import HDF5, read_members
+from iddpm.data.sources.npy import read_npz
+from iddpm.data.sources.source import Source
+
+Columns = dict[str, list[str]]
+"""By the name of a condition, a cell for each item: text as it is written, empty for unknown."""
+
+GROUP = "conditions/"
+"""What may stand before the name of a member of an array file; that of samples has it."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How a condition's cells become what the network sees.
+
+    Attributes:
+        name: of the condition.
+        names: of the classes; None for a number.
+        low, high: the numbers that become -1 and 1.
+        period: of a number that comes round again, which is told in turns; None for others.
+    """
+
+    name: str
+    names: tuple[str, ...] | None = None
+    low: float = -1.0
+    high: float = 1.0
+    period: float | None = None
+
+    def encode(self, cell: str) -> float:
+        """Return what the network is told: NaN for an empty cell or ``nan``.
+
+        Raises:
+            ValueError: an unknown class, or text where a number belongs.
+        """
+        if is_unknown(cell):
+            return math.nan
+        if self.names is not None:
+            if cell in self.names:
+                return float(self.names.index(cell))
+            shown = ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
+            raise ValueError(f"{self.name}={cell} is none of its {len(self.names)} words: {shown}")
+        value = as_number(cell)
+        if value is None:
+            raise ValueError(f"{self.name}={cell} is not a number, and the model knows it as one")
+        if self.period is not None:
+            return value % self.period / self.period
+        return (value - self.low) * (2 / (self.high - self.low)) - 1
+
+    def decode(self, told: float) -> str:
+        """Return the cell that a network is told so; empty for NaN."""
+        if math.isnan(told):
+            return ""
+        if self.names is not None:
+            return self.names[int(told)]
+        largest = self.period or max(abs(self.low), abs(self.high))
+        value = (
+            told * self.period
+            if self.period is not None
+            else (told + 1) * ((self.high - self.low) / 2) + self.low
+        )
+        return f"{round(value, 9 - math.floor(math.log10(largest))) + 0.0:.10g}"
+
+    def __str__(self) -> str:
+        if self.names is not None:
+            shown = ", ".join(self.names[:6]) + (", ..." if len(self.names) > 6 else "")
+            return f"{self.name} ({shown})"
+        if self.period is not None:
+            return f"{self.name} (comes round every {self.period:g})"
+        return f"{self.name} ({self.low:.6g} to {self.high:.6g})"
+
+
+def encode(
+    conditions: Sequence[Condition], columns: Columns, source: Source, where: object
+) -> NDArray[np.float32]:
+    """Return what the network is told of each item, [N, K].
+
+    Raises:
+        ValueError: a cell that its condition does not know; names the item.
+    """
+    told = np.empty((len(source), len(conditions)))
+    for k, condition in enumerate(conditions):
+        known: dict[str, float] = {}
+        for index, cell in enumerate(columns[condition.name]):
+            try:
+                told[index, k] = known[cell] if cell in known else condition.encode(cell)
+            except ValueError as error:
+                raise ValueError(f"{where}, {source.recording(index)}: {error}") from None
+            known[cell] = float(told[index, k])
+    return told.astype(np.float32)
+
+
+def read_columns(
+    where: str | Sequence[str], wanted: Sequence[str] | None, data: Path, source: Source
+) -> Columns:
+    """Read what is known of the items of a source.
+
+    Args:
+        where: a CSV or TSV table, relative to the working directory or to the data, whose first
+            column names the items and whose others are conditions; or members of the array file
+            ``data``, one row an item.
+        wanted: names of the columns; None for all.
+        data: where the items come from.
+        source: the items.
+
+    Raises:
+        FileNotFoundError: no such table.
+        ValueError: no such column or member, an item without a row, or what is no table.
+    """
+    if not isinstance(where, str):
+        return _from_members(where, wanted, data, source)
+    table = find_table(where, data if data.is_dir() else data.parent, "table of conditions")
+    names, rows = _read_table(table)
+    for name in wanted or ():
+        if name not in names:
+            raise ValueError(f"{table} has no column {name}; it has {', '.join(names)}")
+    keys = [source.recording(index) for index in range(len(source))]
+    found = rows_of(rows, keys, table, "row", "," * (len(names) - 1))
+    chosen = names if wanted is None else wanted
+    places = {name: names.index(name) for name in chosen}
+    return {name: [row[place] for row in found] for name, place in places.items()}
+
+
+def as_number(cell: str) -> float | None:
+    """Return the finite number that a cell holds, if it does."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def is_unknown(cell: str) -> bool:
+    """Say whether a cell means that nothing is known."""
+    return cell == "" or cell.lower() == "nan"
+
+
+def _read_table(table: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the names of the conditions, and their cells by the name of the item."""
+    rows: dict[str, list[str]] = {}
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            first = file.readline(1 << 20)
+            mark = next((mark for mark in "\t;" if mark in first and "," not in first), ",")
+            file.seek(0)
+            reader = csv.reader(file, delimiter=mark, skipinitialspace=True, strict=True)
+            names = [name.strip() for name in next(reader, [])][1:]
+            if not names or "" in names or len(set(names)) < len(names):
+                raise ValueError(
+                    f"{table} starts with {first.strip()[:60]!r}; its first line must name the "
+                    "columns, the items first, such as file,age,sex"
+                )
+            for row in reader:
+                cells = [cell.strip() for cell in row]
+                if not any(cells):
+                    continue
+                if len(cells) != len(names) + 1 or not cells[0]:
+                    raise ValueError(
+                        f"{table}, line {reader.line_num}: needs a name and {len(names)} cells, "
+                        "empty ones for what is not known"
+                    )
+                name = normal_name(cells[0])
+                if rows.setdefault(name, cells[1:]) != cells[1:]:
+                    raise ValueError(f"{table} has two different rows for {name}")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table} is not a CSV text in UTF-8: {error}") from error
+    return names, rows
+
+
+def _from_members(
+    members: Sequence[str], wanted: Sequence[str] | None, data: Path, source: Source
+) -> Columns:
+    suffix = data.suffix.lower()
+    if not data.is_file() or suffix not in (".npz", *HDF5):
+        raise ValueError(
+            f"data.conditions={list(members)} names members of a .npz or .h5 file, and {data} is "
+            "none: give the path of a table"
+        )
+    for name in wanted or ():
+        if name not in members:
+            raise ValueError(f"data.conditions={list(members)} does not name {name}")
+    arrays: Mapping[str, Any] = read_npz(data) if suffix == ".npz" else read_members(data)
+    rows = [int(source.recording(index)) for index in range(len(source))]
+    columns = {}
+    for name in members if wanted is None else wanted:
+        array = arrays.get(name, arrays.get(GROUP + name))
+        if array is None:
+            raise ValueError(f"{data} holds no {name}; it holds {', '.join(arrays)}")
+        if array.shape != (max(rows) + 1,) or array.dtype.kind not in "biufU":
+            raise ValueError(
+                f"{name} in {data} is {array.dtype} of shape {array.shape}; conditions are numbers "
+                f"or words, one for each of {max(rows) + 1} items"
+            )
+        cells = ["" if is_unknown(str(value)) else str(value) for value in array.tolist()]
+        columns[name] = [cells[row] for row in rows]
+    return columns

@@ -21,7 +21,12 @@ def side_by_side(low_res: Tensor, *finer: Tensor) -> Tensor:
     return torch.stack([enlarged, *finer], dim=1).flatten(0, 1)
 
 
-def save_side_by_side(path: Path | str, low_res: Tensor, *finer: Tensor) -> Path:
-    """Write the picture of :func:`side_by_side` by :func:`~iddpm.data.writers.save_grid`."""
-    columns = BESIDE * (1 + len(finer))
-    return save_grid(side_by_side(low_res, *finer).cpu(), path, columns=columns)
+def save_side_by_side(
+    path: Path | str, low_res: Tensor, *finer: Tensor, film: bool = False
+) -> Path:
+    """Write the picture of :func:`side_by_side` by :func:`~iddpm.data.writers.save_grid`.
+
+    Clips, whose frames lie in a row when ``film``, stand below each other.
+    """
+    columns = 1 if film else BESIDE * (1 + len(finer))
+    return save_grid(side_by_side(low_res, *finer).cpu(), path, columns=columns, film=film)

@@ -131,13 +131,13 @@ def draw(
     def joined() -> list[Path]:
         x = torch.cat([batch.x for batch in kept])
         grid = directory / "grid.png"
+        film = form.kind == "clip"
         if pairs is None:
-            film = form.kind == "clip"
             paths = [save_grid(x[:GRID_ITEMS], grid, columns=columns, film=film)]
         else:
             shown = min(len(x), GRID_ITEMS // 3)
-            truth = pairs.truth(shown)
-            paths = [save_side_by_side(grid, pairs.low_res[:shown], x[:shown], truth)]
+            three = pairs.low_res[:shown], x[:shown], pairs.truth(shown)
+            paths = [save_side_by_side(grid, *three, film=film)]
         if len(run.shape) == 4:  # frame after frame, or slice after slice
             pace = form.milliseconds or SLICE_MILLISECONDS
             slices, path = x[:GIF_ITEMS].unbind(2), directory / "grid.gif"

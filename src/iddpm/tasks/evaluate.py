@@ -208,8 +208,10 @@ def evaluate(
         directory = out or run.directory / "evaluation"
         picture = _pairs_picture(drawn.x, nearest, split)
         if pairs is not None:
-            shown = (x[:SHOWN] for x in (rivals["bicubic"], drawn.x, pairs.truth(SHOWN)))
-            path = save_side_by_side(directory / "finer.png", pairs.low_res[:SHOWN], *shown)
+            shown = (pairs.low_res, rivals["bicubic"], drawn.x, pairs.truth(SHOWN))
+            film = split.source.form.kind == "clip"
+            path = directory / "finer.png"
+            save_side_by_side(path, *(x[:SHOWN] for x in shown), film=film)
             console.print(f"wrote {path}", markup=False)
         for path in (
             write_json(directory / "report.json", report),

@@ -102,10 +102,10 @@ def build_preview(
         if not ranks.first:
             return None
         path = directory / "samples" / f"step_{step:08d}.png"
+        film = config.form is not None and config.form.kind == "clip"
         if "low_res" not in conditioning:
-            film = config.form is not None and config.form.kind == "clip"
             return save_grid(last.x.cpu(), path, film=film)
-        return save_side_by_side(path, conditioning["low_res"], last.x, truth)
+        return save_side_by_side(path, conditioning["low_res"], last.x, truth, film=film)
 
     return preview
 

@@ -93,6 +93,11 @@ def run(arguments: list[str] | None = None) -> int:
             raise
         _say(error)
         return 2
+    except MemoryError as error:
+        if os.environ.get("IDDPM_DEBUG"):
+            raise
+        _say(MemoryError(f"memory ran out ({str(error) or 'no more is to be had'})"))
+        return 1
     except RunFailed as error:
         if os.environ.get("IDDPM_DEBUG"):
             raise

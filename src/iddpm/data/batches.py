@@ -122,6 +122,10 @@ class Batches:
         self.items = _checked_items(source, items)
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        if not len(self.items):
+            raise ValueError(
+                f"{source.name} leaves no item to train on: lower data.held_out, or give more data"
+            )
         if batch_size > len(self.items):
             raise ValueError(
                 f"batch_size is {batch_size} but there are only {len(self.items)} items to train "

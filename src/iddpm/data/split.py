@@ -21,11 +21,11 @@ def held_out_mask(source: Source, fraction: float) -> NDArray[np.bool_]:
     """
     if not 0.0 <= fraction < 1.0:
         raise ValueError(f"the held-out fraction is {fraction}; it must lie in [0, 1)")
-    groups = [source.group(i) for i in range(len(source))]
-    places = {group: _place(group) for group in dict.fromkeys(groups)}
-    if fraction > 0 and 1 < len(places) < len(groups):  # few: one of them at least is held out
-        fraction = max(fraction, float(np.nextafter(min(places.values()), 1)))
-    return np.array([places[group] < fraction for group in groups], dtype=np.bool_)
+    count = len(source)
+    places = np.fromiter((_place(source.group(i)) for i in range(count)), np.float64, count)
+    if fraction > 0 and 1 < len(np.unique(places)) < count:  # groups: one at least is held out
+        fraction = max(fraction, float(np.nextafter(places.min(), 1)))
+    return places < fraction
 
 
 def _place(key: str) -> float:

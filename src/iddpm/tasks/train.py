@@ -165,6 +165,8 @@ def train_until_stop(
             trackers: Sequence[Tracker] = ()
             with ranks.together():
                 batches = training_batches(resolved, source, train_items, state.step, device, ranks)
+                if state.step < resolved.training.steps:
+                    batches[state.step]  # data that cannot be decoded is refused now
                 if ranks.first:
                     directory.mkdir(parents=True, exist_ok=True)
                     held.enter_context(DirectoryLock(directory))

@@ -49,7 +49,7 @@ def table_paths(where: Path) -> list[Path]:
             f"{where} holds the splits {', '.join(splits) or '(none)'}: give one, such as {first}"
         )
     if (where / STATE).is_file():
-        names = [entry["filename"] for entry in _read_json(where / STATE)["_data_files"]]
+        names = _named_files(where / STATE)
         paths = [where / Path(name).name for name in names]
         for path in paths:
             if not path.is_file():
@@ -92,12 +92,13 @@ def map_table(path: Path) -> Any:
 def features_of(where: Path, schema: Any) -> dict[str, dict[str, Any]]:
     """Return what a dataset says of its columns, by name; empty for plain tables."""
     if (where / INFO).is_file():
-        info = _read_json(where / INFO)
+        info: Any = _read_json(where / INFO)
     else:
         stored = (schema.metadata or {}).get(b"huggingface", b"{}")
-        info = json.loads(stored).get("info", {})
-    features = info.get("features") or {}
-    return {name: kind for name, kind in features.items() if isinstance(kind, dict)}
+        info = _facts(stored, f"what {where} says of its columns").get("info")
+    features = info.get("features") if isinstance(info, dict) else None
+    found = features if isinstance(features, dict) else {}
+    return {name: kind for name, kind in found.items() if isinstance(kind, dict)}
 
 
 def as_arrow(paths: list[Path], name: str) -> list[Path]:
@@ -132,13 +133,26 @@ def _rewrite(source: Path, target: Path) -> None:
     fsync_file(target)
 
 
+def _named_files(state: Path) -> list[str]:
+    entries = _read_json(state).get("_data_files")
+    found = entries if isinstance(entries, list) else []
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in found]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"{state} is damaged: it does not name the files of the dataset")
+    return [str(name) for name in names]
+
+
 def _read_json(path: Path) -> dict[str, Any]:
+    return _facts(path.read_bytes(), str(path))
+
+
+def _facts(text: bytes, title: str) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): copy it again") from error
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{title} is damaged ({error}): copy it again") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged: it holds no table of facts")
+        raise ValueError(f"{title} is damaged: it holds no table of facts")
     return value
 
 

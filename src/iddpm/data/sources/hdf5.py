@@ -15,6 +15,8 @@ from iddpm.data.values import Wanted
 HDF5 = (".h5", ".hdf5")
 _LABELS = ("labels", "y")
 _DENSEST = 1100  # bytes that a byte of gzip can hold
+_CHUNK = 1 << 26
+"""Largest chunk of many rows, all of which are unpacked to read one; the last one is kept."""
 
 
 class LazyRows:
@@ -30,6 +32,13 @@ class LazyRows:
             raise ValueError(
                 f"{path} promises {self.nbytes} bytes in {key} and holds "
                 f"{data.id.get_storage_size()}: it was not written whole"
+            )
+        chunk = prod(data.chunks or ()) * self.dtype.itemsize
+        if chunk > _CHUNK and data.chunks[0] > 1:
+            raise ValueError(
+                f"{path} keeps {key} in chunks of {data.chunks[0]} rows, {chunk >> 20} MiB to be "
+                "unpacked for each row that is read: write it with smaller ones, such as "
+                f"chunks={(1, *self.shape[1:])}"
             )
 
     def __len__(self) -> int:
@@ -85,6 +94,7 @@ def open_hdf5(
             found = members[label_key]
             if found.shape != rows.shape[:1]:
                 raise ValueError(f"{path} has labels of shape {found.shape} for {len(rows)} items")
+            LazyRows(path, label_key)  # refuses promises of more than is there
             known = found.asstr()[:] if found.dtype.kind == "O" else found[:]
             known = np.array([str(k) for k in known]) if known.dtype.kind == "O" else known
     except (OSError, RuntimeError, KeyError, TypeError) as error:
@@ -127,6 +137,6 @@ def read_members(path: Path) -> dict[str, NDArray[Any]]:
 def _opened(path: Path) -> Any:
     h5py = needed("h5py", "hdf5", f"reading {path}")
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", rdcc_nbytes=_CHUNK)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path} is not an HDF5 file that can be read ({error})") from None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of name, length of extra field
 _SMALL = 1 << 16  # bytes below which a mapping is not worth a page
+_DENSEST = 1100  # bytes that a byte of deflated data can hold
 
 
 def map_npy(path: Path, offset: int = 0) -> NDArray[Any]:
@@ -36,7 +37,7 @@ def map_npy(path: Path, offset: int = 0) -> NDArray[Any]:
             f"{path.stat().st_size} are there; copy or save it again"
         )
     if needed == start:
-        return np.empty(shape, dtype)  # nothing to map
+        raise ValueError(f"{path} has shape {shape}, which holds no data")
     order: Any = "F" if fortran_order else "C"
     return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape, order=order)
 
@@ -69,15 +70,23 @@ def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     # A mapping skips the checksum, which would read the whole file.
     if info.compress_type == zipfile.ZIP_STORED and info.file_size >= _SMALL:
         return map_npy(path, _data_offset(path, info))
+    if info.file_size > info.compress_size * _DENSEST:
+        raise ValueError(
+            f"{path} promises {info.file_size} bytes in {info.filename}, of which it holds "
+            f"{info.compress_size}: save it by numpy.savez or numpy.savez_compressed"
+        )
     with archive.open(info) as file:
         return _read_array(f"{path}: {info.filename}", file)
 
 
 def _read_array(name: str, file: IO[bytes]) -> NDArray[Any]:
     shape, fortran_order, dtype = _read_header(name, file)
-    data = file.read()
-    if len(data) != dtype.itemsize * prod(shape):
-        raise ValueError(f"{name} is cut short; copy or save it again")
+    needed = dtype.itemsize * prod(shape)
+    data = file.read(needed + 1)
+    if len(data) != needed:
+        raise ValueError(
+            f"{name} is cut short, or holds more than its header promises; copy or save it again"
+        )
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
 
 
@@ -108,6 +117,8 @@ def _read_header(path: Path | str, file: IO[bytes]) -> tuple[tuple[int, ...], bo
         )
     if dtype.fields is not None:
         raise ValueError(f"{path} holds records ({dtype}); save one numeric array")
+    if dtype.itemsize == 0 or min(shape, default=0) < 0:
+        raise ValueError(f"{path} holds nothing: {dtype} of shape {shape}")
     return shape, fortran_order, dtype
 
 

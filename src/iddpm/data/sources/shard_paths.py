@@ -1,6 +1,7 @@
 """Which files a path, a folder or a pattern of numbers names."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -16,13 +17,14 @@ def shard_paths(where: Path, suffix: str) -> list[Path]:
     if where.is_dir():
         found = (path for path in where.iterdir() if path.suffix.lower() == suffix)
         return sorted(path for path in found if not path.name.startswith("."))
-    names = _expanded(str(where))
-    if not names:
-        raise ValueError(f"{where} names no file: count upwards, as in {{000..012}}")
-    for name in names:
+    paths = []
+    for name in _expanded(str(where)):  # one by one: a slip may name more than can be counted
         if not Path(name).is_file():
             raise FileNotFoundError(f"there is no shard {name}")
-    return [Path(name) for name in names]
+        paths.append(Path(name))
+    if not paths:
+        raise ValueError(f"{where} names no file: count upwards, as in {{000..012}}")
+    return paths
 
 
 def is_pattern(where: Path) -> bool:
@@ -30,12 +32,13 @@ def is_pattern(where: Path) -> bool:
     return _BRACES.search(str(where)) is not None and not where.exists()
 
 
-def _expanded(text: str) -> list[str]:
+def _expanded(text: str) -> Iterator[str]:
     found = _BRACES.search(text)
     if found is None:
-        return [text]
+        yield text
+        return
     first, last = found.groups()
     width = len(first) if first.startswith("0") else 0
     before, after = text[: found.start()], text[found.end() :]
-    numbers = range(int(first), int(last) + 1)
-    return [name for n in numbers for name in _expanded(f"{before}{n:0{width}}{after}")]
+    for number in range(int(first), int(last) + 1):
+        yield from _expanded(f"{before}{number:0{width}}{after}")

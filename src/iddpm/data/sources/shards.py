@@ -143,7 +143,7 @@ class TarFiles(Files):
         shard = int(self._places[index, 0])
         try:
             table = json.loads(self._read(shard, offset, size, name))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{self._shards[shard]}: {name} is not JSON ({error})") from error
         return table if isinstance(table, dict) else {}
 

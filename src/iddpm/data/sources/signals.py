@@ -17,6 +17,7 @@ SOUNDS = (".wav", ".flac")
 _WHOLE = Values("int16", -32768.0, 32767.0)
 _FRAMES = 1 << 20  # looked at at a time
 _DENSEST = 4096  # frames that a byte of the densest coding can hold
+_FINEST = 100  # samples that one may become
 _KEPT = 1 << 28  # bytes of resampled sounds that stay in memory
 
 
@@ -53,6 +54,11 @@ class Sounds(RecordingFiles):
                 f"one rate with -s data.sample_rate={rates[0]}"
             )
         rate = sample_rate or rates[0]
+        if rate > rates[0] * _FINEST:
+            raise ValueError(
+                f"{self.name} holds sounds of {rates[0]} Hz, and data.sample_rate={rate} would "
+                f"make more than {_FINEST} samples out of one"
+            )
         counts = sorted({fact.channels for fact in facts})
         if len(counts) > 1:
             raise ValueError(

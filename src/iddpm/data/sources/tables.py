@@ -147,11 +147,15 @@ class TableFiles(Files):
             self._chunks = chunks, starts
         chunks, starts = self._chunks
         number = int(np.searchsorted(starts, index, side="right")) - 1
-        return chunks[number].slice(index - int(starts[number]), 1)
+        cell = chunks[number].slice(index - int(starts[number]), 1)
+        _check(cell, self.title(index))
+        return cell
 
     def _values(self, name: str) -> list[Any]:
-        tables = (map_table(path) for path in self._mapped)
-        return [value for table in tables for value in table.column(name).to_pylist()]
+        columns = [map_table(path).column(name) for path in self._mapped]
+        for column in columns:
+            _check(column, f"{self.where}: {name}")
+        return [value for column in columns for value in column.to_pylist()]
 
     def _chosen(self, column: str | None) -> tuple[str, bool]:
         """Return the column of the items and whether they are arrays."""
@@ -190,6 +194,14 @@ class TableFiles(Files):
                 f"with -s data.labels={marked[0]}"
             )
         return next(iter(marked), next((name for name in _LABELS if name in self._types), None))
+
+
+def _check(values: Any, title: str) -> None:
+    """Refuse offsets that lead out of the file, which pyarrow itself follows into a crash."""
+    try:
+        values.validate(full=True)
+    except pyarrow().ArrowException as error:
+        raise ValueError(f"{title} is damaged ({error}): copy the file again") from error
 
 
 def _is_list(kind: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,20 +73,14 @@ def _read_headers(shard: Path) -> list[Member]:
                 "unpack it to a plain .tar (pictures are compressed already)"
             )
     members: list[Member] = []
-    end = 0
-    seen: set[str] = set()
+    sparse: list[str] = []
     try:
         with tarfile.open(shard, "r:") as archive:
             for entry in archive:
                 if not entry.isreg():
                     continue
                 if entry.issparse():
-                    raise ValueError(
-                        f"{shard} holds the sparse member {entry.name}: pack it plainly"
-                    )
-                if entry.name in seen:
-                    raise ValueError(f"{shard} holds {entry.name} twice: pack it again")
-                seen.add(entry.name)
+                    sparse.append(entry.name)
                 text = None
                 if entry.name.lower().endswith(".cls") and entry.size <= _SHORT:
                     stored = archive.extractfile(entry)
@@ -98,7 +93,16 @@ def _read_headers(shard: Path) -> list[Member]:
             file.seek(end)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("neither a header nor the mark of the end follows")
-    except (tarfile.TarError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # TarError, EOFError, ValueError, MemoryError for a name of 8 GB
         after = f" at or after its member {members[-1].name}" if members else ""
         raise ValueError(f"{shard} is damaged{after} ({error}): copy it again") from error
+    if sparse:
+        raise ValueError(f"{shard} holds the sparse member {sparse[0]}: pack it plainly")
+    name, times = (
+        Counter(member.name for member in members).most_common(1)[0] if members else ("", 0)
+    )
+    if times > 1:
+        raise ValueError(f"{shard} holds {name} twice: pack it again")
     return members

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from iddpm.data.values import Chunk, Wanted, find_values
 NIFTI = (".nii", ".nii.gz")
 _DENSEST = 1100  # bytes that a byte of gzip can hold
 _KEPT = 1 << 30  # bytes of unpacked volumes that stay in memory
+_BEFORE = 1 << 26  # bytes that may lie before the voxels
 
 
 class Volumes(RecordingFiles):
@@ -115,18 +117,43 @@ def open_volume(path: Path) -> Any:
     """
     nib = needed("nibabel", "nifti", f"reading {path}")
     try:
-        image = nib.Nifti1Image.from_filename(path, mmap=True)
+        with _silent(nib.imageglobals.logger):  # one sentence is enough for what is refused
+            image = _image_class(nib).from_filename(path, mmap=True)
         shape, dtype = image.shape, image.get_data_dtype()
-        promised = prod(shape) * dtype.itemsize
+        promised, before = prod(shape) * dtype.itemsize, int(image.dataobj.offset)
     except Exception as error:  # nibabel raises ImageFileError, HeaderDataError, OSError, ...
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not a NIfTI file that can be read ({reason})") from None
     room = path.stat().st_size * (_DENSEST if path.name.lower().endswith(".gz") else 1)
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise ValueError(f"{path} has shape {shape}; volumes have 3 axes, or 4 with channels")
-    if promised > room:
-        raise ValueError(f"{path} is cut short: its header promises {promised} bytes of voxels")
+    if promised > room or before > min(room, _BEFORE):
+        raise ValueError(
+            f"{path} is cut short: its header promises {promised} bytes of voxels, {before} bytes "
+            "in"
+        )
     return image
+
+
+@contextmanager
+def _silent(logger: Any) -> Iterator[None]:
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _image_class(nib: Any) -> Any:
+    """Return the class of images whose extensions are not read.
+
+    Nothing here needs them, and what they promise would be allocated, which in a compressed file
+    can be any size.
+    """
+    plain = nib.nifti1.Nifti1Extensions
+    none = type("NoExtensions", (plain,), {"from_fileobj": classmethod(lambda cls, *rest: cls())})
+    header = type("Header", (nib.Nifti1Header,), {"exts_klass": none})
+    return type("Image", (nib.Nifti1Image,), {"header_class": header})
 
 
 def read_voxels(path: Path, image: Any) -> Any:

@@ -6,6 +6,7 @@ stored as they are, so each can be mapped at its offset.
 
 import io
 import struct
+import sys
 import zipfile
 import zlib
 from math import prod
@@ -37,7 +38,7 @@ def map_npy(path: Path, offset: int = 0) -> NDArray[Any]:
             f"{path.stat().st_size} are there; copy or save it again"
         )
     if needed == start:
-        raise ValueError(f"{path} has shape {shape}, which holds no data")
+        return np.empty(shape, dtype)  # nothing to map
     order: Any = "F" if fortran_order else "C"
     return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape, order=order)
 
@@ -117,8 +118,9 @@ def _read_header(path: Path | str, file: IO[bytes]) -> tuple[tuple[int, ...], bo
         )
     if dtype.fields is not None:
         raise ValueError(f"{path} holds records ({dtype}); save one numeric array")
-    if dtype.itemsize == 0 or min(shape, default=0) < 0:
-        raise ValueError(f"{path} holds nothing: {dtype} of shape {shape}")
+    most = dtype.itemsize * prod(side for side in shape if side)
+    if min(shape, default=0) < 0 or not 0 < most <= sys.maxsize:
+        raise ValueError(f"{path} has a header that no array can have: {dtype} of shape {shape}")
     return shape, fortran_order, dtype
 
 

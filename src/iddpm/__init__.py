@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         slerp,
         space_timesteps,
         threshold_x0,
+        tiled,
         trajectory,
     )
     from iddpm.tasks.likelihood import likelihood
@@ -78,6 +79,7 @@ _HOME = {
     "slerp": "iddpm.sampling",
     "space_timesteps": "iddpm.sampling",
     "threshold_x0": "iddpm.sampling",
+    "tiled": "iddpm.sampling",
     "train": "iddpm.tasks.train",
     "trajectory": "iddpm.sampling",
     "zero_terminal_snr": "iddpm.diffusion",
@@ -117,6 +119,7 @@ __all__ = [
     "slerp",
     "space_timesteps",
     "threshold_x0",
+    "tiled",
     "train",
     "trajectory",
     "zero_terminal_snr",

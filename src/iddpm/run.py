@@ -19,9 +19,10 @@ from iddpm.build import (
     build_tiling,
     build_walk,
     build_weaker,
+    check_low_res,
+    check_upscaling,
     conditions_of,
     place,
-    scale_of,
     tell_low_res,
 )
 from iddpm.classes import Classes, Wanted
@@ -178,6 +179,7 @@ class Run:
         *,
         seed: int = 0,
         classes: Wanted = None,
+        given: Mapping[str, Tensor] | None = None,
         overlap: float = OVERLAP,
         start: int = 0,
         on_batch: Callable[[], None] | None = None,
@@ -193,6 +195,7 @@ class Run:
             low_res: low resolutions of one size.
             seed: any integer.
             classes: one class for all, or one per item; by default none.
+            given: what else the network is told, as in :meth:`sample`.
             overlap: share of a tile that neighbours share, at the least.
             start: number of the first item.
             on_batch: called after every batch of tiles.
@@ -206,39 +209,22 @@ class Run:
             ValueError: a model of another task, a shape or setting that does not fit it, or no
                 class for one that was always told one.
         """
-        self.check_super_resolution(classes)
-        n, given = len(low_res), {}
-        if self.classes is not None and classes is None:
-            given["y"] = torch.full((n,), NO_CLASS)
-            settings["guidance"] = settings.get("guidance") or 1.0  # none to exaggerate
+        check_upscaling(self.config, self.directory, classes is not None)
         tiling = build_tiling(self.config, low_res.shape[2:], overlap)
-        given["low_res"] = tiling.pad(low_res)
+        told = {**(given or {}), "low_res": tiling.pad(low_res)}
+        if self.classes is not None and classes is None:
+            told["y"] = torch.full((len(low_res),), NO_CLASS)
+            settings["guidance"] = settings.get("guidance") or 1.0  # none to exaggerate
         batches = self.sample_batches(
-            n,
+            len(low_res),
             tiling.around(self.walk(**settings), on_batch),
             seed=seed,
             classes=classes,
-            given=given,
+            given=told,
             size=tiling.size,
             start=start,
         )
         return torch.cat([tiling.crop(batch.x) for batch in batches])
-
-    def check_super_resolution(self, classes: Wanted = None) -> None:
-        """Raise ValueError unless this makes data finer, of these classes or of none."""
-        config = self.config
-        if config.task != "super_resolution":
-            raise ValueError(
-                f"{self.directory} was trained with task={config.task}: to make data finer, train "
-                "with task=super_resolution"
-            )
-        if config.model.given_channels:
-            raise ValueError(f"{self.directory} is given data of one size (data.given) as well")
-        if self.classes is not None and classes is None and not config.training.label_dropout:
-            raise ValueError(
-                f"{self.directory} was trained to be told a class always "
-                "(training.label_dropout=0): say which"
-            )
 
     def walk(
         self,
@@ -319,7 +305,8 @@ class Run:
             if len(value) != n:
                 raise ValueError(f"{name} has {len(value)} rows for {n} samples: give one for each")
         shape = self.shape if size is None else (self.shape[0], *size)
-        self._check_low_res(told.get("low_res"), shape[1:])
+        if self.config.task == "super_resolution":
+            check_low_res(self.config, self.directory, told.get("low_res"), shape)
         chosen = walk or self.walk()
         at_once = chosen.sampling.batch_size
         labels = told.get("y")
@@ -374,22 +361,6 @@ class Run:
                 f"(training.label_dropout=0): ask for it, such as by --condition {name}=..."
             )
         return torch.from_numpy(told)
-
-    def _check_low_res(self, low_res: Tensor | None, size: Sequence[int]) -> None:
-        if self.config.task != "super_resolution":
-            return
-        scale = scale_of(self.config)
-        wanted = (self.shape[0], *(n // factor for n, factor in zip(size, scale, strict=True)))
-        if low_res is None:
-            raise ValueError(
-                f"{self.directory} makes low-resolution data finer: give low_res, tensors of shape "
-                f"{wanted} in [-1, 1]"
-            )
-        if tuple(low_res.shape[1:]) != wanted:
-            raise ValueError(
-                f"low_res holds items of shape {tuple(low_res.shape[1:])}, and {self.directory} "
-                f"makes those of shape {wanted} finer"
-            )
 
     def _labels(self, walk: Walk, n: int, seed: int, wanted: Wanted, start: int) -> Tensor | None:
         if walk.classes is not None:

@@ -84,7 +84,7 @@ def whole_files():
         np.savetxt(f"{folder}/a.csv", array.reshape(5, -1) + 0.5, delimiter=",")
         frames = [Image.fromarray(frame) for frame in array]
         names = ["a.npy", "a.npz", "b.npz", "a.h5", "a.nii", "a.nii.gz", "a.wav", "a.flac", "a.csv"]
-        for name in ("a.gif", "a.webp", "a.tif"):
+        for name in ("a.gif", "a.webp", "a.apng", "a.tif"):
             frames[0].save(f"{folder}/{name}", save_all=True, append_images=frames[1:])
             names.append(name)
         return {name: open(f"{folder}/{name}", "rb").read() for name in names}

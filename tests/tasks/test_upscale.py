@@ -164,6 +164,26 @@ def test_classes_are_none_unless_one_is_said(folder, tmp_path):
     assert always.upscale(x, classes="1", steps=1).shape == (1, 1, 12, 8)
 
 
+def test_every_item_has_its_own_conditions(folder, tmp_path):
+    np.savez(folder / "aged.npz", arr_0=images(), age=np.linspace(20, 80, 60))
+    told = make(
+        folder, "aged", folder / "aged.npz", "data.conditions=[age]", "training.label_dropout=0.1"
+    )
+    seen = []
+    told.denoiser.network.register_forward_hook(
+        lambda module, args, kwargs, output: seen.append(kwargs["conditions"].flatten().tolist()),
+        with_kwargs=True,
+    )
+    np.save(tmp_path / "a.npy", images(2, size=4))
+    np.save(tmp_path / "b.npy", images(2, size=6)[:1])
+    files = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    upscale(told, files, conditions={"age": "20..80"}, steps=1, out=tmp_path / "out")
+    assert seen == [[-1, 0], [1] * 4]  # two items of a tile, then the tiles of a third
+    seen.clear()
+    upscale(told, files[:1], steps=1, out=tmp_path / "open")
+    assert np.isnan(seen).all()
+
+
 def test_long_signals_as_sounds_tables_and_arrays(folder, tmp_path):
     (tmp_path / "sounds").mkdir()
     tone = (np.sin(np.arange(900) / 5) * 20_000).astype(np.int16)
@@ -246,3 +266,11 @@ def test_a_published_upsampler_in_a_run_directory(tmp_path):
     assert command([*arguments, "--class", "7"]) == 0
     with Image.open(tmp_path / "run/upscaled/a.png") as image:
         assert (image.mode, image.size) == ("RGB", (48, 80))
+
+
+def test_what_is_not_finite_is_not_written(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(run), "upscale", lambda self, x, **_: x.repeat(1, 1, 2, 2) / 0)
+    Image.fromarray(images(1)[0, :4, :4, 0]).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"drawn for a\.png holds NaN or infinity"):
+        upscale(run, [tmp_path / "a.png"], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

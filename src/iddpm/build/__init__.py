@@ -21,6 +21,8 @@ from iddpm.build.model import (
 from iddpm.build.sampling import Walk, build_sampling_schedule, build_walk
 from iddpm.build.super_resolution import (
     build_degradation,
+    check_low_res,
+    check_upscaling,
     held_out_low_res,
     low_res_size,
     scale_of,
@@ -62,7 +64,9 @@ __all__ = [
     "build_walk",
     "build_weaker",
     "check_guidance",
+    "check_low_res",
     "check_sharing",
+    "check_upscaling",
     "conditions_of",
     "count_flops",
     "default_run_directory",

@@ -1,6 +1,7 @@
 """Super-resolution: from its settings to what the network is told of the low resolution."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -48,14 +49,6 @@ def low_res_size(config: Config) -> tuple[int, ...]:
     return tuple(n // factor for n, factor in zip(size, scale, strict=True))
 
 
-def input_of(config: Config) -> str:
-    """Say what low resolution the model of resolved settings is told."""
-    if config.task != "super_resolution":
-        return "no low resolution"
-    size = " x ".join(map(str, low_res_size(config)))
-    return f"a low resolution of {size}" + (" and its noise" if config.degradation.augment else "")
-
-
 def build_degradation(config: Config) -> Degradation:
     """Return how resolved settings make low resolutions."""
     scale, degradation = scale_of(config), config.degradation
@@ -76,6 +69,43 @@ def check_low_res_noise(config: Config, level: float) -> None:
         raise ValueError(
             f"low_res_noise={level:g} needs a model of super-resolution that is trained with "
             f"degradation.augment={level:g} or more, and this one has {most:g}"
+        )
+
+
+def check_low_res(
+    config: Config, where: Path, low_res: Tensor | None, shape: Sequence[int]
+) -> None:
+    """Raise ValueError unless low resolutions [N, C, *spatial] are those of data of a shape."""
+    factors = zip(shape[1:], scale_of(config), strict=True)
+    wanted = (shape[0], *(n // factor for n, factor in factors))
+    if low_res is None:
+        raise ValueError(
+            f"{where} makes low-resolution data finer: give low_res, tensors of shape {wanted} in "
+            "[-1, 1]"
+        )
+    if tuple(low_res.shape[1:]) != wanted:
+        raise ValueError(
+            f"low_res holds items of shape {tuple(low_res.shape[1:])}, and {where} makes those of "
+            f"shape {wanted} finer"
+        )
+
+
+def check_upscaling(config: Config, where: Path, told_class: bool) -> None:
+    """Raise ValueError unless a model makes data of any size finer, with a class or without."""
+    if config.task != "super_resolution":
+        raise ValueError(
+            f"{where} was trained with task={config.task}: to make data finer, train with "
+            "task=super_resolution"
+        )
+    if config.model.given_channels:
+        raise ValueError(
+            f"{where} was trained with data.given, which goes with items of the training's size: "
+            "use iddpm sample"
+        )
+    needs_class = config.model.class_conditional and not config.training.label_dropout
+    if needs_class and not told_class:
+        raise ValueError(
+            f"{where} was trained to be told a class always (training.label_dropout=0): say which"
         )
 
 

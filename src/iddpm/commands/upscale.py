@@ -33,6 +33,13 @@ def upscale(
     class_name: Annotated[
         str | None, typer.Option("--class", help="A class by name or number [default: none].")
     ] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What samples shall have, such as age=63; age=20..80 spreads, age=20,40 takes "
+            "turns. Repeatable; the others are left open."
+        ),
+    ] = None,
     guidance: Annotated[float | None, typer.Option(help="Exaggerate the class.")] = None,
     seed: Annotated[int, typer.Option(help="Item k depends on the seed and k alone.")] = 0,
     out: Annotated[
@@ -52,6 +59,7 @@ def upscale(
     """
     import torch
 
+    from iddpm.data.asked import read_asked
     from iddpm.run import load
     from iddpm.tasks.upscale import upscale as go
 
@@ -62,6 +70,7 @@ def upscale(
         files,
         seed=seed,
         class_name=class_name,
+        conditions=read_asked(condition or ()),
         overlap=overlap,
         out=out,
         steps=steps,

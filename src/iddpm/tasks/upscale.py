@@ -10,7 +10,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.build import Tiling, build_tiling, form_of, scale_of
+from iddpm.build import Tiling, build_tiling, check_upscaling, form_of, scale_of
+from iddpm.data.asked import Asked
 from iddpm.data.comparison import save_side_by_side
 from iddpm.data.finer.find import open_low_res
 from iddpm.data.finer.low_res import LowRes, Target
@@ -44,7 +45,12 @@ class _Group:
         return torch.cat([file.read(0, file.count) for file in self.files.values()])
 
     def write(self, x: Tensor, directory: Path) -> Iterator[Path]:
-        """Write the finer files."""
+        """Write the finer files; refuse what is not finite."""
+        if not x.isfinite().all():
+            raise ValueError(
+                f"what was drawn for {next(iter(self.files))} holds NaN or infinity and was not "
+                "written: try another checkpoint"
+            )
         parts = x.split([file.count for file in self.files.values()])
         for (name, file), part in zip(self.files.items(), parts, strict=True):
             yield write_atomically(directory / name, partial(file.write, part))
@@ -56,6 +62,7 @@ def upscale(
     *,
     seed: int = 0,
     class_name: str | int | None = None,
+    conditions: Asked | None = None,
     overlap: float = OVERLAP,
     out: Path | None = None,
     console: Console | None = None,
@@ -71,6 +78,7 @@ def upscale(
         files: files, and folders whose files keep their places below them.
         seed: item k, counted over all files, depends on the seed and k alone.
         class_name: the class of all; none by default.
+        conditions: what the items have, as for :meth:`~iddpm.run.Run.sample`.
         overlap: share of a tile that neighbours share, at the least.
         out: the directory, ``RUN/upscaled`` by default.
         console: where progress is shown.
@@ -85,7 +93,7 @@ def upscale(
         FileExistsError: a file that would be overwritten.
     """
     console = console or open_console()
-    run.check_super_resolution(class_name)
+    check_upscaling(run.config, run.directory, class_name is not None)
     directory = out or run.directory / "upscaled"
     scale = scale_of(run.config)
     target = Target(run.shape[0], scale, form_of(run.config), run.config.data.labels)
@@ -95,6 +103,7 @@ def upscale(
     at_once = walk.sampling.batch_size
     groups = list(_groups(run, opened, overlap, at_once))
     items = sum(group.count for group in groups)
+    told = {"conditions": run.ask(items, conditions)} if run.conditions or conditions else {}
     tiles = sum(group.count * group.tiling.count for group in groups)
     whole = f"{items} item{'' if items == 1 else 's'}"
     parts = f" in {tiles} tiles" if tiles > items else ""
@@ -111,6 +120,7 @@ def upscale(
                 low_res,
                 seed=seed,
                 classes=class_name,
+                given={name: value[start : start + group.count] for name, value in told.items()},
                 overlap=overlap,
                 start=start,
                 on_batch=lambda: progress.advance(task),

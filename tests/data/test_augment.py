@@ -73,3 +73,11 @@ def test_crops_differ_and_repeat():
 
 def test_a_single_value_can_be_cropped():
     assert random_crop(np.full((1, 1), 7, np.uint8), Fixed()).tolist() == [[7]]
+
+
+def test_edges_overshoot_no_further_than_the_depth_of_the_data():
+    x = np.zeros((1, 12, 12), np.uint16)
+    x[:, 3:9, 3:9] = 4095  # a scan of 12 bits; bicubic interpolation overshoots
+    crops = [random_crop(x, stream(0, "t", index=i), bits=12) for i in range(5)]
+    assert max(int(crop.max()) for crop in crops) == 4095
+    assert max(int(random_crop(x, stream(0, "t", index=i)).max()) for i in range(5)) > 4095

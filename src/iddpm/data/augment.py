@@ -19,11 +19,13 @@ def horizontal_flip(x: NDArray[Any], generator: np.random.Generator) -> NDArray[
     return x[..., ::-1] if generator.random() < 0.5 else x
 
 
-def random_crop(x: NDArray[Any], generator: np.random.Generator) -> NDArray[Any]:
+def random_crop(
+    x: NDArray[Any], generator: np.random.Generator, bits: int | None = None
+) -> NDArray[Any]:
     """Cut a box of 0.8 to 1 of each side out of ``[C, *spatial]`` and enlarge it to the old shape.
 
     All axes are cut by one factor, so proportions stay. Integers are rounded and clamped to their
-    range; floats to [-1, 1].
+    ``bits``, by default those of their type; floats to [-1, 1].
     """
     spatial = x.shape[1:]
     factor = generator.uniform(SMALLEST_CROP, 1.0)
@@ -39,4 +41,5 @@ def random_crop(x: NDArray[Any], generator: np.random.Generator) -> NDArray[Any]
     enlarged = F.interpolate(cut[None], size=spatial, mode=_INTERPOLATION[len(spatial)])[0].numpy()
     if x.dtype.kind == "f":
         return enlarged.clip(-1.0, 1.0).astype(x.dtype)
-    return enlarged.round().clip(0, np.iinfo(x.dtype).max).astype(x.dtype)
+    highest = np.iinfo(x.dtype).max if bits is None else 2**bits - 1
+    return enlarged.round().clip(0, highest).astype(x.dtype)

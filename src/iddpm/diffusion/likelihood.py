@@ -26,20 +26,24 @@ def discretized_gaussian_log_likelihood(x: Tensor, p: Gaussian, bits: int = 8) -
 
     Levels lie evenly in [-1, 1]; the outermost bins reach to infinity (Ho et al. 2020, equation
     13). Computed in log space and float64, hence exact in the tails, where the published float32
-    formula is wrong by several percent and stops at 1e-12.
+    formula is wrong by several percent and stops at 1e-12. Of 16 bits, levels rounded to float32
+    alone are wrong by up to 1e-2 nats under a narrow Gaussian, and float32 itself by more under a
+    wide one.
 
     Args:
-        x: data on the grid of 2**bits levels.
+        x: data on the grid of 2**bits levels, but for rounding.
         p: mean and log-variance.
         bits: bit depth of the data, 1 to 16.
     """
     precise = torch.float32 if x.device.type == "mps" else torch.float64
     half_bin = 1 / (2**bits - 1)
+    level = torch.round((x.to(precise) + 1) / (2 * half_bin))
     mean, inverse_std = p.mean.to(precise), torch.exp(-0.5 * p.log_variance.to(precise))
-    centre, half_width = (x.to(precise) - mean) * inverse_std, half_bin * inverse_std
+    centre = (level * (2 * half_bin) - 1 - mean) * inverse_std
+    half_width = half_bin * inverse_std
     log_p = log_normal_interval(centre, half_width)
-    log_p = torch.where(x > 1 - half_bin, log_ndtr(half_width - centre), log_p)
-    log_p = torch.where(x < -1 + half_bin, log_ndtr(half_width + centre), log_p)
+    log_p = torch.where(level >= 2**bits - 1, log_ndtr(half_width - centre), log_p)
+    log_p = torch.where(level <= 0, log_ndtr(half_width + centre), log_p)
     return log_p.to(x.dtype)
 
 

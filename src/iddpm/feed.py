@@ -17,6 +17,7 @@ from iddpm.build import (
     open_data,
     resolve,
     tell_conditions,
+    tell_given,
     tell_low_res,
     training_low_res,
     values_of,
@@ -54,6 +55,7 @@ def _opened(config: Config) -> tuple[Config, Split]:
     source = open_data(config)
     mask = held_out_mask(source, config.data.held_out)
     split = Split(source, np.flatnonzero(~mask), np.flatnonzero(mask))
+    tell_given(config, source)
     return tell_conditions(config, source, split.train), split
 
 
@@ -63,7 +65,10 @@ def shuffled(items: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def open_other(
-    config: Config, path: Path | str, conditions: str | Sequence[str] | None = None
+    config: Config,
+    path: Path | str,
+    conditions: str | Sequence[str] | None = None,
+    given: Path | str | None = None,
 ) -> Source:
     """Open other data the way that resolved settings read their own.
 
@@ -71,10 +76,11 @@ def open_other(
         config: the settings.
         path: the data.
         conditions: where the conditions of its items are, as in data.conditions; None for none.
+        given: the data that goes with it; None for none.
 
     Raises:
         ValueError: its items have another shape or depth than those the model was trained on, or
-            conditions that do not go with it.
+            conditions or other data that do not go with it.
     """
     model = config.model
     assert model.size is not None
@@ -94,6 +100,15 @@ def open_other(
     if conditions is not None:
         data = data.model_copy(update={"conditions": conditions})
         tell_conditions(config.model_copy(update={"data": data}), source, np.arange(0))
+    if given is not None:
+        data = data.model_copy(update={"given": str(given)})
+        tell_given(config.model_copy(update={"data": data}), source)
+        assert source.given is not None
+        if source.given.shape[0] != model.given_channels:
+            raise ValueError(
+                f"{source.given.name} has {source.given.shape[0]} channels, and the model is given "
+                f"{model.given_channels}"
+            )
     return source
 
 
@@ -145,6 +160,8 @@ def on_device(
         told: dict[str, Any] = {"y": moved.y} if config.uses_labels else {}
         if config.model.conditions:
             told["conditions"] = moved.conditions
+        if config.model.given_channels:
+            told["given"] = moved.given
         if config.task == "super_resolution" and learning:
             told |= training_low_res(config, moved.x, items, batch.step)
         elif config.task == "super_resolution":

@@ -19,6 +19,7 @@ from iddpm.build import (
     build_tiling,
     build_walk,
     build_weaker,
+    check_given,
     check_low_res,
     check_upscaling,
     conditions_of,
@@ -305,6 +306,7 @@ class Run:
             if len(value) != n:
                 raise ValueError(f"{name} has {len(value)} rows for {n} samples: give one for each")
         shape = self.shape if size is None else (self.shape[0], *size)
+        check_given(self.config, self.directory, told.get("given"), shape[1:])
         if self.config.task == "super_resolution":
             check_low_res(self.config, self.directory, told.get("low_res"), shape)
         chosen = walk or self.walk()

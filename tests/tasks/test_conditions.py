@@ -130,7 +130,7 @@ def test_an_items_own_conditions_are_what_makes_it_likely(folder, tmp_path):
     assert bounds[1][1] > bounds[0][1] + 1
     with pytest.raises(ValueError, match=r"is told level, degrees of its items: .*--conditions"):
         likelihood(run, tmp_path / "some.npz", console=QUIET)
-    with pytest.raises(ValueError, match="were given with no other data"):
+    with pytest.raises(ValueError, match="goes with data, and came with no other data"):
         likelihood(run, conditions=tmp_path / "table.csv", console=QUIET)
 
 

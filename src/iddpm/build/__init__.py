@@ -10,6 +10,7 @@ from iddpm.build.facts import (
     values_of,
 )
 from iddpm.build.flops import count_flops
+from iddpm.build.given import check_given, read_given, tell_given
 from iddpm.build.guidance import Guides, build_gradient, build_weaker, check_guidance, guide
 from iddpm.build.model import (
     build_denoiser,
@@ -63,6 +64,7 @@ __all__ = [
     "build_timesteps",
     "build_walk",
     "build_weaker",
+    "check_given",
     "check_guidance",
     "check_low_res",
     "check_sharing",
@@ -76,9 +78,11 @@ __all__ = [
     "low_res_size",
     "open_data",
     "place",
+    "read_given",
     "resolve",
     "scale_of",
     "tell_conditions",
+    "tell_given",
     "tell_low_res",
     "training_low_res",
     "values_of",

@@ -6,7 +6,7 @@ from typing import Any
 
 from iddpm.build.guidance import check_guidance
 from iddpm.build.super_resolution import check_low_res_noise, low_res_size
-from iddpm.config import Config, validate
+from iddpm.config import Config, DataConfig, validate
 from iddpm.data.cache import user_cache
 from iddpm.data.form import Form
 from iddpm.data.sources.cached import cached
@@ -36,6 +36,12 @@ def open_data(config: Config) -> Source:
             "no data given: name a folder of images, a .npy or .npz file, .tar shards, or an "
             "embedded set"
         )
+    return open_path(data)
+
+
+def open_path(data: DataConfig) -> Source:
+    """Open the data that lies at ``data.path``, by way of a cache where one is wanted."""
+    assert data.path is not None
     source = open_source(
         data.path,
         image_size=data.image_size,
@@ -76,6 +82,9 @@ def _keep_form(values: dict[str, Any], source: Source) -> None:
     del form["values"]
     values["form"] = {**form, "dtype": stored.dtype}
     values["data"]["range"] = None if stored.natural else (stored.low, stored.high)
+    if source.given is not None:
+        stored = source.given.form.values or natural_values(source.given.bits)
+        values["data"]["given_range"] = None if stored.natural else (stored.low, stored.high)
 
 
 def resolve(config: Config, source: Source | None = None, train_items: int = 0) -> Config:
@@ -94,6 +103,8 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
     if source is not None:
         _hold(model, "channels", source.shape[0], source.name)
         _hold(model, "size", tuple(source.shape[1:]), source.name)
+        if source.given is not None:
+            _hold(model, "given_channels", source.given.shape[0], source.given.name)
         values["class_names"] = source.class_names
         values["bits"] = source.bits
         _keep_form(values, source)

@@ -19,6 +19,10 @@ def likelihood(
         Path | None,
         typer.Option(help="A table of what is known of DATA, for models that are told it."),
     ] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(help="What goes with DATA, for models that draw from data that is given."),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps of the reverse process [default: all T].")
     ] = None,
@@ -82,6 +86,7 @@ def likelihood(
             opened,
             data,
             conditions=conditions,
+            given=given,
             steps=steps,
             stride=stride,
             variance=variance,
@@ -110,11 +115,11 @@ def likelihood(
                 f"for the density in the data's own units ({values.low:g} to {values.high:g} are "
                 f"-1 to 1) add {log((values.high - values.low) / 2):.4f} nats/dim"
             )
-    given = f" given the {result.facts['given']}" if result.facts["given"] else ""
+    beside = f" given the {result.facts['given']}" if result.facts["given"] else ""
     for part in ("prior", "steps", "decoder"):
         value = getattr(result, part)
         typer.echo(f"  {part:<8} {value.mean:10.4f} +- {value.error:.4f}")
     typer.echo(
-        f"{result}{given} ({result.facts['items']} items, {result.facts['steps']} of "
+        f"{result}{beside} ({result.facts['items']} items, {result.facts['steps']} of "
         f"{result.facts['trained_steps']} steps, {result.facts['seconds']:.1f} s)"
     )

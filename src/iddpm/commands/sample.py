@@ -10,7 +10,10 @@ from iddpm.commands.options import BatchSize, Checkpoint, Device, Ema, EmaLength
 
 def sample(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
-    n: Annotated[int, typer.Option("-n", help="How many samples.")] = 64,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", help="How many samples [default: 64, or one for each of --given]."),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Network evaluations per sample [default: the run's, 50].")
     ] = None,
@@ -40,6 +43,13 @@ def sample(
         typer.Option(
             help="What samples shall have, such as age=63; age=20..80 spreads, age=20,40 takes "
             "turns. Repeatable; the others are left open."
+        ),
+    ] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            help="What to draw for, for models that are given data: a picture, a folder, an array "
+            "[default: what goes with the held-out items]."
         ),
     ] = None,
     guidance: Annotated[
@@ -91,6 +101,7 @@ def sample(
     """
     import torch
 
+    from iddpm.build import read_given
     from iddpm.data.asked import read_asked
     from iddpm.ranks import DAY, JOINING, joined_ranks
     from iddpm.run import load
@@ -120,14 +131,16 @@ def sample(
                 batch_size=batch_size,
                 precision=precision,
             )
+            beside = None if given is None else read_given(opened.config, given)
         draw(
             opened,
-            n,
+            n if n is not None else 64 if beside is None else len(beside),
             walk,
             out=out,
             seed=seed,
             classes=class_name,
             conditions=read_asked(condition or ()),
+            given=beside,
             npz=npz,
             gif=gif,
             ranks=ranks,

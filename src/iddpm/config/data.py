@@ -28,6 +28,8 @@ class DataConfig(Section):
     names the items, or members of an array file."""
     given: str | None = None
     """Other data, whose item of the same name or number is given to the network with each item."""
+    given_range: Literal["auto"] | tuple[Number, Number] | None = None
+    """As range, of the data that is given."""
     column: str | None = None
     """Which member of the samples in shards, such as jpg, or which column of a table holds the
     items; by default the only one that can."""
@@ -59,7 +61,7 @@ class DataConfig(Section):
     worker_timeout: Annotated[float, Field(gt=0)] = 300.0
     """Seconds after which a worker that does not answer counts as hung."""
 
-    @field_validator("range")
+    @field_validator("range", "given_range")
     @classmethod
     def _rising(cls, value: Any) -> Any:
         if isinstance(value, tuple) and value[0] >= value[1]:

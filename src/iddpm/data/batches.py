@@ -1,7 +1,8 @@
 """Training batches as a pure function of the step, so that any step can be resumed exactly."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -24,10 +25,12 @@ class Batch:
         x: ``[N, C, *spatial]``, as stored when it comes from a loader (bytes travel faster than
             floats), float32 in [-1, 1] after `to`.
         y: int64 class numbers ``[N]``, or None.
-        conditions: float32 ``[N, K]``, what else is told of the items, or None.
         items: int64 ``[N]``, the index of each item in its source.
         step: the training step; for held-out batches a running number.
         bits: depth of the integers in ``x``; None when ``x`` lies in [-1, 1].
+        conditions: float32 ``[N, K]``, what else is told of the items, or None.
+        given: ``[N, C, *spatial]``, other data that goes with the items, as ``x``; or None.
+        given_bits: as ``bits``.
     """
 
     x: torch.Tensor
@@ -36,15 +39,25 @@ class Batch:
     step: int
     bits: int | None
     conditions: torch.Tensor | None = None
+    given: torch.Tensor | None = None
+    given_bits: int | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Return the batch on ``device``, ``x`` as float32 in [-1, 1]."""
+        """Return the batch on ``device``, ``x`` and ``given`` as float32 in [-1, 1]."""
 
         def moved(value: torch.Tensor | None) -> torch.Tensor | None:
             return None if value is None else value.to(device, non_blocking=True)
 
-        x = to_model_range(self.x.to(device, non_blocking=True), self.bits)
-        return replace(self, x=x, y=moved(self.y), conditions=moved(self.conditions), bits=None)
+        given = moved(self.given)
+        return replace(
+            self,
+            x=to_model_range(self.x.to(device, non_blocking=True), self.bits),
+            y=moved(self.y),
+            bits=None,
+            conditions=moved(self.conditions),
+            given=None if given is None else to_model_range(given, self.given_bits),
+            given_bits=None,
+        )
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory; called by torch's DataLoader."""
@@ -53,7 +66,11 @@ class Batch:
             return None if value is None else value.pin_memory()
 
         return replace(
-            self, x=self.x.pin_memory(), y=pinned(self.y), conditions=pinned(self.conditions)
+            self,
+            x=self.x.pin_memory(),
+            y=pinned(self.y),
+            conditions=pinned(self.conditions),
+            given=pinned(self.given),
         )
 
 
@@ -153,12 +170,7 @@ class Batches:
         """Return the batch of one step."""
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)[self.rows]
         items = self.items_at(step)[self.rows]
-        x = self.source.read_many(items)
-        if self.augmentations:
-            x = np.stack([self._augmented(*pair) for pair in zip(x, positions, strict=True)])
-            if self.source.bits is not None:  # a dtype may reach beyond the highest level
-                x = np.minimum(x, x.dtype.type(2**self.source.bits - 1))
-        return _batch(self.source, x, items, step)
+        return _batch(self.source, items, step, partial(self._augmented, positions=positions))
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches of ``start_step`` up to ``stop_step``."""
@@ -180,10 +192,21 @@ class Batches:
             pin_memory=self.pin_memory,
         )
 
-    def _augmented(self, x: NDArray[Any], position: int) -> NDArray[Any]:
-        generator = stream(self.seed, "augment", index=position)
-        for augmentation in self.augmentations:
-            x = augmentation(x, generator)
+    def _augmented(
+        self, x: NDArray[Any], bits: int | None, positions: Sequence[int]
+    ) -> NDArray[Any]:
+        """Change items at random, and what goes with them in the same way."""
+        if not self.augmentations:
+            return x
+        changed = []
+        for item, position in zip(x, positions, strict=True):
+            generator = stream(self.seed, "augment", index=position)
+            for augmentation in self.augmentations:
+                item = augmentation(item, generator)
+            changed.append(item)
+        x = np.stack(changed)
+        if bits is not None:  # a dtype may reach beyond the highest level
+            x = np.minimum(x, x.dtype.type(2**bits - 1))
         return x
 
 
@@ -203,13 +226,28 @@ def held_out_batches(
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     for start in range(0, len(chosen), batch_size)[turns]:
         part = chosen[start : start + batch_size]
-        yield _batch(source, source.read_many(part), part, start // batch_size)
+        yield _batch(source, part, start // batch_size)
 
 
-def _batch(source: Source, x: NDArray[Any], items: NDArray[np.int64], step: int) -> Batch:
-    y = None if source.labels is None else torch.from_numpy(source.labels[items])
-    told = None if source.conditions is None else torch.from_numpy(source.conditions[items])
-    return Batch(torch.from_numpy(x), y, torch.from_numpy(items), step, source.bits, told)
+def _batch(
+    source: Source,
+    items: NDArray[np.int64],
+    step: int,
+    change: Callable[[NDArray[Any], int | None], NDArray[Any]] = lambda x, bits: x,
+) -> Batch:
+    def read(source: Source) -> torch.Tensor:
+        return torch.from_numpy(change(source.read_many(items), source.bits))
+
+    return Batch(
+        read(source),
+        None if source.labels is None else torch.from_numpy(source.labels[items]),
+        torch.from_numpy(items),
+        step,
+        source.bits,
+        None if source.conditions is None else torch.from_numpy(source.conditions[items]),
+        None if source.given is None else read(source.given),
+        None if source.given is None else source.given.bits,
+    )
 
 
 def _checked_items(

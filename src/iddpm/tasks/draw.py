@@ -42,6 +42,7 @@ def draw(
     seed: int = 0,
     classes: Wanted = None,
     conditions: Asked | None = None,
+    given: Tensor | None = None,
     npz: bool = False,
     gif: bool = False,
     columns: int | None = None,
@@ -52,11 +53,13 @@ def draw(
     """Draw samples and write them; return and print the paths.
 
     A run of super-resolution draws those of its held-out items' low resolutions, and the grid shows
-    low resolution, sample and truth.
+    low resolution, sample and truth; so it does for data that is given.
 
     Args:
         run: the model.
         n, seed, classes, conditions: as in :meth:`Run.sample`.
+        given: data to draw for, [M, C, *spatial] in [-1, 1], for models that are given it: sample k
+            goes by item k modulo M. By default what goes with the held-out items.
         walk: how to draw them, ``run.walk()`` by default.
         out: the directory, ``RUN/samples/seed_SEED`` by default.
         npz: also write ``samples.npz``.
@@ -77,7 +80,13 @@ def draw(
     whole = npz or not (each or (picture and exact))
     walk = walk or run.walk()
     pairs = None
-    if run.config.task == "super_resolution":
+    finer = run.config.task == "super_resolution"
+    if finer and given is not None:
+        raise ValueError(
+            f"{run.directory} makes the low resolutions of its held-out items finer, and what goes "
+            "with them is given: leave --given out"
+        )
+    if finer or (run.config.model.given_channels and given is None):
         with ranks.together():
             pairs = held_out_pairs(run, n)
         classes = pairs.classes(walk) if classes is None else classes
@@ -92,18 +101,20 @@ def draw(
                 frames.append(x[:GIF_ITEMS].cpu())
 
         with ranks.together():
-            given = dict(pairs.given) if pairs else {}
-            asked = given.get("conditions")
+            told = dict(pairs.given) if pairs else {}
+            if given is not None:
+                told["given"] = given[torch.arange(n) % len(given)]
+            asked = told.get("conditions")
             if asked is None or conditions:
                 asked = run.ask(n, conditions)
             if run.conditions:
-                given["conditions"] = asked
+                told["conditions"] = asked
             batches = run.sample_batches(
                 n,
                 walk,
                 seed=seed,
                 classes=classes,
-                given=given,
+                given=told,
                 turns=ranks.turns,
                 on_step=on_step,
             )
@@ -132,12 +143,13 @@ def draw(
         x = torch.cat([batch.x for batch in kept])
         grid = directory / "grid.png"
         film = form.kind == "clip"
-        if pairs is None:
+        before = told.get("low_res", told.get("given"))
+        if before is None:
             paths = [save_grid(x[:GRID_ITEMS], grid, columns=columns, film=film)]
         else:
             shown = min(len(x), GRID_ITEMS // 3)
-            three = pairs.low_res[:shown], x[:shown], pairs.truth(shown)
-            paths = [save_side_by_side(grid, *three, film=film)]
+            beside = [x[:shown], *([pairs.truth(shown)] if pairs else [])]
+            paths = [save_side_by_side(grid, before[:shown], *beside, film=film)]
         if len(run.shape) == 4:  # frame after frame, or slice after slice
             pace = form.milliseconds or SLICE_MILLISECONDS
             slices, path = x[:GIF_ITEMS].unbind(2), directory / "grid.gif"

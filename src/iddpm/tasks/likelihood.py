@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
+from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
 from iddpm.diffusion import AnalyticVariance, Denoise
@@ -56,6 +57,7 @@ def likelihood(
     data: Path | str | None = None,
     *,
     conditions: Path | str | None = None,
+    given: Path | str | None = None,
     steps: int | None = None,
     stride: str = "even",
     variance: str | None = None,
@@ -81,6 +83,7 @@ def likelihood(
         data: other data, read as the run's own; None for the items held out of its training.
         conditions: a table of what is known of the items of other data, as data.conditions; for
             models that are told it.
+        given: the data that goes with other data, as data.given; for models that are given it.
         steps: K, how many of the T steps the reverse process takes; by default all.
         stride: ``"even"``, or ``"optimal"``: those with the least bound (Watson et al. 2021).
         variance: ``"learned"``, ``"fixed_small"``, ``"fixed_large"`` or ``"analytic"`` (Bao et al.
@@ -123,7 +126,7 @@ def likelihood(
                 f"samples_per_item={looks} does not fit a process of {count} steps: use "
                 f"{min(2, count)} to {count}, the decoder among them"
             )
-        source, items = _items(run, data, conditions)
+        source, items = _items(run, data, conditions, given)
         items = spread(items, max_items)
 
     table = None
@@ -179,7 +182,7 @@ def likelihood(
         "ema_length": run.ema_length,
         "data": source.name if data is not None else f"held-out items of {source.name}",
         "items": len(items),
-        "given": "low resolution" if run.config.task == "super_resolution" else None,
+        "given": _beside(run.config),
         "bits": depth,
         "trained_steps": len(whole),
         "steps": count,
@@ -265,13 +268,17 @@ class _Job:
 
 
 def _items(
-    run: Run, data: Path | str | None, conditions: Path | str | None
+    run: Run, data: Path | str | None, conditions: Path | str | None, given: Path | str | None
 ) -> tuple[Source, NDArray[np.int64]]:
     """Open what is to be measured."""
     config = run.config
-    if conditions is not None and (data is None or not config.model.conditions):
-        why = "no other data" if data is None else f"a model that is told none ({run.directory})"
-        raise ValueError(f"the conditions {conditions} were given with {why}: leave them out")
+    for path, known in (
+        (conditions, config.model.conditions),
+        (given, config.model.given_channels),
+    ):
+        if path is not None and (data is None or not known):
+            why = "no other data" if data is None else f"{run.directory}, which takes none"
+            raise ValueError(f"{path} goes with data, and came with {why}: leave it out")
     if data is None:
         source, _, held_out = open_split(config)
         if not len(held_out):
@@ -290,7 +297,11 @@ def _items(
             f"{run.directory} is told {', '.join(config.model.conditions)} of its items: give a "
             f"table of what is known of those of {data} by --conditions"
         )
-    source = open_other(config, data, where)
+    if config.model.given_channels and given is None:
+        raise ValueError(
+            f"{run.directory} is given data with its items: say what goes with {data} by --given"
+        )
+    source = open_other(config, data, where, given)
     if config.model.class_conditional:
         if source.labels is None:
             raise ValueError(
@@ -302,6 +313,13 @@ def _items(
                 f"{run.directory} was trained on {', '.join(config.class_names)}"
             )
     return source, np.arange(len(source))
+
+
+def _beside(config: Config) -> str | None:
+    """Return what items are likely or unlikely given, if anything but their class."""
+    low_res = ["low resolution"] if config.task == "super_resolution" else []
+    beside = ["data that goes with them"] if config.model.given_channels else []
+    return ", ".join([*low_res, *(config.model.conditions or ()), *beside]) or None
 
 
 def _depth(run: Run, stated: int | None) -> int | None:

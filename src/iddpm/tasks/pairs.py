@@ -1,4 +1,4 @@
-"""Held-out items with their low resolutions, for runs of super-resolution."""
+"""Held-out items with what models draw them from: low resolutions, and data that is given."""
 
 import hashlib
 from collections.abc import Mapping
@@ -33,10 +33,10 @@ class Pairs:
     Attributes:
         source: the run's data.
         items: int64 [N], the item of each sample.
-        given: what the model is told of them beside the class: ``low_res`` [N, C, *spatial] as a
-            file would hold it, and whatever else it is told.
+        given: what the model is told of them beside the class: of super-resolution ``low_res``
+            [N, C, *spatial] as a file would hold it, and whatever else it is told.
         labels: int64 [N], or None where the data has none.
-        facts: what defines the items and their low resolutions, for any N.
+        facts: what defines the items and what is drawn from them, for any N.
     """
 
     source: Source
@@ -73,11 +73,17 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
         FileNotFoundError: the run's data is gone.
         ValueError: nothing is held out.
     """
-    config = run.config
+    config, finer = run.config, run.config.task == "super_resolution"
     if split is None:
         try:
             split = open_split(config)
         except FileNotFoundError as error:
+            if not finer:
+                raise FileNotFoundError(
+                    f"{run.directory} draws from data that is given, here what goes with the items "
+                    f"held out of its training, which are gone ({error}): bring them back, or give "
+                    "other data by --given"
+                ) from None
             raise FileNotFoundError(
                 f"{run.directory} makes low-resolution data finer, here that of the items held out "
                 f"of its training, which are gone ({error}): bring them back, or give low_res from "
@@ -87,7 +93,12 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
     if not len(order):
         raise ValueError(
             f"{run.directory} holds no items out of its training "
-            f"(data.held_out={config.data.held_out:g}), whose low resolutions would be made finer"
+            f"(data.held_out={config.data.held_out:g}), "
+            + (
+                "whose low resolutions would be made finer"
+                if finer
+                else "to draw from what is given"
+            )
         )
     items = order[np.arange(max(n, 1)) % len(order)]
     parts: list[dict[str, Tensor]] = []
@@ -95,7 +106,9 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
         ((x, told),) = on_device([batch], config, torch.device("cpu"))
         for name in ("y", "low_res_noise"):  # the sampling's affair
             told.pop(name, None)
-        parts.append({**told, "low_res": held_out_low_res(config, x, batch.items.tolist())})
+        if finer:
+            told["low_res"] = held_out_low_res(config, x, batch.items.tolist())
+        parts.append(told)
     return Pairs(
         source,
         items,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from iddpm.build import Walk, values_of
 from iddpm.config import Config
+from iddpm.data.fingerprint import fingerprint
 from iddpm.data.levels import to_model_range
 from iddpm.data.values import Values, natural_values
 from iddpm.data.writers import save_npz
@@ -67,7 +68,7 @@ def draw_samples(
         walk = run.walk(**settings)
         facts = _facts(run, walk, settings, seed, classes) | _told_facts(split)
         labels = _labels(walk, split, n, seed, classes)
-        told = _conditions(split, n, seed, None if classes is None else labels)
+        told = _told(split, n, seed, None if classes is None else labels)
         if pairs is not None:
             told = pairs.given
             facts["low_res"] = pairs.facts
@@ -183,13 +184,13 @@ def _labels(
     return [int(known[place]) for place in _places(n, seed, len(known))]
 
 
-def _conditions(split: Split, n: int, seed: int, wanted: list[int] | None) -> dict[str, Tensor]:
+def _told(split: Split, n: int, seed: int, wanted: list[int] | None) -> dict[str, Tensor]:
     """Return what each sample is told: all that a training item is, by the draw of its class.
 
     ``wanted`` are the classes where they were asked for: then it is one of that class.
     """
     source = split.source
-    if source.conditions is None:
+    if source.conditions is None and source.given is None:
         return {}
     train = split.train
     if wanted is not None and source.labels is not None:
@@ -197,18 +198,28 @@ def _conditions(split: Split, n: int, seed: int, wanted: list[int] | None) -> di
         if not len(train):
             raise ValueError(
                 f"{source.name} has no training items of class {source.class_names[wanted[0]]}, "
-                "whose conditions samples would have"
+                "after which samples would be drawn"
             )
-    return {"conditions": torch.from_numpy(source.conditions[train[_places(n, seed, len(train))]])}
+    items = train[_places(n, seed, len(train))]
+    told = {}
+    if source.conditions is not None:
+        told["conditions"] = torch.from_numpy(source.conditions[items])
+    if source.given is not None:
+        told["given"] = to_model_range(source.given.read_many(items), source.given.bits)
+    return told
 
 
 def _told_facts(split: Split) -> dict[str, Any]:
-    """Return what identifies the conditions that samples may have."""
-    told = split.source.conditions
-    if told is None:
-        return {}
-    digest = hashlib.sha256(told[split.train].astype("<f4").tobytes()).hexdigest()
-    return {"conditions": f"as in the training data ({digest[:16]})"}
+    """Return what identifies what samples may be told."""
+    facts = {}
+    if split.source.conditions is not None:
+        told = split.source.conditions[split.train].astype("<f4")
+        digest = hashlib.sha256(told.tobytes()).hexdigest()
+        facts["conditions"] = f"as in the training data ({digest[:16]})"
+    if split.source.given is not None:
+        digest = hashlib.sha256(json.dumps(fingerprint(split.source.given)).encode()).hexdigest()
+        facts["given"] = f"as in the training data ({digest[:16]})"
+    return facts
 
 
 def _places(n: int, seed: int, count: int) -> list[int]:

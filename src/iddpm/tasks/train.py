@@ -315,12 +315,17 @@ def _introduction(
     task = [f"task       {config.learns}"] if config.task == "super_resolution" else []
     processes = f" in {ranks.count} processes ({training.parallel})" if ranks.count > 1 else ""
     told = ", ".join(map(str, conditions_of(config)))
+    given = []
+    if source.given is not None:
+        shape_given = " x ".join(map(str, source.given.shape))
+        given = [f"given      {source.given.name} with each item, {shape_given}"]
     lines = [
         f"data       {source.name}: {train_items} items to train on, {len(source) - train_items} "
         f"held out, each {shape}{classes}",
         f"values     {values_of(config)}",
         *task,
         *([f"conditions {told}"] if told else []),
+        *given,
         f"network    {parameters / 1e6:.2f} M parameters, {learns}",
         f"training   step {state.step} to {training.steps}, batch {training.batch_size}, "
         f"{state.precision.name} on {state.precision.device}{processes}",

@@ -69,7 +69,8 @@ def build_preview(
     """Return the function that draws a grid of samples with the averaged weights, if it can.
 
     Where the network is told more than a class, it is what is known of held-out items; of
-    super-resolution the low resolution, the sample and the truth are shown side by side.
+    super-resolution the low resolution, the sample and the truth are shown side by side, and so is
+    data that is given.
 
     All ranks draw the same, which takes no longer: a sharded network needs them all, and the others
     would have to wait for the first anyway. The first alone writes.
@@ -79,7 +80,7 @@ def build_preview(
     model = config.model
     assert model.channels is not None
     assert model.size is not None
-    told = config.task == "super_resolution" or bool(model.conditions)
+    told = config.task == "super_resolution" or model.conditions or model.given_channels
     shown = _shown(split) if told else None
     count = PREVIEW_ITEMS if shown is None else len(shown.x)
     shape = (count, model.channels, *model.size)
@@ -103,9 +104,10 @@ def build_preview(
             return None
         path = directory / "samples" / f"step_{step:08d}.png"
         film = config.form is not None and config.form.kind == "clip"
-        if "low_res" not in conditioning:
+        before = conditioning.get("low_res", conditioning.get("given"))
+        if before is None:
             return save_grid(last.x.cpu(), path, film=film)
-        return save_side_by_side(path, conditioning["low_res"], last.x, truth, film=film)
+        return save_side_by_side(path, before, last.x, truth, film=film)
 
     return preview
 

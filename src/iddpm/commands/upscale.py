@@ -12,7 +12,9 @@ def upscale(
     run: Annotated[Path, typer.Argument(help="A run with task=super_resolution.")],
     files: Annotated[
         list[Path],
-        typer.Argument(help="Pictures, .npy, .npz, .wav, .flac, .nii(.gz), .csv, or folders."),
+        typer.Argument(
+            help="Pictures, clips, .npy, .npz, .wav, .flac, .nii(.gz), .csv, or folders."
+        ),
     ],
     steps: Annotated[
         int | None, typer.Option(help="Network evaluations per tile [default: the run's, 50].")

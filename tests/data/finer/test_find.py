@@ -7,10 +7,13 @@ import soundfile
 import torch
 from PIL import Image
 
+from iddpm.data.clip_files import write_clip
 from iddpm.data.finer.find import open_low_res
 from iddpm.data.finer.low_res import Target
 from iddpm.data.finer.volumes import finer_affine
 from iddpm.data.form import Form
+from iddpm.data.levels import to_model_range
+from iddpm.data.sources.clips import Animations
 from iddpm.data.values import Values, natural_values
 
 
@@ -202,6 +205,43 @@ def test_volumes_fill_the_same_box(tmp_path, suffix, dtype):
     # The corners of the box: half a voxel beyond the middle of the outermost voxels.
     for low, high in (((-0.5, -0.5, -0.5), (-0.5,) * 3), ((3.5, 4.5, 5.5), (3.5, 9.5, 11.5))):
         assert np.allclose(affine @ [*low, 1], again.affine @ [*high, 1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "channels"),
+    [("a.gif", np.uint8, 1), ("a.webp", np.uint8, 3), ("a.tif", np.uint16, 1),
+     ("a.tif", np.float32, 1), ("b.webp", np.uint8, 4)],
+)  # fmt: skip
+def test_clips_keep_their_frames_and_take_as_long(tmp_path, name, dtype, channels):
+    (tmp_path / "out").mkdir()
+    clip = np.random.default_rng(1).integers(0, 256, (channels, 3, 4, 5)).astype(dtype)
+    clip[:, 2] = clip[:, 1]  # equal frames stay two
+    encoding = {".gif": "GIF", ".tif": "TIFF"}.get(name[1:], "WEBP")
+    write_clip(tmp_path / name, clip, encoding, 80)
+    values = Values("float32", 0.0, 255.0)
+    if dtype != np.float32:
+        values = natural_values(8 * np.dtype(dtype).itemsize)
+    wanted = target(channels, (2, 1, 2), values, kind="clip")
+    _, opened, path = made_finer(tmp_path / name, tmp_path / "out", wanted)
+    assert (opened.shape, path.name) == ((channels, 3, 4, 5), name)
+    again = Animations(path, channels=channels if channels == 4 else None)
+    stored = again.form.values.restore(
+        to_model_range(again.read_box(0, (0, 0, 0), (6, 4, 10))[None], again.bits)
+    )
+    assert np.allclose(stored[0], clip.repeat(2, 1).repeat(2, 3), atol=1e-3)
+    assert again.form.milliseconds == (None if encoding == "TIFF" else 40)
+    if channels == 1:
+        with pytest.raises(ValueError, match="a clip, 1 channel, and the model makes data of 2"):
+            open_low_res([tmp_path / name], target(2, (2, 1, 2), values))
+    Image.fromarray(BITS[..., 0]).save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"holds a single picture|trained on"):
+        open_low_res([tmp_path / name], wanted)
+
+
+def test_a_clip_whose_times_a_gif_cannot_keep_becomes_a_webp(tmp_path):
+    write_clip(tmp_path / "a.gif", BITS.transpose(2, 0, 1)[None], "GIF", 50)
+    (name,) = open_low_res([tmp_path / "a.gif"], target(1, (2, 2, 2), natural_values(8)))
+    assert name == "a.webp"
 
 
 def test_finer_voxels_lie_around_the_middle_of_the_coarse_one():

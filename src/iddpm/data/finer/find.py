@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from iddpm.data.finer.arrays import ArrayFile
+from iddpm.data.finer.clips import Clip
 from iddpm.data.finer.low_res import LowRes, Target
 from iddpm.data.finer.pictures import Picture
 from iddpm.data.finer.sounds import Sound
@@ -19,7 +20,7 @@ ARRAYS = (".npy", ".npz")
 _KINDS: dict[int, tuple[tuple[tuple[str, ...], Callable[[Path, Target], LowRes]], ...]] = {
     1: ((SOUNDS, Sound), (TEXTS, Table), (ARRAYS, ArrayFile)),
     2: ((tuple(sorted(SUFFIXES)), Picture), (ARRAYS, ArrayFile)),
-    3: ((NIFTI, Volume), (ARRAYS, ArrayFile)),
+    3: ((NIFTI, Volume), (tuple(sorted(SUFFIXES)), Clip), (ARRAYS, ArrayFile)),
 }
 """Suffixes and what opens them, by the number of axes."""
 _AT_ONCE = 16  # items that are looked at

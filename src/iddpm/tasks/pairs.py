@@ -86,8 +86,8 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
                 ) from None
             raise FileNotFoundError(
                 f"{run.directory} makes low-resolution data finer, here that of the items held out "
-                f"of its training, which are gone ({error}): bring them back, or give low_res from "
-                "Python"
+                f"of its training, which are gone ({error}): bring them back, or make files of "
+                f"your own finer by iddpm upscale {run.directory} FILE"
             ) from None
     source, order = split.source, shuffled(split.held_out)
     if not len(order):

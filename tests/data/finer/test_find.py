@@ -209,8 +209,8 @@ def test_volumes_fill_the_same_box(tmp_path, suffix, dtype):
 
 @pytest.mark.parametrize(
     ("name", "dtype", "channels"),
-    [("a.gif", np.uint8, 1), ("a.webp", np.uint8, 3), ("a.tif", np.uint16, 1),
-     ("a.tif", np.float32, 1), ("b.webp", np.uint8, 4)],
+    [("a.gif", np.uint8, 1), ("a.webp", np.uint8, 1), ("a.webp", np.uint8, 3),
+     ("a.tif", np.uint16, 1), ("a.tif", np.float32, 1), ("b.webp", np.uint8, 4)],
 )  # fmt: skip
 def test_clips_keep_their_frames_and_take_as_long(tmp_path, name, dtype, channels):
     (tmp_path / "out").mkdir()
@@ -224,14 +224,14 @@ def test_clips_keep_their_frames_and_take_as_long(tmp_path, name, dtype, channel
     wanted = target(channels, (2, 1, 2), values, kind="clip")
     _, opened, path = made_finer(tmp_path / name, tmp_path / "out", wanted)
     assert (opened.shape, path.name) == ((channels, 3, 4, 5), name)
-    again = Animations(path, channels=channels if channels == 4 else None)
+    again = Animations(path, channels=None if dtype == np.float32 else channels)
     stored = again.form.values.restore(
         to_model_range(again.read_box(0, (0, 0, 0), (6, 4, 10))[None], again.bits)
     )
     assert np.allclose(stored[0], clip.repeat(2, 1).repeat(2, 3), atol=1e-3)
     assert again.form.milliseconds == (None if encoding == "TIFF" else 40)
     if channels == 1:
-        with pytest.raises(ValueError, match="a clip, 1 channel, and the model makes data of 2"):
+        with pytest.raises(ValueError, match=r"a clip, . channels?, and the model makes data of 2"):
             open_low_res([tmp_path / name], target(2, (2, 1, 2), values))
     Image.fromarray(BITS[..., 0]).save(tmp_path / name)
     with pytest.raises(ValueError, match=r"holds a single picture|trained on"):

@@ -29,13 +29,18 @@ class Clip(LowRes):
         facts = read_facts(path)
         floats = facts.dtype == "float32"
         target.check_numbers(path, np.dtype(facts.dtype))
-        gray_in_colour = facts.gray and target.channels == 3
+        bounds = (target.values.low, target.values.high) if floats else None
+        alike = target.channels == 4 or (facts.gray and target.channels == 3)
         self._clip = Animations(
             path,
             labels="none",
-            channels=target.channels if gray_in_colour or target.channels == 4 else None,
-            value_range=(target.values.low, target.values.high) if floats else None,
+            channels=target.channels if alike else None,
+            value_range=bounds,
         )
+        if target.channels == 1 and self._clip.channels == 3:  # a WebP has no other colours
+            clip = self._clip.read_box(0, (0, 0, 0), self._clip.sizes[0])
+            if (clip == clip[:1]).all():
+                self._clip = Animations(path, labels="none", channels=1, value_range=bounds)
         target.check(path, self._clip.channels, "a clip")
         self.path, self._target = path, target
         self.shape = (target.channels, *self._clip.sizes[0])

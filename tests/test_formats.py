@@ -111,7 +111,7 @@ def of_clips(*shape, dtype=np.uint8, suffix=".gif", alone=False, high=256):
 
     def write(path: Path, number: int) -> None:
         first, *others = images = [Image.fromarray(frame) for frame in stored[number]]
-        if path.suffix in (".gif", ".webp", ".png", ".apng"):
+        if path.suffix in (".gif", ".webp"):
             more = {"lossless": True} if path.suffix == ".webp" else {}
             first.save(path, save_all=True, append_images=others, duration=90, **more)
         elif path.suffix:
@@ -225,12 +225,10 @@ CASES: dict[str, dict[str, Case]] = {
             of_volumes(np.uint8, ".nii", alone=True), "*.nii.gz", ("data.window=[3,8,8]",)
         ),
     },
-    "clips, `.gif`, `.webp`, `.apng`, `.png` of several frames: a file or a folder": {
+    "clips, `.gif`, `.webp` of several frames: a file or a folder": {
         ".gif": Case(of_clips(8, 6), "0*.gif", CONDITIONAL),
         ".gif in colour": Case(of_clips(4, 6, 3, high=2), "*.webp"),
         ".webp": Case(of_clips(8, 6, 3, suffix=".webp"), "*.webp"),
-        ".apng": Case(of_clips(8, 6, 3, suffix=".apng"), "*.webp"),
-        ".png of gray": Case(of_clips(8, 6, suffix=".png"), "0*.gif"),
         "one .gif": Case(of_clips(8, 6, alone=True), "0*.gif", ("data.window=[3,8,6]",)),
     },
     "stacks of 8 or 16 bits or floats, gray or RGB, `.tif`, `.tiff` of several pages: a file or a "

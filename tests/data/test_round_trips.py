@@ -150,7 +150,6 @@ def test_patches_of_one_volume_share_no_voxel_across_the_split(tmp_path):
         ("{}.gif", 1, np.uint8, "000000.gif"),
         ("{}.webp", 3, np.uint8, "000000.webp"),
         ("{}.webp", 4, np.uint8, "000000.webp"),
-        ("{}.png", 4, np.uint8, "000000.webp"),
         ("{}.tif", 1, np.uint8, "000000.tif"),
         ("{}.tif", 3, np.uint8, "000000.tif"),
         ("{}.tif", 1, np.uint16, "000000.tif"),

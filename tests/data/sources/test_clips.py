@@ -1,5 +1,4 @@
 import pickle
-import zlib
 
 import numpy as np
 import pytest
@@ -48,9 +47,6 @@ def first(frames):
         (".gif", 1, np.uint8, 8, "GIF"),
         (".webp", 3, np.uint8, 8, "WEBP"),
         (".webp", 4, np.uint8, 8, "WEBP"),
-        (".png", 1, np.uint8, 8, "GIF"),
-        (".png", 3, np.uint8, 8, "WEBP"),
-        (".apng", 4, np.uint8, 8, "WEBP"),
         (".tif", 1, np.uint8, 8, "TIFF"),
         (".tiff", 3, np.uint8, 8, "TIFF"),
         (".tif", 1, np.uint16, 16, "TIFF"),
@@ -208,7 +204,7 @@ def deep_colour(path):
         (pages_that_differ, "a.tif", {}, r"pages that differ.*6x7.*page 2 is 3x4"),
         (deep_colour, "a.tif", {}, r"a\.tif holds 16-bit colour"),
         (still, "a.gif", {}, r"a\.gif holds a single picture"),
-        (still, "a.png", {}, r"a\.png holds a single picture"),
+        (still, "a.png", {}, r"a\.png is a \.png file; data is a folder of images"),
         (still, "a.tif", {"layout": "frames"}, "layout='frames' is for folders"),
     ],
 )
@@ -231,6 +227,7 @@ def test_transparency_is_kept_or_laid_on_white_where_that_is_said(tmp_path):
         ({"a.gif": pixels(1), "b.gif": pixels(2)}, {}, r"b\.gif holds several frames"),
         ({"a.gif": pixels(2), "b.png": pixels(1)}, {}, r"b\.png holds a single picture"),
         ({"a.png": pixels(1), "b.webp": pixels(2)}, {}, r"b\.webp holds several frames"),
+        ({"a.png": pixels(2)}, {}, r"a\.png is an animated PNG.*WebP"),
         ({"a.tif": pixels(2), "b.tif": pixels(2, dtype=np.uint16)}, {}, "one depth"),
         ({"a.tif": pixels(2, dtype=np.uint16)}, {"channels": 3}, r"data\.channels to 1"),
         ({"a.gif": pixels(2)}, {"layout": "NHW"}, "layout='NHW'"),
@@ -279,12 +276,3 @@ def test_promises_are_bounded(tmp_path):
     (tmp_path / "a.gif").write_bytes(content)
     with pytest.raises(ValueError, match="promises 3 frames of 4095x65535"):
         open_source(tmp_path / "a.gif")
-    content = save(tmp_path / "a.png", pixels(3)).read_bytes()
-    content = content.replace(
-        b"acTL" + (3).to_bytes(4, "big"), b"acTL" + (70000).to_bytes(4, "big")
-    )
-    start = content.index(b"acTL")
-    sum_ = zlib.crc32(content[start : start + 12]).to_bytes(4, "big")
-    (tmp_path / "a.png").write_bytes(content[: start + 12] + sum_ + content[start + 16 :])
-    with pytest.raises(ValueError, match=r"a\.png is damaged"):
-        open_source(tmp_path / "a.png")

@@ -80,6 +80,21 @@ def test_exif_orientation_turns_picture_and_header(tmp_path):
     assert array[0, 13, 4] > 235
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_tiff_of_any_orientation_is_turned_upright(compression, tmp_path):
+    stored = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    ways = [
+        stored, stored[:, ::-1], stored[::-1, ::-1], stored[::-1],
+        stored.T, np.rot90(stored, -1), stored[::-1, ::-1].T, np.rot90(stored),
+    ]  # fmt: skip
+    path = tmp_path / "a.tif"
+    for orientation, upright in enumerate(ways, 1):
+        image = Image.fromarray(stored)
+        image.save(path, tiffinfo={0x0112: orientation}, compression=compression)
+        assert read_header(path).size == upright.shape
+        assert np.array_equal(read(path, channels=1)[0], upright)
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
 def test_16_bit_gray_is_exact(suffix, tmp_path):
     levels = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5957 + 1
@@ -133,13 +148,21 @@ def test_signed_samples_are_refused(tmp_path):
         read_header(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("suffix", ["gif", "webp", "tif", "png"])
-def test_no_first_frame_stands_for_an_animation(suffix, tmp_path):
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [
+        ("gif", "several frames.*read as clips"),
+        ("webp", "several frames.*read as clips"),
+        ("tif", "several frames.*read as clips"),
+        ("png", "animated PNG.*WebP"),
+    ],
+)
+def test_no_first_frame_stands_for_an_animation(suffix, message, tmp_path):
     first, second = Image.new("L", (3, 2), 50), Image.new("L", (3, 2), 200)
     path = tmp_path / f"a.{suffix}"
     first.save(path, save_all=True, append_images=[second])
     for look in (read_header, load_picture):
-        with pytest.raises(ValueError, match=rf"a\.{suffix} holds several frames.*read as clips"):
+        with pytest.raises(ValueError, match=rf"a\.{suffix} .*{message}"):
             look(path)
     first.save(path)
     assert (read(path, channels=1) == 50).all()

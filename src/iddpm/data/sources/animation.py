@@ -1,4 +1,4 @@
-"""One file of several frames: GIF, animated WebP or PNG, or a TIFF of several pages."""
+"""One file of several frames: GIF, animated WebP, or a TIFF of several pages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,6 @@ MOST_FRAMES = 1 << 16
 _KEPT_MODES = GRAY_MODES | {"F", "P", "PA", "RGB", "RGBA"}
 _ROOM = (1 << 24, 1 << 12)
 """Pixels that any file may promise, and for each of its bytes, if that is more."""
-_TIMED = 64  # frames of which it is looked up how long they are shown
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class Facts:
         size: ``(height, width)`` in pixels.
         dtype: of the numbers: uint8, uint16 or float32.
         gray: whether all its colours are gray.
-        format: Pillow's name: GIF, WEBP, PNG or TIFF.
-        milliseconds: how long the first frames are shown, where that is said.
+        format: GIF, WEBP or TIFF, or ``frames`` in a folder.
+        milliseconds: how long each is shown, where that is said.
     """
 
     count: int
@@ -56,7 +55,7 @@ def is_animation(path: Path) -> bool:
 
 
 def read_facts(path: Path) -> Facts:
-    """Return what a file says of its frames, of which it decodes few.
+    """Return what a file says of its frames, without decoding them.
 
     Raises:
         UnreadablePictureError: a damaged file, or one that promises more than it can hold.
@@ -68,7 +67,7 @@ def read_facts(path: Path) -> Facts:
         times = tuple(frame.milliseconds for frame in gif.frames)
         facts = Facts(len(gif.frames), gif.size, "uint8", gif.gray, "GIF", times)
     else:
-        facts = _tiff_facts(path) if _is_tiff(path) else _other_facts(path)
+        facts = _tiff_facts(path) if _is_tiff(path) else _webp_facts(path)
     if facts.count == 1:
         raise ValueError(
             f"{path} holds a single picture, and a clip has several frames: pictures are read "
@@ -123,23 +122,21 @@ def _tiff_facts(path: Path) -> Facts:
     return Facts(len(pages), size, dtypes[0], mode in (*GRAY_MODES, "F"), "TIFF")
 
 
-def _other_facts(path: Path) -> Facts:
+def _webp_facts(path: Path) -> Facts:
     with opened_picture(path, str(path)) as image:
-        count = image.n_frames if is_animated(image) else 1  # type: ignore[attr-defined]
-        size, mode, raw = (image.height, image.width), image.mode, raw_mode(image)
-        form, still = image.format or "", "default_image" in image.info
-        times = []
-        for number in range(min(count, _TIMED)):
-            image.seek(number)
-            if form == "WEBP":  # which tells when a frame is decoded
-                image.load()
-            times.append(round(image.info.get("duration", 0)))
-    if still:
-        raise ValueError(f"{path} holds a still picture beside its frames; save the frames alone")
-    dtype = _dtype(path, mode, raw)
-    if dtype != "uint8":
-        raise ValueError(f"{path} holds frames of 16 bits; save them as a TIFF of many pages")
-    return Facts(count, size, dtype, mode in GRAY_MODES, form, tuple(times))
+        count = image.n_frames if image.format == "WEBP" else 1  # type: ignore[attr-defined]
+        size = (image.height, image.width)
+    return Facts(count, size, "uint8", False, "WEBP", tuple(_webp_times(path.read_bytes())))
+
+
+def _webp_times(content: bytes) -> Iterator[int]:
+    """Yield how long each frame of a WebP is shown, without decoding any."""
+    at = 12
+    while at + 24 <= len(content):
+        length = int.from_bytes(content[at + 4 : at + 8], "little")
+        if content[at : at + 4] == b"ANMF":
+            yield int.from_bytes(content[at + 20 : at + 23], "little")
+        at += 8 + length + length % 2
 
 
 def _dtype(path: Path, mode: str, raw: str) -> str:

@@ -81,7 +81,7 @@ class Clips(Recordings):
         self._values = find_values(self.name, self._dtype, value_range, self._nbytes, self._chunks)
         self.bits = self._values.bits
         milliseconds = _milliseconds(self.name, facts)
-        encoding = _encoding(facts, self.channels, milliseconds)
+        encoding = _encoding(facts, self.channels)
         self.form = Form("clip", self._values, encoding=encoding, milliseconds=milliseconds)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class Clips(Recordings):
 
 
 class Animations(Clips):
-    """The GIF, WebP, PNG and TIFF files of several frames below a folder, or one such file.
+    """The GIF, WebP and TIFF files of several frames below a folder, or one such file.
 
     Args:
         path: a folder or a file.
@@ -261,11 +261,9 @@ def _milliseconds(name: str, facts: list[Facts]) -> int | None:
     return usual
 
 
-def _encoding(facts: list[Facts], channels: int, milliseconds: int | None) -> str:
+def _encoding(facts: list[Facts], channels: int) -> str:
     """Return how samples are written: as the data, or as WebP where a GIF could not keep them."""
     formats = {fact.format for fact in facts}
     if len(formats) == 1 and formats <= {"TIFF", "frames"}:
         return formats.pop()
-    if formats <= {"GIF", "PNG"} and channels == 1 and (milliseconds or 0) % 10 == 0:
-        return "GIF"
-    return "WEBP"
+    return "GIF" if formats == {"GIF"} and channels == 1 else "WEBP"

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".apng")
+    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 )
 DEEP_SUFFIXES = frozenset((".png", ".tif", ".tiff", ".ppm", ".pgm"))  # may hold 16 bits a sample
-ANIMATED_SUFFIXES = frozenset((".gif", ".webp", ".tif", ".tiff", ".png", ".apng"))
+ANIMATED_SUFFIXES = frozenset((".gif", ".webp", ".tif", ".tiff"))
 GRAY_MODES = frozenset(("1", "L", "LA", "I", "I;16", "I;16B", "I;16L"))
 
 _EXIF_ORIENTATION = 0x0112
@@ -58,14 +58,14 @@ def read_header(file: Path | bytes, name: str | None = None) -> Header:
     name = name or str(file)
     with opened_picture(file, name) as image:
         width, height = image.size
-        # A PNG says so in its info or, rarely, after the pixels: looking there would decode it.
-        if (image.format != "PNG" or "exif" in image.info) and (
-            image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-        ):
+        # A PNG says so in its info or, rarely, after the pixels: looking there would decode it. Of
+        # a TIFF Pillow gives the upright size.
+        asked = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        if asked and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
             width, height = height, width
         mode, raw, transparency = image.mode, raw_mode(image), image.has_transparency_data
-        animated = is_animated(image)
-    _refuse_animated(name, animated)
+        frames = image.format if is_animated(image) else None
+    _refuse_animated(name, frames)
     return Header((height, width), mode, bits_of(name, mode, raw), transparency)
 
 
@@ -77,10 +77,10 @@ def load_picture(file: Path | bytes, name: str | None = None) -> tuple[Image.Ima
     name = name or str(file)
     with opened_picture(file, name) as image:
         mode, raw = image.mode, raw_mode(image)
-        animated = is_animated(image)
-        if not animated:
+        frames = image.format if is_animated(image) else None
+        if frames is None:
             image = ImageOps.exif_transpose(image)
-    _refuse_animated(name, animated)
+    _refuse_animated(name, frames)
     return image, bits_of(name, mode, raw)
 
 
@@ -172,8 +172,13 @@ def bits_of(name: str, mode: str, raw: str) -> int:
     return 8
 
 
-def _refuse_animated(name: str, animated: bool) -> None:
-    if animated:
+def _refuse_animated(name: str, form: str | None) -> None:
+    if form == "PNG":
+        raise ValueError(
+            f"{name} is an animated PNG, which is not read: save it as WebP or GIF, or its frames "
+            "as a folder of pictures with -s data.layout=frames"
+        )
+    if form is not None:
         raise ValueError(
             f"{name} holds several frames, and a picture has one: animations and stacks in a "
             "folder of their own are read as clips, and frames of clips from folders of pictures "
@@ -198,7 +203,10 @@ def _bomb_message(name: str, pixels: str, limit: int | None) -> str:
 def opened_picture(file: Path | bytes, name: str) -> Iterator[Image.Image]:
     """Open a picture; whatever Pillow raises on damaged bytes becomes one sentence with a name."""
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+        # Through a stream: by its path Pillow maps a plain TIFF, and garbles it if it lies on its
+        # side.
+        stream = io.BytesIO(file) if isinstance(file, bytes) else file.open("rb")
+        with stream, Image.open(stream) as image:
             _refuse_bomb(name, image)
             yield image
     except Image.DecompressionBombError as error:

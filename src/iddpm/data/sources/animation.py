@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from iddpm.data.sources.gif import Gif
@@ -90,8 +91,11 @@ def read_frames(path: Path, first: int, count: int) -> Iterator[Image.Image]:
         UnreadablePictureError: a damaged file.
     """
     if _is_gif(path):
-        frames = Gif(path.read_bytes(), str(path)).compose()
-        yield from map(Image.fromarray, islice(frames, first, first + count))
+        gif = Gif(path.read_bytes(), str(path))
+        for frame in islice(gif.compose(), first, first + count):
+            if (frame[..., 3] == 255).all():
+                frame = frame[..., 0] if gif.gray else frame[..., :3]
+            yield Image.fromarray(np.ascontiguousarray(frame))
         return
     with opened_picture(path, str(path)) as image:
         for number in range(first, first + count):

@@ -161,6 +161,14 @@ def test_frames_are_resized_as_pictures_are(tmp_path):
     assert [int(v) for v in source.read(0)[0, :, 0, 0]] == [9, 10, 11]
 
 
+def test_a_stack_that_lies_on_its_side_is_turned_upright(tmp_path):
+    stored = pixels(3)
+    save(tmp_path / "a.tif", stored, tiffinfo={0x0112: 6})
+    source = open_source(tmp_path / "a.tif")
+    assert source.shape == (1, 3, 7, 6)
+    assert np.array_equal(source.read(0)[0], np.rot90(stored, -1, (1, 2)))
+
+
 def test_times_that_differ_are_told(tmp_path):
     save(tmp_path / "a.gif", pixels(4), duration=[40, 40, 40, 900])
     with pytest.warns(UserWarning, match="40 to 900 ms.*40 ms a frame"):

@@ -16,6 +16,7 @@ from iddpm.data.sources.picture import (
     is_animated,
     opened_picture,
     raw_mode,
+    upright_size,
 )
 from iddpm.data.sources.tiff import description, refuse_mixed_pages
 
@@ -113,7 +114,7 @@ def _tiff_facts(path: Path) -> Facts:
                 image.seek(number)
             except EOFError:
                 break
-            pages.append(((image.height, image.width), image.mode, raw_mode(image)))
+            pages.append((upright_size(image), image.mode, raw_mode(image)))
     size, mode, _ = pages[0]
     refuse_mixed_pages(str(path), text, len(pages), len(Image.new(mode, (1, 1)).getbands()))
     dtypes = [_dtype(path, mode, raw) for _, mode, raw in pages]

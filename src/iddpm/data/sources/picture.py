@@ -18,7 +18,8 @@ DEEP_SUFFIXES = frozenset((".png", ".tif", ".tiff", ".ppm", ".pgm"))  # may hold
 ANIMATED_SUFFIXES = frozenset((".gif", ".webp", ".tif", ".tiff"))
 GRAY_MODES = frozenset(("1", "L", "LA", "I", "I;16", "I;16B", "I;16L"))
 
-_EXIF_ORIENTATION = 0x0112
+_ORIENTATION = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _MODE_OF_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -57,16 +58,11 @@ def read_header(file: Path | bytes, name: str | None = None) -> Header:
     """
     name = name or str(file)
     with opened_picture(file, name) as image:
-        width, height = image.size
-        # A PNG says so in its info or, rarely, after the pixels: looking there would decode it. Of
-        # a TIFF Pillow gives the upright size.
-        asked = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
-        if asked and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
-            width, height = height, width
+        size = upright_size(image)
         mode, raw, transparency = image.mode, raw_mode(image), image.has_transparency_data
         frames = image.format if is_animated(image) else None
     _refuse_animated(name, frames)
-    return Header((height, width), mode, bits_of(name, mode, raw), transparency)
+    return Header(size, mode, bits_of(name, mode, raw), transparency)
 
 
 def load_picture(file: Path | bytes, name: str | None = None) -> tuple[Image.Image, int]:
@@ -124,6 +120,20 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     left, top = (image.width - crop_width) / 2, (image.height - crop_height) / 2
     box = (left, top, left + crop_width, top + crop_height)
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return (height, width) of an opened picture as it is to be shown; ask before it is loaded."""
+    width, height = image.size
+    orientation = 1
+    if image.format == "TIFF":  # whose size some versions of Pillow give as it is stored
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        width, height = tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT]
+        orientation = tags.get(_ORIENTATION, 1)
+    elif image.format != "PNG" or "exif" in image.info:
+        # A PNG says so in its info or, rarely, after the pixels: looking there would decode it.
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    return (width, height) if orientation >= 5 else (height, width)
 
 
 def is_animated(image: Image.Image) -> bool:

@@ -13,7 +13,7 @@ from iddpm.data.sources.clips import Animations
 
 
 class Clip(LowRes):
-    """One GIF, WebP, PNG or TIFF of several frames, as [C, T, H, W].
+    """One GIF, WebP or TIFF of several frames, as [C, T, H, W].
 
     The finer one is a file that keeps every frame as it is: a GIF of gray, a TIFF, else a WebP.
     With more frames, each is shown for a shorter time.

@@ -16,6 +16,7 @@ from iddpm.data.sources.picture import (
     is_animated,
     opened_picture,
     raw_mode,
+    refuse_animated,
     upright_size,
 )
 from iddpm.data.sources.tiff import description, refuse_mixed_pages
@@ -129,8 +130,11 @@ def _tiff_facts(path: Path) -> Facts:
 
 def _webp_facts(path: Path) -> Facts:
     with opened_picture(path, str(path)) as image:
-        count = image.n_frames if image.format == "WEBP" else 1  # type: ignore[attr-defined]
+        form = image.format if is_animated(image) else None
+        count = image.n_frames if form == "WEBP" else 1  # type: ignore[attr-defined]
         size = (image.height, image.width)
+    if form != "WEBP":
+        refuse_animated(str(path), form)
     return Facts(count, size, "uint8", False, "WEBP", tuple(_webp_times(path.read_bytes())))
 
 

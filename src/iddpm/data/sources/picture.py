@@ -61,7 +61,7 @@ def read_header(file: Path | bytes, name: str | None = None) -> Header:
         size = upright_size(image)
         mode, raw, transparency = image.mode, raw_mode(image), image.has_transparency_data
         frames = image.format if is_animated(image) else None
-    _refuse_animated(name, frames)
+    refuse_animated(name, frames)
     return Header(size, mode, bits_of(name, mode, raw), transparency)
 
 
@@ -76,7 +76,7 @@ def load_picture(file: Path | bytes, name: str | None = None) -> tuple[Image.Ima
         frames = image.format if is_animated(image) else None
         if frames is None:
             image = ImageOps.exif_transpose(image)
-    _refuse_animated(name, frames)
+    refuse_animated(name, frames)
     return image, bits_of(name, mode, raw)
 
 
@@ -182,7 +182,8 @@ def bits_of(name: str, mode: str, raw: str) -> int:
     return 8
 
 
-def _refuse_animated(name: str, form: str | None) -> None:
+def refuse_animated(name: str, form: str | None) -> None:
+    """Refuse several frames where one is read; ``form`` is Pillow's name of the format, or None."""
     if form == "PNG":
         raise ValueError(
             f"{name} is an animated PNG, which is not read: save it as WebP or GIF, or its frames "

@@ -1,6 +1,7 @@
 """One picture file to one array: any format Pillow reads, any mode, any size."""
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ DEEP_SUFFIXES = frozenset((".png", ".tif", ".tiff", ".ppm", ".pgm"))  # may hold
 ANIMATED_SUFFIXES = frozenset((".gif", ".webp", ".tif", ".tiff"))
 GRAY_MODES = frozenset(("1", "L", "LA", "I", "I;16", "I;16B", "I;16L"))
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs, it raises too
 _ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _MODE_OF_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}

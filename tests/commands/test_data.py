@@ -46,7 +46,7 @@ def test_it_says_what_it_found_of_clips(tmp_path):
         "frames     4 an item, 50 ms each, written as GIF",
     ):
         assert part in out
-    assert Image.open(tmp_path / "p.png").size == (2 + 3 * 247, 2 + 3 * 65)
+    assert Image.open(tmp_path / "p.png").size == (2 + 2 * 247, 2 + 4 * 65)
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,7 @@ def test_a_grid_of_clips_shows_frames(tmp_path):
     assert image.shape == (6, 6 * 8 - 1)
     for place, frame in enumerate((0, 2, 4, 6, 8, 10)):
         assert np.array_equal(image[:, 8 * place : 8 * place + 7], clip[frame])
+    assert (image[:, 7::8] == 128).all()
     short = save_grid(torch.zeros(3, 3, 1, 6, 7), tmp_path / "b.png", film=True)
     assert Image.open(short).size == (2 + 2 * (7 * 9 + 2), 2 + 2 * (6 * 9 + 2))
 

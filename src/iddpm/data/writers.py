@@ -17,7 +17,7 @@ from iddpm.files import write_atomically
 _VISIBLE = 64  # pixels: smaller tiles are enlarged to about this
 _FILM = 6  # frames of a clip
 _PLOT = (96, 256)  # height and width of the plot of a signal
-_PAPER = 255
+_PAPER, _GRAY = 255, 128
 _INKS = ((31, 78, 160), (200, 60, 40), (40, 130, 70), (130, 70, 160), (190, 130, 20), (90, 90, 90))
 
 
@@ -87,7 +87,7 @@ def save_grid(
     Args:
         x: values outside [-1, 1] are clamped.
         path: the suffix chooses the format.
-        columns: tiles in a row; by default about as many as rows.
+        columns: tiles in a row; by default about as many as rows, of clips fewer.
         padding: pixels around each tile.
         scale: how many times images and slices are enlarged, by repeating pixels; by default
             so many that a tile is about 64 pixels.
@@ -164,7 +164,8 @@ def _mosaic(
 ) -> Image.Image:
     """Return the picture of `save_grid`, of mode L or RGB."""
     _check(x, dims=(1, 2, 3))
-    columns = math.ceil(math.sqrt(len(x))) if columns is None else columns
+    if columns is None:
+        columns = math.ceil(math.sqrt(len(x) / (min(x.shape[2], _FILM) if film else 1)))
     if columns < 1 or padding < 0 or (scale is not None and scale < 1):
         raise ValueError(
             f"columns={columns}, padding={padding}, scale={scale}: columns and scale must be "
@@ -214,14 +215,14 @@ def _film_tiles(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """``[N, C, T, H, W]`` to tiles of some frames, the first and the last among them."""
     count = levels.shape[2]
     shown = np.linspace(0, count - 1, min(count, _FILM)).round().astype(int)
-    return _side_by_side([_image_tiles(levels[:, :, frame]) for frame in shown])
+    return _side_by_side([_image_tiles(levels[:, :, frame]) for frame in shown], line=_GRAY)
 
 
-def _side_by_side(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _side_by_side(panels: list[NDArray[np.uint8]], line: int = _PAPER) -> NDArray[np.uint8]:
     """Join tiles ``[N, height, width, bands]`` of several heights, with a line between them."""
     count, *_, bands = panels[0].shape
     tallest = max(panel.shape[1] for panel in panels)
-    gap = np.full((count, tallest, 1, bands), _PAPER, np.uint8)
+    gap = np.full((count, tallest, 1, bands), line, np.uint8)
     joined = []
     for panel in panels:
         below = ((0, 0), (0, tallest - panel.shape[1]), (0, 0), (0, 0))

@@ -9,7 +9,6 @@ of super-resolution can be named instead. The numbers stand in ``benchmarks/tile
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -177,7 +176,10 @@ def memory(directory: Path, size: int, tiles: bool) -> None:
         run.upscale(low_res, steps=MEMORY_STEPS, batch_size=16)
     else:
         whole(run, low_res, MEMORY_STEPS)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    # Not ru_maxrss, which of a child begins with what its parent had.
+    status = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM"))
+    print(int(peak) // 1024)
 
 
 def main() -> None:

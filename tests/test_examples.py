@@ -42,7 +42,17 @@ PUBLISHED = {
         "408c4d65687d2b6deffccf12030a9ff45c6b6eb5350f4a5067b95ddb800002bb",
     ),
 }
+FOUND = "{kind: number, range: [0, 1]}"
 OWN = {
+    "conditions": (
+        [
+            "model.channels=1",
+            "model.size=[8,8]",
+            f"model.conditions.slant={FOUND}",
+            f"model.conditions.ink={FOUND}",
+        ],
+        1,
+    ),
     "digits_super_resolution": (["model.channels=1", "model.size=[28,28]"], 1),
     "emoji": (["model.channels=4", "model.size=[32,32]"], 4),
     "mri_crops": (["model.channels=1", "model.size=[32,32,32]"], 1),
@@ -86,6 +96,8 @@ def test_example_for_own_data_runs_on_such_data(name):
     config = resolve(read_config(EXAMPLES / f"{name}.yaml", facts))
     x = torch.zeros(1, channels, *config.model.size)
     told = {"y": torch.zeros(1, dtype=torch.int64)} if config.model.class_conditional else {}
+    if config.model.conditions:
+        told["conditions"] = torch.zeros(1, len(config.model.conditions))
     if config.task == "super_resolution":
         told["low_res"] = torch.zeros(1, channels, *(size // 2 for size in config.model.size))
     with torch.no_grad():

@@ -42,16 +42,17 @@ class Split(NamedTuple):
 
 def open_split(config: Config) -> Split:
     """Open the data that the settings name and part it as training does."""
-    return _opened(config)[1]
+    return open_told(config)[1]
 
 
 def open_to_train(config: Config) -> tuple[Config, Split]:
     """Open data and return the settings with everything that follows from it filled in."""
-    told, split = _opened(config)
+    told, split = open_told(config)
     return resolve(told, split.source, len(split.train)), split
 
 
-def _opened(config: Config) -> tuple[Config, Split]:
+def open_told(config: Config) -> tuple[Config, Split]:
+    """Open data with all that is told of it; also return the settings with its conditions."""
     source = open_data(config)
     mask = held_out_mask(source, config.data.held_out)
     split = Split(source, np.flatnonzero(~mask), np.flatnonzero(mask))

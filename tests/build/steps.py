@@ -52,6 +52,11 @@ def trains_and_samples(
     told: dict[str, Any] = {}
     if config.model.class_conditional:
         told["y"] = torch.arange(batch) % 2
+    if config.model.conditions:
+        told["conditions"] = torch.rand(batch, len(config.model.conditions))
+        told["conditions"][0] = torch.nan
+    if config.model.given_channels:
+        told["given"] = torch.rand(batch, config.model.given_channels, *shape[1:])
     if config.task == "super_resolution":
         told |= training_low_res(config, x0, range(batch), 0)
     for number in range(steps):

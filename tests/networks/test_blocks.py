@@ -66,6 +66,14 @@ def test_strides_other_than_the_default_are_per_axis():
     assert Upsample(4, dims=3, stride=(2, 1, 2))(x).shape == (1, 4, 8, 6, 16)
 
 
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_the_average_of_a_single_slice_is_that_slice(dims):
+    x = torch.randn(2, 4, 1, *[6] * (dims - 1))
+    pooled = Downsample(4, dims=dims, kind="avg_pool", stride=(2,) * dims)(x)
+    kept = Downsample(4, dims=dims, kind="avg_pool", stride=(1,) + (2,) * (dims - 1))(x)
+    torch.testing.assert_close(pooled, kept)
+
+
 @pytest.mark.parametrize(("layer", "kind"), [(Upsample, "nearest"), (Downsample, "avg_pool")])
 def test_a_layer_without_weights_cannot_change_the_channels(layer, kind):
     with pytest.raises(ValueError, match=r"4 channels.*cannot give 7"):

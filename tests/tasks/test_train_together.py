@@ -56,10 +56,14 @@ def both(tmp_path_factory):
     """The folder of the runs of one process and of two, and what the two printed."""
     folder = tmp_path_factory.mktemp("together")
     data = folder / "x.npz"
-    np.savez(data, arr_0=images(), arr_1=np.arange(60) % 3)
+    ages, sides = np.where(np.arange(60) % 5, np.arange(60), np.nan), np.array(["l", "r"] * 30)
+    np.savez(data, arr_0=images(), arr_1=np.arange(60) % 3, age=ages, side=sides)
+    np.save(folder / "beside.npy", 255 - images())
+    told = ["data.conditions=[age, side]", f"data.given={folder / 'beside.npy'}"]
 
     def command(out, *settings):
-        return ["train", str(data), *words([*OPTIONS, *settings]), "--out", str(folder / out)]
+        chosen = words([*OPTIONS, *told, *settings])
+        return ["train", str(data), *chosen, "--out", str(folder / out)]
 
     def resume(out, *settings):
         return ["train", "--resume", "--out", str(folder / out), "--steps", "8", *words(settings)]
@@ -118,7 +122,9 @@ def test_the_run_directory_is_that_of_one_process(both, kind):
     assert {k: v.shape for k, v in released.items()} == {k: v.shape for k, v in average.items()}
     kept = load_checkpoint(folder / kind).tensors["ema_0.9999"]
     assert all(torch.equal(value, kept[name]) for name, value in released.items())
-    assert iddpm.load(folder / kind).sample(1, classes=[1]).isfinite().all()
+    given = {"given": torch.zeros(1, 1, 8, 8)}
+    run = iddpm.load(folder / kind)
+    assert run.sample(1, classes=[1], conditions={"age": 30}, given=given).isfinite().all()
 
 
 def test_the_first_alone_speaks_and_refuses(both):

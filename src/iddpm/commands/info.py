@@ -49,6 +49,10 @@ def _model(config: "Config") -> Iterator[tuple[str, str]]:
     shape = " x ".join(map(str, (model.channels, *(model.size or ()))))
     classes = f", {model.num_classes} classes" if model.num_classes else ""
     yield "data", f"{config.data.path}: {shape}{classes}"
+    if model.conditions:
+        yield "conditions", ", ".join(model.conditions)
+    if model.given_channels:
+        yield "given", f"{config.data.given}: {model.given_channels} channels"
     if config.task == "super_resolution":
         yield "task", config.learns
     multipliers = ", ".join(f"{m:g}" for m in model.channel_mult or ())

@@ -152,6 +152,7 @@ class Downsample(nn.Module):
         out_channels = out_channels or channels
         strides = tuple(stride or default_stride(dims))
         self.kind = kind
+        self.stride = strides
         if kind == "conv":
             self.op = conv_nd(
                 dims, channels, out_channels, 3, stride=strides, padding=1, circular=circular
@@ -166,6 +167,10 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, *spatial] to [N, C', *ceil(s / stride)]."""
+        if self.kind == "avg_pool":
+            for axis, factor in enumerate(self.stride, start=2):
+                if x.shape[axis] < factor:  # 3-D pooling refuses what its ceil_mode is for
+                    x = x.repeat_interleave(factor, dim=axis)
         y: Tensor = self.op(x)
         if self.kind == "avg_pool":  # autocast lifts it to float32 in 3-D, and all that follows
             y = y.to(x.dtype)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from iddpm.build import open_data
+from iddpm.build import conditions_of
 from iddpm.config import read_config
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.source import Source
-from iddpm.data.split import held_out_mask
 from iddpm.data.values import natural_values
 from iddpm.data.writers import save_grid
+from iddpm.feed import open_told
 from iddpm.tables import spread
 
 SHOWN = 25
@@ -37,8 +37,8 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
         ValueError, OSError: data or settings that do not work, as in training.
     """
     config = read_config(None, ["data.cache=none", *settings, f"data.path={path}"])
-    source = open_data(config)
-    held_out = int(held_out_mask(source, config.data.held_out).sum())
+    config, split = open_told(config)
+    source = split.source
     shown = spread(np.arange(len(source)), SHOWN)
     items = to_model_range(source.read_many(shown), source.bits)
     values = source.form.values or natural_values(source.bits)
@@ -48,7 +48,13 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     yield f"values     {values}"
     yield f"used       {_used(source)}"
     yield f"labels     {_labels(source)}"
-    yield f"split      {len(source) - held_out} to train on, {held_out} held out"
+    if source.conditions is not None:
+        for condition, column in zip(conditions_of(config), source.conditions.T, strict=True):
+            unknown = int(np.isnan(column).sum())
+            yield f"condition  {condition}" + (f", not known of {unknown} items" if unknown else "")
+    if source.given is not None:
+        yield f"given      {source.given.name}: {_by(source.given.shape)} with each item"
+    yield f"split      {len(split.train)} to train on, {len(split.held_out)} held out"
     size = len(source) * int(np.prod(source.shape)) * (4 if source.bits is None else _bytes(source))
     item = size / len(source)
     yield f"memory     {size / 1e6:.3g} MB in all, {item / 1e3:.3g} kB an item as it is read"

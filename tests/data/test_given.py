@@ -82,13 +82,13 @@ def test_items_and_what_goes_with_them_are_changed_alike(tmp_path, dims):
     values = np.random.default_rng(0).integers(0, 256, (10, 1, *shape), dtype=np.uint8)
     layout = ("NCL", "NCHW", "NCDHW")[dims - 1]
     data = array(tmp_path / "a.npy", values, layout=layout)
-    data.given = Paired(array(tmp_path / "b.npy", values, layout=layout), data)
+    data.given = Paired(array(tmp_path / "b.npy", 255 - values, layout=layout), data)
     options = {"batch_size": 6, "seed": 3, "augmentations": [random_crop, horizontal_flip]}
     batches = Batches(data, **options)
     changed = 0
     for step in range(4):
         batch = batches[step]
-        assert np.array_equal(batch.x, batch.given)
+        assert int((batch.x.int() + batch.given.int() - 255).abs().max()) <= 1  # rounded apart
         changed += not np.array_equal(batch.x, data.read_many(batch.items))
     assert changed == 4
     alone = array(tmp_path / "a.npy", values, layout=layout)
@@ -96,4 +96,4 @@ def test_items_and_what_goes_with_them_are_changed_alike(tmp_path, dims):
     (batch,) = held_out_batches(data, [1, 2], batch_size=4)
     moved = batch.to("cpu")
     assert (moved.given_bits, float(moved.given.max()) <= 1) == (None, True)
-    assert np.array_equal(moved.given, moved.x)
+    assert float((moved.given + moved.x).abs().max()) < 1e-6

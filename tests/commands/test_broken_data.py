@@ -5,10 +5,17 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from safetensors.torch import load_file
 
-from tests.commands.broken import cases, told, written
+from tests.commands.broken import (
+    Case,
+    cases,
+    saved_dataset,
+    told,
+    whole_pictures,
+    written,
+)
 from tests.conftest import TINY
 
 TRAIN = [word for s in (*TINY, "training.steps=1", "training.batch_size=1") for word in ("-s", s)]
@@ -46,7 +53,21 @@ def looked_at_and_trained_on(case, folder):
             assert all(bool(value.isfinite().all()) for value in weights.values())
 
 
+def cut_short(count=3):
+    """Pictures whose headers are fine, and whose pixels are not there."""
+    whole = whole_pictures()["b.png"]
+    content = whole[: len(whole) * 2 // 3]
+    return Case({f"d/{number}.png": content for number in range(count)}, "d", [])
+
+
+def named_nowhere():
+    parts = saved_dataset() | {"state.json": b'{"_data_files": [{"file": "a"}]}'}
+    return Case({f"d/{name}": data for name, data in parts.items()}, "d", [])
+
+
 @given(case=cases())
+@example(case=cut_short())
+@example(case=named_nowhere())
 @settings(
     max_examples=150,
     deadline=None,

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import iddpm
 from iddpm.config import read_config
+from iddpm.data.levels import to_stored_range
+from iddpm.data.sources.open import open_source
+from iddpm.tasks.draw import draw
 from iddpm.training.terminal import SilentReporter
 from tests.build.steps import trains_and_samples
 from tests.build.test_combinations import COMBINATIONS
@@ -16,6 +20,7 @@ SHAPES = {
     "signal": (1, 9),
     "signal of 13 channels": (13, 8),
     "picture": (3, 7, 10),
+    "picture of 2 channels": (2, 6, 5),
     "picture of 13 channels": (13, 4, 6),
     "volume of odd depth": (1, 5, 4, 7),
     "volume of 13 channels": (13, 3, 4, 4),
@@ -91,7 +96,7 @@ def test_every_network_on_every_shape(
 @pytest.mark.parametrize("name", SHAPES)
 def test_from_a_file_to_samples_one_item_at_a_time(tmp_path, name):
     shape = SHAPES[name]
-    layout = {2: "NCL", 3: "NCHW", 4: "NCDHW"}[len(shape)]
+    layout, last = {2: ("NCL", "NLC"), 3: ("NCHW", "NHWC"), 4: ("NCDHW", "NDHWC")}[len(shape)]
     values = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
     np.save(tmp_path / "data.npy", values)
     run = iddpm.train(
@@ -103,13 +108,19 @@ def test_from_a_file_to_samples_one_item_at_a_time(tmp_path, name):
             "data.held_out=0",
             "training.batch_size=1",
             "training.steps=2",
+            "training.preview_every=1",
             *([ISOTROPIC] if len(shape) == 4 else []),
         ],
         reporter=SilentReporter(),
     )
     assert run.shape == shape
+    assert [path.suffix for path in (run.directory / "samples").iterdir()] == [".png"] * 2
     if len(shape) == 4:
         assert run.config.model.stride == (2, 2, 2)
+    draw(run, 1, run.walk(steps=2, sampler="ddim"), out=tmp_path / "out", npz=True)
+    assert Image.open(tmp_path / "out/grid.png").size > (10, 10)
+    written = open_source(tmp_path / "out/samples.npz", layout=last)
+    assert (written.shape, written.bits, len(written)) == (shape, 8, 1)
     x = run.sample(1, steps=2, sampler="ddim")
-    assert x.shape == (1, *shape)
     assert bool(x.isfinite().all())
+    assert np.array_equal(to_stored_range(x, 8), written.read_many([0]))

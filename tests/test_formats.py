@@ -207,7 +207,7 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "sounds, `.wav`, `.flac`: a file or a folder": {
         ".wav": Case(of_sounds("PCM_16", ".wav"), "*.wav", CONDITIONAL),
-        ".flac": Case(of_sounds("PCM_16", ".flac"), "*.wav"),
+        ".flac": Case(of_sounds("PCM_16", ".flac"), "*.flac"),
         "one .wav": Case(of_sounds("PCM_24", ".wav", alone=True), "*.wav", ("data.window=16",)),
     },
     "time series, `.csv`, `.tsv`, `.txt`: one a row": {

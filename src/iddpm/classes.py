@@ -41,6 +41,10 @@ class Classes:
             raise ValueError(f"{len(wanted)} classes were given for {n} samples")
         return torch.tensor([self.number(name) for name in wanted])
 
+    def name(self, number: int) -> str:
+        """Return the name of a class, or its number where it has none."""
+        return self.names[number] if self.names else str(number)
+
     def number(self, name: int | str) -> int:
         """Return the number of a class; ValueError when there is none of that name or number."""
         if isinstance(name, str) and name in self.names:

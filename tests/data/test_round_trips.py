@@ -38,6 +38,7 @@ def write_sounds(folder, dtype="int16", subtype="PCM_16", channels=2, rate=8000,
         ("int16", "PCM_16", ".wav"),
         ("int16", "PCM_16", ".flac"),
         ("float64", "PCM_24", ".wav"),
+        ("float64", "PCM_24", ".flac"),
         ("float32", "FLOAT", ".wav"),
     ],
 )
@@ -49,6 +50,7 @@ def test_sounds(tmp_path, dtype, subtype, suffix):
         before, rate = soundfile.read(tmp_path / "in" / source.key(index))
         after, rate_after = soundfile.read(path)
         assert (rate, soundfile.info(path).subtype) == (rate_after, subtype)
+        assert path.suffix == suffix
         assert np.array_equal(before, after)
     again = open_source(tmp_path / "out")
     assert torch.equal(model_range(again), model_range(source))
@@ -215,3 +217,26 @@ def test_hdf5(tmp_path):
     order = [5, 0, 5, 8]
     read = to_model_range(source.read_many(order), source.bits)
     assert np.array_equal(source.form.values.restore(read), stored[order].transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_one_of_several_arrays_is_named(tmp_path, suffix):
+    path, arrays = (
+        tmp_path / f"a{suffix}",
+        {"t1": RANDOM.uniform(-1, 1, (5, 8)), "t2": np.zeros((5, 8))},
+    )
+    if suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for key, values in arrays.items():
+                file[key] = values
+            file["train/t3"] = np.ones((2, 8), np.uint8)
+    with pytest.raises(ValueError, match=r"the arrays t1, t2; .* -s data\.column=t1"):
+        open_source(path)
+    with pytest.raises(ValueError, match="no array 't4' but t1, t2"):
+        open_source(path, column="t4")
+    source = open_source(path, column="t1", layout="NL")
+    assert np.allclose(source.read(3)[0], arrays["t1"][3])
+    if suffix == ".h5":
+        assert len(open_source(path, column="train/t3")) == 2

@@ -6,6 +6,7 @@ import pytest
 import soundfile
 from PIL import Image
 
+from iddpm.build import form_of
 from iddpm.config import read_config
 from iddpm.data.sources.open import open_source
 from iddpm.feed import open_other
@@ -66,6 +67,23 @@ def test_sounds_come_out_as_sounds(tmp_path, tiny):
     stored, rate = soundfile.read(tmp_path / "out/000001.wav", dtype="int16")
     assert (stored.shape, rate, run.config.bits) == ((16,), 8000, 16)
     assert (tmp_path / "out/grid.png").is_file()
+
+
+def test_the_classes_of_files_come_out_as_a_table(tmp_path, tiny):
+    for number in range(12):
+        path = tmp_path / f"sounds/{'ab'[number % 2]}/{number}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.sin(np.arange(16) / (3 + number)) * 0.5, 8000, subtype="PCM_16")
+    run = trained(tmp_path, tiny, tmp_path / "sounds", "model.class_conditional=true")
+    draw(run, 5, out=tmp_path / "out", seed=3)
+    table = (tmp_path / "out/labels.csv").read_text().splitlines()
+    drawn = [run.config.class_names[int(k)] for k in run.classes.labels(5, 3)]
+    assert table == ["file,label", *(f"{k:06d}.flac,{name}" for k, name in enumerate(drawn))]
+    # It is a table that data.labels reads.
+    (tmp_path / "out/grid.png").unlink()
+    again = open_source(tmp_path / "out", labels="labels.csv")
+    assert [again.class_names[k] for k in again.labels] == drawn
+    assert again.form == form_of(run.config)
 
 
 def test_volumes_come_out_where_they_were(tmp_path, tiny):

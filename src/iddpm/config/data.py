@@ -31,8 +31,8 @@ class DataConfig(Section):
     given_range: Literal["auto"] | tuple[Number, Number] | None = None
     """As range, of the data that is given."""
     column: str | None = None
-    """Which member of the samples in shards, such as jpg, or which column of a table holds the
-    items; by default the only one that can."""
+    """Which member of the samples in shards, such as jpg, which column of a table or which array of
+    a .npz or HDF5 file holds the items; by default the only one that can."""
     layout: str | None = None
     """Axes of an array, such as NHWC; by default recognised, refused when ambiguous. Of folders of
     pictures: frames, when each folder is a clip."""

@@ -15,6 +15,8 @@ class FormConfig(Section):
     """Of signals, in Hz."""
     encoding: str | None = None
     """Of sound files, such as PCM_16; of clips GIF, WEBP, TIFF or frames."""
+    container: Literal["FLAC"] | None = None
+    """Of sound files that are no WAV."""
     affine: tuple[tuple[float, ...], ...] | None = None
     """Of volumes: from voxel indices to millimetres, 4 x 4."""
     milliseconds: int | None = None

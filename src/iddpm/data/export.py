@@ -26,8 +26,8 @@ EACH = ("signal", "volume", "clip")
 def save_files(x: torch.Tensor, directory: Path | str, form: Form, *, start: int = 0) -> list[Path]:
     """Write each of ``x`` ``[N, C, *spatial]`` in [-1, 1] as a file of the data's kind.
 
-    Sounds become .wav files of the data's rate and coding, volumes .nii.gz files with its affine,
-    clips .gif, .webp or .tif files or folders of .png frames.
+    Sounds become .wav or .flac files of the data's rate and coding, volumes .nii.gz files with its
+    affine, clips .gif, .webp or .tif files or folders of .png frames.
 
     Args:
         x: finite samples.
@@ -75,6 +75,14 @@ def save_table(
     return write_atomically(Path(path), write)
 
 
+def save_labels(labels: Sequence[str], path: Path, names: Sequence[str]) -> Path:
+    """Write the classes of samples as a table that data.labels reads; names are those of files."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerows([("file", "label"), *zip(names, labels, strict=True)])
+    return write_text(path, text.getvalue())
+
+
 def save_conditions(
     conditions: Sequence[Condition], told: NDArray[np.float64], path: Path, names: Sequence[str]
 ) -> Path:
@@ -118,7 +126,9 @@ def suffix_of(form: Form) -> str:
     """Return how the files of a form in `EACH` end; nothing for folders."""
     if form.kind == "clip":
         return SUFFIXES.get(form.encoding or "", "")
-    return ".wav" if form.kind == "signal" else ".nii.gz"
+    if form.kind == "signal":
+        return ".wav" if form.container is None else f".{form.container.lower()}"
+    return ".nii.gz"
 
 
 def _write(path: Path, item: NDArray[Any], form: Form) -> None:
@@ -133,9 +143,10 @@ def _write(path: Path, item: NDArray[Any], form: Form) -> None:
 def _write_sound(path: Path, item: NDArray[Any], form: Form) -> None:
     soundfile = needed("soundfile", "audio", f"writing {path.name}")
     coding = form.encoding or ("PCM_16" if item.dtype == np.int16 else "FLOAT")
-    if coding not in soundfile.available_subtypes("WAV"):
+    kind = form.container or "WAV"
+    if coding not in soundfile.available_subtypes(kind):
         coding = "FLOAT"
-    soundfile.write(path, item.T, form.sample_rate or 16_000, format="WAV", subtype=coding)
+    soundfile.write(path, item.T, form.sample_rate or 16_000, format=kind, subtype=coding)
 
 
 def _write_volume(path: Path, item: NDArray[Any], form: Form) -> None:

@@ -19,6 +19,7 @@ class Form:
         sample_rate: of signals, in Hz.
         encoding: of sound files, such as ``PCM_16``; of clips ``GIF``, ``WEBP``, ``TIFF`` or
             ``frames``.
+        container: of sound files, ``FLAC`` where they all are; else they are written as .wav.
         affine: of volumes: from voxel indices to millimetres, 4 x 4.
         milliseconds: of clips: how long a frame is shown.
     """
@@ -27,5 +28,6 @@ class Form:
     values: Values | None = None
     sample_rate: int | None = None
     encoding: str | None = None
+    container: str | None = None
     affine: tuple[tuple[float, ...], ...] | None = None
     milliseconds: int | None = None

@@ -13,8 +13,9 @@ def held_out_mask(source: Source, fraction: float) -> NDArray[np.bool_]:
 
     Each item is judged by a hash of its own key, so that adding, removing or reordering others
     never moves an item from one side to the other; or by that of its group, such as the signal or
-    the slab of a volume that it was cut out of, since these overlap. Of few groups the one with the
-    lowest hash is held out in any case.
+    the slab of a volume that it was cut out of, since these overlap. Where groups are so few that
+    none would be held out, the one with the lowest hash is; one that comes with a lower hash then
+    takes its place.
 
     Raises:
         ValueError: ``fraction`` outside [0, 1).

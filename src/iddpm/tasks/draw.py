@@ -16,6 +16,7 @@ from iddpm.data.export import (
     condition_members,
     save_conditions,
     save_files,
+    save_labels,
     save_table,
     suffix_of,
 )
@@ -158,17 +159,20 @@ def draw(
         y = torch.cat(labels) if labels else None
         table = form.kind == "table" and x.shape[1] == 1
         if table:
-            names = None if y is None else [run.config.class_names[int(k)] for k in y]
-            paths.append(save_table(x, directory / "samples.csv", form, labels=names))
+            last = None if y is None else [run.config.class_names[int(k)] for k in y]
+            paths.append(save_table(x, directory / "samples.csv", form, labels=last))
         if npz or (whole and not table):
             members = condition_members(run.conditions, asked[: len(x)].numpy())
             path = directory / "samples.npz"
             paths.append(save_npz(x, path, labels=y, values=values, members=members))
+        names = [str(k) for k in range(n)]
+        if files and (each or picture):
+            suffix = suffix_of(form) if each else ".png"
+            names = [f"{k:06d}{suffix}" for k in range(n)]
+            if walk.classes is not None:
+                chosen = [walk.classes.name(int(k)) for k in walk.classes.labels(n, seed, classes)]
+                paths.append(save_labels(chosen, directory / "labels.csv", names))
         if run.conditions:
-            names = [str(k) for k in range(n)]
-            if files and (each or picture):
-                suffix = suffix_of(form) if each else ".png"
-                names = [f"{k:06d}{suffix}" for k in range(n)]
             path = directory / "conditions.csv"
             paths.append(save_conditions(run.conditions, asked.numpy(), path, names))
         if gif:

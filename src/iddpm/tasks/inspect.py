@@ -7,6 +7,7 @@ import numpy as np
 
 from iddpm.build import conditions_of
 from iddpm.config import read_config
+from iddpm.data.form import Form
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.source import Source
 from iddpm.data.values import natural_values
@@ -92,13 +93,17 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
     form = source.form
     if form.sample_rate is not None:
         seconds = source.shape[1] / form.sample_rate
-        yield "rate", f"{form.sample_rate} Hz, {seconds:.3g} s an item, written as {form.encoding}"
+        yield "rate", f"{form.sample_rate} Hz, {seconds:.3g} s an item, written as {_coding(form)}"
     if form.affine is not None:
         spacing = np.linalg.norm(np.array(form.affine)[:3, :3], axis=0)
         yield "voxels", " x ".join(f"{s:.3g}" for s in spacing) + " mm"
     if form.kind == "clip":
         pace = f"{form.milliseconds} ms each, " if form.milliseconds is not None else ""
         yield "frames", f"{source.shape[1]} an item, {pace}written as {_CLIPS[form.encoding or '']}"
+
+
+def _coding(form: Form) -> str:
+    return f"{form.encoding} in {form.container or 'WAV'}"
 
 
 def _what(source: Source) -> str:

@@ -10,6 +10,7 @@ from iddpm.data.fingerprint import DATA, differences, read_fingerprint
 from iddpm.data.sources.source import Source
 from iddpm.directory import CONFIG
 from iddpm.lock import LOCK
+from iddpm.networks.trunk import check_circular, check_stride
 from iddpm.training.plan import Reporter
 
 FREE_ON_RESUME = ("training", "sampling", "data.workers", "data.worker_timeout", "data.cache")
@@ -90,6 +91,10 @@ def _by_name(config: Config) -> dict[str, Any]:
             settings |= {f"{section}.{name}": inner for name, inner in value.items()}
         else:
             settings[section] = value
+    if config.model.size is not None:  # said for all axes or for each, it is the same
+        axes = len(config.model.size)
+        settings["model.circular"] = check_circular(config.model.circular, axes)
+        settings["model.stride"] = check_stride(config.model.stride, axes)
     return settings
 
 

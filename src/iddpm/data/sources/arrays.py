@@ -138,6 +138,7 @@ def open_array(
     labels: str = "auto",
     image_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
+    column: str | None = None,
     value_range: Wanted = None,
 ) -> ArraySource:
     """Open a .npy or .npz file.
@@ -152,6 +153,7 @@ def open_array(
         labels: ``"auto"`` takes those in the file, ``"none"`` leaves them.
         image_size: see `ArraySource`.
         channels: see `ArraySource`.
+        column: name of the data in a .npz, where it has another.
         value_range: see `ArraySource`.
 
     Raises:
@@ -166,7 +168,7 @@ def open_array(
             f"labels={labels!r} does not go with {path}; use 'auto' (the labels in a .npz) or "
             "'none'"
         )
-    array, row_labels, class_names = _parts(path)
+    array, row_labels, class_names = _parts(path, column)
     return ArraySource(
         array,
         name=path.name,
@@ -180,19 +182,32 @@ def open_array(
     )
 
 
-def _parts(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[str, ...]]:
+def _parts(
+    path: Path, column: str | None
+) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[str, ...]]:
     """Return the data, the labels and the class names in a file."""
     if path.suffix.lower() == ".npy":
+        if column is not None:
+            raise ValueError(f"column={column!r} names an array of several, and {path} is one")
         return map_npy(path), None, ()
     members = read_npz(path)
-    label_key = next((key for key in _LABEL_KEYS if key in members), None)
-    key = data_key(path, members, label_key)
+    label_key = next((key for key in _LABEL_KEYS if key in members and key != column), None)
+    key = data_key(path, members, label_key, column)
     names = tuple(str(name) for name in members.get("class_names", ()))
     return members[key], None if label_key is None else members[label_key], names
 
 
-def data_key(path: Path, members: Mapping[str, Any], label_key: str | None) -> str:
+def data_key(
+    path: Path, members: Mapping[str, Any], label_key: str | None, column: str | None = None
+) -> str:
     """Return the name of the data among arrays; ValueError where that is unclear."""
+    if column is not None:
+        if column in members:
+            return column
+        raise ValueError(
+            f"{path} holds no array {column!r} but {', '.join(members) or 'none at all'}: name one "
+            "of them by data.column"
+        )
     for key in _DATA_KEYS:
         if key in members:
             return key
@@ -200,8 +215,8 @@ def data_key(path: Path, members: Mapping[str, Any], label_key: str | None) -> s
     if len(rest) == 1:
         return rest[0]
     raise ValueError(
-        f"{path} holds the arrays {', '.join(members) or '(none)'}; name the data one of "
-        f"{', '.join(_DATA_KEYS)}"
+        f"{path} holds the arrays {', '.join(members) or '(none)'}"
+        + (f"; say which is the data with -s data.column={rest[0]}" if rest else ", and no data")
     )
 
 

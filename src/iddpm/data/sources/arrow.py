@@ -103,6 +103,7 @@ def features_of(where: Path, schema: Any) -> dict[str, dict[str, Any]]:
 
 def as_arrow(paths: list[Path], name: str) -> list[Path]:
     """Return .arrow files as they are, and .parquet files as those that they were rewritten to."""
+    pyarrow()  # which may be missing
     if all(path.suffix.lower() == ".arrow" for path in paths):
         return paths
     facts = {"version": 1, "files": digest(*(Stamp.of(path, path.name) for path in paths))}

@@ -73,8 +73,11 @@ def open_hdf5(
     value_range: Wanted = None,
     channels: int | None = None,
     image_size: int | tuple[int, int] | None = None,
+    column: str | None = None,
 ) -> ArraySource:
     """Open an HDF5 file, whose datasets are named as the members of a .npz.
+
+    ``column`` names another, also one in a group, such as ``train/images``.
 
     Raises:
         ValueError: a damaged file, or one without an array that can be used.
@@ -85,8 +88,10 @@ def open_hdf5(
     h5py = needed("h5py", "hdf5", f"reading {path}")
     try:
         members = {k: v for k in file if isinstance(v := file.get(k), h5py.Dataset)}
-        label_key = next((key for key in _LABELS if key in members), None)
-        rows = LazyRows(path, data_key(path, members, label_key))
+        if column is not None and isinstance(inside := file.get(column), h5py.Dataset):
+            members[column] = inside
+        label_key = next((key for key in _LABELS if key in members and key != column), None)
+        rows = LazyRows(path, data_key(path, members, label_key, column))
         if not rows.ndim:
             raise ValueError(f"{path} holds one number and no rows")
         known = None

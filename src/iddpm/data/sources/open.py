@@ -85,7 +85,6 @@ def open_source(
         if path.is_file() and path.suffix.lower() in TEXTS:
             source: Source = open_series(path, labels=labels, value_range=value_range)
         elif path.is_file() and path.suffix.lower() in (*ARRAYS, *HDF5):
-            _refuse_column(column, path)
             open_rows = open_array if path.suffix.lower() in ARRAYS else open_hdf5
             source = open_rows(
                 path,
@@ -93,6 +92,7 @@ def open_source(
                 labels=labels,
                 image_size=image_size,
                 channels=channels,
+                column=column,
                 value_range=value_range,
             )
         else:
@@ -128,7 +128,9 @@ def _kind(path: Path, layout: str | None) -> str | None:
 
 def _refuse_column(column: str | None, where: str | Path) -> None:
     if column is not None:
-        raise ValueError(f"column={column!r} is for shards and tables, and {where} is neither")
+        raise ValueError(
+            f"column={column!r} is for shards, tables, .npz and HDF5, and {where} is none"
+        )
 
 
 def _open_others(

@@ -59,6 +59,8 @@ class Sounds(RecordingFiles):
                 f"{self.name} holds sounds of {rates[0]} Hz, and data.sample_rate={rate} would "
                 f"make more than {_FINEST} samples out of one"
             )
+        if rates != [rate]:
+            needed("soxr", "audio", f"resampling {path}")
         counts = sorted({fact.channels for fact in facts})
         if len(counts) > 1:
             raise ValueError(
@@ -78,7 +80,14 @@ class Sounds(RecordingFiles):
         self._values = find_values(self.name, self._dtype, value_range, nbytes, self._chunks, known)
         self.bits = self._values.bits
         coding = codings.pop() if len(codings) == 1 else "FLOAT"
-        self.form = Form("signal", self._values, sample_rate=rate, encoding=coding)
+        flac = coding != "FLOAT" and {fact.format for fact in facts} == {"FLAC"}
+        self.form = Form(
+            "signal",
+            self._values,
+            sample_rate=rate,
+            encoding=coding,
+            container="FLAC" if flac else None,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave resampled sounds behind."""

@@ -204,7 +204,7 @@ def test_usual_names_of_members_work(key, label_key, tmp_path):
 
 def test_several_candidates_are_listed(tmp_path):
     np.savez(tmp_path / "a.npz", left=ramp(2, 9), right=ramp(2, 9))
-    with pytest.raises(ValueError, match="left, right; name the data one of arr_0"):
+    with pytest.raises(ValueError, match=r"left, right; say which .*=left"):
         open_array(tmp_path / "a.npz")
 
 

@@ -75,6 +75,18 @@ def test_sounds_are_resampled_and_cut(tmp_path):
     )
 
 
+def test_resampling_adds_no_dither(tmp_path):
+    """soxr seeds one by where its memory lies, so that a resumed run would read other numbers."""
+    ramp = (np.arange(210) * 156 - 16_000).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", ramp, 8000, subtype="PCM_16")
+    read, held = set(), []
+    for number in range(300):
+        held = [np.zeros(1000 + 97 * (number + k) % 60_000) for k in range(5)]
+        read.add(open_source(tmp_path / "a.wav", sample_rate=4000).read(0).tobytes())
+    assert len(held) == 5
+    assert len(read) == 1
+
+
 @pytest.mark.parametrize("labels", ["first", "last"])
 @pytest.mark.parametrize("dtype", [int, float])
 def test_tables(tmp_path, labels, dtype):

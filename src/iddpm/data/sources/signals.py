@@ -101,7 +101,12 @@ class Sounds(RecordingFiles):
         if index not in self._resampled:
             soxr: Any = needed("soxr", "audio", f"resampling {path}")
             sound = self._decode(path, 0, -1)
-            sound = soxr.resample(sound.T, self._rates[index], self._rate).T
+            # In floats: to integers it adds a noise (dither) that is another one each time.
+            exact = soxr.resample(sound.T.astype(np.float64), self._rates[index], self._rate).T
+            if sound.dtype.kind == "i":
+                limits = np.iinfo(sound.dtype)
+                exact = exact.round().clip(limits.min, limits.max)
+            sound = exact.astype(sound.dtype)
             if sum(s.nbytes for s in self._resampled.values()) + sound.nbytes > _KEPT:
                 self._resampled.clear()
             self._resampled[index] = sound

@@ -1,9 +1,10 @@
 """What the real runs share: carriers of data, training that goes on, and tables of measures."""
 
 import importlib.util
+import lzma
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 import iddpm
 from iddpm.classifier import SETTINGS as CLASSIFIER_SETTINGS
 from iddpm.config import Config
-from iddpm.data.levels import to_model_range
+from iddpm.data.levels import to_model_range, to_stored_range
 from iddpm.evaluation.measures import Measures
 from iddpm.feed import open_split
 from iddpm.files import write_text
@@ -107,8 +108,35 @@ class Other:
     likelihood: str = ""
 
 
+def packed(parts: Iterable[Tensor]) -> str:
+    """Return what xz makes of 8-bit data [..., *spatial] in [-1, 1], in bits per dimension.
+
+    Parts are compressed apart, as when they overlap.
+    """
+    spent = [(xz(to_stored_range(part, 8).numpy().tobytes()), part.numel()) for part in parts]
+    return f"{8 * sum(size for size, _ in spent) / sum(count for _, count in spent):.3f}"
+
+
+def xz(content: bytes) -> int:
+    """Return how many bytes are left, without the file's head."""
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9}]
+    return len(lzma.compress(content, lzma.FORMAT_RAW, filters=filters))
+
+
+def spread(x: Tensor, count: int) -> Tensor:
+    """Return ``count`` of the items, from all over, since neighbours are alike."""
+    return x[torch.linspace(0, len(x) - 1, min(count, len(x))).long()]
+
+
 def compare(
-    run: Run, likelihood: str, others: Sequence[Other], *, features: str, n: int, steps: int
+    run: Run,
+    likelihood: str,
+    others: Sequence[Other],
+    *,
+    features: str,
+    n: int,
+    steps: int,
+    xz: str | None = None,
 ) -> list[list[str]]:
     """Measure samples of the run and of others, and held-out items, against the training data.
 
@@ -122,6 +150,7 @@ def compare(
         features: as for ``iddpm evaluate``.
         n: samples to draw.
         steps: network evaluations for each.
+        xz: of :func:`packed`.
     """
     kind = "pca" if features == "pca" else "classifier"
     folder = run.directory / "evaluation" / kind
@@ -134,6 +163,8 @@ def compare(
         judged = evaluate(run, features=features, samples=path, out=folder / other.name)
         rows.append(_row(other.name, other.likelihood, judged))
     mark = own.held_out
+    if xz is not None:
+        rows.append(["xz", xz, *[""] * 7])
     rows.append([f"{few} held-out items", "", "", *_cells(mark), ""])
     return rows
 

@@ -7,7 +7,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.runs.common import PICTURES, bound, compare, finish, items, judge, table, trained
+from benchmarks.runs.common import (
+    PICTURES,
+    bound,
+    compare,
+    finish,
+    items,
+    judge,
+    packed,
+    spread,
+    table,
+    trained,
+)
 from benchmarks.runs.gaussian import of_levels
 from benchmarks.runs.picture import beside
 
@@ -23,6 +34,8 @@ SHORT = (
     "training.preview_every=600",
 )
 """The example trains for 10,000 steps."""
+SHOWN = 6
+"""Of each class."""
 JUDGE = ("data.held_out=0.2", "training.steps=500")
 
 
@@ -55,14 +68,18 @@ def run(
     other = of_levels(train, held_out, 8, n)
     likelihood = bound(model, samples_per_item=looks)
     classifier = judge(data, out / "classifier", judge_settings)
-    rows = compare(model, likelihood, [other], features=classifier, n=n, steps=steps)
-    classes = len(model.config.class_names)
-    drawn = model.sample(
-        10 * classes, classes=[k % classes for k in range(10 * classes)], steps=steps, seed=1
+    rows = compare(
+        model, likelihood, [other], features=classifier, n=n, steps=steps, xz=packed([held_out])
     )
-    mosaics = {"held out": held_out[:100], "drawn by the model": drawn, other.name: other.samples}
-    shown = {name: x[: 10 * classes] for name, x in mosaics.items()}
-    print(f"wrote {beside(shown, picture, columns=10, scale=1)}")
+    classes = len(model.config.class_names)
+    wanted = [k % classes for k in range(SHOWN * classes)]
+    drawn = model.sample(len(wanted), classes=wanted, steps=steps, seed=1)
+    mosaics = {
+        "held out": spread(held_out, len(wanted)),
+        "drawn by the model": drawn,
+        other.name: other.samples[: len(wanted)],
+    }
+    print(f"wrote {beside(mosaics, picture, columns=classes, scale=1)}")
     finish(["Likelihood in bits/dim.\n", table(rows)], out, started)
 
 

@@ -22,7 +22,9 @@ from benchmarks.runs.common import (
     compare,
     finish,
     items,
+    packed,
     prepared,
+    spread,
     table,
     trained,
 )
@@ -38,6 +40,7 @@ HEIGHT = 109
 """Pixels of the pictures in the font, which holds no other."""
 SIZE = 32
 EXAMPLE = "examples/emoji.yaml"
+SHOWN = 48
 ALIKE = 0.12
 """Root mean squared difference, of values in [0, 1], below which two pictures are one."""
 
@@ -137,11 +140,15 @@ def run(
     train, held_out = items(model.config)
     other = of_levels(train, held_out, 8, n)
     likelihood = bound(model, samples_per_item=looks)
-    rows = compare(model, likelihood, [other], features="pca", n=n, steps=steps)
-    drawn = model.sample(64, steps=steps, seed=1)
-    mosaics = {"held out": held_out, "drawn by the model": drawn, other.name: other.samples}
-    shown = {name: x[:64] for name, x in mosaics.items()}
-    print(f"wrote {beside(shown, picture, columns=8, scale=1)}")
+    rows = compare(
+        model, likelihood, [other], features="pca", n=n, steps=steps, xz=packed([held_out])
+    )
+    mosaics = {
+        "held out": spread(held_out, SHOWN),
+        "drawn by the model": model.sample(SHOWN, steps=steps, seed=1),
+        other.name: other.samples[:SHOWN],
+    }
+    print(f"wrote {beside(mosaics, picture, columns=8, scale=1)}")
     finish(["Likelihood in bits/dim.\n", table(rows)], out, started)
 
 

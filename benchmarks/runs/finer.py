@@ -112,5 +112,5 @@ if __name__ == "__main__":
     else:
         run(
             prepared(volumes.prepare), Path("runs/volumes_sr"), PICTURES / "volumes_sr.png",
-            example=VOLUMES, features=("pca",), n=300, steps=10, measured=100, shown=6,
+            example=VOLUMES, features=("pca",), n=300, steps=25, measured=100, shown=6,
         )  # fmt: skip

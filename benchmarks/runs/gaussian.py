@@ -54,20 +54,27 @@ class Directions:
             vectors = rows.T @ vectors / scale
         self._vectors = vectors
 
-    def gaussian(self, rank: int) -> LowRankMultivariateNormal:
-        """Return the Gaussian of a rank."""
+    def gaussian(self, rank: int, times: float = 1.0) -> LowRankMultivariateNormal:
+        """Return the Gaussian of a rank, whose values keep ``times`` the least variance."""
         others = len(self.mean) - rank
         noise = self._values[rank:].sum() / max(others, 1)
         factor = self._vectors[:, :rank] * (self._values[:rank] - noise).clamp(min=0).sqrt()
-        left = (self.variance - factor.square().sum(dim=1)).clamp(min=self.least)
+        left = (self.variance - factor.square().sum(dim=1)).clamp(min=times * self.least)
         return LowRankMultivariateNormal(self.mean, factor, left)
 
     def best(self, x: Tensor) -> tuple[int, LowRankMultivariateNormal]:
-        """Return the rank under which ``x`` [N, C, *spatial] is most probable, and its Gaussian."""
-        most = self._vectors.shape[1]
-        models = {rank: self.gaussian(rank) for rank in RANKS if rank < most}
-        rank = min(models, key=lambda rank: float(nats(models[rank], x).mean()))
-        return rank, models[rank]
+        """Return the rank under which ``x`` [N, C, *spatial] is most probable, and its Gaussian.
+
+        Then a larger least variance is tried: one value that never varied in training, and does in
+        ``x``, can cost more than all others.
+        """
+        ranks = [rank for rank in RANKS if rank < self._vectors.shape[1]]
+        rank = min(ranks, key=lambda rank: self._cost(x, rank, 1.0))
+        times = min((1.0, 10.0, 100.0), key=lambda times: self._cost(x, rank, times))
+        return rank, self.gaussian(rank, times)
+
+    def _cost(self, x: Tensor, rank: int, times: float) -> float:
+        return float(nats(self.gaussian(rank, times), x).mean())
 
 
 def nats(model: Distribution, x: Tensor) -> Tensor:
@@ -96,7 +103,7 @@ def dequantised(x: Tensor, bits: int, seed: int = 0) -> Tensor:
 def of_levels(train: Tensor, held_out: Tensor, bits: int, n: int) -> Other:
     """Return the Gaussian with the main directions of data with levels, and ``n`` samples of it.
 
-    Its rank is the best for the held-out items themselves, in its favour.
+    It is the best for the held-out items themselves, in its favour.
 
     Args:
         train, held_out: [N, C, *spatial] in [-1, 1].

@@ -23,6 +23,7 @@ from benchmarks.runs.common import (
     items,
     judge,
     prepared,
+    spread,
     table,
     trained,
 )
@@ -96,11 +97,16 @@ def run(
     drawn = model.sample(SHOWN, steps=steps, seed=1)
     many = model.sample(512, steps=steps, seed=2, precision="auto")
     shown = {
-        "held out": held_out[:: -(-len(held_out) // SHOWN)],
+        "held out": spread(held_out, SHOWN),
         "drawn by the model": drawn,
         "drawn by the Gaussian process": others[0].samples[:SHOWN],
     }
-    spectra = {"held out": held_out, "model": many, "Gaussian process": others[0].samples}
+    spectra = {
+        "training data": train,
+        "held out": held_out,
+        "model": many,
+        "Gaussian process": others[0].samples,
+    }
     print(f"wrote {draw_signals(shown, spectra, picture)}")
     finish(["Likelihood in nats/dim of values in [-1, 1].\n", *parts], out, started)
 

@@ -18,7 +18,9 @@ from benchmarks.runs.common import (
     finish,
     installed,
     items,
+    packed,
     prepared,
+    spread,
     table,
     trained,
 )
@@ -74,10 +76,11 @@ def run(
     train, held_out = items(model.config)
     other = of_levels(train, held_out, 8, n)
     likelihood = bound(model, samples_per_item=looks, max_items=measured)
-    rows = compare(model, likelihood, [other], features="pca", n=n, steps=steps)
+    alone = packed(spread(held_out, measured))
+    rows = compare(model, likelihood, [other], features="pca", n=n, steps=steps, xz=alone)
     drawn = model.sample(SHOWN, steps=steps, seed=1, precision="auto")
     mosaics = {
-        "held out": held_out[:: -(-len(held_out) // SHOWN)],
+        "held out": spread(held_out, SHOWN),
         "drawn by the model": drawn,
         other.name: other.samples[:SHOWN],
     }

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.distributions import MultivariateNormal
 
 from benchmarks.runs import digits, emoji, finer, signals, volumes
-from benchmarks.runs.common import installed
+from benchmarks.runs.common import installed, packed
 from benchmarks.runs.gaussian import Directions, dequantised, draw, nats, of_levels, stationary
 from iddpm.data.levels import to_model_range
 from tests.conftest import TINY, images
@@ -169,6 +169,14 @@ def test_low_resolutions_are_repeated():
     assert finer.repeated(low_res, (1, 4, 4))[0, 0].tolist() == [
         [0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]
     ]  # fmt: skip
+
+
+def test_xz_is_measured_in_bits_per_dimension():
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (400, 1, 500)))
+    x = to_model_range(noise.numpy().astype(np.uint8), 8)
+    assert float(packed([x])) == pytest.approx(8, abs=0.01)
+    assert float(packed([torch.cat([x, x])])) == pytest.approx(4, abs=0.02)
+    assert float(packed([x, x])) == pytest.approx(8, abs=0.01)  # apart
 
 
 def test_a_missing_carrier_is_named():

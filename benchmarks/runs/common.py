@@ -180,7 +180,7 @@ def save_samples(x: Tensor, run: Run, path: Path) -> Path:
 def _head(found: Evaluation, n: int, few: int) -> list[str]:
     measures = ["kernel distance", "precision", "recall", "coverage", "near copies"]
     name = found.report["frechet_name"].replace("Frechet distance", "Frechet")
-    return ["", "likelihood", f"{name} of {n}", f"of {few}", *measures]
+    return ["", "likelihood", f"{name} of {n}", f"of {min(n, few)}", *measures]
 
 
 def _row(name: str, likelihood: str, found: Evaluation) -> list[str]:

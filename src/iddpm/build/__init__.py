@@ -2,7 +2,6 @@
 
 from iddpm.build.conditions import conditions_of, tell_conditions
 from iddpm.build.facts import (
-    DEFAULT_BATCH,
     default_run_directory,
     form_of,
     open_data,
@@ -10,6 +9,7 @@ from iddpm.build.facts import (
     values_of,
 )
 from iddpm.build.flops import count_flops
+from iddpm.build.footprint import Footprint, footprint
 from iddpm.build.given import check_given, read_given, tell_given
 from iddpm.build.guidance import Guides, build_gradient, build_weaker, check_guidance, guide
 from iddpm.build.model import (
@@ -19,6 +19,7 @@ from iddpm.build.model import (
     build_network,
     place,
 )
+from iddpm.build.proposal import Proposal, fit
 from iddpm.build.sampling import Walk, build_sampling_schedule, build_walk
 from iddpm.build.super_resolution import (
     build_degradation,
@@ -43,8 +44,9 @@ from iddpm.build.training import (
 )
 
 __all__ = [
-    "DEFAULT_BATCH",
+    "Footprint",
     "Guides",
+    "Proposal",
     "Tiling",
     "Walk",
     "build_augmentations",
@@ -72,6 +74,8 @@ __all__ = [
     "conditions_of",
     "count_flops",
     "default_run_directory",
+    "fit",
+    "footprint",
     "form_of",
     "guide",
     "held_out_low_res",

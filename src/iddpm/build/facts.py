@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from iddpm.build.guidance import check_guidance
+from iddpm.build.proposal import batch_for, propose_network
 from iddpm.build.super_resolution import check_low_res_noise, low_res_size
 from iddpm.config import Config, DataConfig, validate
 from iddpm.data.cache import user_cache
@@ -15,17 +16,6 @@ from iddpm.data.sources.source import Source
 from iddpm.data.values import Values, natural_values
 from iddpm.networks.layers import MAX_GROUPS
 from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
-
-DEFAULT_BATCH = 64
-_MULTIPLIERS = (
-    (256, (1, 1, 2, 2, 4, 4)),
-    (128, (1, 1, 2, 3, 4)),
-    (64, (1, 2, 3, 4)),
-    (32, (1, 2, 2, 2)),
-    (12, (1, 2, 2)),
-    (0, (1, 2)),
-)
-"""Smallest size and its width factors; the upper four are the published ones."""
 
 
 def open_data(config: Config) -> Source:
@@ -113,7 +103,7 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
         if model["class_conditional"]:
             _hold(model, "num_classes", len(source.class_names), source.name)
         if training["batch_size"] is None:
-            training["batch_size"] = min(DEFAULT_BATCH, max(train_items, 1))
+            training["batch_size"] = batch_for(model["size"], train_items)
         if training["epochs"] is not None:
             steps = round(training["epochs"] * train_items / training["batch_size"])
             training["steps"] = max(steps, 1)
@@ -130,13 +120,7 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
                 f"model.conditions.{name} must state its kind and its range, period or names to "
                 "build a network without data"
             )
-    largest = max(model["size"])
-    if model["channel_mult"] is None:
-        model["channel_mult"] = next(mult for least, mult in _MULTIPLIERS if largest >= least)
-    if model["attention_downsampling"] is None:
-        factors = [2**level for level in range(len(model["channel_mult"]))]
-        near = tuple(f for f in factors if 7 <= -(-largest // f) <= 16)
-        model["attention_downsampling"] = near or (factors[-1],)
+    propose_network(model, config.model.model_fields_set)
     widths = level_widths(model["model_channels"], model["channel_mult"])
     if not model["use_scale_shift_norm"] and max(widths) <= MAX_GROUPS:
         raise ValueError(

@@ -31,13 +31,14 @@ class ModelConfig(Section):
     """Channels of the data that is given with each item (data.given)."""
 
     model_channels: Positive = 64
-    """Base width."""
+    """Base width; by default 64, of volumes 32, and less where memory is short."""
     num_res_blocks: Positive = 2
     """Residual blocks per level."""
     channel_mult: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     """Width factor of each level; by default chosen by the size."""
     attention_downsampling: tuple[Positive, ...] | None = None
-    """Downsampling factors with attention; by default where 7 to 16 positions are left per axis."""
+    """Downsampling factors with attention; by default where 7 to 16 positions are left per axis,
+    and of volumes at most 1,024 in all."""
     num_heads: Positive = 4
     num_head_channels: Positive | None = None
     """Width of a head; when given, the number of heads follows from it."""
@@ -54,11 +55,13 @@ class ModelConfig(Section):
     resblock_updown: bool = False
     """Resize inside residual blocks."""
     stride: tuple[Literal[1, 2], ...] | None = None
-    """Resizing factor per axis; (1, 2, 2) for volumes and 2 everywhere otherwise."""
+    """Resizing factor per axis; 2 everywhere, and for volumes (1, 2, 2) unless they are about as
+    deep as wide and ``channel_mult`` is left to be chosen."""
     circular: tuple[bool, ...] | bool = False
     """Periodic data, such as rings, panoramas and fields: true, or true or false per axis."""
     use_checkpoint: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
+    """Recompute activations in the backward pass: less memory, more time; by default where memory
+    is short."""
 
     @property
     def told(self) -> bool:

@@ -32,9 +32,11 @@ class TrainingConfig(Section):
     max_time: Annotated[float, Field(gt=0)] | None = None
     """Stop and save after this many seconds; also written as 90s, 30m, 2h, 1d."""
     batch_size: Positive | None = None
-    """Items per step of all processes together; by default 64, or all of a smaller set."""
+    """Items per step of all processes together; by default 64, fewer of large items, or all of a
+    smaller set."""
     microbatch: Positive | None = None
-    """Items per backward pass of a process; smaller takes less memory for the same gradient."""
+    """Items per backward pass of a process; smaller takes less memory for the same gradient, and is
+    the default where memory is short."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Under torchrun: a whole network in every process, or (fsdp) a share of each tensor."""
     timeout: Annotated[float, Field(gt=0)] = 600.0

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from iddpm.build import conditions_of
-from iddpm.config import read_config
+from iddpm.build import conditions_of, fit, resolve
+from iddpm.config import Config, read_config
 from iddpm.data.form import Form
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.source import Source
 from iddpm.data.values import natural_values
 from iddpm.data.writers import save_grid
-from iddpm.feed import open_told
+from iddpm.feed import Split, open_told
 from iddpm.tables import spread
+from iddpm.training.at_hand import memory_at_hand
+from iddpm.training.precision import Precision, choose_device
 
 SHOWN = 25
 _CLIPS = {
@@ -59,10 +61,25 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     size = len(source) * int(np.prod(source.shape)) * (4 if source.bits is None else _bytes(source))
     item = size / len(source)
     yield f"memory     {size / 1e6:.3g} MB in all, {item / 1e3:.3g} kB an item as it is read"
+    yield f"training   {_training(config, split)}"
     for name, value in _facts(source):
         yield f"{name:<10} {value}"
     save_grid(items, out, film=source.form.kind == "clip")
     yield f"wrote {out}"
+
+
+def _training(config: Config, split: Split) -> str:
+    """Return what training would take with the settings that it would propose."""
+    device = choose_device(config.training.device)
+    memory = memory_at_hand(device)
+    if memory is None:
+        return "takes memory that cannot be told here"
+    number = Precision(config.training.precision, device).dtype.itemsize
+    try:
+        resolved = resolve(config, split.source, len(split.train))
+        return str(fit(config, resolved, memory, number=number))
+    except ValueError as error:  # the data is shown all the same
+        return f"not possible as it is: {error}"
 
 
 def _used(source: Source) -> str:

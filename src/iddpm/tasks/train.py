@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from iddpm.build import (
+    Proposal,
     build_averages,
     build_encoder,
     build_learner,
@@ -21,6 +22,7 @@ from iddpm.build import (
     check_sharing,
     conditions_of,
     count_flops,
+    fit,
     place,
     values_of,
 )
@@ -42,6 +44,7 @@ from iddpm.ranks import JOINING, Ranks, joined_ranks
 from iddpm.run import Run
 from iddpm.tasks.resume import check_data, refuse_used, run_directory, settings_to_resume
 from iddpm.tasks.watch import build_preview, build_validation
+from iddpm.training.at_hand import memory_at_hand
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.engine import Sharing, alone, replicate, shard, whole_weights
 from iddpm.training.log import Tracker
@@ -140,6 +143,12 @@ def train_until_stop(
             device = _prepare(wanted)
             resolved, split = open_to_train(wanted)
             source, train_items, held_out = split
+        proposal = None
+        if not going_on:  # what goes on stays what it is
+            proposal = ranks.by_first(lambda: _proposal(wanted, resolved, device, ranks))
+        if proposal is not None:
+            resolved = proposal.config
+        with ranks.together():
             check_sharing(resolved, ranks)
             network = _network(resolved)
         facts = ranks.by_first(lambda: fingerprint(source))
@@ -184,6 +193,8 @@ def train_until_stop(
                         settings=resolved.model_dump(mode="json"),
                     )
             reporter.say(_introduction(resolved, state, source, len(train_items), directory, ranks))
+            if proposal is not None:
+                reporter.say(f"proposed   {proposal}")
             reason = train_loop(
                 directory,
                 state,
@@ -211,6 +222,17 @@ def _prepare(wanted: Config) -> torch.device:
     if wanted.training.threads is not None:
         torch.set_num_threads(wanted.training.threads)
     return choose_device(wanted.training.device)
+
+
+def _proposal(
+    wanted: Config, resolved: Config, device: torch.device, ranks: Ranks
+) -> Proposal | None:
+    """Make what was not stated fit this process's memory, if it can be told."""
+    memory = memory_at_hand(device)
+    if memory is None:
+        return None
+    number = Precision(resolved.training.precision, device).dtype.itemsize
+    return fit(wanted, resolved, memory, number=number, processes=ranks.count)
 
 
 def _lasting(config: Config) -> Config:

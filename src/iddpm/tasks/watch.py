@@ -83,7 +83,7 @@ def build_preview(
     told = config.task == "super_resolution" or model.conditions or model.given_channels
     shown = _shown(split) if told else None
     count = PREVIEW_ITEMS if shown is None else len(shown.x)
-    shape = (count, model.channels, *model.size)
+    channels, size = model.channels, model.size
     steps = min(config.sampling.steps, config.diffusion.num_steps)
     sampling = config.sampling.model_copy(update={"steps": steps})
     if sampling.needs_table:  # there is none while the weights still change
@@ -91,23 +91,32 @@ def build_preview(
 
     def preview(step: int, network: nn.Module) -> Path | None:
         walk = build_walk(config, build_denoiser(config, network), sampling)
-        noise = SampleNoise(0, shape, device=precision.device)
+        truth: Tensor | None = None
         conditioning: dict[str, Any] = {}
         if shown is not None:
             truth, conditioning = next(on_device([shown], config, precision.device))
         elif model.num_classes is not None:
             classes = torch.arange(PREVIEW_ITEMS) % model.num_classes
             conditioning["y"] = classes.to(precision.device)
-        with precision.autocast():
-            last = deque(walk.states(noise, **conditioning), maxlen=1)[0]
+        drawn = []
+        for start in range(0, count, sampling.batch_size):
+            piece = slice(start, start + sampling.batch_size)
+            some = {name: value[piece] for name, value in conditioning.items()}
+            shape = (len(range(count)[piece]), channels, *size)
+            noise = SampleNoise(0, shape, start, device=precision.device)
+            with precision.autocast():
+                last = deque(walk.states(noise, **some), maxlen=1)[0]
+            drawn.append(last.x.cpu())
         if not ranks.first:
             return None
+        x = torch.cat(drawn)
         path = directory / "samples" / f"step_{step:08d}.png"
         film = config.form is not None and config.form.kind == "clip"
         before = conditioning.get("low_res", conditioning.get("given"))
         if before is None:
-            return save_grid(last.x.cpu(), path, film=film)
-        return save_side_by_side(path, before, last.x, truth, film=film)
+            return save_grid(x, path, film=film)
+        assert truth is not None
+        return save_side_by_side(path, before.cpu(), x, truth.cpu(), film=film)
 
     return preview
 

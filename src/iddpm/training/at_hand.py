@@ -1,0 +1,56 @@
+"""How much memory there is for what is about to be computed."""
+
+import os
+from pathlib import Path
+
+import torch
+
+_CGROUPS = (  # the limit, what is used of it, and what of that is files that can be let go of
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def memory_at_hand(device: torch.device) -> float | None:
+    """Return the bytes that this process can take on a device, or None where nothing tells.
+
+    On a GPU what is free there. On a CPU what the machine has available, or what is left of the
+    limit of a container, shared with the processes that torchrun started beside this one.
+    """
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    if device.type != "cpu":
+        return None
+    here = [size for size in (_available(), _left_of_limit(Path("/sys/fs/cgroup"))) if size]
+    return min(here) / int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if here else None
+
+
+def _available(meminfo: Path = Path("/proc/meminfo")) -> float | None:
+    """Return what Linux calls available; of other systems all that there is."""
+    try:
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+        return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        try:
+            return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, ValueError, AttributeError):
+            return None
+
+
+def _left_of_limit(root: Path) -> float | None:
+    """Return what is left of a control group's limit, version 2 or 1, if there is one."""
+    for limit, used, files in _CGROUPS:
+        try:
+            most = (root / limit).read_text(encoding="ascii").strip()
+            taken = float((root / used).read_text(encoding="ascii"))
+            stat = ((root / limit).parent / "memory.stat").read_text(encoding="ascii")
+            facts = dict(line.split() for line in stat.splitlines())
+            if most != "max":
+                return max(float(most) - taken + float(facts.get(files, 0)), 1.0)
+        except (OSError, ValueError):
+            continue
+    return None

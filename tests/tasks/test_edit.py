@@ -172,7 +172,7 @@ def test_a_self_conditioned_model(folder, files):
         (["edit", "RUN", "0", "--spacing", "odd"], "spacing=odd"),
         (["edit", "RUN", "0", "-n", "0"], "cannot draw 0 versions"),
         (["edit", "RUN", "0", "--class", "1"], "trained without classes"),
-        (["edit", "RUN", "0", "--guidance", "2"], "class-conditional"),
+        (["edit", "RUN", "0", "--guidance", "2"], "class_conditional=false"),
         (["inpaint", "RUN", "0", "--mask", "FILES/a.txt"], "there is no file"),
         (["inpaint", "RUN", "0", "--mask", "FILES/small.npy"], "mask"),
         (["inpaint", "RUN", "FILES/small.npy", "--mask", "FILES/mask.png"], "shape (5, 5)"),

@@ -113,6 +113,14 @@ def test_what_is_stated_stays():
     assert stride is None  # the levels are stated, as in runs from before: the strides stay, too
 
 
+def test_settings_of_no_network_are_named_and_a_smaller_one_that_cannot_be_is_passed_over():
+    with pytest.raises(ValueError, match="num_heads=3 does not divide"):
+        proposed((28, 28), ROOM, "model.num_heads=3")
+    with pytest.raises(ValueError, match="smallest network that is proposed"):
+        proposed((64, 64), 0.75e9, "model.num_head_channels=64")
+    assert proposed((64, 64), 0.75e9).config.model.model_channels < 64
+
+
 def test_processes_share_a_batch():
     alone, shared = (proposed((28, 28), 1.5e9, processes=n) for n in (1, 8))
     assert alone.config.training.microbatch is not None

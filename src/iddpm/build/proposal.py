@@ -114,7 +114,7 @@ def fit(
         processes: among which a batch is shared.
 
     Raises:
-        ValueError: nothing fits; the message says what would.
+        ValueError: nothing fits; the message says what would. Or no network can be built.
     """
     room = _SHARE * memory
     batch = resolved.training.batch_size
@@ -126,8 +126,10 @@ def fit(
     for candidate in _candidates(wanted, resolved):
         try:
             takes = footprint(candidate, number)
-        except ValueError:  # such as heads that do not divide a smaller width
-            continue
+        except ValueError:
+            if candidate.model.model_channels == resolved.model.model_channels:
+                raise
+            continue  # such as heads that do not divide a smaller width
         items = at_most if fixed_piece else _most(takes.fixed, takes.item, room, at_most)
         needed = takes.training(items)
         if needed <= room:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iddpm.build.super_resolution import check_low_res_noise
+from iddpm.build.super_resolution import check_low_res_noise, input_of
 from iddpm.config import Config, SamplingConfig
 from iddpm.diffusion import Denoise, Denoiser, Level, NoiseSchedule, Prediction
 from iddpm.sampling import (
@@ -143,12 +143,11 @@ def build_weaker(config: Config, denoiser: Denoiser, other: Config, weaker: Deno
             f"the autoguidance model draws {_names(other)} and the model {_names(config)}: use an "
             "earlier checkpoint, or a smaller model trained on the same classes"
         )
-    low_res = [(c.task, c.scale, c.degradation.augment > 0) for c in (config, other)]
-    if low_res[0] != low_res[1]:
+    mine, theirs = input_of(config), input_of(other)
+    if mine != theirs:
         raise ValueError(
-            f"the autoguidance model is for task={other.task} and the model for "
-            f"task={config.task}, of which both must be told the same: use an earlier checkpoint, "
-            "or one of the same task, scale and degradation"
+            f"the autoguidance model is told {theirs} and the model {mine}: use an earlier "
+            "checkpoint, or one that is told the same"
         )
     schedule = weaker.diffusion.schedule
     if _same(denoiser.diffusion.schedule, schedule):

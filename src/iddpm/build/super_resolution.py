@@ -49,6 +49,14 @@ def low_res_size(config: Config) -> tuple[int, ...]:
     return tuple(n // factor for n, factor in zip(size, scale, strict=True))
 
 
+def input_of(config: Config) -> str:
+    """Say what low resolution the model of resolved settings is told."""
+    if config.task != "super_resolution":
+        return "no low resolution"
+    size = " x ".join(map(str, low_res_size(config)))
+    return f"a low resolution of {size}" + (" and its noise" if config.degradation.augment else "")
+
+
 def build_degradation(config: Config) -> Degradation:
     """Return how resolved settings make low resolutions."""
     scale, degradation = scale_of(config), config.degradation

@@ -1,6 +1,7 @@
 import pytest
+from torch.nn import GroupNorm
 
-from iddpm.build import fit, resolve
+from iddpm.build import build_encoder, build_network, fit, resolve
 from iddpm.build.proposal import batch_for
 from iddpm.config import read_config
 
@@ -141,3 +142,21 @@ def test_where_nothing_fits_it_is_said_what_would(size, advice):
         proposed(size, 0.4e9)
     assert "\n" not in str(caught.value)
     assert "GB" in str(caught.value)
+
+
+def test_groups_are_wide_where_the_levels_are_proposed_and_published_where_they_are_stated():
+    """A run from before the setting states its levels and must stay what it was."""
+    facts = ["model.channels=1", "model.size=[16,16]", "model.model_channels=32"]
+    proposed = resolve(read_config(None, facts))
+    assert proposed.model.group_channels == 4
+    stated = resolve(read_config(None, [*facts, "model.channel_mult=[1,2]"]))
+    assert stated.model.group_channels is None
+    for config, groups in ((proposed, {8, 16}), (stated, {32})):
+        norms = [m for m in build_network(config).modules() if isinstance(m, GroupNorm)]
+        few = {norm.num_groups for norm in norms if norm.num_channels in (32, 64)}
+        assert few == groups
+    encoder = build_encoder(
+        proposed.model_copy(update={"task": "classification", "class_names": ("a", "b")})
+    )
+    norms = [m for m in encoder.modules() if isinstance(m, GroupNorm)]
+    assert {norm.num_channels // norm.num_groups for norm in norms} == {4}

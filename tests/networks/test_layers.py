@@ -52,6 +52,32 @@ def test_groups_are_the_largest_divisor_up_to_32(channels):
     assert normalization(channels).num_groups == groups
 
 
+@pytest.mark.parametrize(
+    ("channels", "least", "groups"),
+    [
+        (128, 4, 32),
+        (64, 4, 16),
+        (32, 4, 8),
+        (32, 1, 32),
+        (8, 4, 2),
+        (6, 4, 1),
+        (3, 4, 1),
+        (48, 4, 12),
+    ],
+)
+def test_groups_are_as_many_as_leave_each_its_channels(channels, least, groups):
+    assert num_groups(channels, least) == groups
+    assert normalization(channels, least).num_groups == groups
+
+
+def test_wide_groups_keep_the_level_that_groups_of_one_channel_lose():
+    x = torch.randn(1, 8, 16).repeat(2, 1, 1)
+    x[1] += torch.linspace(0, 3, 8)[:, None]  # another level in each channel
+    lost, kept = normalization(8)(x), normalization(8, 4)(x)
+    torch.testing.assert_close(lost[0], lost[1], atol=1e-5, rtol=1e-5)
+    assert (kept[0] - kept[1]).abs().max() > 0.5
+
+
 @pytest.mark.parametrize("size", [(9,), (MANY,), (3, 3), (MANY // 32, 32), (3, 3, 3)])
 @pytest.mark.parametrize("gradient", [False, True])
 def test_bfloat16_with_the_channels_last_is_normalized_and_stays_so(size, gradient):

@@ -14,7 +14,7 @@ from iddpm.data.sources.cached import cached
 from iddpm.data.sources.open import open_source
 from iddpm.data.sources.source import Source
 from iddpm.data.values import Values, natural_values
-from iddpm.networks.layers import MAX_GROUPS
+from iddpm.networks.layers import MAX_GROUPS, num_groups
 from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
 
 
@@ -122,14 +122,15 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
             )
     propose_network(model, config.model.model_fields_set)
     widths = level_widths(model["model_channels"], model["channel_mult"])
-    if not model["use_scale_shift_norm"] and max(widths) <= MAX_GROUPS:
+    least = model["group_channels"] or 1
+    if not model["use_scale_shift_norm"] and all(num_groups(w, least) == w for w in widths):
         raise ValueError(
             f"model.use_scale_shift_norm=false needs a level of more than {MAX_GROUPS} channels "
-            f"and the levels have {', '.join(map(str, widths))}: with one channel per "
-            "normalization group the timestep's addition is normalized away"
+            f"or model.group_channels=4, and the levels have {', '.join(map(str, widths))}: with "
+            "one channel per normalization group the timestep's addition is normalized away"
         )
     stride = check_stride(model["stride"], len(model["size"]))
-    check_size(model["size"], stride, widths, check_circular(model["circular"], len(stride)))
+    check_size(model["size"], stride, widths, check_circular(model["circular"], len(stride)), least)
     resolved = validate(values)
     check_guidance(resolved, resolved.sampling.guidance)
     check_low_res_noise(resolved, resolved.sampling.low_res_noise)

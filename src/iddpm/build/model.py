@@ -50,6 +50,7 @@ def build_network(config: Config) -> UNet:
         resblock_updown=model.resblock_updown,
         stride=model.stride,
         circular=model.circular,
+        group_channels=model.group_channels or 1,
         use_checkpoint=model.use_checkpoint,
         checkpoint_engine=_checkpoint_engine(config),
     )
@@ -95,6 +96,7 @@ def build_encoder(config: Config) -> EncoderUNet:
         resblock_updown=model.resblock_updown,
         stride=model.stride,
         circular=model.circular,
+        group_channels=model.group_channels or 1,
         use_checkpoint=model.use_checkpoint,
         checkpoint_engine=_checkpoint_engine(config),
         # A mean over positions after a normalization that small widths give to each channel alone

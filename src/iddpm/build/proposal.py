@@ -33,6 +33,8 @@ _TOKENS = 1024
 """Most positions of volumes that attention is proposed for."""
 _VOLUME_WIDTH = 32
 _LEAST_WIDTH = 16
+_GROUP_CHANNELS = 4
+"""As the published networks of 128 channels have; groups of one lose the level of the data."""
 _SHARE = 0.65
 """Of the memory at hand, how much may be planned for: counts are off by up to a third."""
 
@@ -51,6 +53,8 @@ def propose_network(model: dict[str, Any], stated: set[str]) -> None:
     if volumes and "model_channels" not in stated:
         model["model_channels"] = _VOLUME_WIDTH
     if model["channel_mult"] is None:
+        if model["group_channels"] is None:
+            model["group_channels"] = _GROUP_CHANNELS
         model["channel_mult"] = next(mult for least, mult in _MULTIPLIERS if largest >= least)
         if volumes and model["stride"] is None and 4 * min(size) >= 3 * largest:
             model["stride"] = (2, 2, 2)  # as deep as wide; what states its levels is not changed

@@ -126,5 +126,6 @@ def build_tiling(config: Config, low_res: Sequence[int], overlap: float) -> Tili
         for n, factor, length, ring in zip(padded, scale, model.size, circular, strict=True)
     )
     stride = check_stride(model.stride, len(scale))
-    check_size(tile, stride, level_widths(model.model_channels, model.channel_mult), circular)
+    widths = level_widths(model.model_channels, model.channel_mult)
+    check_size(tile, stride, widths, circular, model.group_channels or 1)
     return Tiling(padded, before, tuple(low_res), scale, tile, overlap)

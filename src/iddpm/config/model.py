@@ -59,6 +59,10 @@ class ModelConfig(Section):
     deep as wide and ``channel_mult`` is left to be chosen."""
     circular: tuple[bool, ...] | bool = False
     """Periodic data, such as rings, panoramas and fields: true, or true or false per axis."""
+    group_channels: Positive | None = None
+    """The fewest channels of a normalization group: by default 4 where ``channel_mult`` is left to
+    be chosen, else 1 as published, where 32 groups are made of any width. Groups of one channel
+    lose the level of the data."""
     use_checkpoint: bool = False
     """Recompute activations in the backward pass: less memory, more time; by default where memory
     is short."""

@@ -192,6 +192,7 @@ class ResBlock(TimestepBlock):
         up, down: resize inside the block (Song et al. 2021; guided-diffusion), without weights.
         stride: factor per axis for ``up`` and ``down``.
         circular: the axes that are periodic, one boolean each; none by default.
+        group_channels: the fewest channels of a normalization group.
         use_checkpoint: recompute the block in the backward pass instead of storing activations.
         checkpoint_engine: ``"function"`` for :class:`CheckpointFunction`, ``"torch"`` for
             PyTorch's own, which torch.compile and FSDP accept.
@@ -211,6 +212,7 @@ class ResBlock(TimestepBlock):
         down: bool = False,
         stride: Sequence[int] | None = None,
         circular: Sequence[bool] = (),
+        group_channels: int = 1,
         use_checkpoint: bool = False,
         checkpoint_engine: CheckpointEngine = "function",
     ) -> None:
@@ -221,7 +223,7 @@ class ResBlock(TimestepBlock):
         self.use_checkpoint = use_checkpoint
         self.checkpoint_engine = checkpoint_engine
         self.in_layers = nn.Sequential(
-            normalization(channels),
+            normalization(channels, group_channels),
             nn.SiLU(),
             conv_nd(dims, channels, out_channels, 3, padding=1, circular=circular),
         )
@@ -235,7 +237,7 @@ class ResBlock(TimestepBlock):
             linear(emb_channels, 2 * out_channels if use_scale_shift_norm else out_channels),
         )
         self.out_layers = nn.Sequential(
-            normalization(out_channels),
+            normalization(out_channels, group_channels),
             nn.SiLU(),
             nn.Dropout(p=dropout),
             zero_module(conv_nd(dims, out_channels, out_channels, 3, padding=1, circular=circular)),
@@ -285,7 +287,7 @@ class AttentionBlock(nn.Module):
         qkv_order: how the 3 C channels of ``qkv`` are laid out. ``"heads_first"``: for each head
             its q, k, v (improved-diffusion); ``"qkv_first"``: all q, then all k, then all v
             (guided-diffusion with ``use_new_attention_order``).
-        use_checkpoint, checkpoint_engine: as in :class:`ResBlock`.
+        group_channels, use_checkpoint, checkpoint_engine: as in :class:`ResBlock`.
 
     Raises:
         ValueError: the heads do not divide the channels.
@@ -298,6 +300,7 @@ class AttentionBlock(nn.Module):
         num_heads: int = 1,
         num_head_channels: int | None = None,
         qkv_order: QKVOrder = "heads_first",
+        group_channels: int = 1,
         use_checkpoint: bool = False,
         checkpoint_engine: CheckpointEngine = "function",
     ) -> None:
@@ -306,7 +309,7 @@ class AttentionBlock(nn.Module):
         self.qkv_order = qkv_order
         self.use_checkpoint = use_checkpoint
         self.checkpoint_engine = checkpoint_engine
-        self.norm = normalization(channels)
+        self.norm = normalization(channels, group_channels)
         self.qkv = TokenLinear(channels, 3 * channels)
         self.proj_out = zero_module(TokenLinear(channels, channels))
 

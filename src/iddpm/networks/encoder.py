@@ -95,6 +95,7 @@ class EncoderUNet(Trunk):
         resblock_updown: bool = False,
         stride: Sequence[int] | None = None,
         circular: bool | Sequence[bool] = False,
+        group_channels: int = 1,
         use_checkpoint: bool = False,
         checkpoint_engine: CheckpointEngine = "function",
         pool: Pool = "adaptive",
@@ -115,6 +116,7 @@ class EncoderUNet(Trunk):
             resblock_updown=resblock_updown,
             stride=stride,
             circular=circular,
+            group_channels=group_channels,
             use_checkpoint=use_checkpoint,
             checkpoint_engine=checkpoint_engine,
         )
@@ -129,7 +131,7 @@ class EncoderUNet(Trunk):
 
         if pool == "adaptive":
             self.out = nn.Sequential(
-                normalization(ch),
+                normalization(ch, group_channels),
                 nn.SiLU(),
                 MeanPool(),
                 zero_module(conv_nd(dims, ch, out_channels, 1)),
@@ -139,7 +141,9 @@ class EncoderUNet(Trunk):
             heads = count_heads(ch, num_heads, num_head_channels)
             size = self._smallest_size()
             self.out = nn.Sequential(
-                normalization(ch), nn.SiLU(), AttentionPool(size, ch, heads, out_channels)
+                normalization(ch, group_channels),
+                nn.SiLU(),
+                AttentionPool(size, ch, heads, out_channels),
             )
         elif pool == "spatial":
             self.out = nn.Sequential(

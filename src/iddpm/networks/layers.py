@@ -52,9 +52,14 @@ def linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
     return nn.Linear(in_features, out_features, bias=bias)
 
 
-def num_groups(channels: int) -> int:
-    """Return the number of groups for ``channels``: its largest divisor that is at most 32."""
-    return max(n for n in range(1, MAX_GROUPS + 1) if channels % n == 0)
+def num_groups(channels: int, least: int = 1) -> int:
+    """Return the number of groups for ``channels``: its largest divisor that is at most 32.
+
+    ``least`` is the fewest channels of a group. A group of one channel loses that channel's mean,
+    and a network that has no others the level of its data.
+    """
+    most = max(min(MAX_GROUPS, channels // least), 1)
+    return max(n for n in range(1, most + 1) if channels % n == 0)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -77,9 +82,9 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
-def normalization(channels: int) -> GroupNorm:
-    """Return the group normalization of ``channels`` channels; any width works."""
-    return GroupNorm(num_groups(channels), channels)
+def normalization(channels: int, least: int = 1) -> GroupNorm:
+    """Return the group normalization of ``channels`` channels; see :func:`num_groups`."""
+    return GroupNorm(num_groups(channels, least), channels)
 
 
 def zero_module(module: AnyModule) -> AnyModule:

@@ -44,6 +44,7 @@ class Trunk(nn.Module):
         resblock_updown: bool,
         stride: Sequence[int] | None,
         circular: bool | Sequence[bool],
+        group_channels: int,
         use_checkpoint: bool,
         checkpoint_engine: CheckpointEngine,
     ) -> None:
@@ -56,6 +57,7 @@ class Trunk(nn.Module):
         self.qkv_order = qkv_order
         self.dropout = dropout
         self.use_scale_shift_norm = use_scale_shift_norm
+        self.group_channels = group_channels
         self.use_checkpoint = use_checkpoint
         self.checkpoint_engine = checkpoint_engine
         self.stride = check_stride(stride, dims)
@@ -98,7 +100,7 @@ class Trunk(nn.Module):
     def embed_time(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Check the inputs and return the embedding [N, 4 model_channels] of the timesteps."""
         check_input(x, timesteps, self.dims, self.in_channels)
-        check_size(x.shape[2:], self.stride, self.widths, self.circular)
+        check_size(x.shape[2:], self.stride, self.widths, self.circular, self.group_channels)
         embedding = timestep_embedding(timesteps, self.model_channels)
         emb: Tensor = self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
         return emb
@@ -117,6 +119,7 @@ class Trunk(nn.Module):
             down=down,
             stride=self.stride,
             circular=self.circular,
+            group_channels=self.group_channels,
             use_checkpoint=self.use_checkpoint,
             checkpoint_engine=self.checkpoint_engine,
         )
@@ -127,6 +130,7 @@ class Trunk(nn.Module):
             num_heads=num_heads,
             num_head_channels=self.num_head_channels,
             qkv_order=self.qkv_order,
+            group_channels=self.group_channels,
             use_checkpoint=self.use_checkpoint,
             checkpoint_engine=self.checkpoint_engine,
         )
@@ -190,6 +194,7 @@ def check_size(
     stride: Sequence[int],
     widths: Sequence[int],
     circular: Sequence[bool] = (),
+    group_channels: int = 1,
 ) -> None:
     """Raise ValueError for a size that the network cannot serve.
 
@@ -207,10 +212,10 @@ def check_size(
                 "in channel_mult, or circular=false there"
             )
     for level, width in enumerate(widths):
-        if width // num_groups(width) * math.prod(spatial) < 2:
+        if width // num_groups(width, group_channels) * math.prod(spatial) < 2:
             raise ValueError(
                 f"size {tuple(size)} shrinks to {spatial} at level {level}, where a normalization "
                 "group would hold a single value: use larger data, fewer levels in channel_mult, "
-                "or more channels than 32 there"
+                "or more channels in a group (model.group_channels)"
             )
         spatial = tuple(-(-n // s) for n, s in zip(spatial, stride, strict=True))

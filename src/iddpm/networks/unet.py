@@ -64,6 +64,8 @@ class UNet(Trunk):
         stride: resizing factor per axis; (1, 2, 2) for volumes and 2 everywhere otherwise.
         circular: whether the data is periodic: true, or a boolean per axis. Shifting the input by
             a multiple of the total stride then shifts the output; sizes must be multiples of it.
+        group_channels: the fewest channels of a normalization group; 1 as published. Groups of one
+            channel, in levels of at most 32 channels, hide the level of the data.
         use_checkpoint, checkpoint_engine: see :class:`~iddpm.networks.blocks.ResBlock`.
 
     Raises:
@@ -95,6 +97,7 @@ class UNet(Trunk):
         resblock_updown: bool = False,
         stride: Sequence[int] | None = None,
         circular: bool | Sequence[bool] = False,
+        group_channels: int = 1,
         use_checkpoint: bool = False,
         checkpoint_engine: CheckpointEngine = "function",
     ) -> None:
@@ -114,6 +117,7 @@ class UNet(Trunk):
             resblock_updown=resblock_updown,
             stride=stride,
             circular=circular,
+            group_channels=group_channels,
             use_checkpoint=use_checkpoint,
             checkpoint_engine=checkpoint_engine,
         )
@@ -151,7 +155,7 @@ class UNet(Trunk):
                     layers.append(up)
                 self.output_blocks.append(TimestepEmbedSequential(*layers))
         self.out = nn.Sequential(
-            normalization(ch),
+            normalization(ch, group_channels),
             nn.SiLU(),
             zero_module(conv_nd(dims, ch, out_channels, 3, padding=1, circular=self.circular)),
         )

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iddpm.build import build_augmentations
+from iddpm.config import read_config
 from iddpm.data.augment import horizontal_flip, random_crop
 from iddpm.data.batches import Batches, held_out_batches
 from iddpm.data.given import Paired
@@ -97,3 +99,13 @@ def test_items_and_what_goes_with_them_are_changed_alike(tmp_path, dims):
     moved = batch.to("cpu")
     assert (moved.given_bits, float(moved.given.max()) <= 1) == (None, True)
     assert float((moved.given + moved.x).abs().max()) < 1e-6
+
+
+def test_deeper_data_that_is_given_keeps_its_depth_when_it_is_cropped(tmp_path):
+    """Gray of 16 bits that goes with pictures of 8."""
+    data = array(tmp_path / "a.npy", np.zeros((4, 8, 8), np.uint8), layout="NHW")
+    deep = np.full((4, 8, 8), 40_000, np.uint16)
+    data.given = Paired(array(tmp_path / "b.npy", deep, layout="NHW"), data)
+    crops = build_augmentations(read_config(None, ["data.random_crop=true"]))
+    batch = Batches(data, batch_size=4, seed=0, augmentations=crops)[0]
+    assert (batch.given.numpy() == 40_000).all()

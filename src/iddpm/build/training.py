@@ -142,7 +142,7 @@ def build_augmentations(config: Config) -> list[Augmentation]:
     """Return the augmentations in the order they are applied."""
     chosen: list[Augmentation] = []
     if config.data.random_crop:
-        chosen.append(partial(random_crop, bits=config.bits))
+        chosen.append(random_crop)
     if config.data.flip:
         chosen.append(horizontal_flip)
     return chosen

@@ -1,4 +1,4 @@
-"""Random changes of one item, each a function of the item and of a generator."""
+"""Random changes of one item, each a function of the item, a generator and the item's depth."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,13 +8,16 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-Augmentation = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
+Augmentation = Callable[[NDArray[Any], np.random.Generator, int | None], NDArray[Any]]
+"""Called with an item, a generator, and the bits of its integers or None."""
 
 SMALLEST_CROP = 0.8
 _INTERPOLATION = {1: "linear", 2: "bicubic", 3: "trilinear"}
 
 
-def horizontal_flip(x: NDArray[Any], generator: np.random.Generator) -> NDArray[Any]:
+def horizontal_flip(
+    x: NDArray[Any], generator: np.random.Generator, bits: int | None = None
+) -> NDArray[Any]:
     """Mirror ``[C, *spatial]`` along its last axis, half of the time."""
     return x[..., ::-1] if generator.random() < 0.5 else x
 

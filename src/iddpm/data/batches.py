@@ -202,12 +202,9 @@ class Batches:
         for item, position in zip(x, positions, strict=True):
             generator = stream(self.seed, "augment", index=position)
             for augmentation in self.augmentations:
-                item = augmentation(item, generator)
+                item = augmentation(item, generator, bits)
             changed.append(item)
-        x = np.stack(changed)
-        if bits is not None:  # a dtype may reach beyond the highest level
-            x = np.minimum(x, x.dtype.type(2**bits - 1))
-        return x
+        return np.stack(changed)
 
 
 def held_out_batches(

@@ -85,14 +85,18 @@ class Values:
         half = (self.high - self.low) / 2
         return ((floats.astype(np.float64) + 1) * half + self.low).astype(np.float32)
 
-    def refuse_outside(self, name: str, lowest: float, highest: float) -> None:
-        """Refuse data that goes beyond the range."""
+    def hold(self, lowest: float, highest: float) -> bool:
+        """Say whether numbers lie in the range; floats but for the rounding of its ends."""
         # Written as float32, an end of the range may lie a rounding beyond it.
         ends = max(abs(self.low), abs(self.high))
         slack = (
             0.0 if self.natural or self.bits is not None else float(np.spacing(np.float32(ends)))
         )
-        if lowest < self.low - slack or highest > self.high + slack:
+        return lowest >= self.low - slack and highest <= self.high + slack
+
+    def refuse_outside(self, name: str, lowest: float, highest: float) -> None:
+        """Refuse data that goes beyond the range."""
+        if not self.hold(lowest, highest):
             raise ValueError(
                 f"{name} holds {'floats' if self.bits is None else 'integers'} in "
                 f"[{lowest:.6g}, {highest:.6g}], and the range that becomes [-1, 1] is "

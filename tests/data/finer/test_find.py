@@ -284,3 +284,11 @@ def test_several_items_are_read_in_parts(tmp_path):
     (opened,) = open_low_res([tmp_path], target(1, (2, 2), natural_values(8))).values()
     parts = [opened.read(k, k + 2) for k in range(0, 6, 2)]
     assert torch.equal(torch.cat(parts), opened.read(0, 6))
+
+
+def test_what_a_model_wrote_at_the_end_of_its_range_is_taken(tmp_path):
+    """As float32 it lies a rounding beyond the range that was measured."""
+    wanted = target(1, (2,), Values("float32", 0.0, 0.3))
+    np.save(tmp_path / "a.npy", wanted.values.restore(torch.ones(1, 8)))
+    (opened,) = open_low_res([tmp_path / "a.npy"], wanted).values()
+    assert torch.equal(opened.read(0, 1), torch.ones(1, 1, 8))

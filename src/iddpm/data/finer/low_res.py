@@ -65,12 +65,12 @@ class Target:
         Raises:
             ValueError: numbers outside the range that the model knows.
         """
-        low, high = self.values.low, self.values.high
         lowest, highest = finite_extent(str(path), stored, range(len(stored)))
-        if lowest < low or highest > high:
+        if not self.values.hold(lowest, highest):
             raise ValueError(
                 f"{path} holds numbers in [{lowest:.6g}, {highest:.6g}], and the model was "
-                f"trained on [{low:.6g}, {high:.6g}]: bring them to that range"
+                f"trained on [{self.values.low:.6g}, {self.values.high:.6g}]: bring them to that "
+                "range"
             )
         levels = self.values.read(stored, str(path), range(len(stored)))
         return to_model_range(np.require(levels, requirements="W"), self.values.bits)

@@ -39,6 +39,11 @@ SHOWN = 6
 JUDGE = ("data.held_out=0.2", "training.steps=500")
 
 
+def classifier_of(out: Path) -> Path:
+    """Return where the classifier of a run lies: beside it, since others may come first."""
+    return out.with_name(f"{out.name}_classifier")
+
+
 def run(
     data: Path | str,
     out: Path,
@@ -67,7 +72,7 @@ def run(
     train, held_out = items(model.config)
     other = of_levels(train, held_out, 8, n)
     likelihood = bound(model, samples_per_item=looks)
-    classifier = judge(data, out / "classifier", judge_settings)
+    classifier = judge(data, classifier_of(out), judge_settings)
     rows = compare(
         model, likelihood, [other], features=classifier, n=n, steps=steps, xz=packed([held_out])
     )

@@ -104,7 +104,7 @@ def repeated(low_res: Tensor, shape: Sequence[int]) -> Tensor:
 
 if __name__ == "__main__":
     if sys.argv[1] == "digits":
-        classifier = judge("mnist5k", Path("runs/digits/classifier"), digits.JUDGE)
+        classifier = judge("mnist5k", digits.classifier_of(Path("runs/digits")), digits.JUDGE)
         run(
             "mnist5k", Path("runs/digits_sr"), PICTURES / "digits_sr.png",
             example=DIGITS, features=(classifier, "pca"), n=1000,

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from iddpm.training.checkpoint import load_checkpoint
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # tests run in parallel; two threads each would fight for the cores
@@ -45,6 +47,20 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IDDPM_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+def final_tensors(directory: Path, step: int | None = None) -> dict[str, torch.Tensor]:
+    """Return all that a checkpoint holds, by group and name; the newest by default."""
+    checkpoint = load_checkpoint(directory, step)
+    return {f"{g}/{k}": v for g, named in checkpoint.tensors.items() for k, v in named.items()}
+
+
+def assert_same_state(first: Path, second: Path, step: int | None = None) -> None:
+    """Two runs' checkpoints, the newest by default, hold the same tensors, bit for bit."""
+    a, b = final_tensors(first, step), final_tensors(second, step)
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
 
 
 def free_port() -> int:

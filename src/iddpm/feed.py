@@ -188,16 +188,16 @@ def without_some_labels(
         if share > 0 and (y is not None or told is not None):
             count = len(batch.x) * ranks.count
             rows = ranks.share(count)
-            hidden = torch.from_numpy(stream(seed, "label", step=batch.step).random(count) < share)
-            hidden = hidden[rows]
+            drawn = stream(seed, "label", step=batch.step).random(count)
+            hidden = torch.from_numpy(drawn < share)[rows]
             if y is not None:
                 batch = replace(batch, y=y.masked_fill(hidden, NO_CLASS))
             if told is not None:
+                told = told.masked_fill(hidden[:, None], math.nan)
                 if told.shape[1] + (y is not None) > 1:
-                    drawn = stream(seed, "condition", step=batch.step)
-                    alone = torch.from_numpy(drawn.random((count, told.shape[1])) < share)
-                    hidden = alone[rows] | hidden[:, None]
-                else:
-                    hidden = hidden[:, None]
-                batch = replace(batch, conditions=told.masked_fill(hidden, math.nan))
+                    drawn = stream(seed, "condition", step=batch.step).random(
+                        (count, told.shape[1])
+                    )
+                    told = told.masked_fill(torch.from_numpy(drawn < share)[rows], math.nan)
+                batch = replace(batch, conditions=told)
         yield batch

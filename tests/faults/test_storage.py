@@ -26,6 +26,7 @@ from iddpm.training.log import read_log
 from iddpm.training.loop import train_loop
 from iddpm.training.stop import Stop
 from iddpm.training.terminal import SilentReporter
+from tests.conftest import final_tensors
 from tests.training.test_loop import batches, everything, make, settings
 
 CHILD = Path(__file__).with_name("child.py")
@@ -214,9 +215,7 @@ def start(facts, *arguments):
 
 
 def final(directory):
-    loaded = load_checkpoint(directory)
-    tensors = {f"{g}/{k}": v for g, named in loaded.tensors.items() for k, v in named.items()}
-    return tensors, loaded.state
+    return final_tensors(directory), load_checkpoint(directory).state
 
 
 def same_runs(a, b):

@@ -17,9 +17,8 @@ from iddpm.run import Run
 from iddpm.tasks.draw import draw
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.samples import draw_samples
-from iddpm.training.checkpoint import load_checkpoint
 from iddpm.training.terminal import SilentReporter
-from tests.conftest import TINY
+from tests.conftest import TINY, assert_same_state
 
 COUNT = 400
 QUIET = Console(file=io.StringIO())
@@ -229,10 +228,7 @@ def test_resume_is_exact_and_notices_another_table(tmp_path, folder):
         train(None, settings=["model.conditions.level.range=[0, 1]"], **go_on)
     moved = ["training.steps=12", f"data.conditions={tmp_path / 'moved.csv'}", "data.workers=1"]
     train(None, settings=moved, **go_on)
-    whole, parts = (load_checkpoint(tmp_path / name, 12).tensors for name in ("whole", "parts"))
-    for group, named in whole.items():
-        for name, value in named.items():
-            assert torch.equal(value, parts[group][name]), f"{group}/{name}"
+    assert_same_state(tmp_path / "whole", tmp_path / "parts", 12)
     assert "conditions" in json.loads((tmp_path / "parts/data.json").read_text())
 
 

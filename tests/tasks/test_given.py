@@ -17,9 +17,8 @@ from iddpm.run import Run
 from iddpm.tasks.edit import edit
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.samples import draw_samples
-from iddpm.training.checkpoint import load_checkpoint
 from iddpm.training.terminal import SilentReporter
-from tests.conftest import TINY, images
+from tests.conftest import TINY, assert_same_state, images
 
 COUNT = 80
 QUIET = Console(file=io.StringIO())
@@ -170,10 +169,7 @@ def test_resume_is_exact_and_notices_other_data(tmp_path, folder):
         train(None, settings=["training.steps=8"], **go_on)
     more = ["training.steps=8", f"data.given={folder / 'negatives'}", "data.workers=1"]
     train(None, settings=more, **go_on)
-    whole, parts = (load_checkpoint(tmp_path / name, 8).tensors for name in ("whole", "parts"))
-    for group, named in whole.items():
-        for name, value in named.items():
-            assert torch.equal(value, parts[group][name]), f"{group}/{name}"
+    assert_same_state(tmp_path / "whole", tmp_path / "parts", 8)
 
 
 def test_numbers_of_other_ranges_are_measured_once(tmp_path):

@@ -19,9 +19,8 @@ from iddpm.feed import on_device, open_split
 from iddpm.tasks.edit import edit
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.pairs import held_out_pairs
-from iddpm.training.checkpoint import load_checkpoint
 from iddpm.training.terminal import SilentReporter
-from tests.conftest import TINY, images
+from tests.conftest import TINY, final_tensors, images
 
 SETTINGS = (
     *TINY,
@@ -59,15 +58,10 @@ def items_of(run, count):
     return held_out_low_res(run.config, truth, items.tolist()), truth
 
 
-def tensors(directory, step):
-    checkpoint = load_checkpoint(directory, step)
-    return {f"{g}/{k}": v for g, named in checkpoint.tensors.items() for k, v in named.items()}
-
-
 def test_going_on_is_going_through_and_the_held_out_loss_is_the_same(folder, tmp_path):
     train(folder / "x.npz", tmp_path, *SETTINGS, "training.steps=4")
     train(None, tmp_path, "training.steps=8", resume=True)
-    a, b = tensors(folder / "run", 8), tensors(tmp_path, 8)
+    a, b = final_tensors(folder / "run", 8), final_tensors(tmp_path, 8)
     assert all(torch.equal(a[name], b[name]) for name in a)
     losses = [
         [r["held_out_loss"] for r in map(json.loads, (d / "log.jsonl").read_text().splitlines())
@@ -228,7 +222,7 @@ def test_signals_and_volumes_and_what_is_said_when_their_data_is_gone(tmp_path, 
 
 
 def test_levels_are_drawn_in_training_and_chosen_elsewhere(folder):
-    a, b = tensors(folder / "run", 4), tensors(folder / "run", 8)
+    a, b = final_tensors(folder / "run", 4), final_tensors(folder / "run", 8)
     weight = "network/noise_embed.0.weight"
     sines = slice(a[weight].shape[1] // 2, None)  # of level 0 they are 0, and learn nothing
     assert not torch.equal(a[weight][:, sines], b[weight][:, sines])

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from iddpm.tasks.train import train_until_stop
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.stop import Stop
 from iddpm.training.terminal import SilentReporter
+from tests.conftest import final_tensors
 
 EXACT = (
     "training.ema_rates=[0.9,0.99]",
@@ -33,11 +33,6 @@ EXACT = (
 
 def train(data, out, settings, **options):
     return iddpm.train(data, out=out, settings=settings, reporter=SilentReporter(), **options)
-
-
-def final_tensors(directory: Path, step: int) -> dict[str, torch.Tensor]:
-    checkpoint = load_checkpoint(directory, step)
-    return {f"{g}/{k}": v for g, named in checkpoint.tensors.items() for k, v in named.items()}
 
 
 QUALITY = (

@@ -6,13 +6,11 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from iddpm.data.sources.arrays import ArraySource
 from iddpm.tasks.train import train
-from iddpm.training.checkpoint import load_checkpoint
-from tests.conftest import images
+from tests.conftest import assert_same_state, images
 
 COUNT = 30
 
@@ -44,11 +42,7 @@ def test_a_resumed_run_on_shards_with_workers_and_a_cache_is_the_uninterrupted_o
         settings=["training.steps=8", "data.workers=2", f"data.cache={tmp_path / 'cache'}"],
         resume=True,
     )
-    whole, parts = (load_checkpoint(tmp_path / name) for name in ("whole", "parts"))
-    assert whole.tensors.keys() == parts.tensors.keys()
-    for group, tensors in whole.tensors.items():
-        for name, tensor in tensors.items():
-            assert torch.equal(tensor, parts.tensors[group][name]), (group, name)
+    assert_same_state(tmp_path / "whole", tmp_path / "parts")
     assert list((tmp_path / "cache").glob("*/items.npy"))
 
 

@@ -1,6 +1,6 @@
 """From settings to objects: the only room that knows every other."""
 
-from iddpm.build.conditions import conditions_of, tell_conditions
+from iddpm.build.conditions import check_class_left_open, conditions_of, tell_conditions
 from iddpm.build.facts import (
     default_run_directory,
     form_of,
@@ -19,7 +19,7 @@ from iddpm.build.model import (
     build_network,
     place,
 )
-from iddpm.build.proposal import Proposal, fit
+from iddpm.build.proposal import Proposal, fit, propose
 from iddpm.build.sampling import Walk, build_sampling_schedule, build_walk
 from iddpm.build.super_resolution import (
     build_degradation,
@@ -66,6 +66,7 @@ __all__ = [
     "build_timesteps",
     "build_walk",
     "build_weaker",
+    "check_class_left_open",
     "check_given",
     "check_guidance",
     "check_low_res",
@@ -82,6 +83,7 @@ __all__ = [
     "low_res_size",
     "open_data",
     "place",
+    "propose",
     "read_given",
     "resolve",
     "scale_of",

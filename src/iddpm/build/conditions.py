@@ -23,6 +23,14 @@ def conditions_of(config: Config) -> tuple[Condition, ...]:
     )
 
 
+def check_class_left_open(config: Config, where: Path) -> None:
+    """Raise ValueError where a model was trained to be told a class always."""
+    if config.model.class_conditional and not config.training.label_dropout:
+        raise ValueError(
+            f"{where} was trained to be told a class always (training.label_dropout=0): say which"
+        )
+
+
 def tell_conditions(config: Config, source: Source, train: NDArray[np.int64]) -> Config:
     """Read the conditions of a source's items, and return the settings with what was found.
 

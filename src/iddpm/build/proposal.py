@@ -11,9 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from iddpm.build.footprint import Footprint, footprint
 from iddpm.config import Config
 from iddpm.networks.blocks import default_stride
+from iddpm.training.at_hand import memory_at_hand
+from iddpm.training.precision import Precision
 
 MOST_ITEMS = 64
 """Items of a batch where the data is small."""
@@ -143,6 +147,21 @@ def fit(
     if stated and fixed_piece:  # who states everything may know better
         return Proposal(resolved, (), needed, memory)
     raise ValueError(_too_large(resolved, needed, memory))
+
+
+def propose(
+    wanted: Config, resolved: Config, device: torch.device, *, processes: int = 1
+) -> Proposal | None:
+    """Return what :func:`fit` makes of the memory at hand on a device; None if it cannot be told.
+
+    Raises:
+        ValueError: as :func:`fit`.
+    """
+    memory = memory_at_hand(device)
+    if memory is None:
+        return None
+    number = Precision(resolved.training.precision, device).dtype.itemsize
+    return fit(wanted, resolved, memory, number=number, processes=processes)
 
 
 def _candidates(wanted: Config, resolved: Config) -> Iterator[Config]:

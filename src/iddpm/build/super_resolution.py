@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from iddpm.build.conditions import check_class_left_open
 from iddpm.config import Config
 from iddpm.data.degrade import Degradation, add_noise, noise_of
 from iddpm.networks.trunk import check_circular
@@ -110,11 +111,8 @@ def check_upscaling(config: Config, where: Path, told_class: bool) -> None:
             f"{where} was trained with data.given, which goes with items of the training's size: "
             "use iddpm sample"
         )
-    needs_class = config.model.class_conditional and not config.training.label_dropout
-    if needs_class and not told_class:
-        raise ValueError(
-            f"{where} was trained to be told a class always (training.label_dropout=0): say which"
-        )
+    if not told_class:
+        check_class_left_open(config, where)
 
 
 def training_low_res(

@@ -85,18 +85,21 @@ class Tiling:
                 on_batch()
             return prediction
 
-        rows = max(1, at_once // self.count)
         return replace(
             walk,
             denoise=tiled(noticed, self.tile, overlap=self.overlap, at_once=at_once),
-            sampling=walk.sampling.model_copy(update={"batch_size": rows}),
+            sampling=walk.sampling.model_copy(update={"batch_size": self._rows(at_once)}),
         )
 
     def batches(self, n: int, at_once: int) -> int:
         """Return how many batches of tiles one evaluation of ``n`` items takes."""
-        rows = max(1, at_once // self.count)
+        rows = self._rows(at_once)
         whole, rest = divmod(n, rows)
         return whole * -(-rows * self.count // at_once) + -(-rest * self.count // at_once)
+
+    def _rows(self, at_once: int) -> int:
+        """Return how many items are drawn together."""
+        return max(1, at_once // self.count)
 
 
 def build_tiling(config: Config, low_res: Sequence[int], overlap: float) -> Tiling:

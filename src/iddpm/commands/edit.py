@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from iddpm.commands.options import Device, Threads
+from iddpm.commands.options import ClassName, Device, Guidance, Sampler, Spacing, Threads
 
 
 def edit(
@@ -21,16 +21,10 @@ def edit(
         int | None,
         typer.Option(help="Network evaluations from pure noise; a share is taken [default: 50]."),
     ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="As in iddpm sample [default: the run's].")
-    ] = None,
-    spacing: Annotated[
-        str | None, typer.Option(help="As in iddpm sample [default: the run's].")
-    ] = None,
-    class_name: Annotated[
-        str | None, typer.Option("--class", help="A class by name or number [default: none].")
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Exaggerate the class.")] = None,
+    sampler: Sampler = None,
+    spacing: Spacing = None,
+    class_name: ClassName = None,
+    guidance: Guidance = None,
     seed: Annotated[int, typer.Option(help="Version k depends on the seed and k alone.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Where to write [default: RUN/samples/edit].")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from iddpm.commands.options import Device, Threads
+from iddpm.commands.options import ClassName, Device, Guidance, Threads
 
 
 def inpaint(
@@ -28,10 +28,8 @@ def inpaint(
         str | None, typer.Option(help="As in iddpm sample [default: ddim with fresh noise].")
     ] = None,
     spacing: Annotated[str | None, typer.Option(help="As in iddpm sample [default: even].")] = None,
-    class_name: Annotated[
-        str | None, typer.Option("--class", help="A class by name or number [default: none].")
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Exaggerate the class.")] = None,
+    class_name: ClassName = None,
+    guidance: Guidance = None,
     seed: Annotated[int, typer.Option(help="Version k depends on the seed and k alone.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Where to write [default: RUN/samples/inpainting].")

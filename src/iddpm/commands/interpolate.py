@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from iddpm.commands.options import Device, Threads
+from iddpm.commands.options import ClassName, Device, Threads
 
 
 def interpolate(
@@ -16,9 +16,7 @@ def interpolate(
     steps: Annotated[
         int | None, typer.Option(help="Network evaluations each way [default: 250].")
     ] = None,
-    class_name: Annotated[
-        str | None, typer.Option("--class", help="A class by name or number [default: none].")
-    ] = None,
+    class_name: ClassName = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to write [default: RUN/samples/interpolation].")
     ] = None,

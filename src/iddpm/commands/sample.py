@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from iddpm.commands.options import BatchSize, Checkpoint, Device, Ema, EmaLength, Threads
+from iddpm.commands.options import BatchSize, Checkpoint, Condition, Device, Ema, EmaLength, Threads
 
 
 def sample(
@@ -38,13 +38,7 @@ def sample(
     class_name: Annotated[
         str | None, typer.Option("--class", help="A class by name or number.")
     ] = None,
-    condition: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What samples shall have, such as age=63; age=20..80 spreads, age=20,40 takes "
-            "turns. Repeatable; the others are left open."
-        ),
-    ] = None,
+    condition: Condition = None,
     given: Annotated[
         Path | None,
         typer.Option(

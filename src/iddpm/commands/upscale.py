@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from iddpm.commands.options import Checkpoint, Device, Ema, Threads
+from iddpm.commands.options import (
+    Checkpoint,
+    ClassName,
+    Condition,
+    Device,
+    Ema,
+    Guidance,
+    Sampler,
+    Spacing,
+    Threads,
+)
 
 
 def upscale(
@@ -19,12 +29,8 @@ def upscale(
     steps: Annotated[
         int | None, typer.Option(help="Network evaluations per tile [default: the run's, 50].")
     ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="As in iddpm sample [default: the run's].")
-    ] = None,
-    spacing: Annotated[
-        str | None, typer.Option(help="As in iddpm sample [default: the run's].")
-    ] = None,
+    sampler: Sampler = None,
+    spacing: Spacing = None,
     overlap: Annotated[
         float, typer.Option(help="Share of a tile that it shares with its neighbour.")
     ] = 0.25,
@@ -32,17 +38,9 @@ def upscale(
         float | None,
         typer.Option(help="Noise to add to the files, up to the run's degradation.augment."),
     ] = None,
-    class_name: Annotated[
-        str | None, typer.Option("--class", help="A class by name or number [default: none].")
-    ] = None,
-    condition: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What samples shall have, such as age=63; age=20..80 spreads, age=20,40 takes "
-            "turns. Repeatable; the others are left open."
-        ),
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Exaggerate the class.")] = None,
+    class_name: ClassName = None,
+    condition: Condition = None,
+    guidance: Guidance = None,
     seed: Annotated[int, typer.Option(help="Item k depends on the seed and k alone.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Where to write [default: RUN/upscaled].")

@@ -4,10 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from iddpm.config.section import Section
+from iddpm.config.section import Positive, Section
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[int, Field(gt=0)]
 
 
 class DataConfig(Section):

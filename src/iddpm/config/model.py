@@ -5,9 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from iddpm.config.conditions import ConditionConfig
-from iddpm.config.section import Section
-
-Positive = Annotated[int, Field(gt=0)]
+from iddpm.config.section import Positive, Section
 
 
 class ModelConfig(Section):

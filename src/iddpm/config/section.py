@@ -1,6 +1,10 @@
 """What every section of the settings shares."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0)]
 
 
 class Section(BaseModel):

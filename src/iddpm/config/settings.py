@@ -4,10 +4,10 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 from iddpm.config.conditions import ConditionConfig
 from iddpm.config.data import DataConfig
@@ -16,10 +16,8 @@ from iddpm.config.diffusion import DiffusionConfig, HybridLoss
 from iddpm.config.form import FormConfig
 from iddpm.config.model import ModelConfig
 from iddpm.config.sampling import SamplingConfig
-from iddpm.config.section import Section
+from iddpm.config.section import Positive, Section
 from iddpm.config.training import TrainingConfig
-
-Positive = Annotated[int, Field(gt=0)]
 
 
 class Config(Section):

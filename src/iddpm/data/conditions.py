@@ -50,8 +50,8 @@ class Condition:
         if self.names is not None:
             if cell in self.names:
                 return float(self.names.index(cell))
-            shown = ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
-            raise ValueError(f"{self.name}={cell} is none of its {len(self.names)} words: {shown}")
+            words = _shown(self.names, 12)
+            raise ValueError(f"{self.name}={cell} is none of its {len(self.names)} words: {words}")
         value = as_number(cell)
         if value is None:
             raise ValueError(f"{self.name}={cell} is not a number, and the model knows it as one")
@@ -75,11 +75,14 @@ class Condition:
 
     def __str__(self) -> str:
         if self.names is not None:
-            shown = ", ".join(self.names[:6]) + (", ..." if len(self.names) > 6 else "")
-            return f"{self.name} ({shown})"
+            return f"{self.name} ({_shown(self.names, 6)})"
         if self.period is not None:
             return f"{self.name} (comes round every {self.period:g})"
         return f"{self.name} ({self.low:.6g} to {self.high:.6g})"
+
+
+def _shown(names: Sequence[str], most: int) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def encode(

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iddpm.data.levels import to_model_range, to_stored_range
+from iddpm.data.levels import round_to_levels
 from iddpm.data.resample import shrink_bicubic, shrink_blur, shrink_box
 from iddpm.randomness import normal
 
@@ -51,9 +51,7 @@ class Degradation:
         low_res = self.shrink(x)
         if self.noise:
             low_res = low_res + self.noise * noise_of(low_res, items, seed, purpose, step)
-        if self.bits is None:
-            return low_res
-        return to_model_range(to_stored_range(low_res, self.bits), self.bits)
+        return round_to_levels(low_res, self.bits)
 
 
 def add_noise(low_res: Tensor, levels: Tensor, noise: Tensor) -> Tensor:

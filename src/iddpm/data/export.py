@@ -3,7 +3,7 @@
 import csv
 import gzip
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,7 @@ def save_table(
 
 def save_labels(labels: Sequence[str], path: Path, names: Sequence[str]) -> Path:
     """Write the classes of samples as a table that data.labels reads; names are those of files."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerows([("file", "label"), *zip(names, labels, strict=True)])
-    return write_text(path, text.getvalue())
+    return _write_csv(path, [("file", "label"), *zip(names, labels, strict=True)])
 
 
 def save_conditions(
@@ -94,13 +91,11 @@ def save_conditions(
         path: the .csv file.
         names: of the samples' files, or their numbers.
     """
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["file", *(condition.name for condition in conditions)])
+    rows = [["file", *(condition.name for condition in conditions)]]
     for name, values in zip(names, told.tolist(), strict=True):
         cells = [c.decode(value) for c, value in zip(conditions, values, strict=True)]
-        rows.writerow([name, *cells])
-    return write_text(path, text.getvalue())
+        rows.append([name, *cells])
+    return _write_csv(path, rows)
 
 
 def condition_members(
@@ -114,6 +109,12 @@ def condition_members(
         values = np.array([float(cell or "nan") for cell in cells]) if numbers else np.array(cells)
         members[GROUP + condition.name] = values
     return members
+
+
+def _write_csv(path: Path, rows: Iterable[Sequence[str]]) -> Path:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return write_text(path, text.getvalue())
 
 
 def _stored(x: torch.Tensor, form: Form) -> NDArray[Any]:

@@ -25,6 +25,11 @@ def to_stored_range(x: torch.Tensor, bits: int) -> torch.Tensor:
     return levels.round().to(torch.uint8 if bits <= 8 else torch.uint16)
 
 
+def round_to_levels(x: torch.Tensor, bits: int | None) -> torch.Tensor:
+    """Return ``x`` in [-1, 1] as it comes back from storage; with ``bits=None`` as it is."""
+    return x if bits is None else to_model_range(to_stored_range(x, bits), bits)
+
+
 def _half_range(bits: int) -> float:
     if not 1 <= bits <= 16:
         raise ValueError(f"bits is {bits}; give 1 to 16, or None for values already in [-1, 1]")

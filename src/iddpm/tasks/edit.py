@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.build import Walk, build_sampling_schedule, values_of
+from iddpm.build import Walk, build_sampling_schedule, check_class_left_open, values_of
 from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.levels import to_model_range
 from iddpm.data.writers import fits_picture, save_gif, save_grid, save_images, save_npz
@@ -310,11 +310,7 @@ def _conditioning(run: Run, n: int, class_name: str | int | None) -> dict[str, T
         return told
     if class_name is not None:
         return told | {"y": run.classes.labels(n, 0, class_name).to(run.device)}
-    if not run.config.training.label_dropout:
-        raise ValueError(
-            f"{run.directory} was trained to be told a class always "
-            "(training.label_dropout=0): say which"
-        )
+    check_class_left_open(run.config, run.directory)
     return told | {"y": torch.full((n,), NO_CLASS, device=run.device)}
 
 

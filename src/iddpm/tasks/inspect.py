@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iddpm.build import conditions_of, fit, resolve
+from iddpm.build import conditions_of, propose, resolve
 from iddpm.config import Config, read_config
 from iddpm.data.form import Form
 from iddpm.data.levels import to_model_range
@@ -14,8 +14,7 @@ from iddpm.data.values import natural_values
 from iddpm.data.writers import save_grid
 from iddpm.feed import Split, open_told
 from iddpm.tables import spread
-from iddpm.training.at_hand import memory_at_hand
-from iddpm.training.precision import Precision, choose_device
+from iddpm.training.precision import choose_device
 
 SHOWN = 25
 _CLIPS = {
@@ -71,15 +70,11 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
 def _training(config: Config, split: Split) -> str:
     """Return what training would take with the settings that it would propose."""
     device = choose_device(config.training.device)
-    memory = memory_at_hand(device)
-    if memory is None:
-        return "takes memory that cannot be told here"
-    number = Precision(config.training.precision, device).dtype.itemsize
     try:
-        resolved = resolve(config, split.source, len(split.train))
-        return str(fit(config, resolved, memory, number=number))
+        proposal = propose(config, resolve(config, split.source, len(split.train)), device)
     except ValueError as error:  # the data is shown all the same
         return f"not possible as it is: {error}"
+    return "takes memory that cannot be told here" if proposal is None else str(proposal)
 
 
 def _used(source: Source) -> str:

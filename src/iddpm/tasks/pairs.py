@@ -13,7 +13,7 @@ from torch import Tensor
 from iddpm.build import Walk, build_degradation, held_out_low_res
 from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
-from iddpm.data.levels import to_model_range, to_stored_range
+from iddpm.data.levels import round_to_levels, to_model_range
 from iddpm.data.resample import enlarge_bicubic
 from iddpm.data.sources.source import Source
 from iddpm.evaluation.fidelity import psnr
@@ -135,7 +135,7 @@ def interpolated(config: Config, low_res: Tensor) -> dict[str, Tensor]:
         "linear": resize_linear(low_res, size, circular),
         "bicubic": enlarge_bicubic(low_res, size, circular),
     }
-    return {name: as_stored(x, config.bits) for name, x in finer.items()}
+    return {name: round_to_levels(x, config.bits) for name, x in finer.items()}
 
 
 def compare(
@@ -145,7 +145,7 @@ def compare(
     truth = pairs.truth()
 
     def coarse(x: Tensor) -> Tensor:
-        return as_stored(build_degradation(config).shrink(x), config.bits)
+        return round_to_levels(build_degradation(config).shrink(x), config.bits)
 
     return {
         "task": config.learns,
@@ -159,8 +159,3 @@ def compare(
             for name, (x, found) in ways.items()
         },
     }
-
-
-def as_stored(x: Tensor, bits: int | None) -> Tensor:
-    """Return ``x`` with the levels of so many bits; floats as they are."""
-    return x if bits is None else to_model_range(to_stored_range(x, bits), bits)

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from iddpm.build import (
-    Proposal,
     build_averages,
     build_encoder,
     build_learner,
@@ -22,8 +21,8 @@ from iddpm.build import (
     check_sharing,
     conditions_of,
     count_flops,
-    fit,
     place,
+    propose,
     values_of,
 )
 from iddpm.config import Config, read_config, to_yaml
@@ -44,7 +43,6 @@ from iddpm.ranks import JOINING, Ranks, joined_ranks
 from iddpm.run import Run
 from iddpm.tasks.resume import check_data, refuse_used, run_directory, settings_to_resume
 from iddpm.tasks.watch import build_preview, build_validation
-from iddpm.training.at_hand import memory_at_hand
 from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.engine import Sharing, alone, replicate, shard, whole_weights
 from iddpm.training.log import Tracker
@@ -145,7 +143,9 @@ def train_until_stop(
             source, train_items, held_out = split
         proposal = None
         if not going_on:  # what goes on stays what it is
-            proposal = ranks.by_first(lambda: _proposal(wanted, resolved, device, ranks))
+            proposal = ranks.by_first(
+                lambda: propose(wanted, resolved, device, processes=ranks.count)
+            )
         if proposal is not None:
             resolved = proposal.config
         with ranks.together():
@@ -222,17 +222,6 @@ def _prepare(wanted: Config) -> torch.device:
     if wanted.training.threads is not None:
         torch.set_num_threads(wanted.training.threads)
     return choose_device(wanted.training.device)
-
-
-def _proposal(
-    wanted: Config, resolved: Config, device: torch.device, ranks: Ranks
-) -> Proposal | None:
-    """Make what was not stated fit this process's memory, if it can be told."""
-    memory = memory_at_hand(device)
-    if memory is None:
-        return None
-    number = Precision(resolved.training.precision, device).dtype.itemsize
-    return fit(wanted, resolved, memory, number=number, processes=ranks.count)
 
 
 def _lasting(config: Config) -> Config:

@@ -1,6 +1,7 @@
 """How much memory there is for what is about to be computed."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -29,16 +30,13 @@ def memory_at_hand(device: torch.device) -> float | None:
 
 def _available(meminfo: Path = Path("/proc/meminfo")) -> float | None:
     """Return what Linux calls available; of other systems all that there is."""
-    try:
+    with suppress(OSError, ValueError):
         for line in meminfo.read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return float(line.split()[1]) * 1024
+    with suppress(OSError, ValueError, AttributeError):
         return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError):
-        try:
-            return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, ValueError, AttributeError):
-            return None
+    return None
 
 
 def _left_of_limit(root: Path) -> float | None:

@@ -8,10 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iddpm.data.finer.low_res import LowRes, Target
-from iddpm.data.sources.arrays import data_key
+from iddpm.data.sources.arrays import LABEL_KEYS, data_key
 from iddpm.data.sources.npy import map_npy, read_npz
-
-_LABELS = ("labels", "y", "arr_1")
 
 
 class ArrayFile(LowRes):
@@ -30,7 +28,7 @@ class ArrayFile(LowRes):
             array = map_npy(path)
         else:
             members = read_npz(path)
-            label_key = next((key for key in _LABELS if key in members), None)
+            label_key = next((key for key in LABEL_KEYS if key in members), None)
             self._key = data_key(path, members, label_key)
             array = members.pop(self._key)
             self._others = members

@@ -20,7 +20,7 @@ from iddpm.data.sources.source import Source, Stamp
 from iddpm.data.values import Chunk, Wanted, array_chunks, find_values, natural_values
 
 _DATA_KEYS = ("arr_0", "images", "x", "data")
-_LABEL_KEYS = ("labels", "y", "arr_1")
+LABEL_KEYS = ("labels", "y", "arr_1")
 _CHUNK_BYTES = 1 << 22  # looked at at a time
 _CHUNKS = 16  # looked at where that is all
 
@@ -191,7 +191,7 @@ def _parts(
             raise ValueError(f"column={column!r} names an array of several, and {path} is one")
         return map_npy(path), None, ()
     members = read_npz(path)
-    label_key = next((key for key in _LABEL_KEYS if key in members and key != column), None)
+    label_key = next((key for key in LABEL_KEYS if key in members and key != column), None)
     key = data_key(path, members, label_key, column)
     names = tuple(str(name) for name in members.get("class_names", ()))
     return members[key], None if label_key is None else members[label_key], names

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from iddpm.data.sources.arrays import ArraySource, data_key
 from iddpm.data.sources.extras import needed
+from iddpm.data.sources.source import DENSEST
 from iddpm.data.values import Wanted
 
 HDF5 = (".h5", ".hdf5")
 _LABELS = ("labels", "y")
-_DENSEST = 1100  # bytes that a byte of gzip can hold
 _CHUNK = 1 << 26
 """Largest chunk of many rows, all of which are unpacked to read one; the last one is kept."""
 
@@ -28,7 +28,7 @@ class LazyRows:
         data = self._data()
         self.shape, self.dtype, self.ndim = data.shape, data.dtype, data.ndim
         self.nbytes = prod(self.shape) * self.dtype.itemsize
-        if self.nbytes > max(data.id.get_storage_size(), 1) * _DENSEST:
+        if self.nbytes > max(data.id.get_storage_size(), 1) * DENSEST:
             raise ValueError(
                 f"{path} promises {self.nbytes} bytes in {key} and holds "
                 f"{data.id.get_storage_size()}: it was not written whole"

@@ -16,9 +16,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iddpm.data.sources.source import DENSEST
+
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of name, length of extra field
 _SMALL = 1 << 16  # bytes below which a mapping is not worth a page
-_DENSEST = 1100  # bytes that a byte of deflated data can hold
 
 
 def map_npy(path: Path, offset: int = 0) -> NDArray[Any]:
@@ -71,7 +72,7 @@ def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     # A mapping skips the checksum, which would read the whole file.
     if info.compress_type == zipfile.ZIP_STORED and info.file_size >= _SMALL:
         return map_npy(path, _data_offset(path, info))
-    if info.file_size > info.compress_size * _DENSEST:
+    if info.file_size > info.compress_size * DENSEST:
         raise ValueError(
             f"{path} promises {info.file_size} bytes in {info.filename}, of which it holds "
             f"{info.compress_size}: save it by numpy.savez or numpy.savez_compressed"

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from iddpm.data.form import Form
 
+DENSEST = 1100
+"""Bytes that a byte of deflated data, as in gzip, zip and HDF5, can hold, and some more."""
+
 
 class Stamp(NamedTuple):
     """What tells a file from a later one of the same name, without reading it.

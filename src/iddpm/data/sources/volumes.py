@@ -14,10 +14,10 @@ from iddpm.data.form import Form
 from iddpm.data.sources.classes import labels_of_files
 from iddpm.data.sources.extras import needed
 from iddpm.data.sources.folder import RecordingFiles
+from iddpm.data.sources.source import DENSEST
 from iddpm.data.values import Chunk, Wanted, find_values
 
 NIFTI = (".nii", ".nii.gz")
-_DENSEST = 1100  # bytes that a byte of gzip can hold
 _KEPT = 1 << 30  # bytes of unpacked volumes that stay in memory
 _BEFORE = 1 << 26  # bytes that may lie before the voxels
 
@@ -124,7 +124,7 @@ def open_volume(path: Path) -> Any:
     except Exception as error:  # nibabel raises ImageFileError, HeaderDataError, OSError, ...
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not a NIfTI file that can be read ({reason})") from None
-    room = path.stat().st_size * (_DENSEST if path.name.lower().endswith(".gz") else 1)
+    room = path.stat().st_size * (DENSEST if path.name.lower().endswith(".gz") else 1)
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise ValueError(f"{path} has shape {shape}; volumes have 3 axes, or 4 with channels")
     if promised > room or before > min(room, _BEFORE):

@@ -22,10 +22,11 @@ from torch import Tensor
 
 from iddpm.classifier import Classifier, load_classifier
 from iddpm.data.levels import to_stored_range
+from iddpm.evaluation.fidelity import psnr_of_all
 from iddpm.evaluation.measures import Accuracy, class_accuracy
 from iddpm.run import Run, load
 from iddpm.sampling import DDIM, NO_CLASS, invert, sample
-from iddpm.tasks.edit import inpaint, interpolation_schedule, open_item, psnr
+from iddpm.tasks.edit import inpaint, interpolation_schedule, open_item
 
 QUIET = Console(quiet=True)
 
@@ -67,7 +68,7 @@ def round_trips(run: Run, count: int) -> Tensor:
     schedule = interpolation_schedule(run)
     noise = invert(run.denoiser, schedule, x, **labels)
     back = sample(DDIM(), run.denoiser, schedule, noise, **labels)
-    return torch.tensor([psnr(a.cpu(), b.cpu()) for a, b in zip(back, x, strict=True)])
+    return torch.tensor([psnr_of_all(a.cpu(), b.cpu()) for a, b in zip(back, x, strict=True)])
 
 
 def changed_pixels(run: Run, count: int, steps: int | None) -> tuple[int, int]:

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from iddpm.build import build_tiling
 from iddpm.data.embedded import embedded
-from iddpm.data.levels import to_model_range, to_stored_range
+from iddpm.data.levels import round_to_levels, to_model_range
 from iddpm.data.resample import enlarge_bicubic, shrink_box
 from iddpm.data.writers import save_grid
+from iddpm.evaluation.fidelity import psnr_of_all
 from iddpm.run import WEIGHTS, Run, load
 from iddpm.sampling import tile_starts
-from iddpm.tasks.edit import psnr
 from iddpm.tasks.train import train
 
 SETTINGS = [
@@ -110,7 +110,7 @@ def seams(run: Run, planes: int, folder: Path) -> None:
     unseen = digits()[TRAINED_ON:]
     stored = np.stack([plane(19, unseen, generator)[:SIZE, :SIZE] for _ in range(planes)])
     truth = to_model_range(stored[:, None], 8)
-    low_res = to_model_range(to_stored_range(shrink_box(truth, (2, 2)), 8), 8)
+    low_res = round_to_levels(shrink_box(truth, (2, 2)), 8)
     print(
         f"{planes} planes of {SIZE} x {SIZE}, {STEPS} evaluations a tile: {run.walk(steps=STEPS)}"
     )
@@ -123,7 +123,7 @@ def seams(run: Run, planes: int, folder: Path) -> None:
         energies = [second_differences(values, run, overlap) for values in looked]
         fields = " | ".join(f"{across / inside:.3f}" for across, inside in energies)
         count = build_tiling(run.config, low_res.shape[2:], overlap).count
-        print(f"| {name} | {count} | {fields} | {psnr(x, truth):.2f} dB |", flush=True)
+        print(f"| {name} | {count} | {fields} | {psnr_of_all(x, truth):.2f} dB |", flush=True)
 
     crops = [low_res[:1].repeat_interleave(2, 2).repeat_interleave(2, 3)]
     for overlap in OVERLAPS:
@@ -133,7 +133,7 @@ def seams(run: Run, planes: int, folder: Path) -> None:
             crops.append(x[:1])
     crops.append(truth[:1])
     near = slice(SIZE // 2 - 48, SIZE // 2 + 48)
-    print(f"bicubic: {psnr(bicubic, truth):.2f} dB")
+    print(f"bicubic: {psnr_of_all(bicubic, truth):.2f} dB")
     path = save_grid(torch.cat(crops)[:, :, near, near], folder / "tiles.png", columns=4, scale=2)
     print(f"\nwrote {path}: low resolution, no overlap, overlap 0.25, truth")
 
@@ -155,7 +155,7 @@ def small(run: Run) -> None:
         corners = generator.integers(0, len(items) - size, (128, 2))
         stored = np.stack([items[a : a + size, b : b + size] for a, b in corners])
         truth = to_model_range(stored[:, None], 8)
-        low_res = to_model_range(to_stored_range(shrink_box(truth, (2, 2)), 8), 8)
+        low_res = round_to_levels(shrink_box(truth, (2, 2)), 8)
         walk = run.walk(steps=STEPS)
         batches = run.sample_batches(
             len(truth), walk, given={"low_res": low_res}, size=truth.shape[2:]
@@ -164,7 +164,7 @@ def small(run: Run) -> None:
         values = (
             run.upscale(low_res, steps=STEPS), as_it_is, enlarge_bicubic(low_res, truth.shape[2:])
         )  # fmt: skip
-        fields = " | ".join(f"{psnr(x, truth):.2f} dB" for x in values)
+        fields = " | ".join(f"{psnr_of_all(x, truth):.2f} dB" for x in values)
         print(f"| {size} x {size} | {fields} |", flush=True)
 
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 import iddpm
 from iddpm.cli import run as command
-from iddpm.tasks.edit import edit, inpaint, interpolate, open_item, psnr
+from iddpm.evaluation.fidelity import psnr_of_all
+from iddpm.tasks.edit import edit, inpaint, interpolate, open_item
 from iddpm.training.terminal import SilentReporter
 from tests.conftest import TINY, images
 
@@ -115,8 +116,8 @@ def test_the_ends_of_an_interpolation(run, files, capsys):
     assert "the ends reproduce the items at" in capsys.readouterr().out
     first = open_item(run, files / "a.png").x
     back = torch.from_numpy(pixels(frames[0]) / 127.5 - 1)[None].float()
-    assert psnr(back, first) > 25  # 50 steps and hardly any training
-    assert psnr(first, first) == float("inf")
+    assert psnr_of_all(back, first) > 25  # 50 steps and hardly any training
+    assert psnr_of_all(first, first) == float("inf")
 
 
 def test_strength_says_how_much_is_kept(run, files):

@@ -2,7 +2,7 @@
 
 From the shape alone follow width, levels, attention, strides and batch: the same on every machine.
 Only what memory is short for gets smaller, in the order of what it costs: first the items of a
-backward pass (the same training in more pieces), then the kept activations (the same again, a third
+backward pass (the same training in more pieces), then the kept activations (the same again,
 slower), then the network.
 """
 

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from iddpm.evaluation.distances import Estimate
@@ -17,8 +18,17 @@ def psnr(x: Tensor, truth: Tensor) -> Estimate:
     a mean of the items' decibels would follow the emptiest of them, which may be exact. Its
     standard error is that of the items' errors, by the logarithm's slope.
     """
-    errors = (x.clamp(-1, 1).double() - truth.double()).square().flatten(1).mean(dim=1)
+    errors = _squares(x, truth).flatten(1).mean(dim=1)
     mean = max(float(errors.mean()), LEAST_ERROR)
     spread = float(errors.std()) if len(errors) > 1 else math.nan
     slope = 10 / math.log(10) / mean
     return Estimate(10 * math.log10(4 / mean), slope * spread / math.sqrt(len(errors)))
+
+
+def psnr_of_all(x: Tensor, truth: Tensor) -> float:
+    """Return the same of tensors of any shape as a number, infinite where they are equal."""
+    return float(10 * torch.log10(4 / _squares(x, truth).mean()))
+
+
+def _squares(x: Tensor, truth: Tensor) -> Tensor:
+    return (x.clamp(-1, 1).double() - truth.double()).square()

@@ -16,6 +16,7 @@ from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.levels import to_model_range
 from iddpm.data.writers import fits_picture, save_gif, save_grid, save_images, save_npz
 from iddpm.diffusion import NoiseSchedule
+from iddpm.evaluation.fidelity import psnr_of_all
 from iddpm.feed import open_split
 from iddpm.progress import open_console, progress_bar
 from iddpm.run import Run
@@ -125,7 +126,7 @@ def interpolate(
             noise,
         )
         x = _last(progress.track(down, total=total, completed=len(schedule))).cpu()
-    first, final = psnr(x[0], ends[0]), psnr(x[-1], ends[1])
+    first, final = psnr_of_all(x[0], ends[0]), psnr_of_all(x[-1], ends[1])
     console.print(f"the ends reproduce the items at {first:.1f} and {final:.1f} dB", markup=False)
     directory = out or run.directory / "samples" / "interpolation"
     written = [
@@ -278,12 +279,6 @@ def edit(
     )
     x = _drawn(run, walk, states, console, f"{n} versions, each {walk}")
     return _before_and_after(run, x0[None], x, out or run.directory / "samples/edit", console)
-
-
-def psnr(x: Tensor, reference: Tensor) -> float:
-    """Return the peak signal-to-noise ratio in decibels of values in [-1, 1], clamped to it."""
-    error = (x.clamp(-1, 1).double() - reference.double()).square().mean()
-    return float(10 * torch.log10(4 / error))
 
 
 def _check_number(n: int) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from iddpm.build import place
+from iddpm.builders import place
 from iddpm.networks import UNet
 from iddpm.networks.convolution import (
     Conv1d,

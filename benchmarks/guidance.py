@@ -20,11 +20,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.classifier import Classifier, load_classifier
 from iddpm.data.levels import to_stored_range
 from iddpm.evaluation.fidelity import psnr_of_all
 from iddpm.evaluation.measures import Accuracy, class_accuracy
-from iddpm.run import Run, load
+from iddpm.runs.classifier import Classifier, load_classifier
+from iddpm.runs.run import Run, load
 from iddpm.sampling import DDIM, NO_CLASS, invert, sample
 from iddpm.tasks.edit import inpaint, interpolation_schedule, open_item
 

@@ -6,13 +6,13 @@ import torch
 from mnist import digits
 from torch import Tensor
 
-from iddpm.classifier import load_classifier
-from iddpm.cli import run as command_line
+from iddpm.builders.run_data import open_split
+from iddpm.cli.main import run as command_line
 from iddpm.config import Config
 from iddpm.data.levels import to_model_range
 from iddpm.evaluation.distances import Estimate, FrechetStats, frechet_estimate
 from iddpm.evaluation.whitening import Whitening
-from iddpm.feed import open_split
+from iddpm.runs.classifier import load_classifier
 
 SETTINGS = ["-s", "model.model_channels=16", "-s", "model.channel_mult=[1,2,4]"]
 """64 features."""

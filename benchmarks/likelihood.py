@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from iddpm.builders.run_data import on_device, open_split
 from iddpm.data.batches import Batch, held_out_batches
-from iddpm.evaluation.likelihood import ItemNoise, Process, process, whole_bounds
-from iddpm.feed import on_device, open_split
-from iddpm.files import write_json, write_text
-from iddpm.progress import progress_bar
-from iddpm.run import Run, load
+from iddpm.evaluation.bound_terms import ItemNoise, Process, process, whole_bounds
+from iddpm.runs.run import Run, load
+from iddpm.runs.step_tables import in_precision, step_table, weights_digest
+from iddpm.runtime.atomic_files import write_json, write_text
+from iddpm.runtime.console import progress_bar
 from iddpm.sampling import even_timesteps
-from iddpm.tables import in_precision, step_table, weights_digest
 from iddpm.tasks.likelihood_report import Estimate, estimate
 
 COUNTS = (10, 25, 32, 50, 100)

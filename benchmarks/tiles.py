@@ -18,13 +18,13 @@ import torch
 from common import processor
 from torch import Tensor
 
-from iddpm.build import build_tiling
+from iddpm.builders import build_tiling
 from iddpm.data.embedded import embedded
 from iddpm.data.levels import round_to_levels, to_model_range
 from iddpm.data.resample import enlarge_bicubic, shrink_box
-from iddpm.data.writers import save_grid
+from iddpm.data.writers.image_files import save_grid
 from iddpm.evaluation.fidelity import psnr_of_all
-from iddpm.run import WEIGHTS, Run, load
+from iddpm.runs.run import WEIGHTS, Run, load
 from iddpm.sampling import tile_starts
 from iddpm.tasks.train import train
 

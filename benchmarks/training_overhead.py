@@ -33,13 +33,13 @@ from common import processor
 from rich.console import Console
 
 import iddpm
-from iddpm.files import write_text
+from iddpm.runtime.atomic_files import write_text
 from iddpm.tasks.demo import SETTINGS
 from iddpm.training import loop
-from iddpm.training.log import LogFiles, read_log
-from iddpm.training.meter import Meter
-from iddpm.training.saver import Saver
-from iddpm.training.terminal import TerminalReporter
+from iddpm.training.checkpoints.saver import Saver
+from iddpm.training.monitoring.log_files import LogFiles, read_log
+from iddpm.training.monitoring.records import Meter
+from iddpm.training.monitoring.terminal import TerminalReporter
 
 OUT = Path("benchmarks/training_overhead.md")
 WINDOW = 12

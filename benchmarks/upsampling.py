@@ -19,11 +19,11 @@ from common import interleave, processor, ratio
 from judge import Ruler, training_items
 from mnist import digits
 
-from iddpm.build import build_network, place, resolve
+from iddpm.builders import build_network, place, resolve
 from iddpm.config import read_config
 from iddpm.data.levels import to_model_range, to_stored_range
-from iddpm.files import write_json, write_text
-from iddpm.run import CONFIG, WEIGHTS, Run, load
+from iddpm.runs.run import CONFIG, WEIGHTS, Run, load
+from iddpm.runtime.atomic_files import write_json, write_text
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.train import train
 

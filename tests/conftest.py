@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from iddpm.training.checkpoint import load_checkpoint
+from iddpm.training.checkpoints.checkpoint import load_checkpoint
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import iddpm
-from iddpm.training.terminal import SilentReporter
+from iddpm.training.monitoring.terminal import SilentReporter
 
 COLOUR = (230, 90, 20)
 

@@ -15,10 +15,10 @@ import pytest
 import typer
 from torch.distributed.run import get_args_parser
 
-from iddpm.cli import app
-from iddpm.cli import run as iddpm
+from iddpm.cli.main import app
+from iddpm.cli.main import run as iddpm
 from iddpm.config import read_config
-from iddpm.failure import RunFailed
+from iddpm.runtime.errors import RunFailed
 from iddpm.training.stop import Stop
 from tests.conftest import TINY, free_port, images
 

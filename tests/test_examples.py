@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from iddpm.build import build_denoiser, build_loss, build_network, resolve
+from iddpm.builders import build_denoiser, build_loss, build_network, resolve
 from iddpm.config import read_config
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

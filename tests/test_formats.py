@@ -16,8 +16,8 @@ import soundfile
 from PIL import Image
 
 import iddpm
-from iddpm.build import form_of, values_of
-from iddpm.cli import run as command
+from iddpm.builders import form_of, values_of
+from iddpm.cli.main import run as command
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.open import open_source
 from tests.conftest import TINY

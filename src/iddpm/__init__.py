@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iddpm.data.writers import save_gif, save_grid, save_images, save_npz
+    from iddpm.data.writers.image_files import save_gif, save_grid, save_images, save_npz
     from iddpm.diffusion import (
         Denoiser,
         GaussianDiffusion,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         zero_terminal_snr,
     )
     from iddpm.networks import EncoderUNet, SuperResUNet, UNet
-    from iddpm.run import Run, load
+    from iddpm.runs.run import Run, load
     from iddpm.sampling import (
         DDIM,
         DDPM,
@@ -54,7 +54,7 @@ _HOME = {
     "GaussianDiffusion": "iddpm.diffusion",
     "NoiseSchedule": "iddpm.diffusion",
     "Prediction": "iddpm.diffusion",
-    "Run": "iddpm.run",
+    "Run": "iddpm.runs.run",
     "SuperResUNet": "iddpm.networks",
     "UNet": "iddpm.networks",
     "autoguided": "iddpm.sampling",
@@ -68,14 +68,14 @@ _HOME = {
     "invert": "iddpm.sampling",
     "likelihood": "iddpm.tasks.likelihood",
     "linear": "iddpm.diffusion",
-    "load": "iddpm.run",
+    "load": "iddpm.runs.run",
     "losses": "iddpm.diffusion",
     "redraw": "iddpm.sampling",
     "sample": "iddpm.sampling",
-    "save_gif": "iddpm.data.writers",
-    "save_grid": "iddpm.data.writers",
-    "save_images": "iddpm.data.writers",
-    "save_npz": "iddpm.data.writers",
+    "save_gif": "iddpm.data.writers.image_files",
+    "save_grid": "iddpm.data.writers.image_files",
+    "save_images": "iddpm.data.writers.image_files",
+    "save_npz": "iddpm.data.writers.image_files",
     "slerp": "iddpm.sampling",
     "space_timesteps": "iddpm.sampling",
     "threshold_x0": "iddpm.sampling",

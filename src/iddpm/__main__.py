@@ -1,5 +1,5 @@
 """``python -m iddpm``: the form that torchrun starts."""
 
-from iddpm.cli import main
+from iddpm.cli.main import main
 
 main()

@@ -123,7 +123,7 @@ def test_settings_are_frozen():
 
 def test_settings_and_help_need_no_torch():
     program = (
-        "import sys; import iddpm, iddpm.config, iddpm.cli; "
+        "import sys; import iddpm, iddpm.config, iddpm.cli.main; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

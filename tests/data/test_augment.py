@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from iddpm.data.augment import SMALLEST_CROP, horizontal_flip, random_crop
-from iddpm.randomness import stream
+from iddpm.runtime.seeds import stream
 
 SHAPES = [(2, 40), (3, 20, 30), (1, 10, 12, 14)]
 

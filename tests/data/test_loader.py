@@ -7,7 +7,7 @@ import pytest
 
 from iddpm.data import loader
 from iddpm.data.loader import read_ahead
-from iddpm.failure import WorkerLost
+from iddpm.runtime.errors import WorkerLost
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking among threads
 

@@ -8,10 +8,10 @@ import soundfile
 import torch
 from PIL import Image
 
-from iddpm.data.export import save_files, save_table
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.open import open_source
 from iddpm.data.split import held_out_mask
+from iddpm.data.writers.data_files import save_files, save_table
 
 RANDOM = np.random.default_rng(0)
 AFFINE = np.array([[-2, 0, 0, 90], [0, 1.5, 0.5, -126], [0, 0.1, 3, -72], [0, 0, 0, 1.0]])

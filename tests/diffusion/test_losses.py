@@ -13,7 +13,7 @@ from iddpm.diffusion import (
     losses,
     zero_terminal_snr,
 )
-from iddpm.diffusion.likelihood import vlb_term
+from iddpm.diffusion.variational_bound import vlb_term
 from tests.exact import entropy_and_gap, gaussian_denoiser, quadrature
 
 PREDICTS = ["eps", "x0", "v", "edm", "previous"]

@@ -13,7 +13,7 @@ from iddpm.diffusion import (
     linear,
     zero_terminal_snr,
 )
-from iddpm.diffusion.likelihood import prior_term
+from iddpm.diffusion.variational_bound import prior_term
 from iddpm.sampling import DDIM, DDPM, sample
 
 

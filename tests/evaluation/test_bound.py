@@ -12,8 +12,8 @@ from iddpm.diffusion import (
     linear,
 )
 from iddpm.diffusion.prediction import posterior_mean
-from iddpm.evaluation.few_steps import inclusion, systematic
-from iddpm.evaluation.likelihood import ItemNoise, process, terms_at, whole_bounds
+from iddpm.evaluation.bound_terms import ItemNoise, process, terms_at, whole_bounds
+from iddpm.evaluation.sampled_bound import inclusion, systematic
 from tests.exact import entropy_and_gap, eps_power, gaussian_denoiser, quadrature
 
 SHAPE = (2, 6, 5)

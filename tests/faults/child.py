@@ -24,12 +24,12 @@ def main() -> None:
     if "file_size" in facts:
         resource.setrlimit(resource.RLIMIT_FSIZE, (facts["file_size"],) * 2)
     if "pauses" in facts:
-        from iddpm.training import saver
+        from iddpm.training.checkpoints import saver
 
         saver.PAUSES = tuple(facts["pauses"])
-    from iddpm import cli
+    from iddpm.cli.main import main as command_line
 
-    cli.main(sys.argv[2:])
+    command_line(sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from iddpm.cli import run
-from iddpm.training.checkpoint import load_checkpoint
+from iddpm.cli.main import run
+from iddpm.training.checkpoints.checkpoint import load_checkpoint
 from tests.conftest import images
 
 

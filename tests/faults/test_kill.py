@@ -20,10 +20,15 @@ import numpy as np
 import pytest
 import torch
 
-from iddpm.training.averages import list_snapshots
-from iddpm.training.checkpoint import checkpoint_name, list_checkpoints, load_checkpoint, step_of
-from iddpm.training.log import read_log
-from iddpm.training.weights import read_weights
+from iddpm.training.checkpoints.checkpoint import (
+    checkpoint_name,
+    list_checkpoints,
+    load_checkpoint,
+    step_of,
+)
+from iddpm.training.checkpoints.ema_snapshots import list_snapshots
+from iddpm.training.checkpoints.weights import read_weights
+from iddpm.training.monitoring.log_files import read_log
 from tests.conftest import TINY, images
 
 CHILD = Path(__file__).with_name("child.py")

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import iddpm
-from iddpm.cli import run
+from iddpm.cli.main import run
 from iddpm.data.batches import Batches
 from iddpm.networks import UNet
-from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, step_of
+from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint, step_of
 
 
 @pytest.fixture

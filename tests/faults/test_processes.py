@@ -6,11 +6,11 @@ import os
 import time
 
 import iddpm
-from iddpm.cli import run
-from iddpm.lock import DirectoryLock
-from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
-from iddpm.training.log import read_log
-from iddpm.training.terminal import SilentReporter
+from iddpm.cli.main import run
+from iddpm.runtime.directory_lock import DirectoryLock
+from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.monitoring.log_files import read_log
+from iddpm.training.monitoring.terminal import SilentReporter
 
 
 def train(data, out, settings, **options):

@@ -18,14 +18,14 @@ import pytest
 import torch
 
 import iddpm
-from iddpm.cli import run as command_line
-from iddpm.failure import NotSaved
-from iddpm.training import saver, weights
-from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, step_of
-from iddpm.training.log import read_log
+from iddpm.cli.main import run as command_line
+from iddpm.runtime.errors import NotSaved
+from iddpm.training.checkpoints import saver, weights
+from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint, step_of
 from iddpm.training.loop import train_loop
+from iddpm.training.monitoring.log_files import read_log
+from iddpm.training.monitoring.terminal import SilentReporter
 from iddpm.training.stop import Stop
-from iddpm.training.terminal import SilentReporter
 from tests.conftest import final_tensors
 from tests.training.test_loop import batches, everything, make, settings
 
@@ -181,7 +181,7 @@ def test_what_is_written_beside_checkpoints_never_ends_a_run(tmp_path, monkeypat
     for name in ("write_snapshot", "write_exit"):
         monkeypatch.setattr(f"iddpm.training.loop.{name}", refuse)
     for name in ("point_to_latest", "point_to_best", "rotate"):
-        monkeypatch.setattr(f"iddpm.training.saver.{name}", refuse)
+        monkeypatch.setattr(f"iddpm.training.checkpoints.saver.{name}", refuse)
     monkeypatch.setattr(saver, "PAUSES", ())
     with pytest.warns(UserWarning, match="step 4") as caught:
         stop = train_loop(

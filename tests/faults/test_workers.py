@@ -11,9 +11,9 @@ import torch
 import iddpm
 from iddpm.data import loader
 from iddpm.data.batches import Batches
-from iddpm.failure import WorkerLost
-from iddpm.training.checkpoint import load_checkpoint
-from iddpm.training.terminal import SilentReporter
+from iddpm.runtime.errors import WorkerLost
+from iddpm.training.checkpoints.checkpoint import load_checkpoint
+from iddpm.training.monitoring.terminal import SilentReporter
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking among threads
 

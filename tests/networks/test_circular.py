@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from iddpm.build import build_network, resolve
+from iddpm.builders import build_network, resolve
 from iddpm.config import read_config
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 from iddpm.networks.layers import resize_linear

@@ -28,7 +28,7 @@ from iddpm.sampling.heun import Heun
 from iddpm.sampling.ipndm import IPNDM
 from iddpm.sampling.spacing import karras_timesteps, log_snr_timesteps
 from iddpm.sampling.unipc import UniPC
-from tests.sampling.test_walk import PREDICTS, SIZES, VARIANCES, normal, tiny_denoiser
+from tests.sampling.test_sampler_loop import PREDICTS, SIZES, VARIANCES, normal, tiny_denoiser
 
 WHOLE = linear(1000, rescale_timesteps=False)
 SOLVERS = {

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from iddpm.build.sampling import SPACING, Method, build_sampler, build_sampling_schedule
+from iddpm.builders.sampling_plan import SPACING, Method, build_sampler, build_sampling_schedule
 from iddpm.diffusion import cosine, linear, zero_terminal_snr
 from iddpm.sampling import (
     classifier_free,

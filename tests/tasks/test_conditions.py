@@ -11,13 +11,13 @@ import torch
 from rich.console import Console
 
 import iddpm
-from iddpm.cli import run as command
-from iddpm.feed import open_split
-from iddpm.run import Run
+from iddpm.builders.run_data import open_split
+from iddpm.cli.main import run as command
+from iddpm.runs.run import Run
 from iddpm.tasks.draw import draw
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.samples import draw_samples
-from iddpm.training.terminal import SilentReporter
+from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, assert_same_state
 
 COUNT = 400

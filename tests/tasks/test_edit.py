@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 import iddpm
-from iddpm.cli import run as command
+from iddpm.cli.main import run as command
 from iddpm.evaluation.fidelity import psnr_of_all
 from iddpm.tasks.edit import edit, inpaint, interpolate, open_item
-from iddpm.training.terminal import SilentReporter
+from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, images
 
 

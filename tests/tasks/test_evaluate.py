@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import iddpm
-from iddpm.cli import run
+from iddpm.builders.run_data import open_split
+from iddpm.cli.main import run
 from iddpm.config import validate
-from iddpm.feed import open_split
-from iddpm.run import Run
+from iddpm.runs.run import Run
 from iddpm.tasks.evaluate import evaluate
 from iddpm.tasks.samples import read_samples
 from tests.conftest import TINY

@@ -6,10 +6,10 @@ import pytest
 import soundfile
 from PIL import Image
 
-from iddpm.build import form_of
+from iddpm.builders import form_of
+from iddpm.builders.run_data import open_other
 from iddpm.config import read_config
 from iddpm.data.sources.open import open_source
-from iddpm.feed import open_other
 from iddpm.tasks.draw import draw
 from iddpm.tasks.edit import open_item
 from iddpm.tasks.evaluate import evaluate

@@ -10,14 +10,14 @@ from PIL import Image
 from rich.console import Console
 
 import iddpm
-from iddpm.cli import run as command
+from iddpm.builders.run_data import on_device, open_split
+from iddpm.cli.main import run as command
 from iddpm.data.batches import held_out_batches
-from iddpm.feed import on_device, open_split
-from iddpm.run import Run
+from iddpm.runs.run import Run
 from iddpm.tasks.edit import edit
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.samples import draw_samples
-from iddpm.training.terminal import SilentReporter
+from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, assert_same_state, images
 
 COUNT = 80

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 import iddpm
-from iddpm.cli import run as command
+from iddpm.builders.run_data import open_split
+from iddpm.cli.main import run as command
 from iddpm.diffusion import bits_per_dim
-from iddpm.evaluation.likelihood import ItemNoise
-from iddpm.feed import open_split
+from iddpm.evaluation.bound_terms import ItemNoise
+from iddpm.runs.step_tables import find_table
 from iddpm.sampling import even_timesteps
-from iddpm.tables import find_table
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.likelihood_report import name_of, write_likelihood
-from iddpm.training.terminal import SilentReporter
+from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, images
 
 CLASSES = np.array(["cat", "dog", "owl"])
@@ -146,16 +146,16 @@ def test_optimal_steps_and_analytic_variance_come_from_one_table(labelled):
 
 def test_the_table_is_made_on_training_items(labelled, tmp_path, monkeypatch):
     """So the held-out items have no part in the choice of steps that they judge."""
-    from iddpm import tables
+    from iddpm.runs import step_tables
 
     seen = []
-    original = tables.held_out_batches
+    original = step_tables.held_out_batches
 
     def spy(source, items, *, batch_size):
         seen.extend(items.tolist())
         return original(source, items, batch_size=batch_size)
 
-    monkeypatch.setattr(tables, "held_out_batches", spy)
+    monkeypatch.setattr(step_tables, "held_out_batches", spy)
     copy = tmp_path / "copy"
     shutil.copytree(labelled, copy, ignore=shutil.ignore_patterns("cache"))
     run = iddpm.load(copy)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import iddpm
-from iddpm.training.checkpoint import list_checkpoints
-from iddpm.training.terminal import SilentReporter
+from iddpm.training.checkpoints.checkpoint import list_checkpoints
+from iddpm.training.monitoring.terminal import SilentReporter
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="reads what Linux says")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from iddpm.config import read_config, to_yaml
-from iddpm.directory import CONFIG
+from iddpm.runs.layout import CONFIG
 from iddpm.tasks.resume import settings_to_resume
 
 

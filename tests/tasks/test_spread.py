@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 
 import iddpm
-from iddpm.cli import run
-from iddpm.training.terminal import SilentReporter
+from iddpm.cli.main import run
+from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, free_port, images
 
 TOGETHER = """
 import json, sys
 from contextlib import nullcontext
 from pathlib import Path
-from iddpm import ranks
-from iddpm.cli import run
+from iddpm.runtime import processes
+from iddpm.cli.main import run
 
-joined = ranks.joined_ranks
+joined = processes.joined_ranks
 with joined("cpu", 60) as us:
-    ranks.joined_ranks = lambda *_: nullcontext(us)  # one start of two processes serves all
+    processes.joined_ranks = lambda *_: nullcontext(us)  # one start of two processes serves all
     statuses = [run(arguments) for arguments in json.loads(Path(sys.argv[1]).read_text())]
 Path(f"{sys.argv[1]}.{us.rank}").write_text(json.dumps(statuses))
 """

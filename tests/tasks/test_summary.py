@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from iddpm.cli import run as command
-from iddpm.lock import DirectoryLock
+from iddpm.cli.main import run as command
+from iddpm.runtime.directory_lock import DirectoryLock
 from iddpm.tasks.summary import summarize
 
 NOW = 2_000_000_000.0

@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from PIL import Image
 
 import iddpm
-from iddpm.build import held_out_low_res
-from iddpm.cli import run as command
+from iddpm.builders import held_out_low_res
+from iddpm.builders.run_data import on_device, open_split
+from iddpm.cli.main import run as command
 from iddpm.data.batches import held_out_batches
 from iddpm.data.levels import to_model_range, to_stored_range
 from iddpm.evaluation.fidelity import psnr
-from iddpm.feed import on_device, open_split
 from iddpm.tasks.edit import edit
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.pairs import held_out_pairs
-from iddpm.training.terminal import SilentReporter
+from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, final_tensors, images
 
 SETTINGS = (

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 
 import iddpm
 from iddpm.tasks.train import train_until_stop
-from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.monitoring.terminal import SilentReporter
 from iddpm.training.stop import Stop
-from iddpm.training.terminal import SilentReporter
 from tests.conftest import final_tensors
 
 EXACT = (
@@ -281,7 +281,7 @@ def test_workers_change_nothing(tmp_path, array_file, tiny):
 def test_a_signalled_process_saves_and_says_so_by_its_status(tmp_path, array_file, tiny, number):
     """Also where all of its processes get the signal, as from a terminal or from torchrun."""
     out = tmp_path / "run"
-    command = [sys.executable, "-c", "from iddpm.cli import main; main()", "train"]
+    command = [sys.executable, "-c", "from iddpm.cli.main import main; main()", "train"]
     options = [item for setting in (*tiny, "data.workers=1") for item in ("-s", setting)]
     process = subprocess.Popen(
         [*command, str(array_file), "--out", str(out), "--steps", "1000000", *options],
@@ -308,10 +308,10 @@ def test_a_signalled_process_saves_and_says_so_by_its_status(tmp_path, array_fil
 
 
 def test_labels_are_hidden_by_a_function_of_the_step(array_file):
+    from iddpm.builders.run_data import without_some_labels
     from iddpm.config import read_config
     from iddpm.data.batches import Batches
     from iddpm.data.sources.open import open_source
-    from iddpm.feed import without_some_labels
 
     source = open_source(array_file)
     config = read_config(None, ["model.class_conditional=true", "training.label_dropout=0.25"])

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 import iddpm
-from iddpm.build import footprint, open_data, proposal, resolve
+from iddpm.builders import footprint, open_data, proposal, resolve
 from iddpm.config import read_config
 from iddpm.tasks import inspect as inspecting
-from iddpm.training.terminal import SilentReporter
+from iddpm.training.monitoring.terminal import SilentReporter
 
 
 class Listener(SilentReporter):

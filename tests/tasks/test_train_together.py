@@ -12,15 +12,15 @@ import pytest
 import torch
 
 import iddpm
-from iddpm.cli import run
-from iddpm.directory import WEIGHTS
-from iddpm.training.averages import list_snapshots
-from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
-from iddpm.training.log import read_log
-from iddpm.training.weights import read_weights
+from iddpm.cli.main import run
+from iddpm.runs.layout import WEIGHTS
+from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.checkpoints.ema_snapshots import list_snapshots
+from iddpm.training.checkpoints.weights import read_weights
+from iddpm.training.monitoring.log_files import read_log
 from tests.conftest import TINY, images
+from tests.runtime.test_processes import free_port, world
 from tests.tasks.test_spread import TOGETHER
-from tests.test_ranks import free_port, world
 
 OPTIONS = (
     *TINY,

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 import iddpm
-from iddpm.cli import run as command
+from iddpm.cli.main import run as command
 from iddpm.data.levels import to_model_range
 from iddpm.tasks.upscale import upscale
-from iddpm.training.terminal import SilentReporter
+from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, images
 
 
@@ -240,7 +240,7 @@ def test_a_published_upsampler_in_a_run_directory(tmp_path):
     import yaml
     from safetensors.torch import save_file
 
-    from iddpm.build import build_network, resolve
+    from iddpm.builders import build_network, resolve
     from iddpm.config import read_config
     from iddpm.config.settings import to_yaml
     from iddpm.interop.openai import build_published, constructor_from_flags

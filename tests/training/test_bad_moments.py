@@ -6,11 +6,11 @@ import json
 import pytest
 import torch
 
-from iddpm.failure import OutOfMemory, TrainingDiverged
-from iddpm.training.checkpoint import list_checkpoints, load_checkpoint, step_of
+from iddpm.runtime.errors import OutOfMemory, TrainingDiverged
+from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint, step_of
 from iddpm.training.loop import train_loop
+from iddpm.training.monitoring.terminal import SilentReporter
 from iddpm.training.spikes import SpikeGuard
-from iddpm.training.terminal import SilentReporter
 from tests.training.test_loop import batches, everything, make, run, settings
 
 

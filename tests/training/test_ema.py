@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from iddpm.training.checkpoint import load_checkpoint
+from iddpm.training.checkpoints.checkpoint import load_checkpoint
 from iddpm.training.ema import EMA
 from iddpm.training.loop import train_loop
-from iddpm.training.terminal import SilentReporter
+from iddpm.training.monitoring.terminal import SilentReporter
 from tests.training.test_loop import batches, make, settings
 
 

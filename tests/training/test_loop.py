@@ -8,20 +8,20 @@ import pytest
 import torch
 
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, losses
-from iddpm.failure import TrainingDiverged
-from iddpm.ranks import Ranks
-from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
-from iddpm.training.effort import Effort
+from iddpm.runtime.errors import TrainingDiverged
+from iddpm.runtime.processes import Ranks
+from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.checkpoints.saver import Saver
+from iddpm.training.checkpoints.state import TrainState, load_weights
 from iddpm.training.ema import EMA
-from iddpm.training.log import read_log
 from iddpm.training.loop import _Loop, train_loop
-from iddpm.training.plan import LoopSettings
+from iddpm.training.loop_settings import LoopSettings
+from iddpm.training.monitoring.log_files import read_log
+from iddpm.training.monitoring.terminal import SilentReporter, format_seconds
+from iddpm.training.monitoring.throughput import Effort
 from iddpm.training.precision import Precision
-from iddpm.training.saver import Saver
-from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
 from iddpm.training.stop import Stop
-from iddpm.training.terminal import SilentReporter, format_seconds
 from iddpm.training.timesteps import LossSecondMomentTimesteps
 
 

@@ -8,7 +8,7 @@ import torch
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, losses
 from iddpm.diffusion.weighting import min_snr, sigmoid
 from iddpm.networks import UNet
-from iddpm.randomness import stream
+from iddpm.runtime.seeds import stream
 from iddpm.training.ema import EMA
 from iddpm.training.precision import Precision
 from iddpm.training.step import TrainStep

@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from iddpm.failure import RankLost, TrainingDiverged
-from iddpm.ranks import ALONE, Ranks
+from iddpm.runtime.errors import RankLost, TrainingDiverged
+from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.training.stop import Stop, failures_noted, write_exit
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from iddpm.randomness import stream
+from iddpm.runtime.seeds import stream
 from iddpm.training.timesteps import (
     LossSecondMomentTimesteps,
     LowDiscrepancyTimesteps,

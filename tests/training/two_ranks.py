@@ -13,16 +13,16 @@ from safetensors.torch import save_file
 
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, losses
 from iddpm.networks import UNet
-from iddpm.randomness import stream
-from iddpm.ranks import joined_ranks
-from iddpm.training.averages import write_snapshot
-from iddpm.training.checkpoint import Checkpoint, load_checkpoint
+from iddpm.runtime.processes import joined_ranks
+from iddpm.runtime.seeds import stream
+from iddpm.training.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from iddpm.training.checkpoints.ema_snapshots import write_snapshot
+from iddpm.training.checkpoints.saver import Saver
+from iddpm.training.checkpoints.state import TrainState
 from iddpm.training.ema import EMA
-from iddpm.training.engine import alone, replicate, shard, whole, whole_weights
+from iddpm.training.parallel import alone, replicate, shard, whole, whole_weights
 from iddpm.training.power import PowerEMA
 from iddpm.training.precision import Precision
-from iddpm.training.saver import Saver
-from iddpm.training.state import TrainState
 from iddpm.training.step import TrainStep
 from iddpm.training.timesteps import LossSecondMomentTimesteps, UniformTimesteps
 from iddpm.training.validation import held_out_loss

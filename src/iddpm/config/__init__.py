@@ -1,6 +1,6 @@
 """Validated settings, one file per section; no torch here."""
 
-from iddpm.config.conditions import ConditionConfig
+from iddpm.config.condition_config import ConditionConfig
 from iddpm.config.data import DataConfig
 from iddpm.config.degradation import DegradationConfig
 from iddpm.config.diffusion import DiffusionConfig, HybridLoss, SimpleLoss, VLBLoss

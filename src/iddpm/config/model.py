@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from iddpm.config.conditions import ConditionConfig
+from iddpm.config.condition_config import ConditionConfig
 from iddpm.config.section import Positive, Section
 
 

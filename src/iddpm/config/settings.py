@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
-from iddpm.config.conditions import ConditionConfig
+from iddpm.config.condition_config import ConditionConfig
 from iddpm.config.data import DataConfig
 from iddpm.config.degradation import DegradationConfig
 from iddpm.config.diffusion import DiffusionConfig, HybridLoss

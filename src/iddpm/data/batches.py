@@ -14,7 +14,7 @@ from iddpm.data.augment import Augmentation
 from iddpm.data.levels import to_model_range
 from iddpm.data.loader import read_ahead
 from iddpm.data.sources.source import Source
-from iddpm.randomness import stream
+from iddpm.runtime.seeds import stream
 
 
 @dataclass(frozen=True)

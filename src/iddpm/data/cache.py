@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from iddpm.files import fsync_directory, make_public, write_json
-from iddpm.lock import waiting_lock
+from iddpm.runtime.atomic_files import fsync_directory, make_public, write_json
+from iddpm.runtime.directory_lock import waiting_lock
 
 FACTS = "facts.json"
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iddpm.data.levels import round_to_levels
 from iddpm.data.resample import shrink_bicubic, shrink_blur, shrink_box
-from iddpm.randomness import normal
+from iddpm.runtime.seeds import normal
 
 
 @dataclass(frozen=True)

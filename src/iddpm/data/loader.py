@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from iddpm.failure import WorkerLost
+from iddpm.runtime.errors import WorkerLost
 
 CHECK_SECONDS = 1.0
 """How often to see whether the workers live, while waiting for them."""

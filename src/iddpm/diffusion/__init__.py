@@ -3,7 +3,6 @@
 from iddpm.diffusion.analytic import AnalyticVariance
 from iddpm.diffusion.denoiser import Denoise, Denoiser
 from iddpm.diffusion.gaussian import Gaussian, GaussianDiffusion
-from iddpm.diffusion.likelihood import BitsPerDim, bits_per_dim
 from iddpm.diffusion.prediction import (
     Prediction,
     from_edm,
@@ -13,6 +12,7 @@ from iddpm.diffusion.prediction import (
     from_x0,
 )
 from iddpm.diffusion.schedule import Level, NoiseSchedule, cosine, linear, zero_terminal_snr
+from iddpm.diffusion.variational_bound import BitsPerDim, bits_per_dim
 
 __all__ = [
     "AnalyticVariance",

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from iddpm.diffusion.denoiser import Denoiser
-from iddpm.diffusion.likelihood import per_item, vlb_term
 from iddpm.diffusion.prediction import Prediction, Predicts, eps_error_per, in_space, target
 from iddpm.diffusion.schedule import Level
+from iddpm.diffusion.variational_bound import per_item, vlb_term
 from iddpm.diffusion.weighting import Weighting
 
 

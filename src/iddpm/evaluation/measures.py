@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from iddpm.evaluation.distances import Estimate, frechet_estimate, kernel_distance
-from iddpm.evaluation.manifold import Manifold, manifold
+from iddpm.evaluation.precision_recall import Manifold, manifold
 from iddpm.evaluation.reference import PAIRS, Reference, evenly
 from iddpm.evaluation.whitening import Whitening
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iddpm.evaluation.manifold import squared_distances
-from iddpm.ranks import ALONE, Ranks
+from iddpm.evaluation.precision_recall import squared_distances
+from iddpm.runtime.processes import ALONE, Ranks
 
 QUANTILE = 0.05
 """Share of held-out items that counts as near to the training set."""

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from iddpm.evaluation.distances import FrechetStats
-from iddpm.files import write_atomically
+from iddpm.runtime.atomic_files import write_atomically
 
 FORMAT = 1
 PAIRS = 10_000

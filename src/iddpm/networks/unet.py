@@ -14,7 +14,7 @@ from iddpm.networks.blocks import (
     Upsample,
     UpsampleKind,
 )
-from iddpm.networks.conditions import ConditionEmbedding, ConditionKind
+from iddpm.networks.condition_embedding import ConditionEmbedding, ConditionKind
 from iddpm.networks.convolution import conv_nd
 from iddpm.networks.layers import normalization, zero_module
 from iddpm.networks.trunk import Trunk
@@ -53,7 +53,7 @@ class UNet(Trunk):
         dropout: probability of dropping a unit in a residual block.
         num_classes: number of classes, or None for an unconditional network.
         conditions: what else it is told of each item, see
-            :class:`~iddpm.networks.conditions.ConditionEmbedding`.
+            :class:`~iddpm.networks.condition_embedding.ConditionEmbedding`.
         given_channels: channels of data that is given, such as an image to go by; it joins the
             input as further channels behind ``in_channels``.
         use_scale_shift_norm: FiLM instead of adding the embedding.

@@ -19,6 +19,7 @@ from iddpm.sampling.guidance import (
 from iddpm.sampling.heun import Heun
 from iddpm.sampling.ipndm import IPNDM
 from iddpm.sampling.noise import SampleNoise
+from iddpm.sampling.sampler_loop import Sampler, State, Step, sample, trajectory
 from iddpm.sampling.spacing import (
     RHO,
     SIGMA_MAX,
@@ -30,7 +31,6 @@ from iddpm.sampling.spacing import (
 )
 from iddpm.sampling.tiles import OVERLAP, tile_starts, tiled
 from iddpm.sampling.unipc import UniPC
-from iddpm.sampling.walk import Sampler, State, Step, sample, trajectory
 
 __all__ = [
     "DDIM",

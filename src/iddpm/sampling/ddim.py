@@ -11,7 +11,7 @@ from torch import Tensor
 from iddpm.diffusion import Denoise, NoiseSchedule
 from iddpm.diffusion.schedule import broadcast
 from iddpm.sampling.noise import limited
-from iddpm.sampling.walk import State, Step, level_of
+from iddpm.sampling.sampler_loop import State, Step, level_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class DDIM:
         draw: Callable[[], Tensor],
         memory: Any = None,
     ) -> Step:
-        """Take one step; see :class:`~iddpm.sampling.walk.Sampler`."""
+        """Take one step; see :class:`~iddpm.sampling.sampler_loop.Sampler`."""
         _, level = level_of(schedule, i, x)
         prediction = denoise(x, level)
         alpha_bar, before = level.alpha_bar, level.alpha_bar_prev

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iddpm.diffusion import Denoise, GaussianDiffusion, NoiseSchedule
 from iddpm.sampling.noise import limited
-from iddpm.sampling.walk import Step, level_of
+from iddpm.sampling.sampler_loop import Step, level_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class DDPM:
         draw: Callable[[], Tensor],
         memory: Any = None,
     ) -> Step:
-        """Take one step; see :class:`~iddpm.sampling.walk.Sampler`."""
+        """Take one step; see :class:`~iddpm.sampling.sampler_loop.Sampler`."""
         t, level = level_of(schedule, i, x)
         prediction = denoise(x, level)
         diffusion = GaussianDiffusion(schedule, prediction.variance_kind)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from iddpm.diffusion import Denoise, NoiseSchedule
 from iddpm.sampling.ddim import DDIM
-from iddpm.sampling.walk import Step, is_pure_noise
+from iddpm.sampling.sampler_loop import Step, is_pure_noise
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iddpm.diffusion import Denoise, Level, NoiseSchedule, Prediction
 from iddpm.diffusion.prediction import posterior_mean
-from iddpm.sampling.walk import Noise, Sampler, State, trajectory
+from iddpm.sampling.sampler_loop import Noise, Sampler, State, trajectory
 
 
 def slerp(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def redraw(
 
     Args:
         sampler, denoise, schedule, noise, conditioning: as in
-            :func:`~iddpm.sampling.walk.trajectory`.
+            :func:`~iddpm.sampling.sampler_loop.trajectory`.
         x0: data in [-1, 1], [N, C, *spatial].
         initial: standard normal, the shape of ``x0``.
     """
@@ -117,7 +117,7 @@ def inpaint(
 
     Args:
         sampler, denoise, schedule, self_condition, conditioning: as in
-            :func:`~iddpm.sampling.walk.trajectory`.
+            :func:`~iddpm.sampling.sampler_loop.trajectory`.
         known: data in [-1, 1], [N, C, *spatial]; looked at only where ``mask`` is false.
         mask: bool, broadcasts against ``known``; true where to fill in.
         initial: standard normal, the shape of ``known``.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iddpm.diffusion import Denoise, NoiseSchedule
 from iddpm.sampling.ddim import DDIM
-from iddpm.sampling.walk import Step, is_pure_noise, level_of
+from iddpm.sampling.sampler_loop import Step, is_pure_noise, level_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Heun:
         draw: Callable[[], Tensor],
         memory: Any = None,
     ) -> Step:
-        """Take one step; see :class:`~iddpm.sampling.walk.Sampler`."""
+        """Take one step; see :class:`~iddpm.sampling.sampler_loop.Sampler`."""
         euler = DDIM().step(denoise, x, i, schedule, draw)  # lines 4 and 5
         if i == 0 or is_pure_noise(schedule, i):  # at the data there is no slope (line 6)
             return euler

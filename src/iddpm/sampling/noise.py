@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iddpm.randomness import normal
+from iddpm.runtime.seeds import normal
 
 
 def limited(std: Tensor, i: int, levels: float) -> Tensor:

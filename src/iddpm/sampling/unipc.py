@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iddpm.diffusion import Denoise, NoiseSchedule
 from iddpm.sampling.dpm_solver import differences
-from iddpm.sampling.walk import Step, is_pure_noise, level_of
+from iddpm.sampling.sampler_loop import Step, is_pure_noise, level_of
 
 
 class Past(NamedTuple):
@@ -51,7 +51,7 @@ class UniPC:
         draw: Callable[[], Tensor],
         memory: Past | None = None,
     ) -> Step:
-        """Take one step; see :class:`~iddpm.sampling.walk.Sampler`."""
+        """Take one step; see :class:`~iddpm.sampling.sampler_loop.Sampler`."""
         _, level = level_of(schedule, i, x)
         prediction = denoise(x, level)
         older: tuple[Tensor, ...] = ()

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from iddpm.files import write_atomically
-from iddpm.training.log import read_log
+from iddpm.runtime.atomic_files import write_atomically
+from iddpm.training.monitoring.log_files import read_log
 
 
 def save_curves(directory: Path, path: Path) -> Path:

@@ -6,17 +6,17 @@ from typing import Any
 
 from rich.console import Console
 
-from iddpm.classifier import SETTINGS as CLASSIFIER_SETTINGS
-from iddpm.classifier import held_out_accuracy, load_classifier
-from iddpm.progress import open_console
-from iddpm.run import CONFIG, Run, load
+from iddpm.runs.classifier import SETTINGS as CLASSIFIER_SETTINGS
+from iddpm.runs.classifier import held_out_accuracy, load_classifier
+from iddpm.runs.run import CONFIG, Run, load
+from iddpm.runtime.console import open_console
 from iddpm.tasks.curves import save_curves
 from iddpm.tasks.draw import draw
 from iddpm.tasks.evaluate import evaluate
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.train import train_until_stop
+from iddpm.training.monitoring.terminal import TerminalReporter, format_seconds
 from iddpm.training.stop import Stop
-from iddpm.training.terminal import TerminalReporter, format_seconds
 
 STEPS = 480
 PER_CLASS = 10

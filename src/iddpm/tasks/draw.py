@@ -7,11 +7,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.build import Walk, form_of, values_of
-from iddpm.classes import Wanted
-from iddpm.data.asked import Asked, describe
-from iddpm.data.comparison import save_side_by_side
-from iddpm.data.export import (
+from iddpm.builders import Walk, form_of, values_of
+from iddpm.data.conditioning.labels import Wanted
+from iddpm.data.conditioning.requested import Asked, describe
+from iddpm.data.writers.comparison import save_side_by_side
+from iddpm.data.writers.data_files import (
     EACH,
     condition_members,
     save_conditions,
@@ -20,10 +20,10 @@ from iddpm.data.export import (
     save_table,
     suffix_of,
 )
-from iddpm.data.writers import fits_picture, save_gif, save_grid, save_images, save_npz
-from iddpm.progress import open_console, progress_bar
-from iddpm.ranks import ALONE, Ranks
-from iddpm.run import Run, SampleBatch
+from iddpm.data.writers.image_files import fits_picture, save_gif, save_grid, save_images, save_npz
+from iddpm.runs.run import Run, SampleBatch
+from iddpm.runtime.console import open_console, progress_bar
+from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.tasks.pairs import held_out_pairs
 
 GRID_ITEMS = 400

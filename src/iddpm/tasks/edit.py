@@ -11,15 +11,15 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.build import Walk, build_sampling_schedule, check_class_left_open, values_of
+from iddpm.builders import Walk, build_sampling_schedule, check_class_left_open, values_of
+from iddpm.builders.run_data import open_split
 from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.levels import to_model_range
-from iddpm.data.writers import fits_picture, save_gif, save_grid, save_images, save_npz
+from iddpm.data.writers.image_files import fits_picture, save_gif, save_grid, save_images, save_npz
 from iddpm.diffusion import NoiseSchedule
 from iddpm.evaluation.fidelity import psnr_of_all
-from iddpm.feed import open_split
-from iddpm.progress import open_console, progress_bar
-from iddpm.run import Run
+from iddpm.runs.run import Run
+from iddpm.runtime.console import open_console, progress_bar
 from iddpm.sampling import (
     DDIM,
     NO_CLASS,
@@ -176,8 +176,8 @@ def inpaint(
         class_name: the class to fill in; none by default.
         out: the directory, ``RUN/samples/inpainting`` by default.
         console: where progress is shown.
-        settings: of sampling, as for :meth:`~iddpm.run.Run.walk`. By default DDIM with fresh noise
-            (eta 1) at even timesteps, which fits the rest to the known part best.
+        settings: of sampling, as for :meth:`~iddpm.runs.run.Run.walk`. By default DDIM with fresh
+            noise (eta 1) at even timesteps, which fits the rest to the known part best.
 
     Returns:
         The files written: ``before_after.png`` (the item, what is kept of it, the versions) and
@@ -239,7 +239,7 @@ def edit(
         class_name: the class to draw; none by default.
         out: the directory, ``RUN/samples/edit`` by default.
         console: where progress is shown.
-        settings: of sampling, as for :meth:`~iddpm.run.Run.walk`.
+        settings: of sampling, as for :meth:`~iddpm.runs.run.Run.walk`.
 
     Returns:
         The files written: ``before_after.png`` (the item, then the versions) and the versions.

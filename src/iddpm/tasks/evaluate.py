@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.classifier import Classifier, load_classifier
+from iddpm.builders.run_data import Split, open_other, open_split
 from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
-from iddpm.data.comparison import save_side_by_side
 from iddpm.data.sources.source import Source
-from iddpm.data.writers import save_grid
+from iddpm.data.writers.comparison import save_side_by_side
+from iddpm.data.writers.image_files import save_grid
 from iddpm.evaluation.features import PCA_ITEMS, Extractor, onnx_file, pixel_pca
 from iddpm.evaluation.measures import (
     Accuracy,
@@ -29,12 +29,12 @@ from iddpm.evaluation.measures import (
 from iddpm.evaluation.neighbours import Memorisation, Nearest, memorisation, search
 from iddpm.evaluation.reference import PAIRS, Reference, load_reference
 from iddpm.evaluation.report import markdown
-from iddpm.feed import Split, open_other, open_split
-from iddpm.files import write_json, write_text
-from iddpm.progress import open_console, progress_bar
-from iddpm.ranks import ALONE, Ranks
-from iddpm.run import Run
-from iddpm.tables import spread
+from iddpm.runs.classifier import Classifier, load_classifier
+from iddpm.runs.run import Run
+from iddpm.runs.step_tables import spread
+from iddpm.runtime.atomic_files import write_json, write_text
+from iddpm.runtime.console import open_console, progress_bar
+from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.tasks.pairs import compare, held_out_pairs, interpolated
 from iddpm.tasks.samples import draw_samples, read_samples
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from iddpm.build import conditions_of, propose, resolve
+from iddpm.builders import conditions_of, propose, resolve
+from iddpm.builders.run_data import Split, open_told
 from iddpm.config import Config, read_config
-from iddpm.data.form import Form
+from iddpm.data.file_format import Form
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.source import Source
 from iddpm.data.values import natural_values
-from iddpm.data.writers import save_grid
-from iddpm.feed import Split, open_told
-from iddpm.tables import spread
+from iddpm.data.writers.image_files import save_grid
+from iddpm.runs.step_tables import spread
 from iddpm.training.precision import choose_device
 
 SHOWN = 25

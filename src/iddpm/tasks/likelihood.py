@@ -13,19 +13,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
+from iddpm.builders.run_data import on_device, open_other, open_split
 from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
 from iddpm.diffusion import AnalyticVariance, Denoise
 from iddpm.diffusion.prediction import VarianceKind
-from iddpm.evaluation.few_steps import (
-    inclusion,
-    item_offsets,
-    pilot_positions,
-    sizes_from_pilot,
-    systematic,
-)
-from iddpm.evaluation.likelihood import (
+from iddpm.evaluation.bound_terms import (
     ItemNoise,
     Process,
     Terms,
@@ -34,13 +28,19 @@ from iddpm.evaluation.likelihood import (
     terms_at,
     whole_bounds,
 )
-from iddpm.evaluation.steps import StepTable
-from iddpm.feed import on_device, open_other, open_split
-from iddpm.progress import open_console, progress_bar
-from iddpm.ranks import ALONE, Ranks
-from iddpm.run import Run
+from iddpm.evaluation.sampled_bound import (
+    inclusion,
+    item_offsets,
+    pilot_positions,
+    sizes_from_pilot,
+    systematic,
+)
+from iddpm.evaluation.step_costs import StepTable
+from iddpm.runs.run import Run
+from iddpm.runs.step_tables import TABLE_ITEMS, in_precision, spread, step_table, weights_digest
+from iddpm.runtime.console import open_console, progress_bar
+from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.sampling import even_timesteps
-from iddpm.tables import TABLE_ITEMS, in_precision, spread, step_table, weights_digest
 from iddpm.tasks.likelihood_report import Likelihood, estimate, per_step
 from iddpm.training.precision import PrecisionName
 

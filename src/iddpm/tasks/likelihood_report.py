@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.evaluation.likelihood import Process, Terms
-from iddpm.files import write_json, write_text
-from iddpm.progress import open_console
+from iddpm.evaluation.bound_terms import Process, Terms
+from iddpm.runtime.atomic_files import write_json, write_text
+from iddpm.runtime.console import open_console
 from iddpm.tasks.curves import save_terms
 
 

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iddpm.build import Walk, build_degradation, held_out_low_res
+from iddpm.builders import Walk, build_degradation, held_out_low_res
+from iddpm.builders.run_data import Split, on_device, open_split, shuffled
 from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
 from iddpm.data.levels import round_to_levels, to_model_range
@@ -18,10 +19,9 @@ from iddpm.data.resample import enlarge_bicubic
 from iddpm.data.sources.source import Source
 from iddpm.evaluation.fidelity import psnr
 from iddpm.evaluation.measures import Measures
-from iddpm.feed import Split, on_device, open_split, shuffled
 from iddpm.networks.layers import resize_linear
 from iddpm.networks.trunk import check_circular
-from iddpm.run import Run
+from iddpm.runs.run import Run
 
 BATCH = 256
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from iddpm.build import default_run_directory
+from iddpm.builders import default_run_directory
 from iddpm.config import Config, read_config
 from iddpm.data.fingerprint import DATA, differences, read_fingerprint
 from iddpm.data.sources.source import Source
-from iddpm.directory import CONFIG
-from iddpm.lock import LOCK
 from iddpm.networks.trunk import check_circular, check_stride
-from iddpm.training.plan import Reporter
+from iddpm.runs.layout import CONFIG
+from iddpm.runtime.directory_lock import LOCK
+from iddpm.training.loop_settings import Reporter
 
 FREE_ON_RESUME = ("training", "sampling", "data.workers", "data.worker_timeout", "data.cache")
 """Settings that may change when a run goes on; the others would make it another run."""

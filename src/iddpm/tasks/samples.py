@@ -12,21 +12,21 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.build import Walk, values_of
+from iddpm.builders import Walk, values_of
+from iddpm.builders.run_data import Split, open_other
 from iddpm.config import Config
 from iddpm.data.fingerprint import fingerprint
 from iddpm.data.levels import to_model_range
 from iddpm.data.values import Values, natural_values
-from iddpm.data.writers import save_npz
-from iddpm.directory import read_run_config, read_run_weights
-from iddpm.feed import Split, open_other
-from iddpm.files import write_json
-from iddpm.progress import progress_bar
-from iddpm.randomness import stream
-from iddpm.ranks import ALONE, Ranks
-from iddpm.run import Run
+from iddpm.data.writers.image_files import save_npz
+from iddpm.runs.layout import read_run_config, read_run_weights
+from iddpm.runs.run import Run
+from iddpm.runtime.atomic_files import write_json
+from iddpm.runtime.console import progress_bar
+from iddpm.runtime.processes import ALONE, Ranks
+from iddpm.runtime.seeds import stream
 from iddpm.tasks.pairs import Pairs
-from iddpm.training.weights import hash_weights
+from iddpm.training.checkpoints.weights import hash_weights
 
 Part = tuple[Tensor, Tensor | None]
 """Samples [N, C, *spatial] and their classes [N]."""

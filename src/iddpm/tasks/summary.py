@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from iddpm.config.run import WEIGHTS, read_run_config
-from iddpm.lock import LOCK, holder
-from iddpm.training.log import read_log
+from iddpm.config.run_config import WEIGHTS, read_run_config
+from iddpm.runtime.directory_lock import LOCK, holder
+from iddpm.training.monitoring.log_files import read_log
 from iddpm.training.stop import read_exit
 
 RECENT = 20

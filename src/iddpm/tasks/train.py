@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from iddpm.build import (
+from iddpm.builders import (
     build_averages,
     build_encoder,
     build_learner,
@@ -25,37 +25,37 @@ from iddpm.build import (
     propose,
     values_of,
 )
-from iddpm.config import Config, read_config, to_yaml
-from iddpm.data.fingerprint import DATA, fingerprint
-from iddpm.data.sources.source import Source
-from iddpm.directory import CONFIG, WEIGHTS, read_run_config, read_run_weights
-from iddpm.failure import NotSaved, TrainingDiverged
-from iddpm.feed import (
+from iddpm.builders.run_data import (
     items_of,
     on_device,
     open_to_train,
     training_batches,
     without_some_labels,
 )
-from iddpm.files import write_atomically, write_json, write_text
-from iddpm.lock import DirectoryLock
-from iddpm.ranks import JOINING, Ranks, joined_ranks
-from iddpm.run import Run
+from iddpm.config import Config, read_config, to_yaml
+from iddpm.data.fingerprint import DATA, fingerprint
+from iddpm.data.sources.source import Source
+from iddpm.runs.layout import CONFIG, WEIGHTS, read_run_config, read_run_weights
+from iddpm.runs.run import Run
+from iddpm.runtime.atomic_files import write_atomically, write_json, write_text
+from iddpm.runtime.directory_lock import DirectoryLock
+from iddpm.runtime.errors import NotSaved, TrainingDiverged
+from iddpm.runtime.processes import JOINING, Ranks, joined_ranks
 from iddpm.tasks.resume import check_data, refuse_used, run_directory, settings_to_resume
 from iddpm.tasks.watch import build_preview, build_validation
-from iddpm.training.checkpoint import list_checkpoints, load_checkpoint
-from iddpm.training.engine import Sharing, alone, replicate, shard, whole_weights
-from iddpm.training.log import Tracker
+from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.checkpoints.state import TrainState, load_weights
+from iddpm.training.checkpoints.weights import write_weights
 from iddpm.training.loop import train_loop
-from iddpm.training.plan import Reporter
+from iddpm.training.loop_settings import Reporter
+from iddpm.training.monitoring.log_files import Tracker
+from iddpm.training.monitoring.terminal import SilentReporter, TerminalReporter
+from iddpm.training.monitoring.trackers import check_trackers, open_trackers
+from iddpm.training.parallel import Sharing, alone, replicate, shard, whole_weights
 from iddpm.training.precision import Precision, choose_device
 from iddpm.training.spikes import SpikeGuard
-from iddpm.training.state import TrainState, load_weights
 from iddpm.training.step import TrainStep
 from iddpm.training.stop import Stop, failures_noted, read_exit
-from iddpm.training.terminal import SilentReporter, TerminalReporter
-from iddpm.training.trackers import check_trackers, open_trackers
-from iddpm.training.weights import write_weights
 
 
 def train(

@@ -10,15 +10,15 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.build import Tiling, build_tiling, check_upscaling, form_of, scale_of
-from iddpm.data.asked import Asked
-from iddpm.data.comparison import save_side_by_side
-from iddpm.data.finer.find import open_low_res
-from iddpm.data.finer.low_res import LowRes, Target
-from iddpm.files import write_atomically
+from iddpm.builders import Tiling, build_tiling, check_upscaling, form_of, scale_of
+from iddpm.data.conditioning.requested import Asked
+from iddpm.data.upscaling.find import open_low_res
+from iddpm.data.upscaling.low_res import LowRes, Target
+from iddpm.data.writers.comparison import save_side_by_side
 from iddpm.networks.layers import resize_linear
-from iddpm.progress import open_console, progress_bar
-from iddpm.run import Run
+from iddpm.runs.run import Run
+from iddpm.runtime.atomic_files import write_atomically
+from iddpm.runtime.console import open_console, progress_bar
 from iddpm.sampling import OVERLAP
 
 COMPARISON = "comparison.png"
@@ -78,11 +78,11 @@ def upscale(
         files: files, and folders whose files keep their places below them.
         seed: item k, counted over all files, depends on the seed and k alone.
         class_name: the class of all; none by default.
-        conditions: what the items have, as for :meth:`~iddpm.run.Run.sample`.
+        conditions: what the items have, as for :meth:`~iddpm.runs.run.Run.sample`.
         overlap: share of a tile that neighbours share, at the least.
         out: the directory, ``RUN/upscaled`` by default.
         console: where progress is shown.
-        settings: of sampling, as for :meth:`~iddpm.run.Run.upscale`.
+        settings: of sampling, as for :meth:`~iddpm.runs.run.Run.upscale`.
 
     Returns:
         The finer files, and ``comparison.png``: of the first of one size the low resolution, its

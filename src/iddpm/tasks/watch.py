@@ -9,16 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from iddpm.build import build_denoiser, build_learner, build_walk
+from iddpm.builders import build_denoiser, build_learner, build_walk
+from iddpm.builders.run_data import Split, on_device, shuffled
 from iddpm.config import Config
 from iddpm.data.batches import Batch, held_out_batches
-from iddpm.data.comparison import save_side_by_side
 from iddpm.data.sources.source import Source
-from iddpm.data.writers import save_grid
-from iddpm.feed import Split, on_device, shuffled
-from iddpm.ranks import ALONE, Ranks
+from iddpm.data.writers.comparison import save_side_by_side
+from iddpm.data.writers.image_files import save_grid
+from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.sampling import SampleNoise
-from iddpm.training.plan import Preview, Validate
+from iddpm.training.loop_settings import Preview, Validate
 from iddpm.training.precision import Precision
 from iddpm.training.step import TrainStep
 from iddpm.training.validation import held_out_loss

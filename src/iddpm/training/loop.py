@@ -8,20 +8,20 @@ from typing import Any
 
 from torch import Tensor
 
-from iddpm.failure import OutOfMemory, RunFailed, TrainingDiverged, warned
-from iddpm.ranks import ALONE, Ranks
-from iddpm.training.averages import drop_later_snapshots, write_snapshot
-from iddpm.training.bad_steps import BadSteps, NameItems, advice, told
-from iddpm.training.best import Best, find_best, point_to_best, was_measured
-from iddpm.training.effort import Effort
-from iddpm.training.log import LogFiles, Tracker
-from iddpm.training.meter import Meter, merged
-from iddpm.training.plan import FedBatch, LoopSettings, Preview, Reporter, Validate
-from iddpm.training.saver import Saver
-from iddpm.training.signals import StopSignals
-from iddpm.training.state import TrainState
+from iddpm.runtime.errors import OutOfMemory, RunFailed, TrainingDiverged, warned
+from iddpm.runtime.processes import ALONE, Ranks
+from iddpm.training.checkpoints.best import Best, find_best, point_to_best, was_measured
+from iddpm.training.checkpoints.ema_snapshots import drop_later_snapshots, write_snapshot
+from iddpm.training.checkpoints.saver import Saver
+from iddpm.training.checkpoints.state import TrainState
+from iddpm.training.loop_settings import FedBatch, LoopSettings, Preview, Reporter, Validate
+from iddpm.training.monitoring.log_files import LogFiles, Tracker
+from iddpm.training.monitoring.records import Meter, merged
+from iddpm.training.monitoring.throughput import Effort
+from iddpm.training.nonfinite_steps import BadSteps, NameItems, advice, told
 from iddpm.training.step import StepResult, TrainStep
 from iddpm.training.stop import EXIT, Stop, write_exit
+from iddpm.training.stop_signals import StopSignals
 
 
 def train_loop(

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from iddpm.diffusion import Denoiser
 from iddpm.diffusion.losses import LossTerms
-from iddpm.randomness import normal, stream, torch_seed
-from iddpm.ranks import ALONE, Ranks
+from iddpm.runtime.processes import ALONE, Ranks
+from iddpm.runtime.seeds import normal, stream, torch_seed
 from iddpm.training.classification import NoisyClassifier
 from iddpm.training.ema import EMA
-from iddpm.training.engine import Sharing, alone, whole
-from iddpm.training.memory import out_of_memory, ran_out_of_memory
+from iddpm.training.out_of_memory import out_of_memory, ran_out_of_memory
+from iddpm.training.parallel import Sharing, alone, whole
 from iddpm.training.precision import Precision
 from iddpm.training.spikes import SpikeGuard
 from iddpm.training.timesteps import TimestepSampler

@@ -12,11 +12,11 @@ from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
-from iddpm.failure import RankLost, RunFailed
-from iddpm.files import write_json
+from iddpm.runtime.atomic_files import write_json
+from iddpm.runtime.errors import RankLost, RunFailed
 
 if TYPE_CHECKING:  # it brings torch, and `iddpm info` reads the file without
-    from iddpm.ranks import Ranks
+    from iddpm.runtime.processes import Ranks
 
 EXIT = "exit.json"
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from iddpm.diffusion import Denoiser
-from iddpm.randomness import normal, stream
-from iddpm.ranks import ALONE, Ranks
+from iddpm.runtime.processes import ALONE, Ranks
+from iddpm.runtime.seeds import normal, stream
 from iddpm.training.classification import NoisyClassifier
 from iddpm.training.precision import Precision
 from iddpm.training.step import Loss

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from iddpm.build import open_data
+from iddpm.builders import open_data
 from iddpm.config import validate
 from iddpm.data.sources import cached as module
 from iddpm.data.sources.arrays import ArraySource

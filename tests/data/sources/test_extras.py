@@ -5,10 +5,10 @@ import sys
 import pytest
 import torch
 
-from iddpm.data.export import save_files
-from iddpm.data.form import Form
+from iddpm.data.file_format import Form
 from iddpm.data.sources.open import open_source
-from tests.commands.broken import told, whole_files
+from iddpm.data.writers.data_files import save_files
+from tests.cli.broken import told, whole_files
 
 
 @pytest.mark.parametrize(

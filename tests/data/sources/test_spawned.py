@@ -10,7 +10,7 @@ from iddpm.data.augment import random_crop
 from iddpm.data.batches import Batches
 from iddpm.data.sources.cached import cached
 from iddpm.data.sources.open import open_source
-from tests.commands.broken import saved_dataset, whole_files, whole_pictures
+from tests.cli.broken import saved_dataset, whole_files, whole_pictures
 
 OPTIONS = {
     "a.npy": {"layout": "NHW"},

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iddpm.data.sources.files import Files
+from iddpm.data.sources.file_lists import Files
 from iddpm.data.sources.layouts import (
     bits_of,
     check_layout,

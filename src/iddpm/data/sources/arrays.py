@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iddpm.data.form import Form
-from iddpm.data.sources.classes import class_table
+from iddpm.data.file_format import Form
+from iddpm.data.sources.label_tables import class_table
 from iddpm.data.sources.layouts import (
     check_layout,
     guess_layout,

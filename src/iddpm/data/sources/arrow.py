@@ -12,8 +12,8 @@ from rich.console import Console
 from iddpm.data.cache import built_once, digest, user_cache
 from iddpm.data.sources.shard_paths import shard_paths
 from iddpm.data.sources.source import Stamp
-from iddpm.files import fsync_file
-from iddpm.progress import progress_bar
+from iddpm.runtime.atomic_files import fsync_file
+from iddpm.runtime.console import progress_bar
 
 STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
 

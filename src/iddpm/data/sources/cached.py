@@ -18,8 +18,8 @@ from iddpm.data.cache import built_once, digest
 from iddpm.data.sources.arrays import ArraySource
 from iddpm.data.sources.npy import map_npy
 from iddpm.data.sources.source import DerivedSource, Source
-from iddpm.files import fsync_file
-from iddpm.progress import progress_bar
+from iddpm.runtime.atomic_files import fsync_file
+from iddpm.runtime.console import progress_bar
 
 ITEMS = "items.npy"
 _LAYOUTS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from iddpm.data.form import Form
+from iddpm.data.file_format import Form
 from iddpm.data.sources.animation import Facts, read_facts, read_frames
-from iddpm.data.sources.classes import labels_of_files
 from iddpm.data.sources.folder import find_files
+from iddpm.data.sources.label_tables import labels_of_files
 from iddpm.data.sources.picture import (
     GRAY_MODES,
     SUFFIXES,
@@ -25,8 +25,8 @@ from iddpm.data.sources.picture import (
     read_header,
     to_array,
 )
-from iddpm.data.sources.pieces import Recordings
 from iddpm.data.sources.source import Stamp
+from iddpm.data.sources.windows import Recordings
 from iddpm.data.values import Chunk, Wanted, find_values
 
 _KEPT = 1 << 28  # bytes of decoded clips that stay in memory
@@ -44,7 +44,7 @@ class Clips(Recordings):
         facts: of each.
         image_size: crops and resizes the frames, as it does pictures.
         channels: 1, 3 or 4; by default 1 where all colours are gray, else 3.
-        labels: a rule of `iddpm.data.sources.classes.labels_of_files`.
+        labels: a rule of `iddpm.data.sources.label_tables.labels_of_files`.
         value_range: see `iddpm.data.values.find_values`.
 
     Raises:

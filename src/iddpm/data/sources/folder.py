@@ -8,8 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from iddpm.data.sources.pieces import Recordings
 from iddpm.data.sources.source import Stamp
+from iddpm.data.sources.windows import Recordings
 from iddpm.data.values import Values
 
 

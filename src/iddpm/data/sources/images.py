@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from iddpm.data.sources.classes import Labels, labels_of_files
-from iddpm.data.sources.files import Files
+from iddpm.data.sources.file_lists import Files
 from iddpm.data.sources.folder import find_files
+from iddpm.data.sources.label_tables import Labels, labels_of_files
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.pictures import Pictures
 from iddpm.data.sources.source import Stamp
@@ -18,7 +18,7 @@ class ImageFolder(Pictures):
     Args:
         path: searched recursively; hidden files and folders are left out.
         image_size, channels, corrupt: as for `Pictures`.
-        labels: a rule of `iddpm.data.sources.classes.labels_of_files`.
+        labels: a rule of `iddpm.data.sources.label_tables.labels_of_files`.
 
     Raises:
         FileNotFoundError: no such folder, or no picture in it.

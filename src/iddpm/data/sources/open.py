@@ -16,7 +16,6 @@ from iddpm.data.sources.hdf5 import HDF5, open_hdf5
 from iddpm.data.sources.images import ImageFolder
 from iddpm.data.sources.picture import ANIMATED_SUFFIXES, SUFFIXES
 from iddpm.data.sources.pictures import Pictures
-from iddpm.data.sources.pieces import Pieces, Recordings, Rows
 from iddpm.data.sources.ranged import ranged
 from iddpm.data.sources.series import TEXTS, open_series
 from iddpm.data.sources.shard_paths import is_pattern
@@ -25,6 +24,7 @@ from iddpm.data.sources.signals import SOUNDS, Sounds
 from iddpm.data.sources.source import Source
 from iddpm.data.sources.tables import TableFiles
 from iddpm.data.sources.volumes import NIFTI, Volumes
+from iddpm.data.sources.windows import Pieces, Recordings, Rows
 from iddpm.data.values import Wanted
 
 _WORKS = (

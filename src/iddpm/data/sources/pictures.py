@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
-from iddpm.data.sources.files import Files
+from iddpm.data.sources.file_lists import Files
 from iddpm.data.sources.picture import (
     DEEP_SUFFIXES,
     GRAY_MODES,

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from iddpm.data.form import Form
+from iddpm.data.file_format import Form
 from iddpm.data.sources.arrays import ArraySource
-from iddpm.data.sources.classes import class_table
+from iddpm.data.sources.label_tables import class_table
 from iddpm.data.values import Wanted
 
 TEXTS = (".csv", ".tsv", ".txt")

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from iddpm.data.sources.classes import RULES, Labels, class_table, labels_of_files
-from iddpm.data.sources.files import Files
+from iddpm.data.sources.file_lists import Files
+from iddpm.data.sources.label_tables import RULES, Labels, class_table, labels_of_files
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.shard_paths import shard_paths
 from iddpm.data.sources.source import Stamp
 from iddpm.data.sources.tar_index import Member, read_index
-from iddpm.progress import progress_bar
+from iddpm.runtime.console import progress_bar
 
 _ITEMS = frozenset(suffix[1:] for suffix in SUFFIXES) | {"npy"}
 _PICKLES = frozenset(("pkl", "pickle", "pyd", "pth", "pt"))

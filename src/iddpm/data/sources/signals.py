@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iddpm.data.form import Form
-from iddpm.data.sources.classes import labels_of_files
+from iddpm.data.file_format import Form
 from iddpm.data.sources.extras import needed
 from iddpm.data.sources.folder import RecordingFiles
+from iddpm.data.sources.label_tables import labels_of_files
 from iddpm.data.values import Chunk, Values, Wanted, find_values
 
 SOUNDS = (".wav", ".flac")
@@ -29,7 +29,7 @@ class Sounds(RecordingFiles):
     Args:
         path: a folder or a file.
         sample_rate: Hz to resample to; None when all files have one rate.
-        labels: a rule of `iddpm.data.sources.classes.labels_of_files`.
+        labels: a rule of `iddpm.data.sources.label_tables.labels_of_files`.
         value_range: see `iddpm.data.values.find_values`.
 
     Raises:

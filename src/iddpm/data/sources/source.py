@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from iddpm.data.form import Form
+from iddpm.data.file_format import Form
 
 DENSEST = 1100
 """Bytes that a byte of deflated data, as in gzip, zip and HDF5, can hold, and some more."""

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iddpm.data.sources.arrow import as_arrow, features_of, map_table, pyarrow, table_paths
-from iddpm.data.sources.classes import Labels, class_table
-from iddpm.data.sources.files import Files
+from iddpm.data.sources.file_lists import Files
+from iddpm.data.sources.label_tables import Labels, class_table
 from iddpm.data.sources.picture import UnreadablePictureError
 from iddpm.data.sources.source import Stamp
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from iddpm.data.cache import digest, user_cache
 from iddpm.data.sources.source import Stamp
-from iddpm.files import write_text
+from iddpm.runtime.atomic_files import write_text
 
 _VERSION = 1
 _SHORT = 256  # bytes up to which the text of a .cls is kept in the index

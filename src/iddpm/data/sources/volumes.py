@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iddpm.data.form import Form
-from iddpm.data.sources.classes import labels_of_files
+from iddpm.data.file_format import Form
 from iddpm.data.sources.extras import needed
 from iddpm.data.sources.folder import RecordingFiles
+from iddpm.data.sources.label_tables import labels_of_files
 from iddpm.data.sources.source import DENSEST
 from iddpm.data.values import Chunk, Wanted, find_values
 
@@ -30,7 +30,7 @@ class Volumes(RecordingFiles):
 
     Args:
         path: a folder or a file.
-        labels: a rule of `iddpm.data.sources.classes.labels_of_files`.
+        labels: a rule of `iddpm.data.sources.label_tables.labels_of_files`.
         value_range: see `iddpm.data.values.find_values`.
 
     Raises:

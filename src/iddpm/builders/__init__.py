@@ -1,0 +1,95 @@
+"""From settings to objects: networks, the diffusion process, sampling plans and data."""
+
+from iddpm.builders.condition_columns import check_class_left_open, conditions_of, tell_conditions
+from iddpm.builders.data_facts import (
+    default_run_directory,
+    form_of,
+    open_data,
+    resolve,
+    values_of,
+)
+from iddpm.builders.flops import count_flops
+from iddpm.builders.guides import Guides, build_gradient, build_weaker, check_guidance, guide
+from iddpm.builders.low_resolution import (
+    build_degradation,
+    check_low_res,
+    check_upscaling,
+    held_out_low_res,
+    low_res_size,
+    scale_of,
+    tell_low_res,
+    training_low_res,
+)
+from iddpm.builders.memory_footprint import Footprint, footprint
+from iddpm.builders.network import (
+    build_denoiser,
+    build_diffusion,
+    build_encoder,
+    build_network,
+    place,
+)
+from iddpm.builders.paired_inputs import check_given, read_given, tell_given
+from iddpm.builders.proposal import Proposal, fit, propose
+from iddpm.builders.sampling_plan import Walk, build_sampling_schedule, build_walk
+from iddpm.builders.tiling import Tiling, build_tiling
+from iddpm.builders.training_parts import (
+    build_augmentations,
+    build_averages,
+    build_learner,
+    build_loop_settings,
+    build_loss,
+    build_optimizer,
+    build_timesteps,
+    check_sharing,
+)
+
+__all__ = [
+    "Footprint",
+    "Guides",
+    "Proposal",
+    "Tiling",
+    "Walk",
+    "build_augmentations",
+    "build_averages",
+    "build_degradation",
+    "build_denoiser",
+    "build_diffusion",
+    "build_encoder",
+    "build_gradient",
+    "build_learner",
+    "build_loop_settings",
+    "build_loss",
+    "build_network",
+    "build_optimizer",
+    "build_sampling_schedule",
+    "build_tiling",
+    "build_timesteps",
+    "build_walk",
+    "build_weaker",
+    "check_class_left_open",
+    "check_given",
+    "check_guidance",
+    "check_low_res",
+    "check_sharing",
+    "check_upscaling",
+    "conditions_of",
+    "count_flops",
+    "default_run_directory",
+    "fit",
+    "footprint",
+    "form_of",
+    "guide",
+    "held_out_low_res",
+    "low_res_size",
+    "open_data",
+    "place",
+    "propose",
+    "read_given",
+    "resolve",
+    "scale_of",
+    "tell_conditions",
+    "tell_given",
+    "tell_low_res",
+    "training_low_res",
+    "values_of",
+]

@@ -1,0 +1,121 @@
+"""What the network is told of the items: found in the data, written down, given to the source."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iddpm.config import ConditionConfig, Config
+from iddpm.data.conditioning.conditions import (
+    Columns,
+    Condition,
+    as_number,
+    encode,
+    is_unknown,
+    read_columns,
+)
+from iddpm.data.sources.label_tables import class_table
+from iddpm.data.sources.source import Source
+
+FEW_ITEMS = 20
+"""Up to so many items, each may have a word of its own."""
+
+
+def conditions_of(config: Config) -> tuple[Condition, ...]:
+    """Return the conditions of resolved settings, in the order in which the network has them."""
+    return tuple(
+        Condition(name, c.names, *(c.range or (-1.0, 1.0)), c.period)
+        for name, c in (config.model.conditions or {}).items()
+    )
+
+
+def check_class_left_open(config: Config, where: Path) -> None:
+    """Raise ValueError where a model was trained to be told a class always."""
+    if config.model.class_conditional and not config.training.label_dropout:
+        raise ValueError(
+            f"{where} was trained to be told a class always (training.label_dropout=0): say which"
+        )
+
+
+def tell_conditions(config: Config, source: Source, train: NDArray[np.int64]) -> Config:
+    """Read the conditions of a source's items, and return the settings with what was found.
+
+    Afterwards ``source.conditions`` holds what the network is told. What settings of a run say
+    already stays: ranges are those of its training items.
+
+    Args:
+        config: settings, resolved or not.
+        source: the data.
+        train: the items that are trained on, whose ranges become [-1, 1].
+
+    Raises:
+        FileNotFoundError, ValueError: a table or a column that does not work.
+    """
+    where, wanted = config.data.conditions, config.model.conditions
+    if where is None:
+        if wanted:
+            raise ValueError(
+                "model.conditions needs data.conditions beside it: the path of a table, or members "
+                "of an array file"
+            )
+        return config
+    assert config.data.path is not None
+    names = None if wanted is None else list(wanted)
+    columns = read_columns(where, names, Path(config.data.path).expanduser(), source)
+    stated = wanted or {name: ConditionConfig() for name in columns}
+    found = {
+        name: condition if condition.resolved else _found(name, condition, columns, train)
+        for name, condition in stated.items()
+    }
+    model = config.model.model_copy(update={"conditions": found})
+    config = config.model_copy(update={"model": model})
+    title = where if isinstance(where, str) else source.name
+    source.conditions = encode(conditions_of(config), columns, source, title)
+    return config
+
+
+def _found(
+    name: str, stated: ConditionConfig, columns: Columns, train: NDArray[np.int64]
+) -> ConditionConfig:
+    """Return the condition with its kind, and its range or names, filled in."""
+    cells = [cell for cell in columns[name] if not is_unknown(cell)]
+    if not cells:
+        raise ValueError(
+            f"nothing is known of {name} for any item: {_instead(name, columns, 'leave it out')}"
+        )
+    distinct = sorted(set(cells))
+    words = [cell for cell in distinct if as_number(cell) is None]
+    kind = stated.kind or ("number" if stated.period or len(words) < len(distinct) else "class")
+    if kind == "class":
+        if stated.kind is None and len(cells) > FEW_ITEMS and 2 * len(distinct) > len(cells):
+            raise ValueError(
+                f"{name} holds {len(distinct)} different words for {len(cells)} items, too many to "
+                f"learn what they mean: {_instead(name, columns, 'leave it out')}"
+            )
+        return ConditionConfig(kind="class", names=class_table(cells)[1])
+    if words:
+        raise ValueError(
+            f"{name} holds numbers and also {words[0]!r}: leave cells empty where nothing is "
+            f"known, or take it for words with -s model.conditions.{name}.kind=class"
+        )
+    if stated.period is not None or stated.range is not None:
+        return stated.model_copy(update={"kind": "number"})
+    chosen = {columns[name][index] for index in train.tolist()}
+    values = [float(cell) for cell in chosen if not is_unknown(cell)]
+    if not values or min(values) == max(values):
+        held = f"the number {values[0]:g} alone" if values else "nothing"
+        raise ValueError(
+            f"{name} holds {held} in the items to train on, and there is nothing in it to learn: "
+            f"{_instead(name, columns, 'leave it out')}"
+        )
+    return ConditionConfig(kind="number", range=(min(values), max(values)))
+
+
+def _instead(name: str, columns: Columns, otherwise: str) -> str:
+    """Say how to use the other columns alone."""
+    others: Sequence[str] = [other for other in columns if other != name]
+    if not others:
+        return otherwise
+    listed = ", ".join(f"{other}: {{}}" for other in others)
+    return f"name those to use, such as -s 'model.conditions={{{listed}}}'"

@@ -1,0 +1,164 @@
+"""From the data: opening it, and settings with everything that follows from it filled in."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from iddpm.builders.guides import check_guidance
+from iddpm.builders.low_resolution import check_low_res_noise, low_res_size
+from iddpm.builders.proposal import batch_for, propose_network
+from iddpm.config import Config, DataConfig, validate
+from iddpm.data.cache import user_cache
+from iddpm.data.file_format import Form
+from iddpm.data.sources.cached import cached
+from iddpm.data.sources.open import open_source
+from iddpm.data.sources.source import Source
+from iddpm.data.values import Values, natural_values
+from iddpm.networks.layers import MAX_GROUPS, num_groups
+from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
+
+
+def open_data(config: Config) -> Source:
+    """Open the data that the settings name."""
+    data = config.data
+    if data.path is None:
+        raise ValueError(
+            "no data given: name a folder of images, a .npy or .npz file, .tar shards, or an "
+            "embedded set"
+        )
+    return open_path(data)
+
+
+def open_path(data: DataConfig) -> Source:
+    """Open the data that lies at ``data.path``, by way of a cache where one is wanted."""
+    assert data.path is not None
+    source = open_source(
+        data.path,
+        image_size=data.image_size,
+        channels=data.channels,
+        labels=data.labels,
+        corrupt=data.corrupt,
+        layout=data.layout,
+        column=data.column,
+        value_range=data.range,
+        window=data.window,
+        stride=data.stride,
+        sample_rate=data.sample_rate,
+    )
+    if data.cache == "none":
+        return source
+    folder = user_cache() / "items" if data.cache == "auto" else Path(data.cache).expanduser()
+    return cached(source, folder, Path(data.path).resolve(), data.layout, data.column)
+
+
+def values_of(config: Config) -> Values:
+    """Return how the numbers of resolved settings' data are stored."""
+    if config.data.range is None or config.data.range == "auto":
+        return natural_values(config.bits)
+    dtype = config.form.dtype if config.form else None
+    return Values(dtype or natural_values(config.bits).dtype, *config.data.range)
+
+
+def form_of(config: Config) -> Form:
+    """Return what the data of resolved settings was on disk."""
+    facts = config.form.model_dump(exclude={"dtype"}) if config.form else {}
+    return Form(**facts, values=values_of(config))
+
+
+def _keep_form(values: dict[str, Any], source: Source) -> None:
+    """Write down what the data is on disk, and its range where the depth does not tell it."""
+    form = asdict(source.form)
+    stored = source.form.values or natural_values(source.bits)
+    del form["values"]
+    values["form"] = {**form, "dtype": stored.dtype}
+    values["data"]["range"] = None if stored.natural else (stored.low, stored.high)
+    if source.given is not None:
+        stored = source.given.form.values or natural_values(source.given.bits)
+        values["data"]["given_range"] = None if stored.natural else (stored.low, stored.high)
+
+
+def resolve(config: Config, source: Source | None = None, train_items: int = 0) -> Config:
+    """Return the settings with everything that was left to be derived filled in.
+
+    Args:
+        config: settings as the user gave them.
+        source: the data, or None to build from the stated facts alone.
+        train_items: items to train on, when there is data.
+
+    Raises:
+        ValueError: a stated fact that the data contradicts, or one that is missing.
+    """
+    values = config.model_dump()
+    model, training = values["model"], values["training"]
+    if source is not None:
+        _hold(model, "channels", source.shape[0], source.name)
+        _hold(model, "size", tuple(source.shape[1:]), source.name)
+        if source.given is not None:
+            _hold(model, "given_channels", source.given.shape[0], source.given.name)
+        values["class_names"] = source.class_names
+        values["bits"] = source.bits
+        _keep_form(values, source)
+        if config.uses_labels and source.labels is None:
+            raise ValueError(_no_labels(config, source))
+        if model["class_conditional"]:
+            _hold(model, "num_classes", len(source.class_names), source.name)
+        if training["batch_size"] is None:
+            training["batch_size"] = batch_for(model["size"], train_items)
+        if training["epochs"] is not None:
+            steps = round(training["epochs"] * train_items / training["batch_size"])
+            training["steps"] = max(steps, 1)
+            training["epochs"] = None  # said in steps now, which a resume may change
+    posthoc = training["posthoc_ema"]
+    if posthoc is not None and posthoc["every"] is None:
+        posthoc["every"] = max(training["steps"] // 20, 1)
+    for name in ("channels", "size", *(["num_classes"] if model["class_conditional"] else [])):
+        if model[name] is None:
+            raise ValueError(f"model.{name} must be stated to build a network without data")
+    for name, condition in (config.model.conditions or {}).items():
+        if not condition.resolved:
+            raise ValueError(
+                f"model.conditions.{name} must state its kind and its range, period or names to "
+                "build a network without data"
+            )
+    propose_network(model, config.model.model_fields_set)
+    widths = level_widths(model["model_channels"], model["channel_mult"])
+    least = model["group_channels"] or 1
+    if not model["use_scale_shift_norm"] and all(num_groups(w, least) == w for w in widths):
+        raise ValueError(
+            f"model.use_scale_shift_norm=false needs a level of more than {MAX_GROUPS} channels "
+            f"or model.group_channels=4, and the levels have {', '.join(map(str, widths))}: with "
+            "one channel per normalization group the timestep's addition is normalized away"
+        )
+    stride = check_stride(model["stride"], len(model["size"]))
+    check_size(model["size"], stride, widths, check_circular(model["circular"], len(stride)), least)
+    resolved = validate(values)
+    check_guidance(resolved, resolved.sampling.guidance)
+    check_low_res_noise(resolved, resolved.sampling.low_res_noise)
+    if resolved.task == "super_resolution":
+        low_res_size(resolved)  # refuses a scale that does not fit
+    return resolved
+
+
+def _no_labels(config: Config, source: Source) -> str:
+    if config.task == "classification":
+        return f"task=classification needs labels and {source.name} has none: set data.labels"
+    return (
+        f"model.class_conditional=true needs labels and {source.name} has none: "
+        "set data.labels, or model.class_conditional=false"
+    )
+
+
+def _hold(model: dict[str, Any], name: str, found: Any, where: str) -> None:
+    """Fill in a fact of the data, or hold a stated one against it."""
+    stated = model[name]
+    if stated is not None and stated != found:
+        raise ValueError(f"model.{name}={stated} was stated, and {where} has {found}")
+    model[name] = found
+
+
+def default_run_directory(path: str) -> Path:
+    """Return where a run on this data goes when nothing is said: ``runs/NAME``."""
+    if "{" in path:  # a pattern of shards
+        return Path("runs") / (Path(path).resolve().parent.name or "shards")
+    name = Path(path).resolve().stem if Path(path).exists() else path
+    return Path("runs") / name

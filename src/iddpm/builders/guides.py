@@ -1,0 +1,179 @@
+"""What is put around a model when it is sampled."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iddpm.builders.low_resolution import check_low_res_noise, input_of
+from iddpm.config import Config, SamplingConfig
+from iddpm.diffusion import Denoise, Denoiser, Level, NoiseSchedule, Prediction
+from iddpm.sampling import (
+    EVERYWHERE,
+    Gradient,
+    autoguided,
+    classifier_free,
+    classifier_gradient,
+    classifier_guided,
+    clip_x0,
+    shown_by,
+    threshold_x0,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Guides:
+    """Other models that guide this one; none by default.
+
+    Attributes:
+        weaker: a weaker version of the model, and how far to go away from it.
+        autoguidance_scale: 1 is the model alone.
+        gradient: that of a classifier.
+        classifier_scale: how strongly to follow it.
+        classifier_form: ``"score"`` for every sampler, ``"mean"`` for ddpm.
+    """
+
+    weaker: Denoise | None = None
+    autoguidance_scale: float = 1.0
+    gradient: Gradient | None = None
+    classifier_scale: float = 1.0
+    classifier_form: str = "score"
+
+    def __post_init__(self) -> None:
+        """Refuse a form that does not exist."""
+        if self.classifier_form not in ("score", "mean"):
+            raise ValueError(
+                f"classifier_form={self.classifier_form} is unknown: use score, or mean with ddpm"
+            )
+
+
+NO_GUIDES = Guides()
+
+
+def guide(
+    config: Config, denoiser: Denoiser, sampling: SamplingConfig, guides: Guides = NO_GUIDES
+) -> Denoise:
+    """Return the model with guidance and clipping around it, as the settings want it.
+
+    Raises:
+        ValueError: guidance for a model that was not trained for it.
+    """
+    check_guidance(config, sampling.guidance)
+    check_low_res_noise(config, sampling.low_res_noise)
+    where = {"sigma_interval": sampling.guidance_interval or EVERYWHERE}
+    denoise: Denoise = denoiser
+    if guides.weaker is not None:
+        denoise = autoguided(denoise, guides.weaker, guides.autoguidance_scale, **where)
+    if sampling.guidance != 1:
+        denoise = classifier_free(denoise, sampling.guidance, **where)
+    if guides.gradient is not None:
+        denoise = classifier_guided(
+            denoise,
+            guides.gradient,
+            guides.classifier_scale,
+            form=guides.classifier_form,
+            conditional=config.model.class_conditional,
+            **where,
+        )
+    if sampling.threshold is not None:
+        return threshold_x0(denoise, sampling.threshold)
+    return clip_x0(denoise) if sampling.clip else denoise
+
+
+def check_guidance(config: Config, guidance: float) -> None:
+    """Raise ValueError unless the model is, or will be, trained for this guidance scale."""
+    if guidance == 1:
+        return
+    if not config.model.told:
+        raise ValueError(
+            f"guidance={guidance:g} needs a model that is told a class or conditions, and this one "
+            "has model.class_conditional=false and no data.conditions"
+        )
+    if not config.training.label_dropout:
+        raise ValueError(
+            f"guidance={guidance:g} needs labels to be dropped in training, and this model has "
+            "training.label_dropout=0"
+        )
+
+
+def build_gradient(
+    config: Config,
+    denoiser: Denoiser,
+    classifier: Callable[[Tensor, Tensor], Tensor],
+    trained: Config,
+    schedule: NoiseSchedule,
+) -> Gradient:
+    """Return the gradient of a classifier for the noise levels of a model.
+
+    Args:
+        config, denoiser: the model and its settings.
+        classifier: called with x_t and the times shown; returns logits.
+        trained: the classifier's settings.
+        schedule: the noise that it knows; where that is not the model's, it is shown the time of
+            the same log-SNR.
+
+    Raises:
+        ValueError: a classifier of other data or other classes.
+    """
+    _check_data(config, trained, "classifier")
+    if config.model.class_conditional and config.class_names != trained.class_names:
+        raise ValueError(
+            f"the classifier tells {_names(trained)} apart and the model draws "
+            f"{_names(config)}: train one on the data of the other"
+        )
+    gradient = classifier_gradient(classifier)
+    if _same(denoiser.diffusion.schedule, schedule):
+        return gradient
+    return lambda x_t, level, y: gradient(x_t, shown_by(schedule, level), y)
+
+
+def build_weaker(config: Config, denoiser: Denoiser, other: Config, weaker: Denoiser) -> Denoise:
+    """Return another model for the noise levels of this one, to guide it.
+
+    Raises:
+        ValueError: a model of other data or other classes.
+    """
+    _check_data(config, other, "autoguidance model")
+    if config.model.class_conditional != other.model.class_conditional or (
+        config.model.class_conditional and config.class_names != other.class_names
+    ):
+        raise ValueError(
+            f"the autoguidance model draws {_names(other)} and the model {_names(config)}: use an "
+            "earlier checkpoint, or a smaller model trained on the same classes"
+        )
+    mine, theirs = input_of(config), input_of(other)
+    if mine != theirs:
+        raise ValueError(
+            f"the autoguidance model is told {theirs} and the model {mine}: use an earlier "
+            "checkpoint, or one that is told the same"
+        )
+    schedule = weaker.diffusion.schedule
+    if _same(denoiser.diffusion.schedule, schedule):
+        return weaker
+
+    def mapped(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
+        return weaker(x_t, shown_by(schedule, level), **conditioning)  # type: ignore[no-any-return]
+
+    return mapped
+
+
+def _check_data(config: Config, other: Config, what: str) -> None:
+    mine, theirs = ((c.model.channels, *(c.model.size or ())) for c in (config, other))
+    if mine != theirs:
+        raise ValueError(
+            f"the {what} was trained on items of shape {theirs} and the model on {mine}: use one "
+            "trained on the same data"
+        )
+
+
+def _names(config: Config) -> str:
+    if not config.uses_labels:
+        return "no classes"
+    names = config.class_names
+    return f"{len(names)} classes ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+
+
+def _same(a: NoiseSchedule, b: NoiseSchedule) -> bool:
+    return torch.equal(a.alpha_bar, b.alpha_bar) and torch.equal(a.shown, b.shown)

@@ -1,0 +1,146 @@
+"""Networks, the process, and the two joined."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from iddpm.config import ConditionConfig, Config
+from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear, zero_terminal_snr
+from iddpm.networks import EncoderUNet, SuperResUNet, UNet
+from iddpm.networks.blocks import CheckpointEngine
+from iddpm.networks.condition_embedding import ConditionKind
+
+
+def build_network(config: Config) -> UNet:
+    """Build the network of resolved settings.
+
+    Its output channels follow from the variance, its input channels from self-conditioning.
+    """
+    model = config.model
+    assert model.channels is not None
+    assert model.size is not None
+    assert model.channel_mult is not None
+    assert model.attention_downsampling is not None
+    network: Any = UNet
+    if config.task == "super_resolution":
+        network = partial(SuperResUNet, noise_levels=config.degradation.augment > 0)
+    learned = config.diffusion.variance.startswith("learned")
+    built: UNet = network(
+        dims=len(model.size),
+        in_channels=model.channels * (2 if config.diffusion.self_condition else 1),
+        out_channels=model.channels * (2 if learned else 1),
+        model_channels=model.model_channels,
+        num_res_blocks=model.num_res_blocks,
+        channel_mult=model.channel_mult,
+        attention_downsampling=model.attention_downsampling,
+        num_heads=model.num_heads,
+        num_head_channels=model.num_head_channels,
+        num_heads_upsample=model.num_heads_upsample,
+        qkv_order=model.qkv_order,
+        dropout=model.dropout,
+        num_classes=model.num_classes,
+        conditions=[_kind(condition) for condition in (model.conditions or {}).values()],
+        given_channels=model.given_channels or 0,
+        use_scale_shift_norm=model.use_scale_shift_norm,
+        upsample=model.upsample,
+        smooth_start=model.smooth_start,
+        downsample=model.downsample,
+        resblock_updown=model.resblock_updown,
+        stride=model.stride,
+        circular=model.circular,
+        group_channels=model.group_channels or 1,
+        use_checkpoint=model.use_checkpoint,
+        checkpoint_engine=_checkpoint_engine(config),
+    )
+    return built
+
+
+def _kind(condition: ConditionConfig) -> ConditionKind:
+    if condition.names is not None:
+        return len(condition.names)
+    return "number" if condition.period is None else "periodic"
+
+
+def build_encoder(config: Config) -> EncoderUNet:
+    """Build the classifier of resolved settings: the downward half of their U-Net and a pool.
+
+    Raises:
+        ValueError: fewer than two classes.
+    """
+    model = config.model
+    assert model.size is not None
+    assert model.channels is not None
+    assert model.channel_mult is not None
+    assert model.attention_downsampling is not None
+    if len(config.class_names) < 2:
+        raise ValueError(
+            f"a classifier needs two or more classes and the data has {len(config.class_names)}"
+        )
+    return EncoderUNet(
+        dims=len(model.size),
+        image_size=model.size,
+        in_channels=model.channels,
+        out_channels=len(config.class_names),
+        model_channels=model.model_channels,
+        num_res_blocks=model.num_res_blocks,
+        channel_mult=model.channel_mult,
+        attention_downsampling=model.attention_downsampling,
+        num_heads=model.num_heads,
+        num_head_channels=model.num_head_channels,
+        qkv_order=model.qkv_order,
+        dropout=model.dropout,
+        use_scale_shift_norm=model.use_scale_shift_norm,
+        downsample=model.downsample,
+        resblock_updown=model.resblock_updown,
+        stride=model.stride,
+        circular=model.circular,
+        group_channels=model.group_channels or 1,
+        use_checkpoint=model.use_checkpoint,
+        checkpoint_engine=_checkpoint_engine(config),
+        # A mean over positions after a normalization that small widths give to each channel alone
+        # would keep nothing but the shape of its distribution.
+        pool="attention",
+    )
+
+
+def _checkpoint_engine(config: Config) -> CheckpointEngine:
+    """Choose PyTorch's own where a hand-written autograd Function will not do.
+
+    torch.compile refuses one, and FSDP exchanges the parameters that it was given.
+    """
+    training = config.training
+    return "torch" if training.compile or training.parallel == "fsdp" else "function"
+
+
+def place(network: nn.Module, device: torch.device) -> None:
+    """Move a network to its device, in place, in the layout that is fastest there.
+
+    On CPUs 2-D convolutions are faster with the channels last (``benchmarks/network.md``).
+    """
+    network.to(device)
+    if device.type == "cpu" and any(parameter.dim() == 4 for parameter in network.parameters()):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def build_diffusion(config: Config) -> GaussianDiffusion:
+    """Build the process."""
+    diffusion = config.diffusion
+    make = linear if diffusion.schedule == "linear" else cosine
+    schedule = make(diffusion.num_steps, rescale_timesteps=diffusion.rescale_timesteps)
+    if diffusion.zero_terminal_snr:
+        schedule = zero_terminal_snr(schedule)
+    return GaussianDiffusion(schedule, diffusion.variance)
+
+
+def build_denoiser(config: Config, network: Any) -> Denoiser:
+    """Join a network and the process."""
+    diffusion = config.diffusion
+    return Denoiser(
+        network,
+        build_diffusion(config),
+        diffusion.predicts,
+        sigma_data=diffusion.sigma_data,
+        self_condition=diffusion.self_condition,
+    )

@@ -1,0 +1,86 @@
+"""Data that is given to the network with each item, such as an image to go by."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from iddpm.builders.data_facts import open_path
+from iddpm.config import Config
+from iddpm.data.conditioning.paired import Paired
+from iddpm.data.item import read_item
+from iddpm.data.levels import to_model_range
+from iddpm.data.sources.picture import SUFFIXES
+from iddpm.data.sources.source import Source
+
+
+def open_given(config: Config, path: str) -> Source:
+    """Open data that is to be given, the way that the settings read their own.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing there, or nothing that can be used.
+    """
+    own = {"channels": None, "labels": "none", "column": None, "corrupt": "error"}
+    data = config.data.model_copy(
+        update={**own, "path": path, "range": config.data.given_range, "conditions": None}
+    )
+    return open_path(data)
+
+
+def tell_given(config: Config, source: Source) -> None:
+    """Let ``source.given`` be the data that goes with the items, where the settings name any.
+
+    Raises:
+        FileNotFoundError, ValueError: it is not there, or does not go with the items.
+    """
+    if config.data.given is None:
+        if config.model.given_channels:
+            raise ValueError("model.given_channels needs data.given beside it: the path of data")
+        return
+    source.given = Paired(open_given(config, config.data.given), source)
+
+
+def read_given(config: Config, path: Path | str) -> Tensor:
+    """Read data to draw samples for: a picture, or whatever data.given can be.
+
+    Returns:
+        [M, C, *spatial] in [-1, 1].
+
+    Raises:
+        FileNotFoundError, ValueError: nothing there, or items of another shape than the model is
+            given.
+    """
+    model = config.model
+    if not model.given_channels:
+        raise ValueError(
+            f"{path} was given to a model that takes nothing but noise (data.given was not set)"
+        )
+    assert model.size is not None
+    wanted = (model.given_channels, *model.size)
+    file = Path(path).expanduser()
+    if file.is_file() and file.suffix.lower() in SUFFIXES and config.data.layout != "frames":
+        if config.data.given_range is not None:
+            raise ValueError(
+                f"{path} is one picture, and the model is given numbers from "
+                f"{config.data.given_range}: give a folder of pictures"
+            )
+        return read_item(file, wanted, None).x[None]
+    source = open_given(config, str(path))
+    if source.shape != wanted:
+        raise ValueError(
+            f"{source.name} has items of shape {source.shape}, and the model is given {wanted}"
+        )
+    items = source.read_many(range(len(source)))
+    return to_model_range(torch.from_numpy(items), source.bits)
+
+
+def check_given(config: Config, where: Path, given: Tensor | None, size: Sequence[int]) -> None:
+    """Raise ValueError unless a model takes so given data for samples of this spatial size."""
+    channels = config.model.given_channels
+    if given is None and channels is None:
+        return
+    if given is None or channels is None or tuple(given.shape[1:]) != (channels, *size):
+        wants = f"items of shape {(channels, *size)} in [-1, 1]" if channels else "none"
+        has = "none" if given is None else f"some of shape {tuple(given.shape[1:])}"
+        raise ValueError(f"{where} takes given data: {wants}, and was given {has}")

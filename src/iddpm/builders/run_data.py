@@ -1,0 +1,203 @@
+"""What a network is fed: a run's data and its split, batches on the device, and conditioning."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iddpm.builders import (
+    build_augmentations,
+    held_out_low_res,
+    open_data,
+    resolve,
+    tell_conditions,
+    tell_given,
+    tell_low_res,
+    training_low_res,
+    values_of,
+)
+from iddpm.config import Config
+from iddpm.data.batches import Batch, Batches
+from iddpm.data.sources.source import Source
+from iddpm.data.split import held_out_mask
+from iddpm.data.values import natural_values
+from iddpm.networks import NO_CLASS
+from iddpm.runtime.processes import ALONE, Ranks
+from iddpm.runtime.seeds import stream
+
+
+class Split(NamedTuple):
+    """Data, and which of its items (int64 indices) are trained on and which never are."""
+
+    source: Source
+    train: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+
+
+def open_split(config: Config) -> Split:
+    """Open the data that the settings name and part it as training does."""
+    return open_told(config)[1]
+
+
+def open_to_train(config: Config) -> tuple[Config, Split]:
+    """Open data and return the settings with everything that follows from it filled in."""
+    told, split = open_told(config)
+    return resolve(told, split.source, len(split.train)), split
+
+
+def open_told(config: Config) -> tuple[Config, Split]:
+    """Open data with all that is told of it; also return the settings with its conditions."""
+    source = open_data(config)
+    mask = held_out_mask(source, config.data.held_out)
+    split = Split(source, np.flatnonzero(~mask), np.flatnonzero(mask))
+    tell_given(config, source)
+    return tell_conditions(config, source, split.train), split
+
+
+def shuffled(items: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return items in an order that is always the same and mixes their classes."""
+    return items[stream(0, "order of what is shown").permutation(len(items))]
+
+
+def open_other(
+    config: Config,
+    path: Path | str,
+    conditions: str | Sequence[str] | None = None,
+    given: Path | str | None = None,
+) -> Source:
+    """Open other data the way that resolved settings read their own.
+
+    Args:
+        config: the settings.
+        path: the data.
+        conditions: where the conditions of its items are, as in data.conditions; None for none.
+        given: the data that goes with it; None for none.
+
+    Raises:
+        ValueError: its items have another shape or depth than those the model was trained on, or
+            conditions or other data that do not go with it.
+    """
+    model = config.model
+    assert model.size is not None
+    data = config.data.model_copy(update={"path": str(path)})
+    source = open_data(config.model_copy(update={"data": data}))
+    if source.shape != (model.channels, *model.size) or source.bits != config.bits:
+        raise ValueError(
+            f"{source.name} has items of shape {source.shape} in {_depth(source.bits)}, and the "
+            f"model was trained on {(model.channels, *model.size)} in {_depth(config.bits)}"
+        )
+    stored, known = source.form.values or natural_values(source.bits), values_of(config)
+    if (stored.low, stored.high) != (known.low, known.high):
+        raise ValueError(
+            f"{source.name} holds {stored}, and of the data that the model was trained on "
+            f"{known.low:.6g} to {known.high:.6g} did: bring it to that range"
+        )
+    if conditions is not None:
+        data = data.model_copy(update={"conditions": conditions})
+        tell_conditions(config.model_copy(update={"data": data}), source, np.arange(0))
+    if given is not None:
+        data = data.model_copy(update={"given": str(given)})
+        tell_given(config.model_copy(update={"data": data}), source)
+        assert source.given is not None
+        if source.given.shape[0] != model.given_channels:
+            raise ValueError(
+                f"{source.given.name} has {source.given.shape[0]} channels, and the model is given "
+                f"{model.given_channels}"
+            )
+    return source
+
+
+def _depth(bits: int | None) -> str:
+    return "floats" if bits is None else f"{bits} bits"
+
+
+def training_batches(
+    config: Config,
+    source: Source,
+    items: NDArray[np.int64],
+    start_step: int,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+) -> Batches:
+    """Return this rank's rows of the batches from ``start_step`` to the last step."""
+    batch_size = config.training.batch_size
+    assert batch_size is not None
+    return Batches(
+        source,
+        items=items,
+        batch_size=batch_size,
+        seed=config.training.seed,
+        start_step=start_step,
+        stop_step=max(config.training.steps, start_step),
+        workers=config.data.workers,
+        worker_timeout=config.data.worker_timeout,
+        augmentations=build_augmentations(config),
+        rows=ranks.share(batch_size),
+        pin_memory=device.type == "cuda",
+    )
+
+
+def items_of(batches: Batches, step: int, rows: Sequence[int]) -> list[tuple[int, str]]:
+    """Return the index and the key of the items in some rows of a step's batch."""
+    items = batches.items_at(step)[list(rows)].tolist()
+    return [(item, batches.source.key(item)) for item in items]
+
+
+def on_device(
+    batches: Iterable[Batch], config: Config, device: torch.device, *, learning: bool = False
+) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+    """Yield data in [-1, 1] on the device and what the network is told beside it.
+
+    What is drawn for that is a function of the item, and when ``learning`` of the step too.
+    """
+    for batch in batches:
+        moved, items = batch.to(device), batch.items.tolist()
+        told: dict[str, Any] = {"y": moved.y} if config.uses_labels else {}
+        if config.model.conditions:
+            told["conditions"] = moved.conditions
+        if config.model.given_channels:
+            told["given"] = moved.given
+        if config.task == "super_resolution" and learning:
+            told |= training_low_res(config, moved.x, items, batch.step)
+        elif config.task == "super_resolution":
+            low_res = held_out_low_res(config, moved.x, items)
+            told |= tell_low_res(config, low_res, config.sampling.low_res_noise, items)
+        yield moved.x, told
+
+
+def without_some_labels(
+    batches: Iterable[Batch], config: Config, ranks: Ranks = ALONE
+) -> Iterator[Batch]:
+    """Hide labels at random, by a function of the step, so that the model knows what it is to do.
+
+    A share of the items loses all, for guidance. Of several labels each condition is hidden by
+    itself too, in as many items, so that any of them may be left open when samples are drawn.
+    ``batches`` hold this rank's rows; the numbers are drawn for all rows and are the same on all.
+    """
+    share = config.training.label_dropout if config.model.told else 0.0
+    seed = config.training.seed
+    for batch in batches:
+        told = batch.conditions if config.model.conditions else None
+        y = batch.y if config.model.class_conditional else None
+        if share > 0 and (y is not None or told is not None):
+            count = len(batch.x) * ranks.count
+            rows = ranks.share(count)
+            drawn = stream(seed, "label", step=batch.step).random(count)
+            hidden = torch.from_numpy(drawn < share)[rows]
+            if y is not None:
+                batch = replace(batch, y=y.masked_fill(hidden, NO_CLASS))
+            if told is not None:
+                told = told.masked_fill(hidden[:, None], math.nan)
+                if told.shape[1] + (y is not None) > 1:
+                    drawn = stream(seed, "condition", step=batch.step).random(
+                        (count, told.shape[1])
+                    )
+                    told = told.masked_fill(torch.from_numpy(drawn < share)[rows], math.nan)
+                batch = replace(batch, conditions=told)
+        yield batch

@@ -1,0 +1,134 @@
+"""Super-resolution of data of any size: which tiles of the trained size it is made of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iddpm.builders.low_resolution import low_res_size, scale_of
+from iddpm.builders.sampling_plan import Walk
+from iddpm.config import Config
+from iddpm.diffusion import Level, Prediction
+from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
+from iddpm.sampling import tile_starts, tiled
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a low resolution of one size is made finer.
+
+    Attributes:
+        low_res: its size once it is padded to a tile, where it is smaller than one.
+        before: how much of that lies before it, along each axis.
+        given: its own size.
+        scale: how many times finer each axis becomes.
+        tile: size of a tile of the finer data; along a periodic axis the whole ring.
+        overlap: share of a tile that neighbours share, at the least.
+    """
+
+    low_res: tuple[int, ...]
+    before: tuple[int, ...]
+    given: tuple[int, ...]
+    scale: tuple[int, ...]
+    tile: tuple[int, ...]
+    overlap: float
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Size that is drawn; what was padded is cut off at the end."""
+        return tuple(n * factor for n, factor in zip(self.low_res, self.scale, strict=True))
+
+    @property
+    def count(self) -> int:
+        """Tiles of one item."""
+        axes = zip(self.size, self.tile, self.scale, strict=True)
+        return prod(len(tile_starts(n, length, self.overlap, unit)) for n, length, unit in axes)
+
+    def pad(self, low_res: Tensor) -> Tensor:
+        """Mirror [N, C, *given] at its ends, as often as it takes, to [N, C, *low_res].
+
+        Ends are mirrored between positions: the low resolution of mirrored data is the mirrored
+        low resolution.
+        """
+        for axis, (n, wanted, before) in enumerate(
+            zip(self.given, self.low_res, self.before, strict=True), start=2
+        ):
+            if wanted != n:
+                place = (torch.arange(wanted) - before) % (2 * n)
+                place = torch.minimum(place, 2 * n - 1 - place)
+                low_res = low_res.index_select(axis, place.to(low_res.device))
+        return low_res
+
+    def crop(self, x: Tensor) -> Tensor:
+        """Return what belongs to the given low resolution of [N, C, *size]."""
+        for axis, (n, before, factor) in enumerate(
+            zip(self.given, self.before, self.scale, strict=True), start=2
+        ):
+            x = x.narrow(axis, before * factor, n * factor)
+        return x
+
+    def around(self, walk: Walk, on_batch: Callable[[], None] | None = None) -> Walk:
+        """Return a walk over tiles, as many at a time as the walk takes samples at a time.
+
+        Args:
+            walk: of a model of tiles.
+            on_batch: called after each batch of tiles.
+        """
+        at_once = walk.sampling.batch_size
+
+        def noticed(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
+            prediction = walk.denoise(x_t, level, **conditioning)
+            if on_batch is not None:
+                on_batch()
+            return prediction
+
+        return replace(
+            walk,
+            denoise=tiled(noticed, self.tile, overlap=self.overlap, at_once=at_once),
+            sampling=walk.sampling.model_copy(update={"batch_size": self._rows(at_once)}),
+        )
+
+    def batches(self, n: int, at_once: int) -> int:
+        """Return how many batches of tiles one evaluation of ``n`` items takes."""
+        rows = self._rows(at_once)
+        whole, rest = divmod(n, rows)
+        return whole * -(-rows * self.count // at_once) + -(-rest * self.count // at_once)
+
+    def _rows(self, at_once: int) -> int:
+        """Return how many items are drawn together."""
+        return max(1, at_once // self.count)
+
+
+def build_tiling(config: Config, low_res: Sequence[int], overlap: float) -> Tiling:
+    """Return how low resolutions of a size are made finer by a model of resolved settings.
+
+    Raises:
+        ValueError: another number of axes, an overlap that is no share, or a periodic axis whose
+            length does not fit the network.
+    """
+    model, scale, trained = config.model, scale_of(config), low_res_size(config)
+    assert model.size is not None
+    assert model.channel_mult is not None
+    if len(low_res) != len(scale):
+        raise ValueError(
+            f"low_res has {len(low_res)} axes of space, and the model was trained on {len(scale)}"
+        )
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap={overlap:g} is a share of a tile: give 0 to below 1, as 0.25")
+    circular = check_circular(model.circular, len(scale))
+    padded = tuple(
+        n if ring else max(n, least)
+        for n, least, ring in zip(low_res, trained, circular, strict=True)
+    )
+    before = tuple((wanted - n) // 2 for wanted, n in zip(padded, low_res, strict=True))
+    tile = tuple(
+        n * factor if ring else length
+        for n, factor, length, ring in zip(padded, scale, model.size, circular, strict=True)
+    )
+    stride = check_stride(model.stride, len(scale))
+    widths = level_widths(model.model_channels, model.channel_mult)
+    check_size(tile, stride, widths, circular, model.group_channels or 1)
+    return Tiling(padded, before, tuple(low_res), scale, tile, overlap)

@@ -1,0 +1,148 @@
+"""What a training step and its loop are made of."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from iddpm.builders.network import build_denoiser, build_diffusion
+from iddpm.config import Config, HybridLoss, VLBLoss
+from iddpm.config.diffusion import ConstantWeighting, MinSNRWeighting, SigmoidWeighting
+from iddpm.data.augment import Augmentation, horizontal_flip, random_crop
+from iddpm.diffusion import Denoiser, losses
+from iddpm.diffusion.weighting import Weighting, min_snr, sigmoid
+from iddpm.runtime.processes import Ranks
+from iddpm.training.classification import CleanAndNoisyTimesteps, NoisyClassifier, cross_entropy
+from iddpm.training.ema import EMA
+from iddpm.training.loop_settings import LoopSettings
+from iddpm.training.power import PowerEMA
+from iddpm.training.step import Loss
+from iddpm.training.timesteps import (
+    LossSecondMomentTimesteps,
+    LowDiscrepancyTimesteps,
+    TimestepSampler,
+    UniformTimesteps,
+)
+
+
+def build_loss(config: Config) -> Loss:
+    """Return the loss with its options filled in."""
+    if config.task == "classification":
+        return cross_entropy
+    loss = config.diffusion.loss
+    if isinstance(loss, VLBLoss):
+        return partial(losses.vlb, bits=config.bits)
+    weighting = _weighting(loss.weighting)
+    if isinstance(loss, HybridLoss):
+        return partial(
+            losses.hybrid,
+            vb_weight=loss.vb_weight,
+            space=loss.space,
+            weighting=weighting,
+            bits=config.bits,
+        )
+    return partial(losses.simple, space=loss.space, weighting=weighting)
+
+
+def _weighting(
+    weighting: ConstantWeighting | MinSNRWeighting | SigmoidWeighting,
+) -> Weighting | None:
+    if isinstance(weighting, MinSNRWeighting):
+        return partial(min_snr, gamma=weighting.gamma)
+    if isinstance(weighting, SigmoidWeighting):
+        return partial(sigmoid, bias=weighting.bias)
+    return None
+
+
+def build_learner(config: Config, network: Any) -> Denoiser | NoisyClassifier:
+    """Join the network that is trained and the process."""
+    if config.task == "classification":
+        return NoisyClassifier(network, build_diffusion(config))
+    return build_denoiser(config, network)
+
+
+def build_timesteps(config: Config) -> TimestepSampler:
+    """Build the distribution over timesteps."""
+    num_steps = config.diffusion.num_steps
+    if config.task == "classification":
+        return CleanAndNoisyTimesteps(num_steps, config.training.clean_share)
+    if config.training.timestep_sampler == "loss_second_moment":
+        return LossSecondMomentTimesteps(num_steps)
+    if config.training.timestep_sampler == "low_discrepancy":
+        return LowDiscrepancyTimesteps(num_steps)
+    return UniformTimesteps(num_steps)
+
+
+def build_optimizer(config: Config, network: nn.Module) -> torch.optim.AdamW:
+    """Build AdamW, fused: one pass over all weights."""
+    training = config.training
+    return torch.optim.AdamW(
+        network.parameters(),
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
+
+
+def check_sharing(config: Config, ranks: Ranks) -> None:
+    """Raise ValueError where the ranks cannot train with resolved settings together."""
+    training, count = config.training, ranks.count
+    size = training.batch_size
+    assert size is not None
+    if size % count:
+        raise ValueError(
+            f"training.batch_size={size} is the batch of all {count} processes together and does "
+            f"not divide among them: use {max(size // count, 1) * count}, or another multiple"
+        )
+    if count > 1 and training.on_out_of_memory == "halve":
+        raise ValueError(
+            f"training.on_out_of_memory=halve is for one process, and there are {count}, which "
+            "would wait for the one that does its step again: set a smaller training.microbatch"
+        )
+    if count > 1 and training.parallel == "fsdp" and training.precision == "fp16":
+        raise ValueError(
+            "training.parallel=fsdp does not scale a loss as training.precision=fp16 needs it: use "
+            "bf16 or float32, or parallel=ddp"
+        )
+
+
+def build_averages(config: Config, network: nn.Module) -> list[EMA]:
+    """Return the averages of a network to keep: the released one first."""
+    training = config.training
+    posthoc = training.posthoc_ema
+    return [
+        *(EMA(network, rate, warmup=training.ema_warmup) for rate in training.ema_rates),
+        *(PowerEMA(network, length) for length in (posthoc.lengths if posthoc else ())),
+    ]
+
+
+def build_loop_settings(config: Config) -> LoopSettings:
+    """Return what the loop needs to know."""
+    training = config.training
+    return LoopSettings(
+        total_steps=training.steps,
+        learning_rate=training.learning_rate,
+        warmup_steps=training.warmup_steps,
+        anneal=training.anneal == "linear",
+        log_every=training.log_every,
+        save_every=training.save_every,
+        save_seconds=None if training.save_minutes is None else 60 * training.save_minutes,
+        keep_checkpoints=training.keep_checkpoints,
+        snapshot_every=training.posthoc_ema.every or 0 if training.posthoc_ema else 0,
+        preview_every=training.preview_every,
+        validate_every=training.validate_every,
+        max_seconds=training.max_time,
+        max_bad_steps=training.max_bad_steps,
+    )
+
+
+def build_augmentations(config: Config) -> list[Augmentation]:
+    """Return the augmentations in the order they are applied."""
+    chosen: list[Augmentation] = []
+    if config.data.random_crop:
+        chosen.append(random_crop)
+    if config.data.flip:
+        chosen.append(horizontal_flip)
+    return chosen

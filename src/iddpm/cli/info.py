@@ -1,0 +1,153 @@
+"""``iddpm info``."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from iddpm.config import Config
+
+STUCK = 10
+"""Times the usual wait after which a missing record is worth a word."""
+
+
+def info(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Print all settings as YAML instead.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print how it goes as JSON instead.")
+    ] = False,
+) -> None:
+    """Say what a run is, whether it is going, how far it is and how it does.
+
+    Example: iddpm info runs/demo
+    """
+    import json
+
+    from iddpm.config import to_yaml
+    from iddpm.config.run_config import read_run_config
+    from iddpm.tasks.summary import summarize
+
+    config = read_run_config(run)
+    if settings:
+        typer.echo(to_yaml(config), nl=False)
+        return
+    facts = summarize(run)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for name, text in (*_progress(facts), *_kept(facts), *_model(config)):
+        typer.echo(f"{name:<13}{text}")
+
+
+def _model(config: "Config") -> Iterator[tuple[str, str]]:
+    model, diffusion = config.model, config.diffusion
+    shape = " x ".join(map(str, (model.channels, *(model.size or ()))))
+    classes = f", {model.num_classes} classes" if model.num_classes else ""
+    yield "data", f"{config.data.path}: {shape}{classes}"
+    if model.conditions:
+        yield "conditions", ", ".join(model.conditions)
+    if model.given_channels:
+        yield "given", f"{config.data.given}: {model.given_channels} channels"
+    if config.task == "super_resolution":
+        yield "task", config.learns
+    multipliers = ", ".join(f"{m:g}" for m in model.channel_mult or ())
+    yield (
+        "network",
+        f"{model.model_channels} channels, multipliers {multipliers}, "
+        f"predicts {diffusion.predicts}",
+    )
+    yield (
+        "process",
+        f"{diffusion.num_steps} steps, {diffusion.schedule}, variance {diffusion.variance}, "
+        f"loss {diffusion.loss.kind}",
+    )
+
+
+def _progress(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    from iddpm.training.monitoring.terminal import format_seconds
+
+    yield "run", facts["run"]
+    yield "state", _state(facts)
+    step, steps = facts["step"], facts["steps"]
+    left = f", {format_seconds(facts['seconds_left'])} left" if "seconds_left" in facts else ""
+    many = f", on {facts['ranks']} ranks" if "ranks" in facts else ""
+    yield "training", f"step {step} of {steps} ({100 * step / steps:.0f} %){left}{many}"
+    if "loss" in facts:
+        yield "loss", _losses(facts)
+    if "items_per_second" in facts:
+        yield "speed", _speed(facts)
+    if "memory_mb" in facts:
+        yield "memory", f"{facts['memory_mb']:.0f} MB at most"
+    if facts.get("skipped"):
+        yield "skipped", f"{facts['skipped']} steps were left out: not finite, or spikes"
+
+
+def _losses(facts: dict[str, Any]) -> str:
+    now, before = facts["loss"], facts.get("loss_before")
+    text = f"{now['mean']:.4f} (steps {now['from']} to {now['to']})"
+    if before is not None:
+        text += f", before that {before['mean']:.4f} (from {before['from']} on)"
+    if "held_out_loss" in facts:
+        text += f"; held out {facts['held_out_loss']:.4f}"
+    return text
+
+
+def _state(facts: dict[str, Any]) -> str:
+    from iddpm.training.monitoring.terminal import format_seconds
+
+    state = facts["state"]
+    age = facts.get("record_age")
+    if state == "running":
+        text = f"running: {facts['held_by']}"
+        if age is not None:
+            text += f", last line of the log {format_seconds(age)} ago"
+        usual = facts.get("seconds_between_records")
+        if usual is not None and age is not None and age > max(60.0, STUCK * usual):
+            text += f"; one came every {format_seconds(usual)}, so it may be stuck"
+        return text
+    if state == "ended" and "exit" in facts:
+        said = facts["exit"]
+        return f"{said['reason']} (exit status {said['status']}): {said['message']}"
+    if state == "ended":
+        return "finished"
+    if state == "not started":
+        return "not started"
+    return (
+        "not running, and it did not say how it ended (killed, or its machine stopped): go on by "
+        f"iddpm train --resume --out {facts['run']}"
+    )
+
+
+def _speed(facts: dict[str, Any]) -> str:
+    text = f"{facts['items_per_second']:.0f} items/s"
+    if "compute_share" in facts:
+        text += f", {facts['compute_share']:.1%} of what the device multiplies at most"
+    if "data_wait_share" in facts:
+        text += f", {facts['data_wait_share']:.1%} of the time waiting for data"
+    waits = facts.get("by_rank", {}).get("data_wait_share")
+    if waits:
+        text += f" on rank {waits.index(max(waits))}"
+    return text
+
+
+def _kept(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    from iddpm.training.monitoring.terminal import format_seconds
+
+    text = ", ".join(facts["checkpoints"]) or "none yet"
+    if "checkpoint_age" in facts:
+        text += f", the last {format_seconds(facts['checkpoint_age'])} ago"
+    yield "checkpoints", text
+    if "best" in facts:
+        loss = facts["best"].get("held_out_loss")
+        known = "is no longer in the log" if loss is None else f"{loss:.4f}"
+        yield "best", f"{facts['best']['checkpoint']}, held-out loss {known}"
+    if "snapshots" in facts:
+        snapshots = facts["snapshots"]
+        yield "averages", f"{snapshots['count']} snapshots up to {snapshots['last']}"
+    yield "weights", facts.get("weights", "not yet")
+    yield "samples", facts.get("picture", "none yet")

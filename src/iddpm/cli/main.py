@@ -1,0 +1,121 @@
+"""The command line: joins the commands and turns errors into one sentence."""
+
+import os
+import sys
+import warnings
+from typing import Any
+
+import typer
+
+from iddpm.cli.demo import demo
+from iddpm.cli.edit import edit
+from iddpm.cli.evaluate import evaluate
+from iddpm.cli.info import info
+from iddpm.cli.inpaint import inpaint
+from iddpm.cli.inspect import data
+from iddpm.cli.interpolate import interpolate
+from iddpm.cli.likelihood import likelihood
+from iddpm.cli.sample import sample
+from iddpm.cli.train import train
+from iddpm.cli.train_classifier import train_classifier
+from iddpm.cli.upscale import upscale
+from iddpm.runtime.errors import SHARED, RunFailed
+
+app = typer.Typer(
+    name="iddpm",
+    help="Train, sample and measure diffusion models from scratch on your own data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: it stays readable in a pipe and answers faster
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: iddpm train photos/ -s data.image_size=64 --out runs/photos",
+)
+COMMANDS = (
+    train,
+    sample,
+    interpolate,
+    inpaint,
+    edit,
+    upscale,
+    evaluate,
+    likelihood,
+    train_classifier,
+    info,
+    demo,
+)
+ALONE = ("interpolate", "inpaint", "edit", "upscale", "info", "demo")
+"""Commands that would only do the same several times over."""
+for command in COMMANDS:
+    example = (command.__doc__ or "").partition("\n\n")[2].strip()
+    app.command(help=(command.__doc__ or "").partition("\n\n")[0], epilog=example)(command)
+
+app.add_typer(data, name="data", help="Look at data before training on it.")
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+) -> None:
+    if version:
+        from iddpm import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+    command = context.invoked_subcommand
+    if command in ALONE and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        error = ValueError(
+            f"iddpm {command} runs in one process: start it without torchrun (train, "
+            "train-classifier, sample, likelihood and evaluate share their work)"
+        )
+        error.add_note(SHARED)
+        raise error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 bad input, 1 a run failed, 130/143/138 stopped."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit status.
+
+    Bad input becomes one sentence on standard error; with IDDPM_DEBUG=1 the traceback is shown.
+    """
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    try:
+        app(args=arguments)  # prints usage errors itself, and always raises SystemExit
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("IDDPM_DEBUG"):
+            raise
+        _say(error)
+        return 2
+    except MemoryError as error:
+        if os.environ.get("IDDPM_DEBUG"):
+            raise
+        _say(MemoryError(f"memory ran out ({str(error) or 'no more is to be had'})"))
+        return 1
+    except RunFailed as error:
+        if os.environ.get("IDDPM_DEBUG"):
+            raise
+        _say(error)
+        return 1
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        return 130
+    return 0
+
+
+def _say(error: Exception) -> None:
+    """Tell what went wrong; of several processes that all know it, the first does."""
+    shared = SHARED in getattr(error, "__notes__", ())
+    if not shared or os.environ.get("RANK", "0") == "0":
+        typer.echo(f"error: {error}", err=True)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    if issubclass(category, UserWarning):
+        typer.echo(f"warning: {message}", err=True)

@@ -1,0 +1,119 @@
+"""Conditions that samples are asked to have."""
+
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iddpm.data.conditioning.conditions import Condition, as_number, is_unknown
+
+Value = float | str | None
+Asked = Mapping[str, Value | Sequence[Value]]
+"""By the name of a condition one value for all samples, one for each, or text: ``20..80`` spreads
+them evenly and ``20,40`` takes turns. None, or an empty text, leaves a condition open."""
+
+FAR = 1.1
+"""Beyond this, where -1 to 1 is what the training items have, a number is worth a word."""
+
+
+def ask(
+    conditions: Sequence[Condition], asked: Asked, n: int, where: object
+) -> NDArray[np.float64]:
+    """Return what the network is told of ``n`` samples, [n, K]; NaN where nothing was asked for.
+
+    Args:
+        conditions: those of the model.
+        asked: what the samples shall have.
+        n: how many samples.
+        where: the model, for messages.
+
+    Raises:
+        ValueError: a condition or a class that the model does not know, text where a number
+            belongs, or another number of values than samples.
+    """
+    known = ", ".join(condition.name for condition in conditions)
+    for name in asked:
+        if name not in [condition.name for condition in conditions]:
+            raise ValueError(
+                f"{name} is not a condition of {where}"
+                + (f": it has {known}" if known else ", which was trained without any")
+            )
+    told = np.full((n, len(conditions)), math.nan)
+    for k, condition in enumerate(conditions):
+        cells = _cells(condition, asked.get(condition.name), n)
+        told[:, k] = [condition.encode(cell) for cell in cells]
+        if condition.names is None and condition.period is None:
+            far = np.abs(told[:, k]) > FAR
+            if far.any():
+                warnings.warn(
+                    f"{condition.name}={cells[int(np.argmax(far))]} lies outside of "
+                    f"{condition.low:.6g} to {condition.high:.6g}, which is all that {where} was "
+                    "trained on",
+                    stacklevel=3,
+                )
+    return told
+
+
+def read_asked(texts: Sequence[str]) -> dict[str, str]:
+    """Read what a command line asks for, such as ``age=63``.
+
+    Raises:
+        ValueError: no such form, or a condition that is named twice.
+    """
+    asked: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise ValueError(f"{text!r} is not a condition: write it as --condition age=63")
+        if name in asked:
+            raise ValueError(
+                f"{name} was asked for twice; several values are one text: {name}={asked[name]},"
+                f"{value.strip()}"
+            )
+        asked[name] = value.strip()
+    return asked
+
+
+def describe(conditions: Sequence[Condition], told: NDArray[np.float64]) -> str:
+    """Say what samples [n, K] were asked to have."""
+    parts = []
+    for k, condition in enumerate(conditions):
+        cells = list(dict.fromkeys(condition.decode(value) for value in told[:, k]))
+        shown = ", ".join(cell or "left open" for cell in cells[:4])
+        parts.append(f"{condition.name} {shown}{', ...' if len(cells) > 4 else ''}")
+    return "; ".join(parts)
+
+
+def _cells(condition: Condition, value: Value | Sequence[Value], n: int) -> list[str]:
+    """Return a cell for each sample."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != n:
+            raise ValueError(
+                f"{len(value)} values of {condition.name} were given for {n} samples: give one for "
+                "each, or one for all"
+            )
+        return [_cell(one) for one in value]
+    text = _cell(value)
+    if condition.names is not None and text in condition.names:  # whatever it is made of
+        return [text] * n
+    if condition.names is None and (match := re.fullmatch(r"(.+?)\.\.(.+)", text)):
+        low, high = map(_number, match.groups(), [condition.name] * 2)
+        return [f"{value!r}" for value in np.linspace(low, high, n).tolist()]
+    parts = [part.strip() for part in text.split(",")]
+    return [parts[k % len(parts)] for k in range(n)]
+
+
+def _number(text: str, name: str) -> float:
+    number = as_number(text)
+    if number is None:
+        raise ValueError(f"{name}={text} is not a number: a range is written as {name}=20..80")
+    return number
+
+
+def _cell(value: Value) -> str:
+    text = "" if value is None else str(value).strip()
+    return "" if is_unknown(text) else text

@@ -1,0 +1,71 @@
+"""From what a user typed to the files that are to be made finer."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from iddpm.data.sources.folder import find_files
+from iddpm.data.sources.picture import SUFFIXES
+from iddpm.data.sources.series import TEXTS
+from iddpm.data.sources.signals import SOUNDS
+from iddpm.data.sources.volumes import NIFTI
+from iddpm.data.upscaling.low_res import LowRes, Target
+from iddpm.data.upscaling.whole_arrays import ArrayFile
+from iddpm.data.upscaling.whole_clips import Clip
+from iddpm.data.upscaling.whole_pictures import Picture
+from iddpm.data.upscaling.whole_sounds import Sound
+from iddpm.data.upscaling.whole_tables import Table
+from iddpm.data.upscaling.whole_volumes import Volume
+
+ARRAYS = (".npy", ".npz")
+_KINDS: dict[int, tuple[tuple[tuple[str, ...], Callable[[Path, Target], LowRes]], ...]] = {
+    1: ((SOUNDS, Sound), (TEXTS, Table), (ARRAYS, ArrayFile)),
+    2: ((tuple(sorted(SUFFIXES)), Picture), (ARRAYS, ArrayFile)),
+    3: ((NIFTI, Volume), (tuple(sorted(SUFFIXES)), Clip), (ARRAYS, ArrayFile)),
+}
+"""Suffixes and what opens them, by the number of axes."""
+_AT_ONCE = 16  # items that are looked at
+
+
+def open_low_res(paths: Iterable[Path | str], target: Target) -> dict[str, LowRes]:
+    """Open files, and those below folders, by the name that the finer file of each will have.
+
+    A file in a folder keeps its place below it. Everything that can be seen without computing is
+    looked at: the numbers of all items too.
+
+    Raises:
+        FileNotFoundError: no such file, or none below a folder.
+        ValueError: a file that the model does not fit, or two that would get one name.
+    """
+    kinds = _KINDS[target.dims]
+    suffixes = tuple(suffix for some, _ in kinds for suffix in some)
+    known = ", ".join(suffixes)
+    found: dict[str, LowRes] = {}
+    for given in map(Path, paths):
+        if not given.exists():
+            raise FileNotFoundError(f"there is no file {given}")
+        keys = find_files(given, suffixes)
+        if not keys:
+            raise FileNotFoundError(f"{given} holds no file of {known}")
+        for key in keys:
+            path = given if given.is_file() else given / key
+            opener = next((make for some, make in kinds if path.name.lower().endswith(some)), None)
+            if opener is None:
+                raise ValueError(
+                    f"{path} cannot be made finer by a model of {target.dims}-D data: give {known}"
+                )
+            opened = opener(path, target)
+            for start in range(0, opened.count, _AT_ONCE):
+                opened.read(start, start + _AT_ONCE)
+            name = key[: -len(_suffix(key, suffixes))] + opened.output
+            if name in found:
+                raise ValueError(
+                    f"{found[name].path} and {path} would both become {name}: give one of them a "
+                    "call of its own, with another --out"
+                )
+            found[name] = opened
+    return found
+
+
+def _suffix(key: str, suffixes: tuple[str, ...]) -> str:
+    """Return the longest of the suffixes that a name ends with."""
+    return max((s for s in suffixes if key.lower().endswith(s)), key=len)

@@ -1,0 +1,104 @@
+"""What every file that is to be made finer offers, and what it must fit."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iddpm.data.file_format import Form
+from iddpm.data.levels import to_model_range
+from iddpm.data.values import Values, finite_extent
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a model of super-resolution takes and makes.
+
+    Attributes:
+        channels: of its data.
+        scale: how many times finer each axis becomes.
+        form: what its data was on disk, with the values.
+        labels: the rule by which its data had labels.
+    """
+
+    channels: int
+    scale: tuple[int, ...]
+    form: Form
+    labels: str = "auto"
+
+    @property
+    def dims(self) -> int:
+        """Number of spatial axes."""
+        return len(self.scale)
+
+    @property
+    def values(self) -> Values:
+        """The numbers of the model's data."""
+        assert self.form.values is not None
+        return self.form.values
+
+    def check(self, path: Path, channels: int, what: str) -> None:
+        """Refuse a file of other channels."""
+        if channels != self.channels:
+            raise ValueError(
+                f"{path} is {what}, {_counted(channels)}, and the model makes data of "
+                f"{_counted(self.channels)} finer: convert it first"
+            )
+
+    def check_numbers(self, path: Path, dtype: np.dtype[Any]) -> None:
+        """Refuse numbers that the model's data has not: other integers, or no integers."""
+        floats = dtype.kind == "f"
+        if floats != (self.values.bits is None) or not (floats or dtype == self.values.dtype):
+            known = "floats" if self.values.bits is None else f"{self.values.dtype} numbers"
+            raise ValueError(
+                f"{path} holds {'floats' if floats else f'{dtype} numbers'}, and the model was "
+                f"trained on {known}: convert it first"
+            )
+
+    def to_model(self, path: Path, stored: NDArray[Any]) -> Tensor:
+        """Return items [N, C, *spatial] of the model's numbers as float32 in [-1, 1].
+
+        Raises:
+            ValueError: numbers outside the range that the model knows.
+        """
+        lowest, highest = finite_extent(str(path), stored, range(len(stored)))
+        if not self.values.hold(lowest, highest):
+            raise ValueError(
+                f"{path} holds numbers in [{lowest:.6g}, {highest:.6g}], and the model was "
+                f"trained on [{self.values.low:.6g}, {self.values.high:.6g}]: bring them to that "
+                "range"
+            )
+        levels = self.values.read(stored, str(path), range(len(stored)))
+        return to_model_range(np.require(levels, requirements="W"), self.values.bits)
+
+
+class LowRes(ABC):
+    """A file, or the items of one file, of one size.
+
+    Attributes:
+        path: where it lies.
+        output: suffix of the finer file.
+        count: number of items.
+        shape: (C, *spatial) of an item.
+    """
+
+    path: Path
+    output: str
+    count: int
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> Tensor:
+        """Return items, [N, C, *spatial] in [-1, 1]."""
+
+    @abstractmethod
+    def write(self, x: Tensor, path: Path) -> None:
+        """Write all items, made finer, as a file of the same kind."""
+
+
+def _counted(channels: int) -> str:
+    return f"{channels} channel{'' if channels == 1 else 's'}"

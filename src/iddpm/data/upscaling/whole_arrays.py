@@ -1,0 +1,80 @@
+"""Arrays to be made finer."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iddpm.data.sources.arrays import LABEL_KEYS, data_key
+from iddpm.data.sources.npy import map_npy, read_npz
+from iddpm.data.upscaling.low_res import LowRes, Target
+
+
+class ArrayFile(LowRes):
+    """A .npy or .npz file: one item, or items along the first axis.
+
+    The finer file has its dtype and its order of axes; whatever else a .npz holds is copied.
+
+    Raises:
+        ValueError: a damaged file, or axes or numbers that are not the model's.
+    """
+
+    def __init__(self, path: Path, target: Target) -> None:
+        self.path, self._target, self.output = path, target, path.suffix.lower()
+        self._key, self._others = "", dict[str, NDArray[Any]]()
+        if self.output == ".npy":
+            array = map_npy(path)
+        else:
+            members = read_npz(path)
+            label_key = next((key for key in LABEL_KEYS if key in members), None)
+            self._key = data_key(path, members, label_key)
+            array = members.pop(self._key)
+            self._others = members
+        self._dtype = array.dtype
+        target.check_numbers(path, array.dtype.newbyteorder("="))
+        self._axis = _channel_axis(path, array, target)
+        self._alone = array.ndim - (self._axis is not None) == target.dims
+        if self._alone:
+            array = array[None]
+            self._axis = None if self._axis is None else self._axis + 1
+        self._items = array[:, None] if self._axis is None else np.moveaxis(array, self._axis, 1)
+        if 0 in self._items.shape:
+            raise ValueError(f"{path} has shape {array.shape}, which holds no data")
+        self.count, self.shape = len(self._items), self._items.shape[1:]
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Return items."""
+        return self._target.to_model(self.path, np.asarray(self._items[start:stop]))
+
+    def write(self, x: Tensor, path: Path) -> None:
+        """Write an array of the same axes and dtype."""
+        stored = self._target.values.restore(x).astype(self._dtype)
+        stored = stored[:, 0] if self._axis is None else np.moveaxis(stored, 1, self._axis)
+        stored = np.ascontiguousarray(stored[0] if self._alone else stored)
+        if self.output == ".npy":
+            np.save(path, stored)
+        else:
+            np.savez(path, **{self._key: stored}, **self._others)  # type: ignore[arg-type]
+
+
+def _channel_axis(path: Path, array: NDArray[Any], target: Target) -> int | None:
+    """Return the axis of the channels; None where there is none, of data of one channel."""
+    dims, channels, shape = target.dims, target.channels, array.shape
+    if channels == 1 and array.ndim == dims:
+        return None
+    possible: list[int | None] = []
+    if array.ndim in (dims + 1, dims + 2):  # of one item the first or last axis, of several too
+        first = array.ndim - dims - 1
+        possible = [axis for axis in (first, array.ndim - 1) if shape[axis] == channels]
+    if array.ndim == dims + 1 and channels == 1 and len(possible) != 1:
+        possible = [None]  # items without an axis for their only channel
+    if len(possible) == 1:
+        return possible[0]
+    axes = ", ".join(("N items", f"{channels} channels", f"{dims} of space"))
+    raise ValueError(
+        f"{path} has shape {shape}, and the model takes data of {channels} channels with {dims} "
+        f"axes of space: give axes in the order {axes}"
+        + (", of which the channels cannot be told here" if possible else "")
+    )

@@ -1,0 +1,67 @@
+"""Clips and stacks of pictures to be made finer."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iddpm.data.sources.animation import read_facts
+from iddpm.data.sources.clips import Animations
+from iddpm.data.upscaling.low_res import LowRes, Target
+from iddpm.data.writers.clip_encoding import SUFFIXES, write_clip
+
+
+class Clip(LowRes):
+    """One GIF, WebP or TIFF of several frames, as [C, T, H, W].
+
+    The finer one is a file that keeps every frame as it is: a GIF of gray, a TIFF, else a WebP.
+    With more frames, each is shown for a shorter time.
+
+    Raises:
+        ValueError: a damaged file, a single picture, or channels or numbers that are not the
+            model's.
+    """
+
+    count = 1
+
+    def __init__(self, path: Path, target: Target) -> None:
+        facts = read_facts(path)
+        floats = facts.dtype == "float32"
+        target.check_numbers(path, np.dtype(facts.dtype))
+        bounds = (target.values.low, target.values.high) if floats else None
+        alike = target.channels == 4 or (facts.gray and target.channels == 3)
+        self._clip = Animations(
+            path,
+            labels="none",
+            channels=target.channels if alike else None,
+            value_range=bounds,
+        )
+        if target.channels == 1 and self._clip.channels == 3:  # a WebP has no other colours
+            clip = self._clip.read_box(0, (0, 0, 0), self._clip.sizes[0])
+            if (clip == clip[:1]).all():
+                self._clip = Animations(path, labels="none", channels=1, value_range=bounds)
+        target.check(path, self._clip.channels, "a clip")
+        self.path, self._target = path, target
+        self.shape = (target.channels, *self._clip.sizes[0])
+        form = self._clip.form
+        self._shown = form.milliseconds
+        if self._shown is not None:
+            self._shown = max(1, round(self._shown / target.scale[0]))
+        self._encoding = form.encoding or ""
+        if self._encoding == "GIF" and (self._shown or 0) % 10:  # which keeps multiples of ten
+            self._encoding = "WEBP"
+        if self._encoding not in SUFFIXES:
+            raise ValueError(f"{path} cannot be written again as one file: give a .npy array")
+        self.output = SUFFIXES[self._encoding]
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Return the clip."""
+        clip = self._clip.read_box(0, (0, 0, 0), self._clip.sizes[0])[None]
+        if self._target.values.bits is None:  # in [-1, 1] already
+            return torch.from_numpy(clip)[start:stop]
+        return self._target.to_model(self.path, clip)[start:stop]
+
+    def write(self, x: Tensor, path: Path) -> None:
+        """Write a clip that takes as long."""
+        write_clip(path, self._target.values.restore(x[0]), self._encoding, self._shown)

@@ -1,0 +1,1 @@
+"""Samples written to files, one module per kind of output."""

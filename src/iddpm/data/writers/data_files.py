@@ -1,0 +1,158 @@
+"""Samples as files like those of the data: sounds, tables of numbers, volumes and clips."""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from iddpm.data.conditioning.conditions import GROUP, Condition
+from iddpm.data.file_format import Form
+from iddpm.data.sources.extras import needed
+from iddpm.data.values import natural_values
+from iddpm.data.writers.clip_encoding import SUFFIXES, to_images, write_clip
+from iddpm.runtime.atomic_files import write_atomically, write_text
+
+EACH = ("signal", "volume", "clip")
+"""Kinds that have a file for each item, or a folder."""
+
+
+def save_files(x: torch.Tensor, directory: Path | str, form: Form, *, start: int = 0) -> list[Path]:
+    """Write each of ``x`` ``[N, C, *spatial]`` in [-1, 1] as a file of the data's kind.
+
+    Sounds become .wav or .flac files of the data's rate and coding, volumes .nii.gz files with its
+    affine, clips .gif, .webp or .tif files or folders of .png frames.
+
+    Args:
+        x: finite samples.
+        directory: made when it is missing.
+        form: what the data is, of a kind in `EACH`.
+        start: number of the first file.
+
+    Returns:
+        The files, or the folders.
+
+    Raises:
+        ValueError: samples that are not finite, or a library that is missing.
+    """
+    paths = []
+    for number, item in enumerate(_stored(x, form), start):
+        path = Path(directory) / f"{number:06d}{suffix_of(form)}"
+        if form.encoding == "frames":
+            for place, image in enumerate(to_images(item)):
+                write_atomically(path / f"{place:04d}.png", partial(image.save, format="PNG"))
+        else:
+            write_atomically(path, partial(_write, item=item, form=form))
+        paths.append(path)
+    return paths
+
+
+def save_table(
+    x: torch.Tensor, path: Path | str, form: Form, *, labels: list[str] | None = None
+) -> Path:
+    """Write signals ``[N, 1, L]`` in [-1, 1] as rows of a .csv, the class last.
+
+    Raises:
+        ValueError: samples of several channels, or that are not finite.
+    """
+    if x.ndim != 3 or x.shape[1] != 1:
+        raise ValueError(f"samples of shape {tuple(x.shape)} are no rows of a table")
+    rows = _stored(x, form)[:, 0]
+    digits = "%d" if rows.dtype.kind in "iu" else "%.9g"
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8") as file:
+            for number, row in enumerate(rows):
+                end = "" if labels is None else f",{labels[number]}"
+                file.write(",".join(digits % value for value in row) + end + "\n")
+
+    return write_atomically(Path(path), write)
+
+
+def save_labels(labels: Sequence[str], path: Path, names: Sequence[str]) -> Path:
+    """Write the classes of samples as a table that data.labels reads; names are those of files."""
+    return _write_csv(path, [("file", "label"), *zip(names, labels, strict=True)])
+
+
+def save_conditions(
+    conditions: Sequence[Condition], told: NDArray[np.float64], path: Path, names: Sequence[str]
+) -> Path:
+    """Write what samples [N, K] were asked to have as a table that data.conditions reads.
+
+    Args:
+        conditions: those of the model.
+        told: what the network was told; NaN leaves a cell empty.
+        path: the .csv file.
+        names: of the samples' files, or their numbers.
+    """
+    rows = [["file", *(condition.name for condition in conditions)]]
+    for name, values in zip(names, told.tolist(), strict=True):
+        cells = [c.decode(value) for c, value in zip(conditions, values, strict=True)]
+        rows.append([name, *cells])
+    return _write_csv(path, rows)
+
+
+def condition_members(
+    conditions: Sequence[Condition], told: NDArray[np.float64]
+) -> dict[str, NDArray[Any]]:
+    """Return what samples [N, K] were asked to have as members of a .npz file."""
+    members: dict[str, NDArray[Any]] = {}
+    for condition, column in zip(conditions, told.T, strict=True):
+        cells = [condition.decode(value) for value in column.tolist()]
+        numbers = condition.names is None
+        values = np.array([float(cell or "nan") for cell in cells]) if numbers else np.array(cells)
+        members[GROUP + condition.name] = values
+    return members
+
+
+def _write_csv(path: Path, rows: Iterable[Sequence[str]]) -> Path:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return write_text(path, text.getvalue())
+
+
+def _stored(x: torch.Tensor, form: Form) -> NDArray[Any]:
+    if not torch.isfinite(x).all():
+        raise ValueError("samples hold NaN or infinity; they cannot be written")
+    return (form.values or natural_values(8)).restore(x)
+
+
+def suffix_of(form: Form) -> str:
+    """Return how the files of a form in `EACH` end; nothing for folders."""
+    if form.kind == "clip":
+        return SUFFIXES.get(form.encoding or "", "")
+    if form.kind == "signal":
+        return ".wav" if form.container is None else f".{form.container.lower()}"
+    return ".nii.gz"
+
+
+def _write(path: Path, item: NDArray[Any], form: Form) -> None:
+    if form.kind == "clip":
+        write_clip(path, item, form.encoding or "WEBP", form.milliseconds)
+    elif form.kind == "signal":
+        _write_sound(path, item, form)
+    else:
+        _write_volume(path, item, form)
+
+
+def _write_sound(path: Path, item: NDArray[Any], form: Form) -> None:
+    soundfile = needed("soundfile", "audio", f"writing {path.name}")
+    coding = form.encoding or ("PCM_16" if item.dtype == np.int16 else "FLOAT")
+    kind = form.container or "WAV"
+    if coding not in soundfile.available_subtypes(kind):
+        coding = "FLOAT"
+    soundfile.write(path, item.T, form.sample_rate or 16_000, format=kind, subtype=coding)
+
+
+def _write_volume(path: Path, item: NDArray[Any], form: Form) -> None:
+    nibabel = needed("nibabel", "nifti", f"writing {path.name}")
+    voxels = item[0] if len(item) == 1 else np.moveaxis(item, 0, -1)
+    affine = np.eye(4) if form.affine is None else np.array(form.affine)
+    image = nibabel.Nifti1Image(np.ascontiguousarray(voxels), affine, dtype=item.dtype)
+    path.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))

@@ -1,0 +1,1 @@
+"""A run directory opened again: its layout, its model, its classifier and its step tables."""

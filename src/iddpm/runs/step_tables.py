@@ -1,0 +1,185 @@
+"""What was measured once of a model and is kept in the cache of its run: the table of steps."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from iddpm.builders.run_data import on_device, open_split
+from iddpm.config import Config
+from iddpm.data.batches import held_out_batches
+from iddpm.diffusion import Denoise, Denoiser, Level, Prediction
+from iddpm.evaluation.bound_terms import ItemNoise
+from iddpm.evaluation.step_costs import Group, StepTable, measure_steps
+from iddpm.runtime.atomic_files import write_atomically
+from iddpm.runtime.console import open_console, progress_bar
+from iddpm.runtime.processes import ALONE, Ranks
+from iddpm.training.checkpoints.weights import hash_weights
+from iddpm.training.precision import Precision, PrecisionName
+
+FORMAT = 1
+CACHE = "cache"
+TABLE_ITEMS = 64
+"""Training items that are looked at: T evaluations of the network for each."""
+
+
+def weights_digest(denoiser: Denoiser) -> str:
+    """Return a hash of all weights: the same for every copy of a model."""
+    assert isinstance(denoiser.network, nn.Module)
+    return hash_weights(denoiser.network.state_dict())
+
+
+def find_table(directory: Path, denoiser: Denoiser) -> StepTable:
+    """Return the table of this model with the most items.
+
+    Raises:
+        FileNotFoundError: there is none; the message names the command that makes it.
+    """
+    wanted = weights_digest(denoiser)
+    found: list[tuple[int, Path]] = []
+    for path in sorted((directory / CACHE).glob("steps_*.safetensors")):
+        key = _read_key(path)
+        if key is not None and key["format"] == FORMAT and key["weights"] == wanted:
+            found.append((key["items"], path))
+    if not found:
+        raise FileNotFoundError(
+            f"{directory} has no table of steps for these weights yet: make it by "
+            f"iddpm likelihood {directory} --stride optimal --steps 32"
+        )
+    return _read(max(found)[1], denoiser)
+
+
+def step_table(
+    directory: Path,
+    config: Config,
+    denoiser: Denoiser,
+    device: torch.device,
+    *,
+    items: int = TABLE_ITEMS,
+    bits: int | None = 8,
+    clip: bool = True,
+    seed: int = 0,
+    batch_size: int = 64,
+    precision: str = "float32",
+    console: Console | None = None,
+    ranks: Ranks = ALONE,
+) -> StepTable:
+    """Return the table of a model's steps, measured on training items unless it is in the cache.
+
+    Training items, so that strides and variances chosen by it are judged on items that had no part
+    in the choice.
+
+    Args:
+        directory: the run directory.
+        config: its settings.
+        denoiser: the model.
+        device: where it is.
+        items: how many training items, spread evenly; fewer when there are fewer.
+        bits, clip: as in :func:`~iddpm.evaluation.step_costs.measure_steps`.
+        seed: of the noise.
+        batch_size: items at a time.
+        precision: how the network computes.
+        console: where progress is shown.
+        ranks: who shares the work; the first keeps the cache.
+    """
+    with ranks.together():
+        if items < 1:
+            raise ValueError(f"a table of steps needs 1 or more items and was to have {items}")
+    key = {
+        "format": FORMAT,
+        "weights": weights_digest(denoiser),
+        "diffusion": config.diffusion.model_dump(mode="json"),
+        "data": config.data.model_dump(mode="json"),
+        "items": items,
+        "bits": bits,
+        "clip": clip,
+        "seed": seed,
+        "precision": precision,
+    }
+    text = json.dumps(key, sort_keys=True)
+    name = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    path = directory / CACHE / f"steps_{name}.safetensors"
+    known = ranks.by_first(lambda: _read(path, denoiser) if _read_key(path) == key else None)
+    if known is not None:
+        return known
+    console = console or open_console(ranks.first)
+    with ranks.together():
+        source, train, _ = open_split(config)
+    chosen = spread(train, items)
+    steps = len(denoiser.diffusion.schedule)
+    with progress_bar(console, "looking at every step") as progress:
+        rounds = -(-steps // ranks.count)
+        task = progress.add_task("steps", total=rounds * -(-len(chosen) // batch_size))
+
+        def groups() -> Iterator[Group]:
+            for start in range(0, len(chosen), batch_size):
+                part = chosen[start : start + batch_size]
+                with ranks.together():
+                    batch = next(held_out_batches(source, part, batch_size=batch_size))
+                for x0, conditioning in on_device([batch], config, device):
+                    noise = ItemNoise(
+                        seed, batch.items.tolist(), source.shape, device, purpose="step table"
+                    )
+                    yield Group(x0, noise, conditioning)
+
+        table = measure_steps(
+            in_precision(denoiser, precision, device),
+            denoiser.diffusion,
+            groups(),
+            bits=bits,
+            clip=clip,
+            on_step=lambda: progress.advance(task),
+            ranks=ranks,
+        )
+    tensors = {name: value.contiguous() for name, value in table.tensors().items()}
+    ranks.by_first(
+        lambda: write_atomically(
+            path, lambda temporary: save_file(tensors, temporary, {"key": text})
+        )
+    )
+    console.print(f"wrote {path}", markup=False)
+    return table
+
+
+def spread(items: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
+    """Return ``count`` of the items, evenly spread; all of them when there are no more."""
+    if count is None or count >= len(items):
+        return items
+    return items[np.linspace(0, len(items) - 1, count).round().astype(np.int64)]
+
+
+def in_precision(denoise: Denoise, name: str, device: torch.device) -> Denoise:
+    """Return the model with its network computing in that precision, and nothing else."""
+    precision = Precision(cast(PrecisionName, name), device)
+
+    def computed(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
+        with precision.autocast():
+            return denoise(x_t, level, **conditioning)
+
+    return computed
+
+
+def _read_key(path: Path) -> dict[str, Any] | None:
+    """Return what defines a stored table; None when the file is missing or damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            key: dict[str, Any] = json.loads(file.metadata()["key"])
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError):
+        return None
+    return key
+
+
+def _read(path: Path, denoiser: Denoiser) -> StepTable:
+    diffusion = denoiser.diffusion
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return StepTable.from_tensors(diffusion.schedule, diffusion.variance, tensors)

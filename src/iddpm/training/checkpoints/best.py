@@ -1,0 +1,75 @@
+"""The checkpoint with the best held-out loss, kept beside the newest."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from iddpm.runtime.atomic_files import write_text
+from iddpm.training.checkpoints.checkpoint import checkpoint_name, list_checkpoints, step_of
+from iddpm.training.monitoring.log_files import read_log
+
+POINTER = "best"
+"""A file of the run directory that holds the name of the checkpoint, as ``latest`` does."""
+
+
+class Best(NamedTuple):
+    """A step and the held-out loss that was measured there."""
+
+    step: int
+    loss: float
+
+    def improved_by(self, loss: float) -> bool:
+        """Say whether another held-out loss is better; one that is not finite never is."""
+        return math.isfinite(loss) and loss < self.loss
+
+
+NOTHING = Best(-1, math.inf)
+"""Nothing has been measured yet."""
+
+
+def find_best(directory: Path) -> Best:
+    """Return the best of the steps in the log whose checkpoint is there; the earliest if alike.
+
+    The log is the memory: a run that goes on from an older checkpoint has dropped later records
+    from it, and then knows of no later best either.
+    """
+    kept = {step_of(path) for path in list_checkpoints(directory)}
+    best = NOTHING
+    for record in read_log(directory):
+        loss = record.get("held_out_loss", math.nan)
+        if record["step"] in kept and best.improved_by(loss):
+            best = Best(record["step"], loss)
+    return best
+
+
+def was_measured(directory: Path, step: int) -> bool:
+    """Say whether the log has a held-out loss of this step."""
+    return any(r["step"] == step and "held_out_loss" in r for r in read_log(directory))
+
+
+def point_to_best(directory: Path, best: Best) -> None:
+    """Write the pointer, or remove it where there is no best."""
+    if best == NOTHING:
+        (directory / POINTER).unlink(missing_ok=True)
+    else:
+        write_text(directory / POINTER, checkpoint_name(best.step) + "\n")
+
+
+def read_best(directory: Path) -> int:
+    """Return the step of the best checkpoint.
+
+    Raises:
+        FileNotFoundError: nothing was measured on held-out data.
+        ValueError: the pointer is damaged.
+    """
+    path = directory / POINTER
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{directory} has no best checkpoint: that takes data.held_out above 0 and "
+            "training.validate_every"
+        )
+    name = path.read_text(encoding="utf-8").strip()
+    try:
+        return step_of(Path(name))
+    except ValueError:
+        raise ValueError(f"{path} holds {name!r} where a checkpoint's name belongs") from None

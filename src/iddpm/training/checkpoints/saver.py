@@ -1,0 +1,341 @@
+"""Save checkpoints while training goes on."""
+
+import errno
+import json
+import secrets
+import shutil
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from iddpm.runtime.atomic_files import clear_temporaries, fsync_file
+from iddpm.runtime.errors import NotSaved, warned
+from iddpm.runtime.processes import ALONE, Ranks
+from iddpm.training.checkpoints.best import NOTHING, POINTER, Best, point_to_best
+from iddpm.training.checkpoints.checkpoint import FORMAT, checkpoint_name, list_checkpoints
+from iddpm.training.checkpoints.commit import (
+    LATEST,
+    Files,
+    clear_unfinished,
+    collect,
+    commit,
+    hand_in,
+    point_to_latest,
+    replaced_by,
+    rotate,
+    write_part,
+)
+from iddpm.training.monitoring.log_files import LOG
+
+T = TypeVar("T")
+PAUSES = (1.0, 4.0, 15.0)
+"""Seconds before each further try after an error of the disk."""
+PATIENCE = 300.0
+"""Seconds that the first process waits for the parts of the others."""
+GRACE = 5.0
+"""Seconds for a save in flight when the run ends by an error."""
+ADVICE = {
+    errno.ENOSPC: "free some space, or lower training.keep_checkpoints",
+    errno.EDQUOT: "free some of your quota, or lower training.keep_checkpoints",
+    errno.EROFS: "make it writable again",
+    errno.EACCES: "make it writable again",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+}
+
+
+class _Save(NamedTuple):
+    """What a checkpoint will hold, apart from the training that goes on."""
+
+    step: int
+    files: dict[str, dict[str, Tensor]]
+    state: str | None
+    temporary: Path
+    last: bool
+
+
+class _Abandoned(Exception):  # noqa: N818 - it says what happened
+    """The process leaves at once and the save in flight with it."""
+
+
+class Saver:
+    """Write checkpoints in the background, one at a time, each there whole or not at all.
+
+    ``save`` copies what is to be saved and returns; a thread writes it, commits it, points
+    ``latest`` at it and removes old ones. An error of the disk is tried again a few times, then
+    warned of: training goes on, and what has been committed stays. The thread talks to no other
+    process: each writes its own part, and the first waits for their files.
+
+    As a context manager it waits for the save in flight, but not when the process is told to leave.
+
+    Args:
+        directory: the run directory, whose lock this process or the first rank holds.
+        keep: how many checkpoints stay.
+        step: of the checkpoint that the run goes on from; 0 for none.
+        best: one more that stays.
+        ranks: the processes that save together; all call the same methods in the same order.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep: int,
+        step: int = 0,
+        best: Best = NOTHING,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.directory = directory
+        self.keep = keep
+        self.ranks = ranks
+        if ranks.first:
+            clear_unfinished(directory)
+            clear_temporaries(directory)
+        # Names the temporary directories of this life of the run alike on all ranks.
+        self._token: str = ranks.gathered(secrets.token_hex(4))[0]
+        self._count = 0
+        self._best = best
+        self._candidate = best
+        self._committed = step
+        self._given_up: list[Path] = []
+        self._problem: str | None = None
+        self._bug: BaseException | None = None
+        self._settling = threading.Lock()
+        self._leaving = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._buffers: dict[tuple[str, str], Tensor] = {}
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait for the save in flight, or give it up when the process is told to leave."""
+        told_to_leave = kind is not None and not issubclass(kind, Exception)
+        if self._thread is not None and (told_to_leave or (kind and self.ranks.count > 1)):
+            # Where another rank is lost, its part is there already or will never be.
+            self._thread.join(0 if told_to_leave else GRACE)
+            self._leaving.set()
+            self._thread.join(GRACE)  # it stops at its next chunk, unless the disk hangs
+        else:
+            self.wait()
+
+    def save(
+        self,
+        step: int,
+        tensors: Files,
+        numbers: Mapping[str, Any],
+        *,
+        last: bool = False,
+    ) -> None:
+        """Copy the state of a step and write it in the background.
+
+        Waits for the save before.
+
+        Args:
+            step: number of steps that have been taken.
+            tensors: groups of named tensors; each becomes a file, or one for each rank where
+                they are sharded (DTensor).
+            numbers: what else there is, as JSON.
+            last: the run ends with it: an error is for :meth:`finish` rather than a warning.
+        """
+        self.wait()
+        self._count += 1
+        name = f".{checkpoint_name(step)}.{self._token}.{self._count}"
+        state = None
+        if self.ranks.first:
+            state = json.dumps({"format": FORMAT, "step": step, **numbers}, indent=2) + "\n"
+        work = _Save(
+            step, self._snapshot(tensors), state, self.directory / "checkpoints" / name, last
+        )
+        self._problem = None
+        self._thread = threading.Thread(
+            target=self._run, args=(work,), name="checkpoint", daemon=True
+        )
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the save in flight, if there is one."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._bug is not None:
+            raise self._bug
+
+    def finish(self) -> None:
+        """Wait for the last save.
+
+        Raises:
+            NotSaved: on every rank, if it could not be written.
+        """
+        self.wait()
+        for problem in self.ranks.gathered(self._problem):
+            if problem is not None:
+                raise NotSaved(problem)
+
+    def prefer(self, best: Best) -> None:
+        """Point to a step's checkpoint as the best, and spare it, as soon as it is committed."""
+        if not self.ranks.first:
+            return
+        with self._settling:
+            self._candidate = best
+            if self._committed == best.step:
+                self._settle()
+
+    def best(self) -> Best:
+        """Return the best of what has been committed, the same on every rank."""
+        self.wait()
+        best: Best = self.ranks.gathered(self._best)[0]
+        return best
+
+    def _snapshot(self, tensors: Files) -> dict[str, dict[str, Tensor]]:
+        """Copy this process's part to the CPU, into the memory of the last copy."""
+        files: dict[str, dict[str, Tensor]] = {}
+        before, self._buffers = self._buffers, {}
+        on_gpu = False
+        for group, named in tensors.items():
+            for name, value in named.items():
+                local, sharded = value.detach(), False
+                if self.ranks.count > 1:
+                    local, sharded = _local(local)
+                if not sharded and not self.ranks.first:
+                    continue
+                copy = before.get((group, name))
+                if copy is None or copy.shape != local.shape or copy.dtype != local.dtype:
+                    copy = torch.empty(local.shape, dtype=local.dtype, pin_memory=local.is_cuda)
+                copy.copy_(local, non_blocking=local.is_cuda)
+                self._buffers[group, name] = copy
+                on_gpu |= local.is_cuda
+                part = f".{self.ranks.rank + 1}-of-{self.ranks.count}" if sharded else ""
+                files.setdefault(group + part, {})[name] = copy
+        if on_gpu:
+            torch.cuda.current_stream().synchronize()
+        return files
+
+    def _run(self, work: _Save) -> None:
+        """Write and commit; the thread's body."""
+        try:
+            if self.ranks.first:
+                self._commit(work)
+            else:
+                self._hand_in(work)
+        except _Abandoned:
+            pass
+        except OSError as error:
+            self._problem = self._describe(error, work)
+            if not work.last:
+                warnings.warn(
+                    f"{self._problem}; training goes on, and the next save tries anew",
+                    stacklevel=1,
+                )
+        except BaseException as error:  # a mistake of ours, for the main thread to raise
+            self._bug = error
+        if work.step != self._committed:
+            self._discard(work)
+            self._given_up.append(work.temporary)
+        if self.ranks.first:
+            # A slow rank may still write to one that was given up, so each is removed again.
+            for path in [*self._given_up, replaced_by(work.temporary)]:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _commit(self, work: _Save) -> None:
+        checksums = self._write(work)
+        checksums |= collect(work.temporary, self.ranks, PATIENCE, self._check)
+        with suppress(OSError):  # the records until this step, and the losses that tell the best
+            fsync_file(self.directory / LOG)
+        final = self._insist(lambda: commit(work.temporary, work.step, checksums))
+        with self._settling:
+            self._committed = work.step
+            with warned(f"{final} is written, but {LATEST} does not name it"):
+                self._insist(lambda: point_to_latest(final))
+            self._settle()
+
+    def _hand_in(self, work: _Save) -> None:
+        try:
+            part = self._write(work)
+            self._insist(lambda: hand_in(work.temporary, self.ranks, part))
+            self._committed = work.step  # as far as this rank can tell
+        except OSError as error:
+            with suppress(OSError):
+                hand_in(work.temporary, self.ranks, {"error": str(error)})
+            raise
+
+    def _settle(self) -> None:
+        """Point to the best if it is committed, then remove what is neither new nor best."""
+        if self._candidate.step == self._committed:
+            with warned(f"{POINTER} does not name step {self._committed}, which is the best"):
+                point_to_best(self.directory, self._candidate)
+                self._best = self._candidate
+        with warned("an old checkpoint could not be removed"):
+            rotate(self.directory, self._committed, keep=self.keep, spare=self._best.step)
+
+    def _write(self, work: _Save) -> dict[str, str]:
+        """Write this process's files, and make room again after a try that failed."""
+
+        def attempt() -> dict[str, str]:
+            try:
+                return write_part(work.temporary, work.files, work.state, self._check)
+            except OSError:
+                self._discard(work)
+                raise
+
+        return self._insist(attempt)
+
+    def _insist(self, action: Callable[[], T]) -> T:
+        """Try again after an error of the disk, as often as there are pauses."""
+        for pause in PAUSES:
+            try:
+                return action()
+            except OSError:
+                if self._leaving.wait(pause):
+                    raise _Abandoned from None
+        return action()
+
+    def _check(self) -> None:
+        if self._leaving.is_set():
+            raise _Abandoned
+
+    def _discard(self, work: _Save) -> None:
+        """Remove what this process has written, to make room."""
+        for name in work.files:
+            with suppress(OSError):
+                (work.temporary / f"{name}.safetensors").unlink()
+
+    def _describe(self, error: OSError, work: _Save) -> str:
+        """Say in one sentence what went wrong, what is left, and what to do."""
+        root = work.temporary.parent
+        what = str(error)
+        if error.strerror:
+            name = Path(str(error.filename)).name if error.filename else "a file"
+            what = f"{error.strerror}: {name} in {root}"
+        free = "an unknown amount"
+        with suppress(OSError):
+            free = f"{shutil.disk_usage(self.directory).free / 1e6:.0f} MB"
+        kept = [path.name for path in list_checkpoints(self.directory)]
+        advice = ADVICE.get(error.errno or 0, "see that the disk works")
+        return (
+            f"the checkpoint of step {work.step} could not be written ({what}; {free} free): "
+            f"{advice}; {f'{kept[-1]} is kept' if kept else 'there is none yet'}"
+        )
+
+
+def _local(value: Tensor) -> tuple[Tensor, bool]:
+    """Return this process's part of a tensor, and whether the others have parts too."""
+    from torch.distributed.tensor import DTensor
+
+    if not isinstance(value, DTensor):
+        return value, False
+    (placement,) = value.placements
+    assert placement.is_replicate() or placement.is_shard(0), "parts are joined along axis 0"
+    return value.to_local(), placement.is_shard()

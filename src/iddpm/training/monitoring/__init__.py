@@ -1,0 +1,1 @@
+"""Records of a training run: log files, trackers, the terminal and throughput."""

@@ -1,0 +1,148 @@
+"""Log files of a run: JSON lines and CSV, and whoever else wants the records."""
+
+import csv
+import io
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from iddpm.runtime.atomic_files import write_text
+
+LOG = "log.jsonl"
+"""The file of a run directory that remembers its records."""
+COLUMNS = (
+    "step",
+    "time",
+    "seconds",
+    "loss",
+    "mse",
+    "vb",
+    "loss_q0",
+    "loss_q1",
+    "loss_q2",
+    "loss_q3",
+    "held_out_loss",
+    "gradient_norm",
+    "learning_rate",
+    "items_per_second",
+    "compute_share",
+    "data_wait_share",
+    "memory_mb",
+    "skipped",
+)
+"""Columns of ``log.csv``; a record leaves blank what it did not measure."""
+
+
+class Tracker(Protocol):
+    """Where records go beside the files."""
+
+    name: str
+    """What to call it in a message."""
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Take a record; whatever this raises is the last that it hears."""
+
+    def close(self) -> None:
+        """Take no more."""
+
+
+class LogFiles:
+    """Append records to ``log.jsonl`` and ``log.csv`` of a run directory, and hand them on.
+
+    A run that goes on from an older checkpoint first drops the records after it, so that every
+    step stands in the files once. A log never ends a run: where the disk takes no more, that is
+    said once, and what it refused is written when it takes it again.
+
+    Args:
+        directory: the run directory.
+        start_step: steps taken before; later records are dropped.
+        trackers: who gets the records too; one that fails is left out from then on, with a warning.
+    """
+
+    def __init__(
+        self, directory: Path, *, start_step: int = 0, trackers: Sequence[Tracker] = ()
+    ) -> None:
+        kept = [r for r in read_log(directory) if r["step"] <= start_step]
+        self._jsonl = _Growing(directory / LOG, "".join(map(_json_line, kept)))
+        rows = ",".join(COLUMNS) + "\n" + "".join(map(_csv_line, kept))
+        self._csv = _Growing(directory / "log.csv", rows)
+        self._trackers = list(trackers)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append one record; it has a ``step``."""
+        self._jsonl.append(_json_line(record))
+        self._csv.append(_csv_line(record))
+        for tracker in list(self._trackers):
+            try:
+                tracker.write(record)
+            except Exception as error:
+                self._trackers.remove(tracker)
+                _give_up(tracker, error)
+
+    def close(self) -> None:
+        """Close the files and the trackers."""
+        self._jsonl.close()
+        self._csv.close()
+        for tracker in self._trackers:
+            try:
+                tracker.close()
+            except Exception as error:
+                _give_up(tracker, error)
+
+
+class _Growing:
+    """A text file that only grows; what the disk refuses waits for the next time."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        write_text(path, text)
+        self._path = path
+        # Unbuffered: it is known how much of a line went through, and close() has nothing to do.
+        self._file = path.open("ab", buffering=0)
+        self._waiting = b""
+        self._warned = False
+
+    def append(self, text: str) -> None:
+        """Write the text behind what is waiting."""
+        self._waiting += text.encode()
+        try:
+            while self._waiting:
+                self._waiting = self._waiting[self._file.write(self._waiting) :]
+        except OSError as error:
+            if not self._warned:
+                warnings.warn(f"{self._path} cannot be written ({error})", stacklevel=4)
+            self._warned = True
+
+    def close(self) -> None:
+        """Try once more, then close."""
+        self.append("")
+        self._file.close()
+
+
+def read_log(directory: Path) -> list[dict[str, Any]]:
+    """Return the records of ``log.jsonl``; a last line cut short by a crash is left out."""
+    path = directory / LOG
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def _json_line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record) + "\n"
+
+
+def _csv_line(record: Mapping[str, Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow([record.get(name, "") for name in COLUMNS])
+    return line.getvalue()
+
+
+def _give_up(tracker: Tracker, error: Exception) -> None:
+    warnings.warn(f"{tracker.name} gets no more records of this run: {error}", stacklevel=3)

@@ -1,0 +1,126 @@
+"""Progress for people: a bar on a terminal, plain lines elsewhere."""
+
+import math
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from iddpm.runtime.console import open_console
+
+MOVE_EVERY = 0.5
+"""Seconds between two movements of the bar: drawing it ten times a second takes 1 % of a core."""
+_SHOWN = (
+    ("loss", "loss {:.4f}"),
+    ("held_out_loss", "held-out {:.4f}"),
+    ("gradient_norm", "grad {:.3f}"),
+    ("items_per_second", "{:.0f} items/s"),
+    ("data_wait_share", "waiting for data {:.0%}"),
+    ("memory_mb", "{:.0f} MB"),
+    ("skipped", "skipped {}"),
+)
+_WORTH_TELLING = {"data_wait_share": 0.05, "skipped": 1}
+"""Below this a line leaves them out."""
+
+
+class TerminalReporter:
+    """Report a training run on the terminal.
+
+    See :class:`~iddpm.training.loop_settings.Reporter`.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or open_console()
+        self._progress: Progress | None = None
+        self._started = time.monotonic()
+        self._first = self._total = 0
+        self._moved = 0.0
+
+    def start(self, step: int, total: int) -> None:
+        """Show the bar."""
+        self._started, self._first, self._total = time.monotonic(), step, total
+        if self.console.is_terminal:
+            self._progress = Progress(
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self.console,
+                refresh_per_second=1 / MOVE_EVERY,
+            )
+            self._task = self._progress.add_task("training", total=total, completed=step)
+            self._progress.start()
+
+    def advance(self, step: int) -> None:
+        """Move the bar."""
+        now = time.monotonic()
+        if self._progress is not None and (now - self._moved >= MOVE_EVERY or step == self._total):
+            self._progress.update(self._task, completed=step)
+            self._moved = now
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Print a line."""
+        step = record["step"]
+        parts = [
+            form.format(record[name])
+            for name, form in _SHOWN
+            if name in record and not record[name] < _WORTH_TELLING.get(name, -math.inf)
+        ]
+        quartiles = [record.get(f"loss_q{q}") for q in range(4)]
+        if any(value is not None for value in quartiles):
+            shown = " ".join("-" if value is None else f"{value:.3f}" for value in quartiles)
+            parts.insert(1, f"by quarter {shown}")
+        if self._progress is None and step < self._total:
+            spent = time.monotonic() - self._started
+            left = spent / max(step - self._first, 1) * (self._total - step)
+            parts.append(f"{format_seconds(left)} left")
+        self.say(f"step {step}/{self._total}  " + "  ".join(parts))
+
+    def say(self, message: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(message, markup=False)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+class SilentReporter:
+    """Report nothing."""
+
+    def start(self, step: int, total: int) -> None:
+        """Do nothing."""
+
+    def advance(self, step: int) -> None:
+        """Do nothing."""
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def say(self, message: str) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration as people say it: 42s, 3m10s, 2h05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -1,0 +1,26 @@
+"""Memory that ran out."""
+
+import torch
+
+from iddpm.runtime.errors import OutOfMemory
+
+WORDS = ("out of memory", "can't allocate memory")
+"""What devices without an error class of their own say: MPS and the CPU."""
+
+
+def ran_out_of_memory(error: RuntimeError) -> bool:
+    """Say whether an error of PyTorch means that there was no memory left on the device."""
+    kind = isinstance(error, torch.OutOfMemoryError)
+    return kind or any(words in str(error) for words in WORDS)
+
+
+def out_of_memory(items: int) -> OutOfMemory:
+    """Return the error for a user; ``items`` were in the backward pass at once."""
+    if items == 1:
+        advice = "less takes a smaller network or model.use_checkpoint=true, and so a new run"
+    else:
+        advice = (
+            f"go on by --resume with -s training.microbatch={items // 2}, or on one process with "
+            "-s training.on_out_of_memory=halve, which looks for the size by itself"
+        )
+    return OutOfMemory(f"the device ran out of memory with {items} items at a time: {advice}")

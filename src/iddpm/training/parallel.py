@@ -1,0 +1,114 @@
+"""The same network on several processes, by PyTorch's own engines."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from iddpm.runtime.processes import Ranks
+
+Parallel = Literal["ddp", "fsdp"]
+"""``ddp``: every process holds everything. ``fsdp``: each holds its share of every tensor."""
+
+Sharing = Callable[[bool], AbstractContextManager[object]]
+"""Called with whether the gradients of a backward pass are to be shared, for a context around it
+and the forward pass before it: of several in a row, the last shares them all."""
+
+
+def alone(share: bool) -> AbstractContextManager[object]:
+    """Share with nobody."""
+    return nullcontext()
+
+
+def replicate(network: Any, device: torch.device) -> tuple[Any, Sharing]:
+    """Wrap a network so that its gradients are the mean over the processes (DDP).
+
+    Args:
+        network: on its device; a wrapper such as torch.compile's will do.
+        device: this process's own.
+
+    Returns:
+        What to call in its place, and how to share.
+    """
+    wrapped = DistributedDataParallel(
+        network,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        broadcast_buffers=False,  # there are none that training changes
+        gradient_as_bucket_view=True,  # no second copy of the gradients
+    )
+    return wrapped, lambda share: nullcontext() if share else wrapped.no_sync()
+
+
+def shard(network: nn.Module, ranks: Ranks, device: torch.device) -> Sharing:
+    """Let each process keep its rows (axis 0) of every weight, in place (FSDP2).
+
+    A block is gathered when it is needed and let go of afterwards. Weights on the CPU move to the
+    device block by block, so that it never holds all of them.
+
+    Args:
+        network: the same on every process; its blocks are its children that are sequences, and
+            what its lists hold.
+        ranks: all processes.
+        device: this process's own.
+
+    Returns:
+        How to share the gradients, whose mean over the processes is taken.
+    """
+    # Here, because one process should not wait for an import that takes seconds.
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    mesh = init_device_mesh(device.type, (ranks.count,))
+    for child in network.children():
+        if isinstance(child, nn.ModuleList | nn.Sequential):
+            for block in child if isinstance(child, nn.ModuleList) else [child]:
+                fully_shard(block, mesh=mesh)
+    # Also the root's own: averages are never followed by the backward pass that would let them go.
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
+    assert isinstance(network, FSDPModule)
+
+    def share(now: bool) -> AbstractContextManager[object]:
+        network.set_requires_gradient_sync(now)
+        return nullcontext()
+
+    return share
+
+
+def own_part(value: Any) -> tuple[Tensor, slice]:
+    """Return the rows of a tensor that this process holds, as they lie there, and which they are.
+
+    All of them, unless it is sharded.
+    """
+    if not hasattr(value, "to_local"):
+        return value, slice(None)
+    local: Tensor = value.to_local()
+    size = -(-value.shape[0] // value.device_mesh.size())
+    start = min(value.device_mesh.get_local_rank() * size, value.shape[0])
+    return local, slice(start, start + len(local))
+
+
+def whole(value: Tensor) -> Tensor:
+    """Return a tensor with the rows of all processes; where it is sharded, all have to call it."""
+    full: Callable[[], Tensor] | None = getattr(value, "full_tensor", None)
+    return value if full is None else full()
+
+
+def whole_weights(network: nn.Module, ranks: Ranks) -> dict[str, Tensor]:
+    """Return a network's weights for writing on the first rank, and nothing on the others.
+
+    All have to call it.
+
+    Raises:
+        RankLost: another rank ended or did not answer.
+    """
+    weights = {}
+    for name, value in network.state_dict().items():
+        with ranks.talking():
+            gathered = whole(value)
+        if ranks.first:
+            # Off the device where it is a second copy; else it stays as it lies.
+            weights[name] = gathered if gathered is value else gathered.cpu()
+    return weights

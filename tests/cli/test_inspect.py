@@ -1,0 +1,73 @@
+"""``iddpm data inspect``."""
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from tests.cli.broken import told
+
+
+def test_it_says_what_it_found(tmp_path):
+    for number in range(12):
+        path = tmp_path / f"sounds/{'ab'[number % 2]}/{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tone = np.sin(np.arange(1000) / 9) * 0.5
+        soundfile.write(path, tone, 8000, subtype="PCM_16")
+    status, out, _ = told(
+        "data", "inspect", tmp_path / "sounds", "-s", "data.window=100", "--out", tmp_path / "p.png"
+    )
+    assert status == 0
+    for part in (
+        "sounds: 120 items, each 1 x 100 (signals of 1 channel)",
+        "int16, 16 bits: -32768 to 32767 become -1 to 1",
+        "used       -163",
+        "2 classes: a (60), b (60)",
+        "0.024 MB in all, 0.2 kB an item",
+        "8000 Hz, 0.0125 s an item, written as PCM_16 in WAV",
+        f"wrote {tmp_path / 'p.png'}",
+    ):
+        assert part in out
+    assert Image.open(tmp_path / "p.png").size[0] > 100
+
+
+def test_it_says_what_it_found_of_clips(tmp_path):
+    frames = [Image.fromarray(np.full((9, 8), 20 * k, np.uint8)) for k in range(7)]
+    for number in range(3):
+        kept = frames[: 5 + number % 2]
+        kept[0].save(tmp_path / f"{number}.gif", save_all=True, append_images=kept[1:], duration=50)
+    status, out, _ = told(
+        "data", "inspect", tmp_path, "-s", "data.window=[4,9,8]", "-s", "data.stride=1",
+        "--out", tmp_path / "p.png",
+    )  # fmt: skip
+    assert status == 0
+    for part in (
+        "7 items, each 1 x 4 x 9 x 8 (clips of 1 channel)",
+        "frames     4 an item, 50 ms each, written as GIF",
+    ):
+        assert part in out
+    assert Image.open(tmp_path / "p.png").size == (2 + 2 * 247, 2 + 4 * 65)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "", "no rows"),
+        ("a.csv", "1,2,3\n4,5\n", "one length"),
+        ("a.csv", "1.5,2,3\n4,nan,6.5\n", "NaN"),
+        ("a.csv", "1,2,3\n4,5,6\n", "labels=first, last or none"),
+        ("a.csv", "cat,dog\n", "no rows"),
+        ("a.wav", "", "not a sound"),
+        ("a.nii", "no volume", "not a NIfTI file"),
+        ("a.h5", "no array", "not an HDF5 file"),
+        ("a.gif", "", "is empty"),
+        ("a.gif", "GIF89a", "cut short"),
+        ("a.tif", "no pages", "not a picture"),
+        ("a.xyz", "0", "data is a folder"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    status, _, complaint = told("data", "inspect", tmp_path / name)
+    assert (status, complaint.count("\n")) == (2, 1)
+    assert message in complaint

@@ -1,0 +1,53 @@
+import fcntl
+import os
+import socket
+import threading
+
+import pytest
+
+from iddpm.runtime.directory_lock import DirectoryLock, holder
+
+
+def test_the_second_is_told_who_holds_it(tmp_path):
+    with DirectoryLock(tmp_path):
+        process = f"process {os.getpid()} on {socket.gethostname()}"
+        assert holder(tmp_path) == process
+        with pytest.raises(
+            ValueError, match=rf"another process \({process}\) is training in .*--out"
+        ):
+            DirectoryLock(tmp_path).__enter__()
+    assert holder(tmp_path) is None
+    assert holder(tmp_path / "nowhere") is None
+    with DirectoryLock(tmp_path):
+        pass
+
+
+def test_a_lock_that_is_only_looked_at_is_waited_for(tmp_path):
+    (tmp_path / "lock").touch()
+    with open(tmp_path / "lock") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # as holder() does for a moment
+        timer = threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN))
+        timer.start()
+        with DirectoryLock(tmp_path):
+            assert holder(tmp_path) is not None
+        timer.join()
+
+
+def test_a_forked_process_does_not_hold_the_lock_on(tmp_path):
+    """A loader worker may outlive the training process, which must be able to start anew."""
+    lock = DirectoryLock(tmp_path)
+    lock.__enter__()
+    (ready, say), (end, leave) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(say, b"x")
+        os.read(end, 1)
+        os._exit(0)
+    try:
+        os.read(ready, 1)
+        lock.__exit__(None, None, None)
+        with DirectoryLock(tmp_path):
+            pass
+    finally:
+        os.write(leave, b"x")
+        os.waitpid(child, 0)

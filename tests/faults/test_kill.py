@@ -91,7 +91,7 @@ class Life:
             self.process = subprocess.Popen(
                 [sys.executable, *program],
                 stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
-                env={**os.environ, name: value, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, name: value},
             )  # fmt: skip
 
     def wait_for(self, happened) -> None:

@@ -109,7 +109,6 @@ def process_case(entry):
 @pytest.fixture(scope="module")
 def right(tmp_path_factory):
     """A directory in the format of the data, with right numbers."""
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     directory = tmp_path_factory.mktemp("parity")
     entry, tensors = network_case()

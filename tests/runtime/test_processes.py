@@ -51,7 +51,6 @@ def world(rank, count, port):
     places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
     return {
         **os.environ,
-        "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
         **{name: str(value) for name, value in places.items()},
     }

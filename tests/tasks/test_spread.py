@@ -101,7 +101,6 @@ def both(trained, tmp_path_factory):
         capture_output=True,
         text=True,
         timeout=200,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )
     for rank in range(2):  # the files tell more than the launcher's status

@@ -1,7 +1,6 @@
 """``iddpm train`` in two processes: what it writes and refuses, and when one of them is lost."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -79,7 +78,6 @@ def both(tmp_path_factory):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     try:
         assert run(command("one")) == 0

@@ -1,0 +1,57 @@
+"""``pytest -p tests.every_file``: count the tests that ran per folder; fail where a file ran none.
+
+Asked of the whole suite, so by the Makefile: the files come from the tree and not from pytest.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+A_TEST = re.compile(r"^(async +)?def test_|^class Test", re.MULTILINE)
+
+
+def files_with_tests(root: Path) -> set[str]:
+    """Return the files below a folder that define tests, whatever their names, from its parent."""
+    return {
+        path.relative_to(root.parent).as_posix()
+        for path in root.rglob("*.py")
+        if A_TEST.search(path.read_text(encoding="utf-8"))
+    }
+
+
+class EveryFile:
+    """Notes which tests ran; with pytest-xdist, in the process that hears of all of them."""
+
+    def __init__(self) -> None:
+        self.ran: set[str] = set()
+        self.missed: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed or (report.when == "call" and not report.skipped):
+            self.ran.add(report.nodeid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self, session: pytest.Session):
+        """Compare before the summary is printed, which is where the exit status is taken."""
+        files = {name.partition("::")[0] for name in self.ran}
+        self.missed = sorted(files_with_tests(TESTS) - files)
+        if self.missed and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return (yield)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        folders = Counter(name.partition("::")[0].rpartition("/")[0] for name in self.ran)
+        terminalreporter.section("tests per folder")
+        for folder, count in sorted(folders.items()):
+            terminalreporter.write_line(f"{count:6d}  {folder}")
+        terminalreporter.write_line(f"{len(self.ran):6d}  in all")
+        for name in self.missed:
+            terminalreporter.write_line(f"no test ran of {name}", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(EveryFile(), "every-file")

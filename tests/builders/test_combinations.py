@@ -1,13 +1,12 @@
 """Every prediction, variance, loss and weighting that the settings allow trains and samples."""
 
 from itertools import product
-from typing import get_args
 
 import pytest
 
 from iddpm.builders import build_denoiser, build_network, build_walk, resolve
 from iddpm.config import read_config
-from iddpm.config.sampling import SamplerName
+from iddpm.config.choices import SAMPLERS
 from iddpm.sampling import SampleNoise
 from tests.builders.steps import trains_and_samples
 from tests.conftest import TINY
@@ -44,7 +43,7 @@ COMBINATIONS = allowed()
 
 
 @pytest.mark.parametrize("variance", VARIANCES)
-@pytest.mark.parametrize("sampler", get_args(SamplerName))
+@pytest.mark.parametrize("sampler", ["auto", *SAMPLERS])
 def test_every_sampler_takes_every_variance(sampler, variance):
     loss = "hybrid" if variance.startswith("learned") else "simple"
     config = resolve(

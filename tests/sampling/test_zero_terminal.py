@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from iddpm.builders.sampling_plan import SPACING, Method, build_sampler, build_sampling_schedule
+from iddpm.builders.sampling_plan import Method, build_sampler, build_sampling_schedule
+from iddpm.config.choices import SAMPLERS as CHOICES
 from iddpm.diffusion import cosine, linear, zero_terminal_snr
 from iddpm.sampling import (
     classifier_free,
@@ -33,7 +34,7 @@ SAMPLERS = [
 def spaced(whole, name, steps, spacing="auto"):
     """The steps of so many evaluations; the automatic spacing by the sampler."""
     if spacing == "auto":
-        spacing = SPACING.get(name, "log_snr")
+        spacing = CHOICES[name].spacing
     return build_sampling_schedule(whole, Method(name, spacing), steps)
 
 

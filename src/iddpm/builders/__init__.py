@@ -30,7 +30,12 @@ from iddpm.builders.network import (
 )
 from iddpm.builders.paired_inputs import check_given, read_given, tell_given
 from iddpm.builders.proposal import Proposal, fit, propose
-from iddpm.builders.sampling_plan import Walk, build_sampling_schedule, build_walk
+from iddpm.builders.sampling_plan import (
+    Walk,
+    build_sampling_schedule,
+    build_walk,
+    requested_sampling,
+)
 from iddpm.builders.tiling import Tiling, build_tiling
 from iddpm.builders.training_parts import (
     build_augmentations,
@@ -85,6 +90,7 @@ __all__ = [
     "place",
     "propose",
     "read_given",
+    "requested_sampling",
     "resolve",
     "scale_of",
     "tell_conditions",

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from iddpm.builders.load_choice import load
 from iddpm.config import ConditionConfig, Config
-from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear, zero_terminal_snr
+from iddpm.config.choices import SCHEDULES
+from iddpm.diffusion import Denoiser, GaussianDiffusion, zero_terminal_snr
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 from iddpm.networks.blocks import CheckpointEngine
 from iddpm.networks.condition_embedding import ConditionKind
@@ -127,7 +129,7 @@ def place(network: nn.Module, device: torch.device) -> None:
 def build_diffusion(config: Config) -> GaussianDiffusion:
     """Build the process."""
     diffusion = config.diffusion
-    make = linear if diffusion.schedule == "linear" else cosine
+    make = load(SCHEDULES[diffusion.schedule].home)
     schedule = make(diffusion.num_steps, rescale_timesteps=diffusion.rescale_timesteps)
     if diffusion.zero_terminal_snr:
         schedule = zero_terminal_snr(schedule)

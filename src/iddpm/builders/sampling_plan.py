@@ -1,40 +1,21 @@
 """Samplers by name, the steps that they visit, and both joined with a model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from iddpm.builders.guides import NO_GUIDES, Guides, guide
-from iddpm.config import Config, SamplingConfig
+from iddpm.builders.load_choice import load
+from iddpm.config import Config, SamplingConfig, validate_sampling
+from iddpm.config.choices import SAMPLERS, SPACINGS, listed
 from iddpm.data.conditioning.labels import Classes
 from iddpm.diffusion import Denoise, Denoiser, NoiseSchedule
 from iddpm.diffusion.prediction import VarianceKind
 from iddpm.evaluation.step_costs import StepTable
-from iddpm.sampling import (
-    DDIM,
-    DDPM,
-    IPNDM,
-    RHO,
-    SIGMA_MAX,
-    DPMSolverPP,
-    Heun,
-    SampleNoise,
-    Sampler,
-    State,
-    UniPC,
-    even_timesteps,
-    karras_timesteps,
-    log_snr_timesteps,
-    space_timesteps,
-    trajectory,
-)
+from iddpm.sampling import SampleNoise, Sampler, State, space_timesteps, trajectory
 
 FEWEST_FOR_SDE = 5
 """Evaluations from which the automatic choice is ``dpmpp_2m_sde``; below it is ``ipndm``."""
-SPACING = {"ddpm": "even", "ddim": "even", "ipndm": "karras", "dpmpp_2m_sde": "karras"}
-"""The automatic spacing of a sampler; ``log_snr`` for those not named."""
-SDE_SIGMA_MAX, SDE_RHO = 30.0, 3.0
-"""Where the SDE's steps start and how they crowd; fresh noise asks for shorter steps up there."""
 
 
 class Method(NamedTuple):
@@ -56,7 +37,28 @@ def choose_method(sampling: SamplingConfig) -> Method:
         if sampling.steps == 1 or sampling.eta > 0 or sampling.variance == "analytic":
             sampler = "ddim"
     spacing = sampling.spacing
-    return Method(sampler, SPACING.get(sampler, "log_snr") if spacing == "auto" else spacing)
+    return Method(sampler, SAMPLERS[sampler].spacing if spacing == "auto" else spacing)
+
+
+def requested_sampling(
+    defaults: SamplingConfig, num_steps: int, requested: Mapping[str, Any]
+) -> SamplingConfig:
+    """Return a run's settings of sampling with some changed; None leaves one as it is.
+
+    Where another sampler is requested, the run's settings that it does not take are left out, and
+    a default number of evaluations is at most that of the process's steps.
+
+    Raises:
+        ValueError: an unknown setting, or one that does not work.
+    """
+    changed = {name: value for name, value in requested.items() if value is not None}
+    values = defaults.model_dump()
+    if "sampler" in changed:
+        taken = SAMPLERS[changed["sampler"]].settings if changed["sampler"] in SAMPLERS else ()
+        fresh = SamplingConfig()
+        values |= {name: getattr(fresh, name) for name in ("eta", "variance") if name not in taken}
+    values["steps"] = min(values["steps"], num_steps)
+    return validate_sampling(values | changed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +131,10 @@ def build_walk(
         )
     denoise = guide(config, denoiser, sampling, guides)
     if sampling.variance == "analytic":
-        if method.sampler not in ("ddpm", "ddim"):
+        takers = {name: row for name, row in SAMPLERS.items() if "variance" in row.settings}
+        if method.sampler not in takers:
             raise ValueError(
-                f"variance=analytic is that of steps of ddpm or ddim, and the sampler is "
+                f"variance=analytic is that of steps of {listed(takers)}, and the sampler is "
                 f"{method.sampler}"
             )
         assert table is not None
@@ -169,25 +172,27 @@ def build_sampler(name: str, eta: float = 0.0) -> Sampler:
     Raises:
         ValueError: no such sampler, or an ``eta`` for one that has none.
     """
-    if eta and name != "ddim":
-        raise ValueError(f"eta={eta:g} is an option of sampler ddim, and {name} was asked for")
-    samplers: dict[str, Callable[[], Sampler]] = {
-        "ddpm": DDPM,
-        "ddim": lambda: DDIM(eta),
-        "heun": Heun,
-        "ipndm": IPNDM,
-        "dpmpp_2m": lambda: DPMSolverPP(2),
-        "dpmpp_3m": lambda: DPMSolverPP(3),
-        "dpmpp_2m_sde": lambda: DPMSolverPP(2, stochastic=True),
-        "unipc_2": lambda: UniPC(2),
-        "unipc_3": lambda: UniPC(3),
-    }
-    return samplers[name]()
+    if name not in SAMPLERS:
+        raise ValueError(f"sampler {name!r} is unknown: use {listed(SAMPLERS)}")
+    row = SAMPLERS[name]
+    takers = {name: row for name, row in SAMPLERS.items() if "eta" in row.settings}
+    if eta and name not in takers:
+        raise ValueError(
+            f"eta={eta:g} is an option of sampler {listed(takers)}, and {name} was asked for"
+        )
+    sampler: Sampler = load(row.home)(**row.options, **({"eta": eta} if eta else {}))
+    return sampler
 
 
 def count_steps(sampler: str, evaluations: int) -> int:
-    """Return how many steps so many evaluations are: Heun's takes two but for the last."""
-    return (evaluations + 1) // 2 if sampler == "heun" else evaluations
+    """Return how many steps a sampler takes with so many evaluations; the last takes one."""
+    per_step = SAMPLERS[sampler].evaluations
+    return (evaluations - 1) // per_step + 1
+
+
+def count_evaluations(sampler: str, steps: int) -> int:
+    """Return how many evaluations a sampler needs for so many steps."""
+    return (steps - 1) * SAMPLERS[sampler].evaluations + 1
 
 
 def build_sampling_schedule(
@@ -202,8 +207,8 @@ def build_sampling_schedule(
 
     Args:
         whole: the process that was trained.
-        method: the sampler and ``"even"``, ``"log_snr"``, ``"karras"``, ``"ddim"`` (an integer
-            stride from 0) or a published request, see :func:`~iddpm.sampling.space_timesteps`.
+        method: the sampler and a spacing by name (:data:`iddpm.config.choices.SPACINGS`) or a
+            published request, see :func:`~iddpm.sampling.space_timesteps`.
         evaluations: network evaluations per sample.
         sigma_max, rho: of ``log_snr`` and ``karras``; by default those of the sampler.
 
@@ -212,20 +217,15 @@ def build_sampling_schedule(
     """
     sampler, spacing = method
     count = count_steps(sampler, evaluations)
-    if spacing == "even":
-        return whole.respace(even_timesteps(len(whole), count))
-    stochastic = sampler == "dpmpp_2m_sde"
-    start = sigma_max or (SDE_SIGMA_MAX if stochastic else SIGMA_MAX)
-    if spacing == "log_snr":
-        return whole.respace(log_snr_timesteps(whole, count, sigma_max=start))
-    if spacing == "karras":
-        crowd = rho or (SDE_RHO if stochastic else RHO)
-        return whole.respace(karras_timesteps(whole, count, crowd, sigma_max=start))
-    kept = space_timesteps(len(whole), f"ddim{count}" if spacing == "ddim" else spacing)
+    if spacing in SPACINGS:
+        row, own = SPACINGS[spacing], SAMPLERS[sampler]
+        options = {"sigma_max": sigma_max or own.sigma_max, "rho": rho or own.rho}
+        chosen = {name: options[name] for name in row.settings}
+        return whole.respace(load(row.home)(whole, count, **chosen))
+    kept = space_timesteps(len(whole), spacing)
     if len(kept) != count:
-        needed = 2 * len(kept) - 1 if sampler == "heun" else len(kept)
         raise ValueError(
             f"spacing={spacing} takes {len(kept)} steps and steps={evaluations} evaluations were "
-            f"asked for: use steps={needed}"
+            f"asked for: use steps={count_evaluations(sampler, len(kept))}"
         )
     return whole.respace(kept)

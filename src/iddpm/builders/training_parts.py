@@ -6,24 +6,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from iddpm.builders.load_choice import load
 from iddpm.builders.network import build_denoiser, build_diffusion
 from iddpm.config import Config, HybridLoss, VLBLoss
-from iddpm.config.diffusion import ConstantWeighting, MinSNRWeighting, SigmoidWeighting
+from iddpm.config.choices import TIMESTEP_SAMPLERS
 from iddpm.data.augment import Augmentation, horizontal_flip, random_crop
 from iddpm.diffusion import Denoiser, losses
-from iddpm.diffusion.weighting import Weighting, min_snr, sigmoid
 from iddpm.runtime.processes import Ranks
 from iddpm.training.classification import CleanAndNoisyTimesteps, NoisyClassifier, cross_entropy
 from iddpm.training.ema import EMA
 from iddpm.training.loop_settings import LoopSettings
 from iddpm.training.power import PowerEMA
 from iddpm.training.step import Loss
-from iddpm.training.timesteps import (
-    LossSecondMomentTimesteps,
-    LowDiscrepancyTimesteps,
-    TimestepSampler,
-    UniformTimesteps,
-)
+from iddpm.training.timesteps import TimestepSampler
 
 
 def build_loss(config: Config) -> Loss:
@@ -33,7 +28,10 @@ def build_loss(config: Config) -> Loss:
     loss = config.diffusion.loss
     if isinstance(loss, VLBLoss):
         return partial(losses.vlb, bits=config.bits)
-    weighting = _weighting(loss.weighting)
+    weighting = None
+    if loss.weighting.home is not None:
+        options = loss.weighting.model_dump(exclude={"kind"})
+        weighting = partial(load(loss.weighting.home), **options)
     if isinstance(loss, HybridLoss):
         return partial(
             losses.hybrid,
@@ -43,16 +41,6 @@ def build_loss(config: Config) -> Loss:
             bits=config.bits,
         )
     return partial(losses.simple, space=loss.space, weighting=weighting)
-
-
-def _weighting(
-    weighting: ConstantWeighting | MinSNRWeighting | SigmoidWeighting,
-) -> Weighting | None:
-    if isinstance(weighting, MinSNRWeighting):
-        return partial(min_snr, gamma=weighting.gamma)
-    if isinstance(weighting, SigmoidWeighting):
-        return partial(sigmoid, bias=weighting.bias)
-    return None
 
 
 def build_learner(config: Config, network: Any) -> Denoiser | NoisyClassifier:
@@ -67,11 +55,10 @@ def build_timesteps(config: Config) -> TimestepSampler:
     num_steps = config.diffusion.num_steps
     if config.task == "classification":
         return CleanAndNoisyTimesteps(num_steps, config.training.clean_share)
-    if config.training.timestep_sampler == "loss_second_moment":
-        return LossSecondMomentTimesteps(num_steps)
-    if config.training.timestep_sampler == "low_discrepancy":
-        return LowDiscrepancyTimesteps(num_steps)
-    return UniformTimesteps(num_steps)
+    sampler: TimestepSampler = load(TIMESTEP_SAMPLERS[config.training.timestep_sampler].home)(
+        num_steps
+    )
+    return sampler
 
 
 def build_optimizer(config: Config, network: nn.Module) -> torch.optim.AdamW:

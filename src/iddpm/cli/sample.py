@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from iddpm.cli.options import BatchSize, Checkpoint, Condition, Device, Ema, EmaLength, Threads
+from iddpm.config.choices import SAMPLERS, SPACINGS, listed
 
 
 def sample(
@@ -19,15 +20,12 @@ def sample(
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(
-            help="auto, ddpm, ddim, heun, ipndm, dpmpp_2m, dpmpp_3m, dpmpp_2m_sde, unipc_2 or "
-            "unipc_3 [default: the run's, auto]."
-        ),
+        typer.Option(help=f"{listed(SAMPLERS, 'auto')} [default: the run's, auto]."),
     ] = None,
     spacing: Annotated[
         str | None,
         typer.Option(
-            help="auto, even, log_snr, karras, ddim, optimal or 10,15,20 "
+            help=f"{', '.join(['auto', *SPACINGS])}, optimal or 10,15,20 "
             "[default: the run's, auto]."
         ),
     ] = None,

@@ -1,23 +1,26 @@
 """The process's settings: schedule, what the network predicts, variance and loss."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from iddpm.config.choices import BLIND_AT_PURE_NOISE, PREDICTIONS, SCHEDULES, OneOf
 from iddpm.config.section import Section
 
-Predicts = Literal["eps", "x0", "v", "edm", "previous"]
+Predicts = Annotated[str, OneOf(PREDICTIONS)]
 
 
 class ConstantWeighting(Section):
     """Every error counts alike in the space of the loss."""
 
+    home: ClassVar[str | None] = None
     kind: Literal["constant"] = "constant"
 
 
 class MinSNRWeighting(Section):
     """Weight min(SNR, gamma) on the error of x0, in whatever space it is measured."""
 
+    home: ClassVar[str | None] = "iddpm.diffusion.weighting:min_snr"
     kind: Literal["min_snr"] = "min_snr"
     gamma: Annotated[float, Field(gt=0)] = 5.0
     """The largest weight."""
@@ -26,6 +29,7 @@ class MinSNRWeighting(Section):
 class SigmoidWeighting(Section):
     """Weight sigmoid(bias - log SNR) on the error of eps, in whatever space it is measured."""
 
+    home: ClassVar[str | None] = "iddpm.diffusion.weighting:sigmoid"
     kind: Literal["sigmoid"] = "sigmoid"
     bias: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """Higher trains more on fine detail, lower more on the whole."""
@@ -34,6 +38,12 @@ class SigmoidWeighting(Section):
 Weighting = Annotated[
     ConstantWeighting | MinSNRWeighting | SigmoidWeighting, Field(discriminator="kind")
 ]
+"""To offer another, write its function and a class like these, and add the class here."""
+WEIGHTINGS: dict[str, tuple[str, ...]] = {
+    section.model_fields["kind"].default: tuple(section.model_fields.keys() - {"kind"})
+    for section in get_args(get_args(Weighting)[0])
+}
+"""The options of each weighting by its name."""
 
 
 class _SquaredLoss(Section):
@@ -49,8 +59,8 @@ class _SquaredLoss(Section):
         if isinstance(value, str):
             return {"kind": value}
         if isinstance(value, dict) and "kind" not in value:
-            of_option = {"gamma": "min_snr", "bias": "sigmoid"}
-            kind = next((of_option[k] for k in value if k in of_option), "constant")
+            kinds = {name: kind for kind, options in WEIGHTINGS.items() for name in options}
+            kind = next((kinds[name] for name in value if name in kinds), "constant")
             return {"kind": kind, **value}
         return value
 
@@ -81,7 +91,7 @@ Loss = Annotated[SimpleLoss | HybridLoss | VLBLoss, Field(discriminator="kind")]
 class DiffusionConfig(Section):
     """Settings of the diffusion process."""
 
-    schedule: Literal["linear", "cosine"] = "cosine"
+    schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
     num_steps: Annotated[int, Field(gt=0)] = 1000
     """T, the number of steps of training."""
     rescale_timesteps: bool = True
@@ -124,7 +134,7 @@ class DiffusionConfig(Section):
     def _pure_noise_is_trained(self) -> Self:
         if not self.zero_terminal_snr:
             return self
-        if self.predicts in ("eps", "previous"):
+        if self.predicts in BLIND_AT_PURE_NOISE:
             raise ValueError(
                 f"zero_terminal_snr=true needs a prediction that says something of the data in "
                 f"pure noise, and predicts={self.predicts} does not: use predicts=v, x0 or edm"

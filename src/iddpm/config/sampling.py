@@ -5,21 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from iddpm.config.choices import SAMPLERS, SPACINGS, OneOf
 from iddpm.config.section import Section
-
-SamplerName = Literal[
-    "auto",
-    "ddpm",
-    "ddim",
-    "heun",
-    "ipndm",
-    "dpmpp_2m",
-    "dpmpp_3m",
-    "dpmpp_2m_sde",
-    "unipc_2",
-    "unipc_3",
-]
-SPACINGS = ("auto", "even", "log_snr", "karras", "ddim", "optimal")
 
 Level = Annotated[float, Field(ge=0)]
 
@@ -27,7 +14,7 @@ Level = Annotated[float, Field(ge=0)]
 class SamplingConfig(Section):
     """How samples are drawn: a run's defaults, also for its previews."""
 
-    sampler: SamplerName = "auto"
+    sampler: Annotated[str, OneOf(SAMPLERS, "auto")] = "auto"
     """``auto`` takes the one that is right for the number of steps (docs/sampling.md)."""
     spacing: str = "auto"
     """Which timesteps are visited: auto, even, log_snr, karras, ddim, a published request such as
@@ -65,10 +52,11 @@ class SamplingConfig(Section):
     @field_validator("spacing")
     @classmethod
     def _known_spacing(cls, value: str) -> str:
-        if value in SPACINGS or re.fullmatch(r"ddim[0-9]+|[0-9]+(,[0-9]+)*", value):
+        names = ("auto", *SPACINGS, "optimal")
+        if value in names or re.fullmatch(r"ddim[0-9]+|[0-9]+(,[0-9]+)*", value):
             return value
         raise ValueError(
-            f"spacing {value!r} is unknown: use {', '.join(SPACINGS)}, or counts such as 10,15,20 "
+            f"spacing {value!r} is unknown: use {', '.join(names)}, or counts such as 10,15,20 "
             "or ddim50"
         )
 

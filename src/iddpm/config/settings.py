@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from iddpm.config.condition_config import ConditionConfig
 from iddpm.config.data import DataConfig
 from iddpm.config.degradation import DegradationConfig
-from iddpm.config.diffusion import DiffusionConfig, HybridLoss
+from iddpm.config.diffusion import WEIGHTINGS, DiffusionConfig, HybridLoss
 from iddpm.config.form import FormConfig
 from iddpm.config.model import ModelConfig
 from iddpm.config.sampling import SamplingConfig
@@ -238,5 +239,7 @@ def _all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
                 keys += _all_keys(parts[0], f"{prefix}{name}.")
     if section is DiffusionConfig:
         keys += [f"{prefix}loss.{name}" for name in HybridLoss.model_fields]
-        keys += [f"{prefix}loss.weighting.{name}" for name in ("kind", "gamma", "bias")]
+        keys += [
+            f"{prefix}loss.weighting.{name}" for name in ("kind", *chain(*WEIGHTINGS.values()))
+        ]
     return keys

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from iddpm.config.choices import TIMESTEP_SAMPLERS, OneOf
 from iddpm.config.section import Positive, Section
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -59,7 +60,7 @@ class TrainingConfig(Section):
     """Average over fewer steps early in the run."""
     posthoc_ema: PosthocEMA | None = None
     """Also keep snapshots of power-function averages: true, or their settings."""
-    timestep_sampler: Literal["uniform", "low_discrepancy", "loss_second_moment"] = "uniform"
+    timestep_sampler: Annotated[str, OneOf(TIMESTEP_SAMPLERS)] = "uniform"
     """low_discrepancy spreads each batch evenly; loss_second_moment is for loss=vlb."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     """``auto`` takes bf16 where the device is fast at it, else float32."""

@@ -2,33 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from iddpm.diffusion.gaussian import GaussianDiffusion
-from iddpm.diffusion.prediction import (
-    SIGMA_DATA,
-    Prediction,
-    Predicts,
-    edm_input_scale,
-    from_edm,
-    from_eps,
-    from_previous,
-    from_v,
-    from_x0,
-)
+from iddpm.diffusion.prediction import SIGMA_DATA, Prediction, prediction_type
 from iddpm.diffusion.schedule import Level
-
-_READ: dict[str, Callable[[Tensor, Tensor, Level], Prediction]] = {
-    "eps": from_eps,
-    "x0": from_x0,
-    "v": from_v,
-    "edm": from_edm,
-    "previous": from_previous,
-}
 
 
 class Denoise(Protocol):
@@ -62,28 +43,23 @@ class Denoiser(nn.Module):
         self,
         network: Callable[..., Tensor],
         diffusion: GaussianDiffusion,
-        predicts: Predicts = "eps",
+        predicts: str = "eps",
         *,
         sigma_data: float = SIGMA_DATA,
         self_condition: bool = False,
     ) -> None:
         super().__init__()
-        if predicts not in get_args(Predicts):
-            known = ", ".join(get_args(Predicts))
-            raise ValueError(f"predicts={predicts!r} is unknown: use one of {known}")
-        if predicts in ("eps", "previous") and diffusion.schedule.ends_in_pure_noise:
+        self.prediction_type = prediction_type(predicts, sigma_data)
+        if self.prediction_type.blind_at_pure_noise and diffusion.schedule.ends_in_pure_noise:
             raise ValueError(
                 f"predicts={predicts!r} says nothing of the data at the schedule's last step, "
                 "which is pure noise: predict v, x0 or edm"
             )
         self.network = network
         self.diffusion = diffusion
-        self.predicts: Predicts = predicts
+        self.predicts = predicts
         self.sigma_data = sigma_data
         self.self_condition = self_condition
-        self._read = _READ[predicts]
-        if predicts == "edm":
-            self._read = partial(from_edm, sigma_data=sigma_data)
 
     def forward(
         self, x_t: Tensor, level: Level, /, *, estimate: Tensor | None = None, **conditioning: Any
@@ -98,9 +74,8 @@ class Denoiser(nn.Module):
         """
         shown = level.shown.to(device=x_t.device, dtype=torch.float32)
         # The network may compute in bfloat16; what follows subtracts large numbers and must not.
-        seen = x_t
-        if self.predicts == "edm":
-            seen = edm_input_scale(x_t, level, self.sigma_data) * x_t
+        scale = self.prediction_type.input_scale
+        seen = x_t if scale is None else scale(x_t, level) * x_t
         if self.self_condition:
             known = torch.zeros_like(x_t) if estimate is None else estimate.clamp(-1, 1)
             seen = torch.cat([seen, known], dim=1)
@@ -114,5 +89,5 @@ class Denoiser(nn.Module):
                 f"{output.shape[1]}"
             )
         variance = output[:, channels:] if learns else None
-        prediction = self._read(x_t, output[:, :channels], level)
+        prediction = self.prediction_type.read(x_t, output[:, :channels], level)
         return replace(prediction, variance=variance, variance_kind=self.diffusion.variance)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from iddpm.diffusion.denoiser import Denoiser
-from iddpm.diffusion.prediction import Prediction, Predicts, eps_error_per, in_space, target
+from iddpm.diffusion.prediction import Prediction, eps_error_per, in_space, target
 from iddpm.diffusion.schedule import Level
 from iddpm.diffusion.variational_bound import per_item, vlb_term
 from iddpm.diffusion.weighting import Weighting
@@ -32,7 +32,7 @@ def simple(
     t: Tensor,
     noise: Tensor,
     *,
-    space: Predicts | None = None,
+    space: str | None = None,
     weighting: Weighting | None = None,
     own_estimate: bool = False,
     **conditioning: Any,
@@ -87,7 +87,7 @@ def hybrid(
     noise: Tensor,
     *,
     vb_weight: float = 0.001,
-    space: Predicts | None = None,
+    space: str | None = None,
     weighting: Weighting | None = None,
     bits: int | None = 8,
     own_estimate: bool = False,
@@ -144,7 +144,7 @@ def _mse(
     x_t: Tensor,
     noise: Tensor,
     level: Level,
-    space: Predicts | None,
+    space: str | None,
     weighting: Weighting | None,
 ) -> tuple[Tensor, Tensor]:
     """Return the mean squared errors and their weights, each [N]."""

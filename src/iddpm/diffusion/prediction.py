@@ -1,6 +1,8 @@
 """What a network's output says about the data and the noise, whatever it was trained to predict."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -8,7 +10,6 @@ from torch import Tensor
 
 from iddpm.diffusion.schedule import Level, broadcast
 
-Predicts = Literal["eps", "x0", "v", "edm", "previous"]
 VarianceKind = Literal["learned_range", "learned", "fixed_small", "fixed_large", "analytic"]
 SIGMA_DATA = 0.5
 """Standard deviation of the data that EDM's preconditioning assumes (Karras et al. 2022)."""
@@ -122,8 +123,40 @@ def posterior_mean(x0: Tensor, x_t: Tensor, level: Level) -> Tensor:
     return broadcast(of_x0, x_t) * x0 + broadcast(of_x_t, x_t) * x_t
 
 
+@dataclass(frozen=True)
+class PredictionType:
+    """What a network's output means, as functions between it and the data.
+
+    Attributes:
+        read: from x_t, the output and the level to a prediction.
+        target: what a perfect network returns, from x0, eps, x_t and the level.
+        eps_error: the squared error of eps for each unit of squared error of the output, float64
+            [N]; x_t is known, so that an error of one estimate fixes those of all others.
+        blind_at_pure_noise: the output says nothing of the data where alpha_bar is 0.
+        input_scale: what x_t is multiplied by before the network sees it.
+    """
+
+    read: Callable[[Tensor, Tensor, Level], Prediction]
+    target: Callable[[Tensor, Tensor, Tensor, Level], Tensor]
+    eps_error: Callable[[Level], Tensor]
+    blind_at_pure_noise: bool = False
+    input_scale: Callable[[Tensor, Level], Tensor] | None = None
+
+
+def prediction_type(name: str, sigma_data: float = SIGMA_DATA) -> PredictionType:
+    """Return the type of that name; ``sigma_data`` is the data's deviation that ``edm`` assumes.
+
+    Raises:
+        ValueError: no such type.
+    """
+    if name not in PREDICTION_TYPES:
+        known = ", ".join(PREDICTION_TYPES)
+        raise ValueError(f"predicts={name!r} is unknown: use one of {known}")
+    return PREDICTION_TYPES[name](sigma_data)
+
+
 def target(
-    space: Predicts,
+    space: str,
     x0: Tensor,
     eps: Tensor,
     x_t: Tensor,
@@ -131,22 +164,11 @@ def target(
     sigma_data: float = SIGMA_DATA,
 ) -> Tensor:
     """Return what a perfect network would predict in ``space``, given data and noise."""
-    if space == "eps":
-        return eps
-    if space == "x0":
-        return x0
-    if space == "v":
-        signal, noise = _roots(x_t, level)
-        return signal * eps - noise * x0
-    if space == "edm":
-        signal, noise = _roots(x_t, level)
-        scale = sigma_data * _variance(x_t, level, sigma_data).sqrt()
-        return (noise * x0 - sigma_data**2 * signal * eps) / scale
-    return posterior_mean(x0, x_t, level)
+    return prediction_type(space, sigma_data).target(x0, eps, x_t, level)
 
 
 def in_space(
-    space: Predicts,
+    space: str,
     prediction: Prediction,
     x_t: Tensor,
     level: Level,
@@ -158,23 +180,64 @@ def in_space(
     return target(space, prediction.x0, prediction.eps, x_t, level, sigma_data)
 
 
-def eps_error_per(space: Predicts, level: Level, sigma_data: float = SIGMA_DATA) -> Tensor:
-    """Return the squared error of eps for each unit of squared error in ``space``, float64 [N].
+def eps_error_per(space: str, level: Level, sigma_data: float = SIGMA_DATA) -> Tensor:
+    """Return the squared error of eps for each unit of squared error in ``space``, float64 [N]."""
+    return prediction_type(space, sigma_data).eps_error(level)
 
-    x_t is known, so that an error of one estimate fixes those of all others.
-    """
-    alpha_bar = level.alpha_bar
-    if space == "eps":
-        return torch.ones_like(alpha_bar)
-    if space == "v":
-        return alpha_bar
-    snr = alpha_bar / (1 - alpha_bar)  # the squared error of eps for one of x0
-    if space == "x0":
-        return snr
-    if space == "edm":
-        return alpha_bar * sigma_data**2 / (1 - alpha_bar + alpha_bar * sigma_data**2)
-    of_x0, _ = posterior_coefficients(level)
-    return snr / of_x0**2
+
+def _v_target(x0: Tensor, eps: Tensor, x_t: Tensor, level: Level) -> Tensor:
+    signal, noise = _roots(x_t, level)
+    return signal * eps - noise * x0
+
+
+def _edm_target(x0: Tensor, eps: Tensor, x_t: Tensor, level: Level, sigma_data: float) -> Tensor:
+    signal, noise = _roots(x_t, level)
+    scale = sigma_data * _variance(x_t, level, sigma_data).sqrt()
+    return (noise * x0 - sigma_data**2 * signal * eps) / scale
+
+
+def _snr(level: Level) -> Tensor:
+    """Return alpha_bar / (1 - alpha_bar): the squared error of eps for one of x0."""
+    return level.alpha_bar / (1 - level.alpha_bar)
+
+
+def _edm_eps_error(level: Level, sigma_data: float) -> Tensor:
+    signal = level.alpha_bar * sigma_data**2
+    return signal / (1 - level.alpha_bar + signal)
+
+
+def _edm(sigma_data: float) -> PredictionType:
+    return PredictionType(
+        partial(from_edm, sigma_data=sigma_data),
+        partial(_edm_target, sigma_data=sigma_data),
+        partial(_edm_eps_error, sigma_data=sigma_data),
+        input_scale=partial(edm_input_scale, sigma_data=sigma_data),
+    )
+
+
+_EPS = PredictionType(
+    from_eps,
+    lambda x0, eps, x_t, level: eps,
+    lambda level: torch.ones_like(level.alpha_bar),
+    blind_at_pure_noise=True,
+)
+_X0 = PredictionType(from_x0, lambda x0, eps, x_t, level: x0, _snr)
+_V = PredictionType(from_v, _v_target, lambda level: level.alpha_bar)
+_PREVIOUS = PredictionType(
+    from_previous,
+    lambda x0, eps, x_t, level: posterior_mean(x0, x_t, level),
+    lambda level: _snr(level) / posterior_coefficients(level)[0] ** 2,
+    blind_at_pure_noise=True,
+)
+
+PREDICTION_TYPES: Mapping[str, Callable[[float], PredictionType]] = {
+    "eps": lambda _: _EPS,
+    "x0": lambda _: _X0,
+    "v": lambda _: _V,
+    "edm": _edm,
+    "previous": lambda _: _PREVIOUS,
+}
+"""Every prediction type by name, made with the data's standard deviation."""
 
 
 def _variance(x: Tensor, level: Level, sigma_data: float) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear
-from iddpm.diffusion.prediction import Predicts, VarianceKind
+from iddpm.diffusion.prediction import VarianceKind
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 
 Family = Literal["improved-diffusion", "guided-diffusion"]
@@ -204,6 +204,6 @@ def load_published(path: Path | str, family: Family, flags: Mapping[str, Any]) -
     variance: VarianceKind = "fixed_small" if flags.get("sigma_small", False) else "fixed_large"
     if flags.get("learn_sigma", False):
         variance = "learned_range"
-    predicts: Predicts = "x0" if flags.get("predict_xstart", False) else "eps"
+    predicts = "x0" if flags.get("predict_xstart", False) else "eps"
     network.eval().requires_grad_(False)
     return Denoiser(network, GaussianDiffusion(schedule, variance), predicts)

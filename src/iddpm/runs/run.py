@@ -24,9 +24,10 @@ from iddpm.builders import (
     check_upscaling,
     conditions_of,
     place,
+    requested_sampling,
     tell_low_res,
 )
-from iddpm.config import Config, validate_sampling
+from iddpm.config import Config
 from iddpm.data.conditioning.conditions import Condition
 from iddpm.data.conditioning.labels import Classes, Wanted
 from iddpm.data.conditioning.requested import Asked, ask
@@ -251,14 +252,9 @@ class Run:
             ValueError: an unknown setting, or a setting or guide that does not fit the model.
             FileNotFoundError: no such classifier, checkpoint or run; no table of steps yet.
         """
-        given = {name: value for name, value in settings.items() if value is not None}
-        if given.get("sampler", "ddim") != "ddim":
-            given = {"eta": 0.0, **given}  # the run's is for DDIM
-        if given.get("sampler", "ddim") not in ("ddim", "ddpm"):
-            given = {"variance": "trained", **given}
-        if "steps" not in given:
-            given["steps"] = min(self.config.sampling.steps, self.config.diffusion.num_steps)
-        sampling = validate_sampling({**self.config.sampling.model_dump(), **given})
+        sampling = requested_sampling(
+            self.config.sampling, self.config.diffusion.num_steps, settings
+        )
         classes, gradient, weaker = self.classes, None, None
         if classifier is not None:
             guide = load_classifier(classifier, str(self.device))

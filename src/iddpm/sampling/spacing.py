@@ -25,6 +25,16 @@ def even_timesteps(num_steps: int, count: int) -> list[int]:
     return [num_steps - 1] if count == 1 else space_timesteps(num_steps, str(count))
 
 
+def evenly(schedule: NoiseSchedule, count: int) -> list[int]:
+    """Return :func:`even_timesteps` of a schedule."""
+    return even_timesteps(len(schedule), count)
+
+
+def strided(schedule: NoiseSchedule, count: int) -> list[int]:
+    """Return ``count`` timesteps of a schedule at an integer stride from 0 (Song et al. 2021)."""
+    return _strided(len(schedule), count)
+
+
 def log_snr_timesteps(
     schedule: NoiseSchedule, count: int, *, sigma_max: float = SIGMA_MAX
 ) -> list[float]:

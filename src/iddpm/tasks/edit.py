@@ -13,6 +13,7 @@ from torch import Tensor
 
 from iddpm.builders import Walk, build_sampling_schedule, check_class_left_open, values_of
 from iddpm.builders.run_data import open_split
+from iddpm.config.choices import SPACINGS, listed
 from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.levels import to_model_range
 from iddpm.data.writers.image_files import fits_picture, save_gif, save_grid, save_images, save_npz
@@ -35,8 +36,6 @@ from iddpm.sampling import (
 from iddpm.sampling import inpaint as fill_in
 from iddpm.training.precision import Precision
 
-PART_OF_THE_WAY = ("auto", "even", "log_snr", "karras", "ddim")
-"""Spacings that can end at any timestep."""
 INTERPOLATION_STEPS = 250
 """Steps each way; the round trip's error falls as one over them."""
 
@@ -250,10 +249,10 @@ def edit(
     if not 0 < strength <= 1:
         raise ValueError(f"strength={strength} must lie above 0 and be at most 1, such as 0.5")
     spacing = settings.get("spacing") or run.config.sampling.spacing
-    if spacing not in PART_OF_THE_WAY:
+    if spacing != "auto" and spacing not in SPACINGS:
         raise ValueError(
             f"spacing={spacing} chooses timesteps of the whole process, and an edit goes part of "
-            f"the way: use {', '.join(PART_OF_THE_WAY)}"
+            f"the way: use {listed(SPACINGS, 'auto')}"
         )
     console = console or open_console()
     _check_number(n)

@@ -1,0 +1,162 @@
+"""What can be chosen by name: the tables that settings, the command line and the builders share.
+
+To offer another one, write it and add its row here. ``home`` is ``module:name`` of the class or
+function that :func:`iddpm.builders.choices.load` returns; nothing here imports torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import CoreSchema, core_schema
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One row: what it is, for ``--help`` and the documentation, and where it is defined."""
+
+    help: str
+    home: str
+
+
+@dataclass(frozen=True)
+class SamplerChoice(Choice):
+    """A sampler and how it is best used.
+
+    Attributes:
+        options: arguments of its constructor.
+        settings: those of ``sampling`` that only some samplers take: ``eta`` is handed to the
+            constructor, ``variance`` allows ``sampling.variance=analytic``.
+        evaluations: network evaluations per step; the last step takes one.
+        spacing: the automatic spacing.
+        sigma_max: noise level from which ``log_snr`` and ``karras`` start.
+        rho: of ``karras``; larger for more steps near the data.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
+    evaluations: int = 1
+    spacing: str = "log_snr"
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+
+SAMPLERS: Mapping[str, SamplerChoice] = {
+    "ddpm": SamplerChoice(
+        "ancestral sampling (Ho et al. 2020)",
+        "iddpm.sampling.ddpm:DDPM",
+        settings=("variance",),
+        spacing="even",
+    ),
+    "ddim": SamplerChoice(
+        "deterministic at eta 0 (Song et al. 2021)",
+        "iddpm.sampling.ddim:DDIM",
+        settings=("eta", "variance"),
+        spacing="even",
+    ),
+    "heun": SamplerChoice(
+        "second order, two evaluations per step (Karras et al. 2022)",
+        "iddpm.sampling.heun:Heun",
+        evaluations=2,
+    ),
+    "ipndm": SamplerChoice(
+        "fourth-order multistep (Zhang & Chen 2023)",
+        "iddpm.sampling.ipndm:IPNDM",
+        spacing="karras",
+    ),
+    "dpmpp_2m": SamplerChoice(
+        "DPM-Solver++ of order 2 (Lu et al. 2022)",
+        "iddpm.sampling.dpm_solver:DPMSolverPP",
+        {"order": 2},
+    ),
+    "dpmpp_3m": SamplerChoice(
+        "DPM-Solver++ of order 3",
+        "iddpm.sampling.dpm_solver:DPMSolverPP",
+        {"order": 3},
+    ),
+    "dpmpp_2m_sde": SamplerChoice(
+        "DPM-Solver++ of order 2 with fresh noise",
+        "iddpm.sampling.dpm_solver:DPMSolverPP",
+        {"order": 2, "stochastic": True},
+        spacing="karras",
+        sigma_max=30.0,  # fresh noise asks for shorter steps at large noise
+        rho=3.0,
+    ),
+    "unipc_2": SamplerChoice(
+        "UniPC of order 2 (Zhao et al. 2023)",
+        "iddpm.sampling.unipc:UniPC",
+        {"order": 2},
+    ),
+    "unipc_3": SamplerChoice("UniPC of order 3", "iddpm.sampling.unipc:UniPC", {"order": 3}),
+}
+
+
+@dataclass(frozen=True)
+class SpacingChoice(Choice):
+    """A function ``(schedule, count, **settings)`` that returns timesteps.
+
+    Attributes:
+        settings: those of ``sigma_max`` and ``rho`` that it takes.
+    """
+
+    settings: tuple[str, ...] = ()
+
+
+SPACINGS: Mapping[str, SpacingChoice] = {
+    "even": SpacingChoice("evenly, first and last included", "iddpm.sampling.spacing:evenly"),
+    "log_snr": SpacingChoice(
+        "evenly in log-SNR", "iddpm.sampling.spacing:log_snr_timesteps", ("sigma_max",)
+    ),
+    "karras": SpacingChoice(
+        "evenly in sigma^(1/rho)", "iddpm.sampling.spacing:karras_timesteps", ("sigma_max", "rho")
+    ),
+    "ddim": SpacingChoice("an integer stride from 0", "iddpm.sampling.spacing:strided"),
+}
+
+SCHEDULES: Mapping[str, Choice] = {
+    "linear": Choice("betas rise linearly (Ho et al. 2020)", "iddpm.diffusion.schedule:linear"),
+    "cosine": Choice(
+        "alpha_bar follows a cosine (Nichol & Dhariwal 2021)", "iddpm.diffusion.schedule:cosine"
+    ),
+}
+
+TIMESTEP_SAMPLERS: Mapping[str, Choice] = {
+    "uniform": Choice("every timestep alike", "iddpm.training.timesteps:UniformTimesteps"),
+    "low_discrepancy": Choice(
+        "every timestep alike, each batch spread evenly over them",
+        "iddpm.training.timesteps:LowDiscrepancyTimesteps",
+    ),
+    "loss_second_moment": Choice(
+        "by the root of the mean squared loss, for loss=vlb",
+        "iddpm.training.timesteps:LossSecondMomentTimesteps",
+    ),
+}
+
+
+PREDICTIONS: Mapping[str, str] = {
+    "eps": "the noise",
+    "x0": "the data",
+    "v": "sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0 (Salimans & Ho 2022)",
+    "edm": "the preconditioned output F (Karras et al. 2022)",
+    "previous": "the mean of x_{t-1}",
+}
+"""Help by name; :data:`iddpm.diffusion.prediction.PREDICTION_TYPES` computes them."""
+BLIND_AT_PURE_NOISE = ("eps", "previous")
+"""Predictions that say nothing of the data at a step of pure noise."""
+
+
+class OneOf:
+    """Annotate a setting of type str with the names that it can have."""
+
+    def __init__(self, names: Mapping[str, Any], *more: str) -> None:
+        self.names = [*more, *names]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        """Accept these names only."""
+        return core_schema.literal_schema(self.names)
+
+
+def listed(names: Mapping[str, Any], *more: str) -> str:
+    """Return the names as a list in a sentence: ``a, b or c``."""
+    *others, last = [*more, *names]
+    return f"{', '.join(others)} or {last}" if others else last

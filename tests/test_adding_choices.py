@@ -1,0 +1,152 @@
+"""CONTRIBUTING's recipes, followed in a copy: what is added works, and takes two files at most."""
+
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "iddpm"
+CHOICES = "config/choices.py"
+
+SAMPLER = '''"""Euler's method in x0 and eps: DDIM without noise."""
+
+from dataclasses import dataclass
+
+from iddpm.sampling.ddim import DDIM
+
+
+@dataclass(frozen=True)
+class Euler(DDIM):
+    """DDIM under another name."""
+'''
+SCHEDULE = '''
+
+def quadratic(num_steps: int = 1000, *, rescale_timesteps: bool = True) -> NoiseSchedule:
+    """Return a schedule whose betas rise with the square of the step."""
+    betas = torch.linspace(0.01, 0.14, num_steps, dtype=torch.float64) ** 2 * 1000 / num_steps
+    return _from_betas(betas, rescale_timesteps)
+'''
+WEIGHTING = '''
+
+def power(level: Level, exponent: float = 1.0) -> Tensor:
+    """Return alpha_bar to some power."""
+    return level.alpha_bar**exponent
+'''
+WEIGHTING_SECTION = '''class PowerWeighting(Section):
+    """Weight alpha_bar^exponent on the error of eps."""
+
+    home: ClassVar[str | None] = "iddpm.diffusion.weighting:power"
+    kind: Literal["power"] = "power"
+    exponent: Annotated[float, Field(gt=0)] = 1.0
+
+
+Weighting = Annotated[
+    PowerWeighting | '''
+TIMESTEPS = '''
+
+class EarlyTimesteps(UniformTimesteps):
+    """The first half of the process alone."""
+
+    def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
+        """See :class:`TimestepSampler`."""
+        return super().sample(uniform / 2)
+'''
+PREDICTION = """
+
+_MINUS_EPS = PredictionType(
+    lambda x_t, output, level: from_eps(x_t, -output, level),
+    lambda x0, eps, x_t, level: -eps,
+    lambda level: torch.ones_like(level.alpha_bar),
+)
+PREDICTION_TYPES = {**PREDICTION_TYPES, "minus_eps": lambda _: _MINUS_EPS}
+"""
+
+
+def add_row(copy: Path, table: str, row: str) -> None:
+    """Add a row at the top of one of the tables of choices."""
+    path = copy / CHOICES
+    before, line, after = path.read_text().partition(f"\n{table}: ")
+    head, brace, rest = after.partition("{\n")
+    assert line
+    assert brace
+    path.write_text(f"{before}{line}{head}{brace}    {row}\n{rest}")
+
+
+def append(copy: Path, file: str, text: str) -> None:
+    with (copy / file).open("a") as handle:
+        handle.write(text)
+
+
+def sampler(copy: Path) -> str:
+    (copy / "sampling/euler.py").write_text(SAMPLER)
+    add_row(copy, "SAMPLERS", '"euler": SamplerChoice("Euler", "iddpm.sampling.euler:Euler"),')
+    return "sampling.sampler=euler"
+
+
+def schedule(copy: Path) -> str:
+    append(copy, "diffusion/schedule.py", SCHEDULE)
+    add_row(copy, "SCHEDULES", '"quadratic": Choice("x", "iddpm.diffusion.schedule:quadratic"),')
+    return "diffusion.schedule=quadratic"
+
+
+def weighting(copy: Path) -> str:
+    append(copy, "diffusion/weighting.py", WEIGHTING)
+    path = copy / "config/diffusion.py"
+    text = path.read_text()
+    assert "Weighting = Annotated[\n    " in text
+    path.write_text(text.replace("Weighting = Annotated[\n    ", WEIGHTING_SECTION))
+    return "diffusion.loss.weighting={kind: power, exponent: 0.5}"
+
+
+def timestep_sampler(copy: Path) -> str:
+    append(copy, "training/timesteps.py", TIMESTEPS)
+    row = '"early": Choice("x", "iddpm.training.timesteps:EarlyTimesteps"),'
+    add_row(copy, "TIMESTEP_SAMPLERS", row)
+    return "training.timestep_sampler=early"
+
+
+def prediction(copy: Path) -> str:
+    append(copy, "diffusion/prediction.py", PREDICTION)
+    add_row(copy, "PREDICTIONS", '"minus_eps": "the noise, negated",')
+    return "diffusion.predicts=minus_eps"
+
+
+def changed_files(copy: Path) -> list[str]:
+    """Return the files that differ from the source or are not in it."""
+    names = [path.relative_to(copy).as_posix() for path in copy.rglob("*.py")]
+    return [
+        name
+        for name in names
+        if not (SOURCE / name).exists() or not filecmp.cmp(copy / name, SOURCE / name, False)
+    ]
+
+
+@pytest.mark.parametrize("add", [sampler, schedule, weighting, timestep_sampler, prediction])
+def test_it_takes_two_files_and_trains_and_samples(add, tmp_path, array_file, tiny):
+    copy = tmp_path / "src" / "iddpm"
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    setting = add(copy)
+    assert len(changed_files(copy)) == 2
+    code = (
+        "import iddpm, sys; assert iddpm.__file__.startswith(sys.argv[1]), iddpm.__file__\n"
+        "from iddpm.cli.main import run; sys.exit(run(sys.argv[2:]))"
+    )
+    settings = [part for text in (*tiny, setting) for part in ("-s", text)]
+    base = [sys.executable, "-c", code, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
+    for command in (
+        ["train", str(array_file), *settings, "--steps", "1", "--out", str(tmp_path / "run")],
+        ["sample", str(tmp_path / "run"), "-n", "1", "--steps", "3"],
+    ):
+        result = subprocess.run(
+            base + command, env=environment, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+    assert (
+        setting.partition("=")[2].split(":")[-1].strip(" }")
+        in (tmp_path / "run/config.yaml").read_text()
+    )

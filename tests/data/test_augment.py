@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from iddpm.data.augment import SMALLEST_CROP, horizontal_flip, random_crop
+from iddpm.data.augment import SMALLEST_CROP, Flip, random_crop
 from iddpm.runtime.seeds import stream
 
 SHAPES = [(2, 40), (3, 20, 30), (1, 10, 12, 14)]
@@ -20,15 +20,14 @@ class Fixed:
         return 0
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_flip_mirrors_the_last_axis_half_of_the_time(shape):
+@pytest.mark.parametrize(("shape", "axis"), [((3, 4, 5), -1), ((1, 3, 4, 5), 0), ((1, 3, 4, 5), 1)])
+def test_flip_mirrors_its_axis_half_of_the_time(shape, axis):
     x = np.arange(np.prod(shape)).reshape(shape)
-    mirrored = [
-        np.array_equal(horizontal_flip(x, stream(0, "t", index=i)), x[..., ::-1])
-        for i in range(400)
-    ]
-    kept = [np.array_equal(horizontal_flip(x, stream(0, "t", index=i)), x) for i in range(400)]
-    assert np.logical_xor(mirrored, kept).all()
+    reverse = [slice(None)] * x.ndim
+    reverse[axis if axis < 0 else axis + 1] = slice(None, None, -1)
+    flips = [Flip(axis)(x, stream(0, "t", index=i)) for i in range(400)]
+    mirrored = [np.array_equal(flip, x[tuple(reverse)]) for flip in flips]
+    assert np.logical_xor(mirrored, [np.array_equal(flip, x) for flip in flips]).all()
     assert 160 < sum(mirrored) < 240
 
 

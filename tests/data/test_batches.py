@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from iddpm.data.augment import horizontal_flip, random_crop
+from iddpm.data.augment import Flip, random_crop
 from iddpm.data.batches import Batches, Order, held_out_batches
 from iddpm.data.sources.arrays import ArraySource, open_array
 from iddpm.data.sources.images import ImageFolder
@@ -80,7 +80,7 @@ def test_a_resumed_walk_is_the_tail_of_a_whole_one(count, batch_size, start):
             seed=5,
             start_step=first,
             stop_step=26,
-            augmentations=[horizontal_flip, random_crop],
+            augmentations=[Flip(), random_crop],
         )
 
     whole, tail = list(make(0)), list(make(start))
@@ -120,7 +120,7 @@ def test_augmentation_depends_on_the_position_not_the_item():
         batch_size=1,
         seed=0,
         stop_step=40,
-        augmentations=[horizontal_flip],
+        augmentations=[Flip()],
     )
     flipped = [bool(batch.x[0, 0, 0, 0] == 5) for batch in batches]
     assert 8 < sum(flipped) < 32
@@ -156,7 +156,7 @@ def test_spawned_workers_give_the_same_batches(tmp_path):
                 start_step=3,
                 stop_step=12,
                 workers=workers,
-                augmentations=[horizontal_flip, random_crop],
+                augmentations=[Flip(), random_crop],
             )
         )
 

@@ -45,6 +45,7 @@ from iddpm.builders.training_parts import (
     build_loss,
     build_optimizer,
     build_timesteps,
+    check_flip,
     check_sharing,
 )
 
@@ -72,6 +73,7 @@ __all__ = [
     "build_walk",
     "build_weaker",
     "check_class_left_open",
+    "check_flip",
     "check_given",
     "check_guidance",
     "check_low_res",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from iddpm.builders import (
     build_augmentations,
+    check_flip,
     held_out_low_res,
     open_data,
     resolve,
@@ -48,7 +49,16 @@ def open_split(config: Config) -> Split:
 def open_to_train(config: Config) -> tuple[Config, Split]:
     """Open data and return the settings with everything that follows from it filled in."""
     told, split = open_told(config)
-    return resolve(told, split.source, len(split.train)), split
+    resolved = resolve(told, split.source, len(split.train))
+    if config.form is None:  # a new run; one that goes on stays what it is
+        check_flip(resolved)
+    elif resolved.bits != config.bits:
+        raise ValueError(
+            f"{split.source.name} is read as {_depth(resolved.bits)}, and the run was trained on "
+            f"{_depth(config.bits)}: its data has changed, or is NIfTI whose slope and intercept "
+            "an earlier version ignored; start a new run"
+        )
+    return resolved, split
 
 
 def open_told(config: Config) -> tuple[Config, Split]:

@@ -1,5 +1,6 @@
 """What a training step and its loop are made of."""
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,8 @@ from iddpm.builders.load_choice import load
 from iddpm.builders.network import build_denoiser, build_diffusion
 from iddpm.config import Config, HybridLoss, VLBLoss
 from iddpm.config.choices import TIMESTEP_SAMPLERS
-from iddpm.data.augment import Augmentation, horizontal_flip, random_crop
+from iddpm.data.augment import Augmentation, Flip, random_crop
+from iddpm.data.sources.volumes import left_right_axis
 from iddpm.diffusion import Denoiser, losses
 from iddpm.runtime.processes import Ranks
 from iddpm.training.classification import CleanAndNoisyTimesteps, NoisyClassifier, cross_entropy
@@ -126,10 +128,35 @@ def build_loop_settings(config: Config) -> LoopSettings:
 
 
 def build_augmentations(config: Config) -> list[Augmentation]:
-    """Return the augmentations in the order they are applied."""
+    """Return the augmentations of resolved settings in the order they are applied."""
     chosen: list[Augmentation] = []
     if config.data.random_crop:
         chosen.append(random_crop)
     if config.data.flip:
-        chosen.append(horizontal_flip)
+        affine = config.form.affine if config.form is not None else None
+        chosen.append(Flip() if affine is None else Flip(left_right_axis(affine)))
     return chosen
+
+
+def check_flip(config: Config) -> None:
+    """Refuse or mention what ``data.flip`` of resolved settings would mirror.
+
+    Raises:
+        ValueError: signals, which have no left and right, or an affine that does not tell them.
+    """
+    if not config.data.flip:
+        return
+    dims, form = len(config.model.size or ()), config.form
+    if dims == 1:
+        raise ValueError(
+            "data.flip=true mirrors left and right, and a signal has neither: it would run "
+            "backwards in time; set data.flip=false"
+        )
+    if form is not None and form.affine is not None:
+        left_right_axis(form.affine)
+    elif dims == 3 and form is not None and form.kind != "clip":
+        warnings.warn(
+            f"{config.data.path} has no affine that tells left from right: data.flip mirrors its "
+            "last axis; save volumes as NIfTI to have another one mirrored",
+            stacklevel=3,
+        )

@@ -52,7 +52,7 @@ class DataConfig(Section):
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the items that is never trained on, chosen by a hash of the item."""
     flip: bool = False
-    """Mirror items left to right at random."""
+    """Mirror items left to right at random; volumes along the axis that their affine says."""
     random_crop: bool = False
     """Train on random crops (at least 0.8 of each side), resized back."""
     workers: Annotated[int, Field(ge=0)] = 0

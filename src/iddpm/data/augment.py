@@ -1,6 +1,7 @@
 """Random changes of one item, each a function of the item, a generator and the item's depth."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,22 @@ SMALLEST_CROP = 0.8
 _INTERPOLATION = {1: "linear", 2: "bicubic", 3: "trilinear"}
 
 
-def horizontal_flip(
-    x: NDArray[Any], generator: np.random.Generator, bits: int | None = None
-) -> NDArray[Any]:
-    """Mirror ``[C, *spatial]`` along its last axis, half of the time."""
-    return x[..., ::-1] if generator.random() < 0.5 else x
+@dataclass(frozen=True)
+class Flip:
+    """Mirror ``[C, *spatial]`` half of the time, along the axis from left to right.
+
+    Attributes:
+        axis: among the spatial axes, from 0 on, or from -1 on backwards: in pictures the last.
+    """
+
+    axis: int = -1
+
+    def __call__(
+        self, x: NDArray[Any], generator: np.random.Generator, bits: int | None = None
+    ) -> NDArray[Any]:
+        """Return the item or its mirror image."""
+        axis = self.axis + 1 if self.axis >= 0 else self.axis
+        return np.flip(x, axis) if generator.random() < 0.5 else x
 
 
 def random_crop(

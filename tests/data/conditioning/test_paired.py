@@ -4,7 +4,7 @@ from PIL import Image
 
 from iddpm.builders import build_augmentations
 from iddpm.config import read_config
-from iddpm.data.augment import horizontal_flip, random_crop
+from iddpm.data.augment import Flip, random_crop
 from iddpm.data.batches import Batches, held_out_batches
 from iddpm.data.conditioning.paired import Paired
 from iddpm.data.sources.open import open_source
@@ -85,7 +85,7 @@ def test_items_and_what_goes_with_them_are_changed_alike(tmp_path, dims):
     layout = ("NCL", "NCHW", "NCDHW")[dims - 1]
     data = array(tmp_path / "a.npy", values, layout=layout)
     data.given = Paired(array(tmp_path / "b.npy", 255 - values, layout=layout), data)
-    options = {"batch_size": 6, "seed": 3, "augmentations": [random_crop, horizontal_flip]}
+    options = {"batch_size": 6, "seed": 3, "augmentations": [random_crop, Flip()]}
     batches = Batches(data, **options)
     changed = 0
     for step in range(4):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from iddpm.data.augment import horizontal_flip, random_crop
+from iddpm.data.augment import Flip, random_crop
 from iddpm.data.batches import Batches
 from iddpm.data.sources.cached import cached
 from iddpm.data.sources.open import open_source
@@ -107,7 +107,7 @@ def test_a_resumed_walk_with_other_workers_is_the_tail_of_a_whole_one(make, tmp_
                 start_step=start,
                 stop_step=9,  # 30 items: the epochs end inside batches
                 workers=workers,
-                augmentations=[random_crop, horizontal_flip],
+                augmentations=[random_crop, Flip()],
             )
         )
 

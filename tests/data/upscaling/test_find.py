@@ -207,6 +207,21 @@ def test_volumes_fill_the_same_box(tmp_path, suffix, dtype):
         assert np.allclose(affine @ [*low, 1], again.affine @ [*high, 1], atol=1e-5)
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_scaled_volumes_are_read_and_written_in_their_unit(tmp_path, suffix):
+    (tmp_path / "out").mkdir()
+    stored = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    image = nibabel.Nifti1Image(stored, np.eye(4))
+    image.header.set_slope_inter(0.5, -10)
+    nibabel.save(image, tmp_path / f"a{suffix}")
+    wanted = target(1, (1, 1, 2), Values("float32", -10.0, 20.0), kind="volume")
+    _, _, path = made_finer(tmp_path / f"a{suffix}", tmp_path / "out", wanted)
+    again = nibabel.load(path)
+    assert (again.dataobj.slope, again.dataobj.inter) == (1, 0)
+    expected = (stored * 0.5 - 10).repeat(2, 2)
+    assert np.allclose(np.asarray(again.dataobj), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "dtype", "channels"),
     [("a.gif", np.uint8, 1), ("a.webp", np.uint8, 1), ("a.webp", np.uint8, 3),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iddpm.data.sources.source import DerivedSource, Source
+from iddpm.data.sources.volumes import orientation
 
 
 class Paired(DerivedSource):
@@ -30,6 +31,7 @@ class Paired(DerivedSource):
                 f"{given.name} has items of size {_by(given)} and {source.name} of {_by(source)}: "
                 "data that is given must have the size of the data it goes with"
             )
+        _refuse_turned(given, source)
         keys, wanted = _keys(given), _keys(source)
         numbered = keys[0] == "0" and wanted[0] == "0"
         if numbered and len(keys) != len(wanted):
@@ -79,6 +81,18 @@ class Paired(DerivedSource):
     def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
         """Return items as ``[N, C, *spatial]``."""
         return self._source.read_many(self._rows[np.asarray(indices, dtype=np.int64)])
+
+
+def _refuse_turned(given: Source, source: Source) -> None:
+    """Refuse volumes whose axes run in other directions than those of the data."""
+    if given.form.affine is None or source.form.affine is None:
+        return
+    one, other = orientation(given.form.affine), orientation(source.form.affine)
+    if one != other:
+        raise ValueError(
+            f"{given.name} is stored in the orientation {''.join(one)} and {source.name} in "
+            f"{''.join(other)}: bring them to one, such as by nibabel.as_closest_canonical"
+        )
 
 
 def _keys(source: Source) -> list[str]:

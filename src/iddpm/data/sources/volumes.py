@@ -1,7 +1,8 @@
 """NIfTI volumes, whole or as patches, with the affine that places them."""
 
+import gzip
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -17,6 +18,8 @@ from iddpm.data.sources.label_tables import labels_of_files
 from iddpm.data.sources.source import DENSEST
 from iddpm.data.values import Chunk, Wanted, find_values
 
+Affine = Sequence[Sequence[float]] | NDArray[Any]
+"""From voxel indices to millimetres right, front and up, 4 x 4."""
 NIFTI = (".nii", ".nii.gz")
 _KEPT = 1 << 30  # bytes of unpacked volumes that stay in memory
 _BEFORE = 1 << 26  # bytes that may lie before the voxels
@@ -47,7 +50,7 @@ class Volumes(RecordingFiles):
         if len(channels) > 1:
             raise ValueError(f"{self.name} holds volumes of {sorted(channels)} channels")
         axes = {
-            nib.aff2axcodes(image.affine): key
+            tuple(code or "?" for code in nib.aff2axcodes(image.affine)): key
             for image, key in zip(opened, self._keys, strict=True)
         }
         if len(axes) > 1:
@@ -118,7 +121,7 @@ def open_volume(path: Path) -> Any:
     nib = needed("nibabel", "nifti", f"reading {path}")
     try:
         with _silent(nib.imageglobals.logger):  # one sentence is enough for what is refused
-            image = _image_class(nib).from_filename(path, mmap=True)
+            image = _image_class(nib, path).from_filename(path, mmap=True)
         shape, dtype = image.shape, image.get_data_dtype()
         promised, before = prod(shape) * dtype.itemsize, int(image.dataobj.offset)
     except Exception as error:  # nibabel raises ImageFileError, HeaderDataError, OSError, ...
@@ -144,16 +147,20 @@ def _silent(logger: Any) -> Iterator[None]:
         logger.disabled = before
 
 
-def _image_class(nib: Any) -> Any:
-    """Return the class of images whose extensions are not read.
+def _image_class(nib: Any, path: Path) -> Any:
+    """Return the class of images, NIfTI-1 or 2, whose extensions are not read.
 
     Nothing here needs them, and what they promise would be allocated, which in a compressed file
     can be any size.
     """
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        start = file.read(4)
+    second = 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))
+    image = nib.Nifti2Image if second else nib.Nifti1Image
     plain = nib.nifti1.Nifti1Extensions
     none = type("NoExtensions", (plain,), {"from_fileobj": classmethod(lambda cls, *rest: cls())})
-    header = type("Header", (nib.Nifti1Header,), {"exts_klass": none})
-    return type("Image", (nib.Nifti1Image,), {"header_class": header})
+    header = type("Header", (image.header_class,), {"exts_klass": none})
+    return type("Image", (image,), {"header_class": header})
 
 
 def read_voxels(path: Path, image: Any) -> Any:
@@ -169,6 +176,30 @@ def read_voxels(path: Path, image: Any) -> Any:
 
 
 def is_scaled(image: Any) -> bool:
-    """Return whether a volume's numbers are stored times a slope or with an intercept."""
-    slope, intercept = image.header.get_slope_inter()
-    return (slope, intercept) not in ((None, None), (1.0, 0.0), (1.0, None))
+    """Return whether a volume's numbers are stored times a slope or with an intercept.
+
+    A slope of 0 or NaN means neither (NIfTI-1, scl_slope). The image holds them, not its header,
+    where nibabel blanks them when it opens a file.
+    """
+    return (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
+
+
+def orientation(affine: Affine) -> tuple[str, ...]:
+    """Return the direction in which each axis of voxels runs, such as ``("R", "A", "S")``.
+
+    Oblique axes have the nearest direction, so that each of the three is named once.
+
+    Raises:
+        ValueError: an affine by which some axis runs nowhere.
+    """
+    nib = needed("nibabel", "nifti", "telling left from right")
+    codes: tuple[str | None, ...] = nib.aff2axcodes(np.asarray(affine, dtype=np.float64))
+    named = tuple(code for code in codes if code is not None)
+    if len(named) < 3:
+        raise ValueError(f"the affine {np.asarray(affine).tolist()} does not say where axes run")
+    return named
+
+
+def left_right_axis(affine: Affine) -> int:
+    """Return the axis of voxels, 0 to 2, that runs between the patient's left and right."""
+    return next(axis for axis, code in enumerate(orientation(affine)) if code in "LR")

@@ -50,7 +50,9 @@ class Volume(LowRes):
         affine, header = finer_affine(self._affine, self._target.scale), self._header.copy()
         header.set_data_dtype(self._dtype)
         header.set_slope_inter(1, 0)
-        image = nibabel.Nifti1Image(np.ascontiguousarray(voxels), affine, header)
+        second = isinstance(header, nibabel.Nifti2Header)
+        make = nibabel.Nifti2Image if second else nibabel.Nifti1Image
+        image = make(np.ascontiguousarray(voxels), affine, header)
         for name in ("sform", "qform"):  # in the space that each was said to be in
             code = int(self._header[f"{name}_code"])
             if code or (name == "sform" and not int(self._header["qform_code"])):

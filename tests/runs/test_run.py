@@ -212,6 +212,10 @@ def test_an_unconditional_run_has_no_classes(tmp_path, array_file, tiny):
 def test_public_names_are_there():
     for name in iddpm.__all__:
         assert getattr(iddpm, name) is not None
+    samplers = {"DDPM", "DDIM", "Heun", "IPNDM", "DPMSolverPP", "UniPC"}
+    metrics = {"evaluate", "frechet_distance", "kernel_distance", "manifold", "psnr"}
+    losses = {"losses", "simple", "vlb", "hybrid"}
+    assert samplers | metrics | losses <= set(iddpm.__all__)
     with pytest.raises(AttributeError, match="nothing_like_this"):
         _ = iddpm.nothing_like_this
 

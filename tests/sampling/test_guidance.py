@@ -127,3 +127,65 @@ def test_conditions_are_hidden_together_with_the_class_and_given_data_is_not():
     assert str(seen[0]["conditions"]) == "[[0.5, 1.0], [nan, 2.0], [nan, nan], [nan, nan]]"
     assert seen[0]["given"] == [[1.0]] * 4
     assert str(seen[1]) == "{'conditions': [[nan, nan], [nan, nan]], 'given': [[1.0], [1.0]]}"
+
+
+def embedded(rows=6):
+    table = torch.linspace(-0.4, 0.5, rows, dtype=torch.float64)
+
+    def network(x, shown, **told):
+        return 0.3 * x + sum(table[value][:, None] for value in told.values())
+
+    return Denoiser(network, GaussianDiffusion(cosine(100), "fixed_small"), "x0"), table
+
+
+@pytest.mark.parametrize("scale", [0.0, 2.5])
+@pytest.mark.parametrize("null", [5, torch.tensor(5), torch.tensor([5])])
+def test_any_keyword_is_guided_from_its_null_value(scale, null):
+    denoiser, table = embedded()
+    level = denoiser.diffusion.schedule.at(T)
+    guided = classifier_free(denoiser, scale, null={"labels": null})(X, level, labels=Y)
+    expected = 0.3 * X + table[5] + scale * (table[Y] - table[5])[:, None]
+    torch.testing.assert_close(guided.x0, expected)
+
+
+def test_a_null_row_of_context_is_repeated_for_each_item():
+    seen = []
+
+    def network(x, shown, context):
+        seen.append(context)
+        return x
+
+    denoiser = Denoiser(network, GaussianDiffusion(cosine(100), "fixed_small"), "x0")
+    row, context = torch.full((3, 2), 7.0), torch.zeros(2, 3, 2)
+    guided = classifier_free(denoiser, 2.0, null={"context": row})
+    guided(X, denoiser.diffusion.schedule.at(T), context=context)
+    assert torch.equal(seen[0], torch.cat([context, row.expand(2, 3, 2)]))
+
+
+@pytest.mark.parametrize(
+    ("null", "told", "message"),
+    [
+        (None, {"labels": Y}, "does not know what stands for no labels"),
+        ({"label": 5}, {"labels": Y}, "null names label, and the model is called with labels"),
+        ({"labels": 0.5}, {"labels": Y}, r"null\['labels'\] is 0.5, and labels holds torch.int64"),
+        ({"labels": torch.zeros(3, dtype=torch.long)}, {"labels": Y}, "a row of labels has"),
+        ({"labels": 5}, {"labels": [0, 4]}, "cannot hide labels: it is a list"),
+        ({"labels": 5}, {"labels": torch.tensor(0)}, "a row for each of the 2 items"),
+        ({"labels": None}, {"labels": Y}, "has nothing to hide"),
+        (None, {"low_res": Y}, "has nothing to hide: the model is called with low_res"),
+        (None, {}, "has nothing to hide: the model is called with no conditioning"),
+        ({"labels": 6}, {"labels": Y}, "no embedding for what stands for nothing, labels=.6."),
+    ],
+)
+@pytest.mark.parametrize("scale", [0.0, 5.0])
+def test_what_cannot_be_guided_is_refused_by_name(null, told, message, scale):
+    denoiser, _ = embedded()
+    with pytest.raises(ValueError, match=message):
+        classifier_free(denoiser, scale, null=null)(X, denoiser.diffusion.schedule.at(T), **told)
+
+
+def test_a_label_out_of_range_is_not_taken_for_a_missing_null_row():
+    denoiser, _ = embedded()
+    guided = classifier_free(denoiser, 2.0, null={"labels": 5})
+    with pytest.raises(IndexError):
+        guided(X, denoiser.diffusion.schedule.at(T), labels=Y + 100)

@@ -194,3 +194,9 @@ def test_a_larger_rho_puts_more_steps_near_the_data():
     # and in the limit is even in log-SNR
     limit = log_snr_timesteps(linear(1000), 3)[0]
     assert karras_timesteps(linear(1000), 3, 1e6)[0] == pytest.approx(limit, rel=1e-4)
+
+
+def test_a_count_may_be_a_number():
+    assert space_timesteps(1000, 20) == space_timesteps(1000, "20")
+    with pytest.raises(ValueError, match="not understood"):
+        space_timesteps(1000, 0)

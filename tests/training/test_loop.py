@@ -313,3 +313,20 @@ def test_a_record_is_of_all_ranks(tmp_path):
     assert (record["data_wait_share"], record["memory_mb"]) == (0.75, 1e6)
     # Each process learns from half of the items of the global batch.
     assert record["compute_share"] == pytest.approx(record["items_per_second"] / 2 / 1000)
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [((0.01, 0.1), (1, 10)), ((0.1, 0.01), (10, 1)), ((0.03, 0.06), (1, 2)), ((0.0, 0.5), (0, 1))],
+)
+def test_parameter_groups_keep_the_ratio_of_their_learning_rates(tmp_path, rates, expected):
+    state, step = make()
+    scale, shift = state.network.parameters()
+    groups = [{"params": [p], "lr": r} for p, r in zip((scale, shift), rates, strict=True)]
+    state.optimizer = step.optimizer = torch.optim.AdamW(groups)
+    run(tmp_path, state, step, 1, warmup_steps=4)
+    now = [group["lr"] for group in state.optimizer.param_groups]
+    assert now == pytest.approx([0.01 / 4 * e for e in expected])
+    run(tmp_path, state, step, 3, warmup_steps=4)  # another session with the same optimizer
+    now = [group["lr"] for group in state.optimizer.param_groups]
+    assert now == pytest.approx([0.01 * 3 / 4 * e for e in expected])

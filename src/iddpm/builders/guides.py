@@ -62,12 +62,14 @@ def guide(
     """
     check_guidance(config, sampling.guidance)
     check_low_res_noise(config, sampling.low_res_noise)
-    where = {"sigma_interval": sampling.guidance_interval or EVERYWHERE}
+    interval = sampling.guidance_interval or EVERYWHERE
     denoise: Denoise = denoiser
     if guides.weaker is not None:
-        denoise = autoguided(denoise, guides.weaker, guides.autoguidance_scale, **where)
+        denoise = autoguided(
+            denoise, guides.weaker, guides.autoguidance_scale, sigma_interval=interval
+        )
     if sampling.guidance != 1:
-        denoise = classifier_free(denoise, sampling.guidance, **where)
+        denoise = classifier_free(denoise, sampling.guidance, sigma_interval=interval)
     if guides.gradient is not None:
         denoise = classifier_guided(
             denoise,
@@ -75,7 +77,7 @@ def guide(
             guides.classifier_scale,
             form=guides.classifier_form,
             conditional=config.model.class_conditional,
-            **where,
+            sigma_interval=interval,
         )
     if sampling.threshold is not None:
         return threshold_x0(denoise, sampling.threshold)

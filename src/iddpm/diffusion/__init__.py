@@ -1,5 +1,6 @@
 """The theory: schedules, predictions, posteriors, likelihoods and losses; knows no network."""
 
+from iddpm.diffusion import losses
 from iddpm.diffusion.analytic import AnalyticVariance
 from iddpm.diffusion.denoiser import Denoise, Denoiser
 from iddpm.diffusion.gaussian import Gaussian, GaussianDiffusion
@@ -32,5 +33,6 @@ __all__ = [
     "from_v",
     "from_x0",
     "linear",
+    "losses",
     "zero_terminal_snr",
 ]

@@ -5,7 +5,7 @@ predicts the mean of x_{t-1} itself, guidance moves that mean as it moves x0.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,10 @@ from iddpm.diffusion.schedule import broadcast
 
 NO_CLASS = -1
 """The label of no class; the networks give it a zero embedding."""
+NULL: dict[str, float] = {"y": NO_CLASS, "conditions": math.nan}
+"""What a model sees of a conditioning that is hidden."""
+KEPT = ("low_res", "low_res_noise", "given", "estimate")
+"""What guidance never hides."""
 
 Interval = tuple[float, float]
 """Noise levels sqrt((1 - alpha_bar) / alpha_bar) within which to guide, both ends included."""
@@ -62,29 +66,45 @@ def threshold_x0(denoise: Denoise, share: float) -> Denoise:
 
 
 def classifier_free(
-    denoise: Denoise, scale: float, *, sigma_interval: Interval = EVERYWHERE
+    denoise: Denoise,
+    scale: float,
+    *,
+    null: Mapping[str, Any] | None = None,
+    sigma_interval: Interval = EVERYWHERE,
 ) -> Denoise:
     """Push estimates away from those that know nothing (Ho & Salimans 2022, equation 6).
 
-    The network must have been trained with labels dropped at random.
+    The network must have been trained with its conditioning hidden at random.
 
     Args:
-        denoise: a model that is called with labels ``y`` [N], ``conditions`` [N, K] or both.
-        scale: 0 ignores them, 1 is the model as trained, more exaggerates them.
+        denoise: a model.
+        scale: 0 ignores the conditioning, 1 is the model as trained, more exaggerates it.
+        null: by the keyword of a conditioning, what the network sees where it is hidden: a number,
+            or a tensor of one row; None leaves that keyword as it is. ``y`` is -1 and
+            ``conditions`` are NaN by default; ``low_res``, ``low_res_noise``, ``given`` and
+            ``estimate`` stay. Other keywords must be named.
         sigma_interval: where to guide; outside the model is used as trained (Kynkäänniemi et al.
             2024).
+
+    Raises:
+        ValueError: when called with conditioning that cannot be guided, or with none to guide.
     """
 
     def guided(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         if scale == 1 or not _within(level, sigma_interval):
             return denoise(x_t, level, **conditioning)
-        nothing = {name: _hidden(name, value) for name, value in conditioning.items()}
+        nothing = _hidden(conditioning, null or {}, scale, len(x_t))
         if scale == 0:
-            return denoise(x_t, level, **nothing)
-        both = denoise(
+            return _without_index_errors(denoise, x_t, level, nothing, conditioning)
+        both = _without_index_errors(
+            denoise,
             torch.cat([x_t, x_t]),
             Level(*(torch.cat([values, values]) for values in level)),
-            **{name: torch.cat([value, nothing[name]]) for name, value in conditioning.items()},
+            {
+                name: None if value is None else torch.cat([value, nothing[name]])
+                for name, value in conditioning.items()
+            },
+            conditioning,
         )
 
         def mix(values: Tensor) -> Tensor:
@@ -100,6 +120,79 @@ def classifier_free(
         )
 
     return guided
+
+
+def _hidden(
+    conditioning: Mapping[str, Any], null: Mapping[str, Any], scale: float, count: int
+) -> dict[str, Any]:
+    """Return the conditioning of ``count`` items with all that guidance may hide hidden."""
+    for name in null:
+        if name not in conditioning:
+            known = ", ".join(conditioning) or "nothing"
+            raise ValueError(f"null names {name}, and the model is called with {known}")
+    hidden = {}
+    for name, value in conditioning.items():
+        if value is not None and (
+            not isinstance(value, Tensor) or value.dim() == 0 or len(value) != count
+        ):
+            raise ValueError(
+                f"guidance cannot hide {name}: it is {_described(value)}, and must be a tensor "
+                f"with a row for each of the {count} items"
+            )
+        if name not in null and name not in NULL and name not in KEPT:
+            raise ValueError(
+                f"guidance does not know what stands for no {name}: say so by "
+                f"null={{{name!r}: VALUE}}, or by null={{{name!r}: None}} if it is not to be hidden"
+            )
+        wanted = null.get(name, NULL.get(name))
+        hidden[name] = value if value is None or wanted is None else _null(name, wanted, value)
+    if all(hidden[name] is value for name, value in conditioning.items()):
+        told = ", ".join(conditioning) or "no conditioning"
+        raise ValueError(
+            f"guidance of scale {scale:g} has nothing to hide: the model is called with {told}"
+        )
+    return hidden
+
+
+def _null(name: str, wanted: Any, value: Tensor) -> Tensor:
+    """Return rows like those of ``value`` that all hold what stands for nothing."""
+    row = torch.as_tensor(wanted, device=value.device)
+    if row.is_floating_point() and not value.is_floating_point():
+        raise ValueError(f"null[{name!r}] is {wanted}, and {name} holds {value.dtype}")
+    try:
+        return row.to(value.dtype).expand_as(value)
+    except RuntimeError:
+        raise ValueError(
+            f"null[{name!r}] has shape {tuple(row.shape)}, and a row of {name} has "
+            f"{tuple(value.shape[1:])}: give one row, or a number"
+        ) from None
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
+
+
+def _without_index_errors(
+    denoise: Denoise,
+    x_t: Tensor,
+    level: Level,
+    hidden: Mapping[str, Any],
+    conditioning: Mapping[str, Any],
+) -> Prediction:
+    """Call a model; a table of embeddings without a row for nothing is told apart and named."""
+    try:
+        return denoise(x_t, level, **hidden)
+    except IndexError as error:
+        count = len(next(value for value in conditioning.values() if value is not None))
+        denoise(x_t[:count], Level(*(values[:count] for values in level)), **conditioning)
+        names = [name for name in conditioning if name not in KEPT and hidden[name] is not None]
+        shown = ", ".join(f"{name}={hidden[name][-1].flatten()[:3].tolist()}" for name in names)
+        raise ValueError(
+            f"the network has no embedding for what stands for nothing, {shown} ({error}): name "
+            f"the row that was trained for it, null={{{names[0]!r}: ROW}}, or give the network one"
+        ) from error
 
 
 def autoguided(
@@ -204,12 +297,6 @@ def shown_by(schedule: NoiseSchedule, level: Level) -> Level:
     share = ((wanted - noise[below]) / (noise[above] - noise[below])).nan_to_num(1).clamp(0, 1)
     shown = torch.lerp(schedule.shown[below], schedule.shown[above], share)
     return level._replace(shown=shown)
-
-
-def _hidden(name: str, value: Tensor) -> Tensor:
-    """Return what a model is told when it shall know nothing; what is no label stays."""
-    nothing = {"y": NO_CLASS, "conditions": math.nan}
-    return torch.full_like(value, nothing[name]) if name in nothing else value
 
 
 def _within(level: Level, interval: Interval) -> bool:

@@ -79,14 +79,14 @@ def karras_timesteps(
     return _positions(schedule, cleanest - rho * torch.log(even))
 
 
-def space_timesteps(num_steps: int, request: str) -> list[int]:
+def space_timesteps(num_steps: int, request: str | int) -> list[int]:
     """Choose timesteps as the published command line does (Nichol & Dhariwal 2021, appendix F).
 
     Args:
         num_steps: T of the process that was trained.
-        request: ``"250"``: that many, evenly, first and last included; ``"10,15,20"``: so many in
-            each of as many equal sections; ``"ddim50"``: 50 at an integer stride from 0, as Song
-            et al. 2021 take them; ``""``: all.
+        request: ``250`` or ``"250"``: that many, evenly, first and last included;
+            ``"10,15,20"``: so many in each of as many equal sections; ``"ddim50"``: 50 at an
+            integer stride from 0, as Song et al. 2021 take them; ``""``: all.
 
     Returns:
         The kept timesteps in increasing order.
@@ -94,6 +94,7 @@ def space_timesteps(num_steps: int, request: str) -> list[int]:
     Raises:
         ValueError: the request cannot be met.
     """
+    request = str(request)
     if request == "":
         return list(range(num_steps))
     if request.startswith("ddim"):

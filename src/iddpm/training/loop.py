@@ -14,7 +14,14 @@ from iddpm.training.checkpoints.best import Best, find_best, point_to_best, was_
 from iddpm.training.checkpoints.ema_snapshots import drop_later_snapshots, write_snapshot
 from iddpm.training.checkpoints.saver import Saver
 from iddpm.training.checkpoints.state import TrainState
-from iddpm.training.loop_settings import FedBatch, LoopSettings, Preview, Reporter, Validate
+from iddpm.training.loop_settings import (
+    FedBatch,
+    LoopSettings,
+    Preview,
+    Reporter,
+    Validate,
+    rate_ratios,
+)
 from iddpm.training.monitoring.log_files import LogFiles, Tracker
 from iddpm.training.monitoring.records import Meter, merged
 from iddpm.training.monitoring.throughput import Effort
@@ -131,6 +138,7 @@ class _Loop:
         self.reporter = reporter
         self.preview = preview
         self.validate = validate
+        self.ratios = rate_ratios(state.optimizer, settings.learning_rate)
         self.meter = Meter(len(step.denoiser.diffusion.schedule))
         self.saved_step = state.step
         self.stop: Stop | None = None
@@ -201,8 +209,8 @@ class _Loop:
         """Take a step and count it."""
         state = self.state
         self.rate = self.settings.learning_rate_at(state.step)
-        for group in state.optimizer.param_groups:
-            group["lr"] = self.rate
+        for group, ratio in zip(state.optimizer.param_groups, self.ratios, strict=True):
+            group["lr"] = self.rate * ratio
         size = self.step.microbatch
         try:
             result = self.step(x0, state.step, **conditioning)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -53,6 +54,17 @@ class LoopSettings:
         if self.anneal:
             rate *= 1 - step / self.total_steps
         return rate
+
+
+def rate_ratios(optimizer: torch.optim.Optimizer, learning_rate: float) -> list[float]:
+    """Return each parameter group's learning rate as a multiple of the rate that the loop sets.
+
+    A group whose rate is ``learning_rate`` has 1; where there is none, the first above 0 has.
+    """
+    # Under the name that PyTorch's schedulers keep it, since the loop changes "lr".
+    rates = [float(group.setdefault("initial_lr", group["lr"])) for group in optimizer.param_groups]
+    base = learning_rate if learning_rate in rates else next(filter(None, rates), learning_rate)
+    return [rate / base for rate in rates]
 
 
 FedBatch = tuple[Tensor, dict[str, Any]]

@@ -3,7 +3,9 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,17 @@ def assert_same_state(first: Path, second: Path, step: int | None = None) -> Non
     assert a.keys() == b.keys()
     for name, value in a.items():
         assert torch.equal(value, b[name]), name
+
+
+def wait_until(happened: Callable[[], object], *running: subprocess.Popen[str]) -> None:
+    """Wait for what other processes do; of these none may end before.
+
+    No number of seconds belongs here: pytest's own time limit, which only a hang meets, ends it.
+    """
+    while not happened():
+        for process in running:
+            assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
 
 
 def free_port() -> int:

@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from iddpm.cli.main import run as iddpm
 from iddpm.config import read_config
 from iddpm.runtime.errors import RunFailed
 from iddpm.training.stop import Stop
-from tests.conftest import TINY, free_port, images
+from tests.conftest import TINY, free_port, images, wait_until
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
@@ -126,13 +125,9 @@ def submit(folder, *settings, interrupt=False):
     try:
         if interrupt:
             log = run / "log.jsonl"
-            end = time.monotonic() + 100
-            while not (log.is_file() and log.read_bytes()):
-                assert process.poll() is None, process.stdout.read()
-                assert time.monotonic() < end
-                time.sleep(0.01)
+            wait_until(lambda: log.is_file() and log.read_bytes(), process)
             os.kill(int((folder / "pid").read_text()), signal.SIGUSR1)
-        said, _ = process.communicate(timeout=150)
+        said, _ = process.communicate()
     finally:
         if process.poll() is None:
             os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
@@ -176,12 +171,9 @@ def test_torchrun_starts_a_run_again_when_a_process_is_killed(cluster):
         text=True,
     )
     try:
-        end = time.monotonic() + 100
-        while log.read_bytes() == before:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait_until(lambda: log.read_bytes() != before, process)
         os.kill(children(process.pid)[-1], signal.SIGKILL)
-        said, _ = process.communicate(timeout=150)
+        said, _ = process.communicate()
     finally:
         process.terminate()
     assert process.returncode == 0, said

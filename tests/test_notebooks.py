@@ -49,7 +49,6 @@ def test_source_runs(name, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=280,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert list(tmp_path.iterdir()) == []  # it leaves nothing behind

@@ -27,7 +27,6 @@ def told(tmp_path_factory):
         env={**os.environ, "IDDPM_CACHE": str(folder / "cache")},
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
     assert result.returncode == 0, result.stderr[-2000:]

@@ -36,7 +36,7 @@ def test_a_picture_and_an_array_in_one_call(run):
          str(run.parent / "b.npy"), "--steps", "2", "--sampler", "ddim", "--spacing", "even",
          "--overlap", "0.5", "--low-res-noise", "0.1", "--seed", "3", "--batch-size", "8",
          "--out", str(out), "--threads", "1", "--device", "cpu"],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (told.returncode, told.stderr) == (0, "")
     lines = told.stdout.splitlines()

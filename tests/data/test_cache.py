@@ -1,11 +1,11 @@
 import json
 import multiprocessing
 import os
-import time
 
 import pytest
 
 from iddpm.data.cache import FACTS, built_once, digest, user_cache
+from tests.conftest import wait_until
 
 
 def test_it_is_built_once_and_again_when_the_facts_change(tmp_path):
@@ -45,12 +45,14 @@ def test_what_failed_leaves_what_was_there(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".made.lock", "made"]
 
 
-def _ask(directory, count):
+def _ask(directory, count, asked):
     def build(temporary):
         with open(count, "a", encoding="ascii") as file:
             file.write("x")
-        time.sleep(0.3)
+        wait_until(lambda: asked.value == 3)
 
+    with asked.get_lock():
+        asked.value += 1
     built_once(directory, {"n": 1}, build, print)
 
 
@@ -64,9 +66,8 @@ def test_of_several_processes_one_builds_and_a_dead_builder_is_replaced(tmp_path
     dead.start()
     dead.join()
     assert dead.exitcode == 9
-    others = [
-        fork.Process(target=_ask, args=(tmp_path / "made", tmp_path / "count")) for _ in range(3)
-    ]
+    arguments = tmp_path / "made", tmp_path / "count", fork.Value("i", 0)
+    others = [fork.Process(target=_ask, args=arguments) for _ in range(3)]
     for process in others:
         process.start()
     for process in others:

@@ -1,13 +1,12 @@
 import os
 import signal
-import time
 from multiprocessing import active_children
 
 import pytest
 
-from iddpm.data import loader
 from iddpm.data.loader import read_ahead
 from iddpm.runtime.errors import WorkerLost
+from tests.data.deliveries import Deliveries
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking among threads
 
@@ -33,10 +32,10 @@ def test_a_walk_that_is_left_takes_its_workers_along():
     assert not active_children()
 
 
-def killed(number):
+def killed(number, deliveries):
     def read(step):
         if step == 3:
-            time.sleep(0.2)  # so that what came before is on its way
+            deliveries.wait_for(3)
             os.kill(os.getpid(), number)
         return step
 
@@ -46,12 +45,12 @@ def killed(number):
 @pytest.mark.parametrize(
     ("number", "cause"), [(signal.SIGKILL, "memory"), (signal.SIGBUS, "shm"), (signal.SIGSEGV, "")]
 )
-def test_a_killed_worker_is_named_and_what_came_before_it_comes(number, cause):
-    seen = []
+def test_a_killed_worker_is_named_and_what_came_before_it_comes(number, cause, monkeypatch):
+    seen, deliveries = [], Deliveries(monkeypatch)
     with pytest.raises(
         WorkerLost, match=rf"data worker 1 of 2 was killed by {number.name}.*{cause}"
     ):
-        seen.extend(walk(killed(number)))
+        seen.extend(walk(killed(number, deliveries)))
     assert seen == [0, 1, 2]
     assert not active_children()
 
@@ -62,7 +61,7 @@ def test_a_dead_worker_raises_where_data_is_asked_for_and_nowhere_else():
     assert next(steps) == 0
     for process in active_children():
         process.kill()
-    time.sleep(0.3)  # SIGCHLD comes, and nothing happens
+        process.join()  # SIGCHLD comes, and nothing happens
     with pytest.raises(WorkerLost, match="SIGKILL"):
         list(steps)
 
@@ -73,27 +72,26 @@ def test_a_worker_that_leaves_by_itself_is_named():
 
 
 def test_a_hung_worker_ends_the_wait(monkeypatch):
-    monkeypatch.setattr(loader, "CHECK_SECONDS", 0.1)
+    deliveries = Deliveries(monkeypatch, patient_until=3)
 
     def read(step):
         if step == 3:
-            time.sleep(600)
+            deliveries.wait_for(10**6)
         return step
 
     seen = []
-    started = time.monotonic()
-    with pytest.raises(WorkerLost, match=r"no data came from 2 workers in 0\.5 seconds"):
-        seen.extend(walk(read, timeout=0.5))
+    with pytest.raises(WorkerLost, match=r"no data came from 2 workers in 4 seconds"):
+        seen.extend(walk(read, timeout=4))
     assert seen == [0, 1, 2]
-    assert time.monotonic() - started < 30
+    assert deliveries.looks.value == 5  # one when the wait began, and one each second
     assert not active_children()
 
 
 def test_a_slow_worker_is_waited_for(monkeypatch):
-    monkeypatch.setattr(loader, "CHECK_SECONDS", 0.1)
+    deliveries = Deliveries(monkeypatch)
 
     def read(step):
-        time.sleep(0.4)
+        deliveries.wait_for_looks(4 * (step + 1))
         return step
 
     assert list(walk(read, stop=3, workers=1)) == [0, 1, 2]

@@ -3,17 +3,16 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 import torch
 
 import iddpm
-from iddpm.data import loader
 from iddpm.data.batches import Batches
 from iddpm.runtime.errors import WorkerLost
 from iddpm.training.checkpoints.checkpoint import load_checkpoint
 from iddpm.training.monitoring.terminal import SilentReporter
+from tests.data.deliveries import Deliveries
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking among threads
 
@@ -24,17 +23,17 @@ def train(data, out, settings, **options):
     return iddpm.train(data, out=out, settings=settings, reporter=SilentReporter(), **options)
 
 
-def die():
+def die(deliveries):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def hang():
-    time.sleep(600)
+def hang(deliveries):
+    deliveries.wait_for(10**6)
 
 
 @pytest.mark.parametrize(
     ("fate", "message"),
-    [(die, "worker 1 of 2 was killed by SIGKILL"), (hang, "no data came from 2 workers in 1 sec")],
+    [(die, "worker 1 of 2 was killed by SIGKILL"), (hang, "no data came from 2 workers in 5 sec")],
 )
 def test_a_worker_that_is_lost_costs_nothing(
     tmp_path, array_file, tiny, monkeypatch, fate, message
@@ -42,19 +41,19 @@ def test_a_worker_that_is_lost_costs_nothing(
     settings = [*tiny, "training.steps=12", "data.flip=true", "training.save_every=100"]
     train(array_file, tmp_path / "whole", settings)
 
-    monkeypatch.setattr(loader, "CHECK_SECONDS", 0.2)
     read, parent = Batches.__getitem__, os.getpid()
 
     def fated(self, step):
         if step == BROKEN_STEP and os.getpid() != parent:
-            time.sleep(0.2)  # so that the batches before it are on their way
-            fate()
+            deliveries.wait_for(BROKEN_STEP)
+            fate(deliveries)
         return read(self, step)
 
     out = tmp_path / "parts"
     with monkeypatch.context() as broken:
+        deliveries = Deliveries(broken, patient_until=BROKEN_STEP)
         broken.setattr(Batches, "__getitem__", fated)
-        workers = ["data.workers=2", "data.worker_timeout=1"]
+        workers = ["data.workers=2", "data.worker_timeout=5"]
         with pytest.raises(WorkerLost, match=message):
             train(array_file, out, [*settings, *workers])
     assert load_checkpoint(out).step == BROKEN_STEP

@@ -91,7 +91,9 @@ def test_real_is_near_real_and_noise_is_far_away(folder, report, kind):
     assert real["recall"] > 0.85
     assert 0.8 < real["density"] < 1.2
     assert real["coverage"] > 0.85
-    assert noise["kernel_distance"]["value"] > 4 * noise["kernel_distance"]["error"]
+    # By the spread that real samples have: that of noise is as wide as a classifier's features are
+    # where it has seen nothing, which is another width after each training.
+    assert noise["kernel_distance"]["value"] > abs(kernel["value"]) + 4 * kernel["error"]
     assert noise["precision"] < 0.2
     assert noise["coverage"] < 0.4
 

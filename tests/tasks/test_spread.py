@@ -100,7 +100,6 @@ def both(trained, tmp_path_factory):
         [sys.executable, "-m", *launch, str(two / "together.py"), str(two / "todo")],
         capture_output=True,
         text=True,
-        timeout=200,
         check=False,
     )
     for rank in range(2):  # the files tell more than the launcher's status
@@ -181,7 +180,7 @@ def test_an_error_ends_every_process_with_status_2(trained):
             )
         )
     try:
-        said = [process.communicate(timeout=100) for process in processes]
+        said = [process.communicate() for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 
 import numpy as np
@@ -19,7 +18,7 @@ from iddpm.tasks.train import train_until_stop
 from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.monitoring.terminal import SilentReporter
 from iddpm.training.stop import Stop
-from tests.conftest import final_tensors
+from tests.conftest import final_tensors, wait_until
 
 EXACT = (
     "training.ema_rates=[0.9,0.99]",
@@ -289,13 +288,10 @@ def test_a_signalled_process_saves_and_says_so_by_its_status(tmp_path, array_fil
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 120
-    while not (out / "log.jsonl").is_file() or not (out / "log.jsonl").read_text():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
+    log = out / "log.jsonl"
+    wait_until(lambda: log.is_file() and log.read_text(), process)
     os.killpg(process.pid, number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate()
     assert process.returncode == 128 + number
     assert str(out) in output
     step = load_checkpoint(out).step

@@ -46,7 +46,7 @@ def both(tmp_path_factory):
         tensors, numbers = two_ranks.compare(ALONE, "ddp")
         numbers["curve"] = two_ranks.take(state, step, 4)
         numbers["after"] = two_ranks.take(state, step, 4)
-        said, _ = process.communicate(timeout=200)
+        said, _ = process.communicate()
     finally:
         process.kill()
     assert (folder / "crossed.json").is_file(), said
@@ -149,7 +149,7 @@ def test_snapshots_of_averages_are_whole(both, kind):
 def test_three_ranks_resume_bit_for_bit(tmp_path):
     process = launched(3, tmp_path)
     try:
-        said, _ = process.communicate(timeout=150)
+        said, _ = process.communicate()
     finally:
         process.kill()
     assert process.returncode == 0, said

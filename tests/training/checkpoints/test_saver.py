@@ -1,5 +1,4 @@
 import threading
-import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ def gate(monkeypatch):
     original = commit.write_weights
 
     def held(path, named, **options):
-        assert event.wait(20)
+        event.wait()
         return original(path, named, **options)
 
     monkeypatch.setattr(commit, "write_weights", held)
@@ -158,19 +157,24 @@ def test_leftovers_of_a_killed_process_are_cleared(tmp_path):
 
 def test_leaving_gives_up_the_save_in_flight(tmp_path, monkeypatch):
     monkeypatch.setattr("iddpm.training.checkpoints.weights.CHUNK", 1)
-    monkeypatch.setattr("iddpm.training.checkpoints.weights.os.fsync", lambda _: time.sleep(0.01))
-    original = commit.write_weights
+    monkeypatch.setattr(saving, "GRACE", None)  # of a join: until it is done
+    original, begun, chunks = commit.write_weights, threading.Event(), []
 
-    def slow(path, named, *, between):
-        return original(path, named, between=lambda: (time.sleep(0.05), between()))
+    def held(path, named, *, between):
+        def chunk():
+            chunks.append(path.name)
+            begun.set()
+            assert saver._leaving.wait(60), "it is never told to give up"
+            between()
 
-    monkeypatch.setattr(commit, "write_weights", slow)
-    started = time.monotonic()
+        return original(path, named, between=chunk)
+
+    monkeypatch.setattr(commit, "write_weights", held)
     with suppress(KeyboardInterrupt), Saver(tmp_path, keep=1) as saver:
         saver.save(1, state(), {})
-        time.sleep(0.1)
+        begun.wait()
         raise KeyboardInterrupt
-    assert time.monotonic() - started < 4, "some ten seconds if it were written to the end"
+    assert len(chunks) == 1
     assert steps(tmp_path) == []
     assert hidden(tmp_path) == []
 
@@ -207,7 +211,6 @@ def two(tmp_path, monkeypatch):
     """Savers of two ranks; what is named ``part`` is sharded."""
     board = []
     monkeypatch.setattr(saving, "PAUSES", (0.01,))
-    monkeypatch.setattr(saving, "PATIENCE", 0.5)
     monkeypatch.setattr(saving, "_local", lambda value: (value, value.ndim == 2))
     return [Saver(tmp_path, keep=3, ranks=Pretended(rank, 2, board=board)) for rank in (0, 1)]
 
@@ -232,12 +235,15 @@ def test_two_ranks_write_their_parts_and_any_number_reads_them(tmp_path, two):
         load_checkpoint(tmp_path)
 
 
-def test_the_part_of_a_lost_rank_is_waited_for_a_bounded_time(tmp_path, two):
+def test_the_part_of_a_lost_rank_is_waited_for_a_bounded_time(tmp_path, two, monkeypatch):
+    patience = saving.PATIENCE
+    monkeypatch.setattr(saving, "PATIENCE", 0.5)
     two[0].save(1, state(), {})
     with pytest.warns(UserWarning, match=r"step 1 could not.*rank 1 of 2 did not.*within 0\.5 s"):
         two[0].wait()
     two[1].save(1, state(), {})  # it comes too late, and is never taken for a part of step 2
     two[1].wait()
+    monkeypatch.setattr(saving, "PATIENCE", patience)
     for saver in two:
         saver.save(2, state(), {})
     for saver in two:

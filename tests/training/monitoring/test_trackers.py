@@ -1,6 +1,5 @@
 import sys
 import threading
-import time
 import types
 from importlib.machinery import ModuleSpec
 
@@ -93,10 +92,8 @@ def test_a_wandb_that_hangs_holds_nothing_up(tmp_path, wandb):
     wandb.init = lambda **options: answer.wait()
     log = LogFiles(tmp_path, trackers=[WeightsAndBiases(tmp_path, "digits", {}, patience=0.1)])
     log.write(RECORD)
-    before = time.monotonic()
     with pytest.warns(UserWarning, match=r"the last ones did not leave within 0\.1 s"):
-        log.close()
-    assert time.monotonic() - before < 2
+        log.close()  # which would wait for ever
     answer.set()
 
 

@@ -2,53 +2,61 @@
 
 import numpy as np
 import pytest
+import torch
 
 import iddpm
 from iddpm.training.monitoring.terminal import SilentReporter
+from tests.conftest import TINY
 
 COLOUR = (230, 90, 20)
 
 
-@pytest.fixture
-def one_colour(tmp_path):
-    path = tmp_path / "colour.npz"
+@pytest.fixture(scope="module")
+def one_colour(tmp_path_factory):
+    path = tmp_path_factory.mktemp("colours") / "colour.npz"
     np.savez(path, arr_0=np.tile(np.array(COLOUR, dtype=np.uint8), (64, 6, 6, 1)))
     return path
 
 
-def drawn(path, tiny, *settings):
-    """The mean of each channel of 16 samples, in levels of 8 bits, after a short training."""
+def off(path, predicts, *settings):
+    """How far 16 samples' mean colour is off after a short training (RMS, in levels of 8 bits)."""
     run = iddpm.train(
         path,
-        out=path.parent / "run",
+        out=path.parent / predicts,
         settings=[
-            *tiny,
+            *TINY,
             "training.steps=120",
             "model.channel_mult=[1]",
             "model.attention_downsampling=[]",
             "training.gradient_clip=null",
             "training.learning_rate=1e-2",
             "training.ema_rates=[0.95]",
+            f"diffusion.predicts={predicts}",
             *settings,
         ],
         reporter=SilentReporter(),
     )
     x = run.sample(16, steps=10, sampler="ddim")
-    return ((x.mean(dim=(0, 2, 3)) + 1) * 127.5).tolist()
+    mean = (x.mean(dim=(0, 2, 3)) + 1) * 127.5
+    return float((mean - torch.tensor(COLOUR)).square().mean().sqrt())
+
+
+@pytest.fixture(scope="module")
+def of_eps(one_colour):
+    return off(one_colour, "eps")
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("predicts", "settings"),
     [
-        ["diffusion.predicts=v"],
-        ["diffusion.predicts=x0", "diffusion.loss=simple", "diffusion.variance=fixed_small"],
-        ["diffusion.predicts=edm", "diffusion.zero_terminal_snr=true"],
+        ("v", []),
+        ("x0", ["diffusion.loss=simple", "diffusion.variance=fixed_small"]),
+        ("edm", ["diffusion.zero_terminal_snr=true"]),
     ],
 )
-def test_v_x0_and_edm_keep_the_colour(one_colour, tiny, settings):
-    assert drawn(one_colour, tiny, *settings) == pytest.approx(COLOUR, abs=8)
+def test_v_x0_and_edm_keep_the_colour_long_before_eps_does(one_colour, of_eps, predicts, settings):
+    """Each beside eps, trained as long from the same seed.
 
-
-def test_eps_has_not_learned_it_yet(one_colour, tiny):
-    off = np.abs(np.subtract(drawn(one_colour, tiny, "diffusion.predicts=eps"), COLOUR))
-    assert off.max() > 25
+    By 8 seeds eps is 83 to 110 levels off, and nobody else more than a tenth of that.
+    """
+    assert off(one_colour, predicts, *settings) < of_eps / 4

@@ -230,7 +230,7 @@ def resume_is_exact(ranks, parallel):
 
 
 def main(folder, kinds):
-    with joined_ranks("cpu", 60) as ranks:
+    with joined_ranks("cpu", 86400) as ranks:
         if ranks.count > 2:  # of two numbers there is but one order
             exact = {kind: resume_is_exact(ranks, kind) for kind in kinds}
             if ranks.first:

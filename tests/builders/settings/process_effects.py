@@ -1,0 +1,251 @@
+"""The settings of the process, of its loss, and of low resolutions."""
+
+from functools import partial
+
+import torch
+
+from iddpm.builders import (
+    build_denoiser,
+    build_diffusion,
+    build_loss,
+    build_network,
+    build_timesteps,
+    build_walk,
+    held_out_low_res,
+    low_res_size,
+    tell_low_res,
+    training_low_res,
+    values_of,
+)
+from iddpm.data.degrade import Degradation
+from iddpm.diffusion import (
+    Denoiser,
+    GaussianDiffusion,
+    cosine,
+    linear,
+    losses,
+    zero_terminal_snr,
+)
+from iddpm.diffusion.weighting import min_snr, sigmoid
+from tests.builders.settings.effect import Effect, numbers
+
+X = torch.linspace(-1, 1, 4 * 64).reshape(4, 1, 8, 8)
+X = (X * 127.5 + 127.5).round() / 127.5 - 1
+NOISE = torch.randn(X.shape, generator=torch.Generator().manual_seed(0))
+T = torch.tensor([0, 7, 25, 49])
+
+
+def network(channels):
+    """A network in a formula: what it says depends on its input and on the time it is shown."""
+
+    def call(x, shown, **_):
+        first = torch.tanh(0.7 * x[:, :1]) + 0.001 * shown.reshape(-1, 1, 1, 1).to(x)
+        return torch.cat([first] * (channels - 1) + [0.1 * first], dim=1)[:, :channels]
+
+    return call
+
+
+def denoiser(scene):
+    variance = scene.config.diffusion.variance
+    return build_denoiser(scene.config, network(2 if variance.startswith("learned") else 1))
+
+
+def curve(scene):
+    schedule = build_diffusion(scene.config).schedule
+    return [numbers(schedule.alpha_bar), numbers(schedule.shown)]
+
+
+def curve_of(schedule):
+    return [numbers(schedule.alpha_bar), numbers(schedule.shown)]
+
+
+def said(scene):
+    """What the model says of noisy data."""
+    model = denoiser(scene)
+    prediction = model(X, model.diffusion.schedule.at(torch.tensor([1, 7, 25, 48])))
+    return [model.predicts, numbers(prediction.x0), numbers(prediction.eps)]
+
+
+def said_by(predicts, **options):
+    def look():
+        model = Denoiser(network(2), GaussianDiffusion(cosine(50), "learned_range"), predicts,
+                         **options)  # fmt: skip
+        prediction = model(X, model.diffusion.schedule.at(torch.tensor([1, 7, 25, 48])))
+        return [predicts, numbers(prediction.x0), numbers(prediction.eps)]
+
+    return look
+
+
+def loss(scene):
+    return [numbers(v) for v in build_loss(scene.config)(denoiser(scene), X, T, NOISE)
+            if v is not None]  # fmt: skip
+
+
+def loss_by(call, variance="learned_range", **options):
+    def look():
+        channels = 2 if variance.startswith("learned") else 1
+        model = Denoiser(network(channels), GaussianDiffusion(cosine(50), variance), "eps")
+        return [numbers(v) for v in call(model, X, T, NOISE, **options) if v is not None]
+
+    return look
+
+
+def seen_by_network(scene):
+    """How many channels go in and come out, and whether the walk hands on its estimates."""
+    config = scene.config
+    built = build_network(config)
+    walk = build_walk(config, build_denoiser(config, built), config.sampling)
+    return [built.input_blocks[0][0].in_channels, walk.self_condition,
+            build_denoiser(config, built).self_condition]  # fmt: skip
+
+
+FIXED = ("diffusion.variance=fixed_small",)
+OF_FIXED = partial(loss_by, variance="fixed_small")
+V = ("diffusion.predicts=v",)
+SIMPLE, HYBRID, VLB = losses.simple, losses.hybrid, losses.vlb
+WEIGHTED = {
+    "constant": None, "min_snr": partial(min_snr, gamma=5.0), "sigmoid": partial(sigmoid, bias=0.0),
+}  # fmt: skip
+
+
+def squared(kind, call, of, also):
+    """The settings that the two squared losses share."""
+    place = f"diffusion.loss[{kind}]"
+    also = (f"diffusion.loss.kind={kind}", *also)
+
+    def by_kind(own):
+        other = "sigmoid" if own != "sigmoid" else "min_snr"
+        return Effect(loss, {own: of(call, weighting=WEIGHTED[own]),
+                             other: of(call, weighting=WEIGHTED[other])},
+                      also, key="diffusion.loss.weighting.kind")  # fmt: skip
+
+    return {
+        f"{place}.space": [
+            Effect(loss, {"null": of(call), "x0": of(call, space="x0"), "v": of(call, space="v")},
+                   also, key="diffusion.loss.space"),
+        ],
+        **{f"{place}.weighting[{own}].kind": [by_kind(own)] for own in WEIGHTED},
+        f"{place}.weighting[min_snr].gamma": [
+            Effect(loss, {g: of(call, weighting=partial(min_snr, gamma=float(g)))
+                          for g in ("0.5", "5.0", "2")},
+                   also, key="diffusion.loss.weighting.gamma"),
+        ],
+        f"{place}.weighting[sigmoid].bias": [
+            Effect(loss, {b: of(call, weighting=partial(sigmoid, bias=float(b)))
+                          for b in ("0", "-2", "1")},
+                   also, key="diffusion.loss.weighting.bias"),
+        ],
+    }  # fmt: skip
+
+
+DIFFUSION = {
+    "diffusion.schedule": [
+        Effect(curve, {"cosine": lambda: curve_of(cosine(50)),
+                       "linear": lambda: curve_of(linear(50))}),
+    ],
+    "diffusion.num_steps": [
+        Effect(curve, {"50": lambda: curve_of(cosine(50)), "40": lambda: curve_of(cosine(40))}),
+        *(Effect(lambda s: build_timesteps(s.config).num_steps, {"50": 50, "40": 40}, (also,))
+          for also in ("training.timestep_sampler=uniform",
+                       "training.timestep_sampler=low_discrepancy",
+                       "training.timestep_sampler=loss_second_moment", "task=classification")),
+    ],
+    "diffusion.rescale_timesteps": [
+        Effect(lambda s: curve(s)[1][1][-1], {"true": 49 * 1000 / 50, "false": 49.0}),
+        Effect(lambda s: curve(s)[1][1][-1], {"true": 49 * 1000 / 50, "false": 49.0},
+               ("diffusion.schedule=linear",)),
+    ],
+    "diffusion.zero_terminal_snr": [
+        Effect(curve, {"false": lambda: curve_of(cosine(50)),
+                       "true": lambda: curve_of(zero_terminal_snr(cosine(50)))}, V),
+    ],
+    "diffusion.predicts": [
+        Effect(said, {name: said_by(name) for name in ("eps", "x0", "v", "edm", "previous")}),
+    ],
+    "diffusion.sigma_data": [
+        Effect(said, {"0.5": said_by("edm"), "1.5": said_by("edm", sigma_data=1.5)},
+               ("diffusion.predicts=edm",)),
+    ],
+    "diffusion.self_condition": [
+        Effect(seen_by_network, {"false": [1, False, False], "true": [2, True, True]}),
+    ],
+    "diffusion.variance": [
+        Effect(lambda s: [build_diffusion(s.config).variance, build_network(s.config).out_channels],
+               {"learned_range": ["learned_range", 2], "learned": ["learned", 2],
+                "fixed_small\ndiffusion.loss.kind=simple": ["fixed_small", 1],
+                "fixed_large\ndiffusion.loss.kind=simple": ["fixed_large", 1]}),
+    ],
+    **squared("simple", SIMPLE, OF_FIXED, FIXED),
+    **squared("hybrid", HYBRID, loss_by, ()),
+    "diffusion.loss[simple].kind": [
+        Effect(loss, {"simple": OF_FIXED(SIMPLE), "vlb": OF_FIXED(VLB)}, FIXED,
+               key="diffusion.loss.kind"),
+    ],
+    "diffusion.loss[hybrid].kind": [
+        Effect(loss, {"hybrid": loss_by(HYBRID), "vlb": loss_by(VLB)}, key="diffusion.loss.kind"),
+    ],
+    "diffusion.loss[vlb].kind": [
+        Effect(loss, {"vlb": loss_by(VLB), "hybrid": loss_by(HYBRID)}, key="diffusion.loss.kind"),
+    ],
+    "diffusion.loss[hybrid].vb_weight": [
+        Effect(loss, {"0.001": loss_by(HYBRID, vb_weight=0.001),
+                      "3": loss_by(HYBRID, vb_weight=3.0)}, key="diffusion.loss.vb_weight"),
+    ],
+}  # fmt: skip
+
+
+def made_low(scene):
+    """What the network is told in training, of held-out items and of what is to be made finer."""
+    config = scene.config
+    trained = training_low_res(config, X, range(4), 3)
+    shown = tell_low_res(config, held_out_low_res(config, X, range(4)), 0.0, range(4))
+    return [numbers(trained["low_res"]), numbers(shown["low_res"])]
+
+
+def low_by(scale=(2, 2), *options, circular=(False, False), bits=8):
+    def look():
+        degrade = Degradation(scale, *(options or ("box", None, 0.0)), bits, circular)
+        return [numbers(degrade(X, range(4), 0, "degradation", 3)),
+                numbers(degrade(X, range(4), 0, "held-out degradation"))]  # fmt: skip
+
+    return look
+
+
+SR = ("task=super_resolution", "scale=2")
+BLUR = (*SR, "degradation.kind=blur")
+RESOLUTION = {
+    "scale": [
+        Effect(made_low, {"2": low_by(), "[1,2]": low_by((1, 2)), "4": low_by((4, 4))}, SR),
+        Effect(lambda s: low_res_size(s.config), {"2": (4, 4), "[1,2]": (8, 4)}, SR),
+    ],
+    "degradation.kind": [
+        Effect(made_low, {kind: low_by((2, 2), kind, None, 0.0)
+                          for kind in ("box", "bicubic", "blur")}, SR),
+    ],
+    "degradation.sigma": [
+        Effect(made_low, {"null": low_by((2, 2), "blur", None, 0.0),
+                          "3": low_by((2, 2), "blur", 3.0, 0.0)}, BLUR),
+    ],
+    "degradation.noise": [
+        Effect(made_low, {"0": low_by((2, 2), "box", None, 0.0),
+                          "0.3": low_by((2, 2), "box", None, 0.3)}, SR),
+    ],
+    "degradation.augment": [
+        Effect(lambda s: sorted(training_low_res(s.config, X, range(4), 3)),
+               {"0": ["low_res"], "0.5": ["low_res", "low_res_noise"]}, SR),
+        Effect(lambda s: bool(training_low_res(
+                   s.config, X, range(4), 3)["low_res_noise"].max() > 0.2),
+               {"0.2": False, "1": True}, SR),
+    ],
+    "bits": [
+        Effect(made_low, {"8": low_by(), "null": low_by(bits=None), "4": low_by(bits=4)}, SR),
+        Effect(loss, {"8": loss_by(VLB, bits=8), "null": loss_by(VLB, bits=None)},
+               ("diffusion.loss=vlb",)),
+        Effect(loss, {"8": loss_by(HYBRID, bits=8), "null": loss_by(HYBRID, bits=None)}),
+        Effect(lambda s: values_of(s.config).high, {"8": 255.0, "16": 65535.0, "null": 1.0}),
+    ],
+    "model.circular": [
+        Effect(made_low, {"false": low_by((2, 2), "blur", None, 0.0),
+                          "true": low_by((2, 2), "blur", None, 0.0, circular=(True, True))}, BLUR),
+    ],
+}  # fmt: skip

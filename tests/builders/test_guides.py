@@ -125,12 +125,12 @@ def test_what_does_not_fit_is_refused(folder, name, options, message):
 def test_the_command_takes_them(folder, tmp_path, capsys):
     status = command(
         ["sample", str(folder / "classes"), "-n", "2", "--steps", "3", "--out", str(tmp_path),
-         "--guidance", "2", "--guidance-interval", "0.2", "5", "--threshold", "0.995",
+         "--guidance", "2", "--guidance-interval", "0.2,5", "--threshold", "0.995",
          "--classifier", str(folder / "classifier"), "--classifier-scale", "2",
          "--autoguidance", "2", "--autoguidance-scale", "1.5"]
     )  # fmt: skip
     assert status == 0
     assert f"wrote {tmp_path / 'grid.png'}" in capsys.readouterr().out
-    status = command(["sample", str(folder / "classes"), "--guidance-interval", "5", "0.2"])
+    status = command(["sample", str(folder / "classes"), "--guidance-interval", "5,0.2"])
     assert status == 2
     assert "guidance_interval=5, 0.2 is empty" in capsys.readouterr().err

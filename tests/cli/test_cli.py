@@ -271,3 +271,34 @@ def test_interrupting_the_command_leaves_no_traceback(tmp_path):
                           check=False)  # fmt: skip
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sampel"], "No such command 'sampel'"),
+        (["sample"], "Missing argument"),
+        (["sample", "run", "--threads", "0"], "--threads"),
+        (["sample", "run", "--threads", "1" + "0" * 31], "--threads"),
+        (["train", "--threads", "100000000"], "training.threads=100000000|--threads"),
+        (["edit", "run", "0", "-n", "1" + "0" * 20], "-n"),
+        (["inpaint", "run", "0", "--mask", "m.png", "-n", "1" + "0" * 20], "-n"),
+        (["evaluate", "run", "-n", "1" + "0" * 20], "-n"),
+        (["interpolate", "run", "0", "1", "--frames", "1" + "0" * 20], "--frames"),
+        (["sample", "run", "--guidance-interval", "0.3"], "is not LOW,HIGH such as 0.3,5"),
+        (["sample", "run", "--no-such-option" + "x" * 1000], "No such option"),
+    ],
+)
+def test_a_wrong_use_is_one_sentence(arguments, message, capsys):
+    assert run(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert any(part in told for part in message.split("|"))
+    assert told.count("\n") == 1
+    assert len(told) < 400
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"]])
+def test_nothing_asked_shows_the_help(arguments, capsys):
+    assert run(arguments) == 2
+    assert "Usage: " in capsys.readouterr().err

@@ -16,7 +16,7 @@ def edit(
     strength: Annotated[
         float, typer.Option(help="Share of the way to noise: 0.2 keeps most, 0.8 little.")
     ] = 0.5,
-    n: Annotated[int, typer.Option("-n", help="How many versions.")] = 4,
+    n: Annotated[int, typer.Option("-n", max=10_000, help="How many versions.")] = 4,
     steps: Annotated[
         int | None,
         typer.Option(help="Network evaluations from pure noise; a share is taken [default: 50]."),

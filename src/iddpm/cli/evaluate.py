@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from iddpm.cli.options import BatchSize, Checkpoint, Device, Ema, EmaLength, Threads
+from iddpm.cli.options import (
+    BatchSize,
+    Checkpoint,
+    Device,
+    Ema,
+    EmaLength,
+    GuidanceInterval,
+    Threads,
+)
 
 
 def evaluate(
@@ -14,7 +22,7 @@ def evaluate(
         str | None,
         typer.Argument(help="Real data to compare with [default: what the run was trained on]."),
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="How many samples.")] = 5000,
+    n: Annotated[int, typer.Option("-n", max=10**7, help="How many samples.")] = 5000,
     features: Annotated[
         str, typer.Option(help="pca, the directory of a classifier, or an .onnx file.")
     ] = "pca",
@@ -36,9 +44,7 @@ def evaluate(
         typer.Option("--class", help="One class for all [default: as often as in the data]."),
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="As for sample.")] = None,
-    guidance_interval: Annotated[
-        tuple[float, float] | None, typer.Option(help="As for sample.")
-    ] = None,
+    guidance_interval: GuidanceInterval = None,
     classifier: Annotated[
         Path | None, typer.Option(help="A classifier that guides, as for sample.")
     ] = None,

@@ -16,7 +16,7 @@ def inpaint(
     mask: Annotated[
         Path, typer.Option(help="A picture or .npy array, white or 1 where to fill in.")
     ],
-    n: Annotated[int, typer.Option("-n", help="How many versions.")] = 4,
+    n: Annotated[int, typer.Option("-n", max=10_000, help="How many versions.")] = 4,
     resample: Annotated[
         int, typer.Option(help="Passes over every stretch (RePaint); 1 is replacement alone.")
     ] = 1,

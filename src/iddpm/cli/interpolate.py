@@ -12,7 +12,7 @@ def interpolate(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     a: Annotated[str, typer.Argument(help="A picture, a .npy array, or a held-out item's number.")],
     b: Annotated[str, typer.Argument(help="Another.")],
-    frames: Annotated[int, typer.Option(help="How many, both ends included.")] = 9,
+    frames: Annotated[int, typer.Option(max=10_000, help="How many, both ends included.")] = 9,
     steps: Annotated[
         int | None, typer.Option(help="Network evaluations each way [default: 250].")
     ] = None,

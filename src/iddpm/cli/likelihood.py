@@ -59,7 +59,7 @@ def likelihood(
     out: Annotated[
         Path | None, typer.Option(help="Where to write [default: RUN/likelihood].")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Items at a time.")] = None,
+    batch_size: Annotated[int | None, typer.Option(max=10**7, help="Items at a time.")] = None,
     precision: Annotated[str, typer.Option(help="float32, bf16, fp16 or auto.")] = "float32",
     device: Device = "auto",
     threads: Threads = None,

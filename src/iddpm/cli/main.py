@@ -19,12 +19,12 @@ from iddpm.cli.sample import sample
 from iddpm.cli.train import train
 from iddpm.cli.train_classifier import train_classifier
 from iddpm.cli.upscale import upscale
+from iddpm.config.validation_message import shortened
 from iddpm.runtime.errors import SHARED, RunFailed
 
 app = typer.Typer(
     name="iddpm",
     help="Train, sample and measure diffusion models from scratch on your own data.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: it stays readable in a pipe and answers faster
@@ -44,6 +44,8 @@ COMMANDS = (
     info,
     demo,
 )
+UsageError: Any = typer.BadParameter.__base__
+"""Of click, which newer versions of typer carry inside themselves."""
 ALONE = ("interpolate", "inpaint", "edit", "upscale", "info", "demo")
 """Commands that would only do the same several times over."""
 for command in COMMANDS:
@@ -64,6 +66,9 @@ def _main(
         typer.echo(__version__)
         raise typer.Exit
     command = context.invoked_subcommand
+    if command is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
     if command in ALONE and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         error = ValueError(
             f"iddpm {command} runs in one process: start it without torchrun (train, "
@@ -85,9 +90,18 @@ def run(arguments: list[str] | None = None) -> int:
     """
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
-        app(args=arguments)  # prints usage errors itself, and always raises SystemExit
+        status: Any = typer.main.get_command(app)(arguments, standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message(), err=True)
+        else:
+            _say(_usage(error))
+        return 2
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
+    except typer.Abort:
+        return 1
     except (ValueError, OSError) as error:
         if os.environ.get("IDDPM_DEBUG"):
             raise
@@ -106,7 +120,6 @@ def run(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
         return 130
-    return 0
 
 
 def _say(error: Exception) -> None:
@@ -114,6 +127,15 @@ def _say(error: Exception) -> None:
     shared = SHARED in getattr(error, "__notes__", ())
     if not shared or os.environ.get("RANK", "0") == "0":
         typer.echo(f"error: {error}", err=True)
+
+
+def _usage(error: Any) -> ValueError:
+    """Return a wrong use of the command line as one sentence; every rank makes the same."""
+    command = error.ctx.command_path if error.ctx is not None else "iddpm"
+    reason = error.format_message().replace("\n", " ").rstrip(".")
+    told = ValueError(f"{shortened(reason)}: see {command} --help")
+    told.add_note(SHARED)
+    return told
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:

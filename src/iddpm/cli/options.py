@@ -1,6 +1,6 @@
 """Options that several commands have, worded once."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,19 +12,38 @@ EmaLength = Annotated[
     float | None,
     typer.Option(help="Make an average of this length, such as 0.07, from RUN/averages."),
 ]
-BatchSize = Annotated[int | None, typer.Option(help="Samples at a time.")]
+BatchSize = Annotated[int | None, typer.Option(max=10**7, help="Samples at a time.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")]
 AcceptData = Annotated[
     bool,
     typer.Option("--accept-data", help="Resume although the data has changed since the start."),
 ]
-Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")]
 Sampler = Annotated[str | None, typer.Option(help="As in iddpm sample [default: the run's].")]
 Spacing = Annotated[str | None, typer.Option(help="As in iddpm sample [default: the run's].")]
 ClassName = Annotated[
     str | None, typer.Option("--class", help="A class by name or number [default: none].")
 ]
 Guidance = Annotated[float | None, typer.Option(help="Exaggerate the class.")]
+
+
+def read_interval(text: str) -> tuple[float, float]:
+    """Read LOW,HIGH as two numbers."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not LOW,HIGH such as 0.3,5") from None
+    return low, high
+
+
+GuidanceInterval = Annotated[
+    Any,
+    typer.Option(
+        parser=read_interval,
+        metavar="LOW,HIGH",
+        help="Guide only at noise levels sigma between LOW and HIGH, such as 0.3,5.",
+    ),
+]
 Condition = Annotated[
     list[str] | None,
     typer.Option(

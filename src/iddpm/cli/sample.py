@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from iddpm.cli.options import BatchSize, Checkpoint, Condition, Device, Ema, EmaLength, Threads
+from iddpm.cli.options import (
+    BatchSize,
+    Checkpoint,
+    Condition,
+    Device,
+    Ema,
+    EmaLength,
+    GuidanceInterval,
+    Threads,
+)
 from iddpm.config.choices import SAMPLERS, SPACINGS, listed
 
 
@@ -13,7 +22,9 @@ def sample(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     n: Annotated[
         int | None,
-        typer.Option("-n", help="How many samples [default: 64, or one for each of --given]."),
+        typer.Option(
+            "-n", max=10**9, help="How many samples [default: 64, or one for each of --given]."
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Network evaluations per sample [default: the run's, 50].")
@@ -48,10 +59,7 @@ def sample(
         float | None,
         typer.Option(help="Exaggerate the class: 1 as trained, 2 or 3 clearer, 0 ignores it."),
     ] = None,
-    guidance_interval: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="Guide only at noise levels sigma between LOW and HIGH."),
-    ] = None,
+    guidance_interval: GuidanceInterval = None,
     classifier: Annotated[
         Path | None, typer.Option(help="A classifier that guides, from iddpm train-classifier.")
     ] = None,

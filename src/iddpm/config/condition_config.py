@@ -4,9 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from iddpm.config.section import Section
-
-Number = Annotated[float, Field(allow_inf_nan=False)]
+from iddpm.config.section import Finite, Section
 
 
 class ConditionConfig(Section):
@@ -14,9 +12,9 @@ class ConditionConfig(Section):
 
     kind: Literal["number", "class"] | None = None
     """By default ``number`` where all that is known are numbers."""
-    range: tuple[Number, Number] | None = None
+    range: tuple[Finite, Finite] | None = None
     """Of a number: what the training items have, lowest and highest; the network sees -1 to 1."""
-    period: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    period: Annotated[float, Field(gt=0, le=1e30)] | None = None
     """Of a number that comes round again: 360 for degrees."""
     names: tuple[str, ...] | None = None
     """Of a class: the names, in the order of their numbers."""

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from iddpm.config.section import Positive, Section
+from iddpm.config.section import Finite, Length, Section, Whole
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Pixels = Annotated[Whole, Field(gt=0, le=65_536)]
 
 
 class DataConfig(Section):
@@ -15,7 +15,7 @@ class DataConfig(Section):
     path: str | None = None
     """A folder of images or clips, a .npy or .npz file, .tar shards, a Hugging Face dataset saved
     to disk, .parquet files, or the name of an embedded set."""
-    image_size: Positive | tuple[Positive, Positive] | None = None
+    image_size: Pixels | tuple[Pixels, Pixels] | None = None
     """Crop and resize images to this size; needed when they differ in size."""
     channels: Literal[1, 3, 4] | None = None
     """Convert images to gray, RGB or RGBA; by default what they are."""
@@ -27,7 +27,7 @@ class DataConfig(Section):
     names the items, or members of an array file."""
     given: str | None = None
     """Other data, whose item of the same name or number is given to the network with each item."""
-    given_range: Literal["auto"] | tuple[Number, Number] | None = None
+    given_range: Literal["auto"] | tuple[Finite, Finite] | None = None
     """As range, of the data that is given."""
     column: str | None = None
     """Which member of the samples in shards, such as jpg, which column of a table or which array of
@@ -35,13 +35,13 @@ class DataConfig(Section):
     layout: str | None = None
     """Axes of an array, such as NHWC; by default recognised, refused when ambiguous. Of folders of
     pictures: frames, when each folder is a clip."""
-    window: Positive | tuple[Positive, ...] | None = None
+    window: Length | tuple[Length, ...] | None = None
     """Cut signals, volumes and clips into pieces of this size, such as 256 or [32, 32, 32]."""
-    stride: Positive | None = None
+    stride: Length | None = None
     """Distance between pieces; by default the window, of volumes and clips a quarter of it."""
-    sample_rate: Positive | None = None
+    sample_rate: Annotated[Whole, Field(gt=0, le=10**9)] | None = None
     """Resample sounds to so many Hz; needed when they differ."""
-    range: Literal["auto"] | tuple[Number, Number] | None = None
+    range: Literal["auto"] | tuple[Finite, Finite] | None = None
     """Stored numbers that become -1 and 1: [low, high], or auto to measure them; by default known
     for uint8, uint16 and floats in [-1, 1] and measured for others. A run keeps them."""
     corrupt: Literal["error", "skip"] = "error"
@@ -55,9 +55,9 @@ class DataConfig(Section):
     """Mirror items left to right at random; volumes along the axis that their affine says."""
     random_crop: bool = False
     """Train on random crops (at least 0.8 of each side), resized back."""
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[Whole, Field(ge=0, le=1024)] = 0
     """Processes that read data beside the training process."""
-    worker_timeout: Annotated[float, Field(gt=0)] = 300.0
+    worker_timeout: Annotated[float, Field(gt=0, le=1e9)] = 300.0
     """Seconds after which a worker that does not answer counts as hung."""
 
     @field_validator("range", "given_range")

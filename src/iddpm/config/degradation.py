@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from iddpm.config.section import Section
 
-Spread = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Spread = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class DegradationConfig(Section):
@@ -15,7 +15,7 @@ class DegradationConfig(Section):
     kind: Literal["box", "bicubic", "blur"] = "box"
     """The mean of each block, as in the published upsamplers; bicubic with antialiasing; or a
     Gaussian blur."""
-    sigma: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    sigma: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Standard deviation of the blur, in positions of the data; by default half the scale."""
     noise: Spread = 0.0
     """Standard deviation of noise that the low resolution has, as that of a sensor."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from iddpm.config.choices import BLIND_AT_PURE_NOISE, PREDICTIONS, SCHEDULES, OneOf
-from iddpm.config.section import Section
+from iddpm.config.section import Section, Whole
 
 Predicts = Annotated[str, OneOf(PREDICTIONS)]
 
@@ -22,7 +22,7 @@ class MinSNRWeighting(Section):
 
     home: ClassVar[str | None] = "iddpm.diffusion.weighting:min_snr"
     kind: Literal["min_snr"] = "min_snr"
-    gamma: Annotated[float, Field(gt=0)] = 5.0
+    gamma: Annotated[float, Field(gt=0, le=1e12)] = 5.0
     """The largest weight."""
 
 
@@ -31,7 +31,7 @@ class SigmoidWeighting(Section):
 
     home: ClassVar[str | None] = "iddpm.diffusion.weighting:sigmoid"
     kind: Literal["sigmoid"] = "sigmoid"
-    bias: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    bias: Annotated[float, Field(ge=-1000, le=1000)] = 0.0
     """Higher trains more on fine detail, lower more on the whole."""
 
 
@@ -75,7 +75,7 @@ class HybridLoss(_SquaredLoss):
     """Mean squared error for the mean and the bound for the variance."""
 
     kind: Literal["hybrid"] = "hybrid"
-    vb_weight: Annotated[float, Field(gt=0)] = 0.001
+    vb_weight: Annotated[float, Field(gt=0, le=1e6)] = 0.001
     """Weight of the whole bound."""
 
 
@@ -92,7 +92,7 @@ class DiffusionConfig(Section):
     """Settings of the diffusion process."""
 
     schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
-    num_steps: Annotated[int, Field(gt=0)] = 1000
+    num_steps: Annotated[Whole, Field(gt=0, le=1_000_000)] = 1000
     """T, the number of steps of training."""
     rescale_timesteps: bool = True
     """Show the network t * 1000 / T, so that its embedding sees one range whatever T is."""
@@ -100,7 +100,7 @@ class DiffusionConfig(Section):
     """Move the schedule so that its last step is pure noise; for v, x0 and edm."""
     predicts: Predicts = "eps"
     """What the network's output means; edm is the preconditioning of Karras et al. 2022."""
-    sigma_data: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    sigma_data: Annotated[float, Field(gt=0, le=1e6)] = 0.5
     """Standard deviation of the data, for predicts=edm."""
     self_condition: bool = False
     """Tell the network its estimate of the data at the step before; half the steps learn it."""

@@ -5,7 +5,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from iddpm.config.condition_config import ConditionConfig
-from iddpm.config.section import Positive, Section
+from iddpm.config.section import Few, Length, Section, Whole
+
+Width = Annotated[Whole, Field(gt=0, le=65_536)]
 
 
 class ModelConfig(Section):
@@ -15,32 +17,34 @@ class ModelConfig(Section):
     network without data, and are held against the data when there is some.
     """
 
-    channels: Positive | None = None
+    channels: Length | None = None
     """Channels of the data."""
-    size: tuple[Positive, ...] | None = None
+    size: tuple[Length, ...] | None = None
     """Spatial size of the data: (L,), (H, W) or (D, H, W). Its length is the dimension."""
     class_conditional: bool = False
     """Give the network the class of each item; the data must have labels."""
-    num_classes: Positive | None = None
+    num_classes: Length | None = None
     """Number of classes, for a class-conditional network."""
     conditions: dict[str, ConditionConfig] | None = None
     """What else the network is told, by name; by default all that data.conditions holds."""
-    given_channels: Positive | None = None
+    given_channels: Length | None = None
     """Channels of the data that is given with each item (data.given)."""
 
-    model_channels: Positive = 64
+    model_channels: Width = 64
     """Base width; by default 64, of volumes 32, and less where memory is short."""
-    num_res_blocks: Positive = 2
+    num_res_blocks: Annotated[Whole, Field(gt=0, le=64)] = 2
     """Residual blocks per level."""
-    channel_mult: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    channel_mult: (
+        Annotated[tuple[Annotated[float, Field(gt=0, le=1024)], ...], Field(max_length=16)] | None
+    ) = None
     """Width factor of each level; by default chosen by the size."""
-    attention_downsampling: tuple[Positive, ...] | None = None
+    attention_downsampling: tuple[Length, ...] | None = None
     """Downsampling factors with attention; by default where 7 to 16 positions are left per axis,
     and of volumes at most 1,024 in all."""
-    num_heads: Positive = 4
-    num_head_channels: Positive | None = None
+    num_heads: Few = 4
+    num_head_channels: Width | None = None
     """Width of a head; when given, the number of heads follows from it."""
-    num_heads_upsample: Positive | None = None
+    num_heads_upsample: Few | None = None
     """Heads in the decoder; ``num_heads`` by default."""
     qkv_order: Literal["heads_first", "qkv_first"] = "heads_first"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -57,7 +61,7 @@ class ModelConfig(Section):
     deep as wide and ``channel_mult`` is left to be chosen."""
     circular: tuple[bool, ...] | bool = False
     """Periodic data, such as rings, panoramas and fields: true, or true or false per axis."""
-    group_channels: Positive | None = None
+    group_channels: Width | None = None
     """The fewest channels of a normalization group: by default 4 where ``channel_mult`` is left to
     be chosen, else 1 as published, where 32 groups are made of any width. Groups of one channel
     lose the level of the data."""

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from iddpm.config.choices import SAMPLERS, SPACINGS, OneOf
-from iddpm.config.section import Section
+from iddpm.config.section import Section, Whole
 
-Level = Annotated[float, Field(ge=0)]
+Level = Annotated[float, Field(ge=0, le=1e30)]
 
 
 class SamplingConfig(Section):
@@ -19,17 +19,17 @@ class SamplingConfig(Section):
     spacing: str = "auto"
     """Which timesteps are visited: auto, even, log_snr, karras, ddim, a published request such as
     10,15,20 or ddim50, or optimal: those of the best likelihood (docs/likelihood.md)."""
-    steps: Annotated[int, Field(gt=0)] = 50
+    steps: Annotated[Whole, Field(gt=0, le=1_000_000)] = 50
     """Network evaluations per sample."""
-    sigma_max: Annotated[float, Field(gt=0)] | None = None
+    sigma_max: Annotated[float, Field(gt=0, le=1e30)] | None = None
     """Noise level from which log_snr and karras start; by default 80, for dpmpp_2m_sde 30."""
-    rho: Annotated[float, Field(gt=0)] | None = None
+    rho: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Of karras, larger for more steps near the data; by default 7, for dpmpp_2m_sde 3."""
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fresh noise of DDIM: 0 is deterministic."""
     variance: Literal["trained", "analytic"] = "trained"
     """That of ddpm's and ddim's steps: the model's own, or the best one (docs/likelihood.md)."""
-    guidance: float = 1.0
+    guidance: Annotated[float, Field(ge=-1e6, le=1e6)] = 1.0
     """Scale of classifier-free guidance: 0 ignores the class, 1 is the model as trained."""
     guidance_interval: tuple[Level, Level] | None = None
     """Guide only at noise levels sigma = sqrt((1 - alpha_bar) / alpha_bar) between these two."""
@@ -37,10 +37,10 @@ class SamplingConfig(Section):
     """Keep the estimate of the data within [-1, 1]."""
     threshold: Annotated[float, Field(gt=0, le=1)] | None = None
     """Dynamic thresholding instead, at this share of the values, such as 0.995."""
-    low_res_noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    low_res_noise: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Standard deviation of noise that is added to a low resolution, and told to the network, up to
     ``degradation.augment``: hides what a low resolution has and those of the training have not."""
-    batch_size: Annotated[int, Field(gt=0)] = 64
+    batch_size: Annotated[Whole, Field(gt=0, le=10**7)] = 64
     precision: Literal["auto", "float32", "bf16", "fp16"] = "float32"
     """How the network computes; previews take the training's."""
 

@@ -1,24 +1,25 @@
 """All settings of a run, read from YAML and the command line."""
 
-import difflib
-import re
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
-from iddpm.config.condition_config import ConditionConfig
 from iddpm.config.data import DataConfig
 from iddpm.config.degradation import DegradationConfig
-from iddpm.config.diffusion import WEIGHTINGS, DiffusionConfig, HybridLoss
+from iddpm.config.diffusion import DiffusionConfig
 from iddpm.config.form import FormConfig
 from iddpm.config.model import ModelConfig
 from iddpm.config.sampling import SamplingConfig
-from iddpm.config.section import Positive, Section
+from iddpm.config.section import Few, Section
 from iddpm.config.training import TrainingConfig
+from iddpm.config.validation_message import one_sentence, shortened
+from iddpm.config.yaml_text import DEEPEST, parse_yaml
+
+LARGEST_FILE = 2_000_000
+"""Bytes of a settings file; thousands of class names fit."""
 
 
 class Config(Section):
@@ -26,7 +27,7 @@ class Config(Section):
 
     task: Literal["generation", "super_resolution", "classification"] = "generation"
     data: DataConfig = DataConfig()
-    scale: Positive | tuple[Positive, ...] | None = None
+    scale: Few | tuple[Few, ...] | None = None
     """How many times finer super-resolution makes its data: one number, or one for each axis."""
     degradation: DegradationConfig = DegradationConfig()
     model: ModelConfig = ModelConfig()
@@ -132,7 +133,7 @@ def validate(values: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ValueError(_one_sentence(error)) from None
+        raise ValueError(one_sentence(error, Config)) from None
 
 
 def validate_sampling(values: Mapping[str, Any]) -> SamplingConfig:
@@ -144,10 +145,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping; ValueError or FileNotFoundError with one sentence."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no settings file {path}")
+    if path.stat().st_size > LARGEST_FILE:
+        raise ValueError(
+            f"{path} holds {path.stat().st_size} bytes, and settings take {LARGEST_FILE} at most"
+        )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
+        values = parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or a number too long
+        reason = shortened(" ".join(str(error).split()))
         raise ValueError(f"{path} is not readable as YAML: {reason}") from None
     if values is None:
         return {}
@@ -163,15 +168,24 @@ def to_yaml(config: Config) -> str:
 
 def _parse_assignment(assignment: str) -> dict[str, Any]:
     key, equals, text = assignment.partition("=")
-    if not equals or not key.strip():
+    parts = key.strip().split(".")
+    if not equals or not all(part.strip() for part in parts):
         raise ValueError(
-            f"{assignment!r} is not a setting: write key=value, such as training.steps=1000"
+            f"{shortened(assignment)!r} is not a setting: write key=value, such as "
+            "training.steps=1000"
+        )
+    if len(parts) > DEEPEST:
+        raise ValueError(
+            f"{shortened(key)!r} is not a setting: no name has more than {DEEPEST} parts"
         )
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except yaml.MarkedYAMLError:  # text that is no YAML, such as a path with a colon
         value = text
-    for part in reversed(key.strip().split(".")):
+    except (yaml.YAMLError, ValueError) as error:
+        reason = shortened(" ".join(str(error).split()))
+        raise ValueError(f"{shortened(key)}={shortened(text)} does not work: {reason}") from None
+    for part in reversed(parts):
         value = {part: value}
     return dict(value)
 
@@ -185,61 +199,3 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
             _merge(into[key], value)
         else:
             into[key] = value
-
-
-def _one_sentence(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    # Branches of a union stand in the path although no user wrote them.
-    path = [part for part in map(str, problem["loc"]) if re.fullmatch(r"\w+", part)]
-    if path[:2] == ["diffusion", "loss"] and len(path) > 2:
-        path.pop(2)
-        if path[2:3] == ["weighting"] and len(path) > 3:
-            path.pop(3)
-    key = ".".join(path)
-    if problem["type"] == "extra_forbidden":
-        return f"unknown setting {key!r}: {_nearest(path)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if problem["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    return f"{key}={problem['input']!r} does not work: {message}"
-
-
-def _nearest(path: Sequence[str]) -> str:
-    """Return a hint: the name closest to an unknown key, in its section or in another."""
-    keys = _all_keys(Config)
-    section, name = ".".join(path[:-1]), path[-1]
-    if ".".join(path) in keys:
-        return f"it is an option of another kind of {section}"
-    siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == section]
-    if path[:2] == ["model", "conditions"]:
-        siblings = list(ConditionConfig.model_fields)
-    close = difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {'.'.join([*path[:-1], close[0]])!r}?"
-    elsewhere = [k for k in keys if k.rpartition(".")[2] == name]
-    if elsewhere:
-        return f"did you mean {' or '.join(map(repr, elsewhere))}?"
-    if siblings and section:
-        return f"{section} has {', '.join(siblings)}"
-    sections = [name for name, _ in Config.model_fields.items()]
-    return f"the settings are {', '.join(sections)}"
-
-
-def _all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
-    keys = []
-    for name, field in section.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            keys += _all_keys(annotation, f"{prefix}{name}.")
-        else:
-            keys.append(prefix + name)
-            parts = [part for part in get_args(annotation) if part is not type(None)]
-            if len(parts) == 1 and isinstance(parts[0], type) and issubclass(parts[0], BaseModel):
-                keys += _all_keys(parts[0], f"{prefix}{name}.")
-    if section is DiffusionConfig:
-        keys += [f"{prefix}loss.{name}" for name in HybridLoss.model_fields]
-        keys += [
-            f"{prefix}loss.weighting.{name}" for name in ("kind", *chain(*WEIGHTINGS.values()))
-        ]
-    return keys

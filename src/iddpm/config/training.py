@@ -6,17 +6,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from iddpm.config.choices import TIMESTEP_SAMPLERS, OneOf
-from iddpm.config.section import Positive, Section
+from iddpm.config.section import Few, Positive, Section, Whole
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
-Length = Annotated[float, Field(gt=0, lt=0.288)]
+Share = Annotated[float, Field(gt=0, lt=0.288)]
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class PosthocEMA(Section):
     """Power-function averages, from which one of any other length can be made afterwards."""
 
-    lengths: Annotated[tuple[Length, ...], Field(min_length=1)] = (0.05, 0.1)
+    lengths: Annotated[tuple[Share, ...], Field(min_length=1, max_length=100)] = (0.05, 0.1)
     """Standard deviations as shares of the training (sigma_rel of Karras et al. 2024)."""
     every: Positive | None = None
     """Steps between snapshots; by default a twentieth of the run."""
@@ -27,24 +27,24 @@ class TrainingConfig(Section):
 
     steps: Positive = 20_000
     """Optimizer steps of the whole run."""
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    epochs: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Length in passes over the data instead; overrides ``steps``."""
-    max_time: Annotated[float, Field(gt=0)] | None = None
+    max_time: Annotated[float, Field(gt=0, le=1e10)] | None = None
     """Stop and save after this many seconds; also written as 90s, 30m, 2h, 1d."""
-    batch_size: Positive | None = None
+    batch_size: Annotated[Whole, Field(gt=0, le=10**7)] | None = None
     """Items per step of all processes together; by default 64, fewer of large items, or all of a
     smaller set."""
-    microbatch: Positive | None = None
+    microbatch: Annotated[Whole, Field(gt=0, le=10**7)] | None = None
     """Items per backward pass of a process; smaller takes less memory for the same gradient, and is
     the default where memory is short."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Under torchrun: a whole network in every process, or (fsdp) a share of each tensor."""
-    timeout: Annotated[float, Field(gt=0)] = 600.0
+    timeout: Annotated[float, Field(gt=0, le=1e6)] = 600.0
     """Seconds after which a process that does not answer the others counts as lost."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     betas: tuple[Rate, Rate] = (0.9, 0.999)
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[Whole, Field(ge=0, le=10**12)] = 0
     """The learning rate rises linearly over these steps."""
     anneal: Literal["none", "linear"] = "none"
     """Let the learning rate fall linearly to 0 over the run."""
@@ -52,9 +52,9 @@ class TrainingConfig(Section):
     """Share of the labels that a class-conditional network does not see; guidance needs some."""
     clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Share of a classifier's items that have the lowest noise level; the others have any."""
-    gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
+    gradient_clip: Annotated[float, Field(gt=0, le=1e30)] | None = 1.0
     """Longest gradient; None never clips."""
-    ema_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.9999,)
+    ema_rates: Annotated[tuple[Rate, ...], Field(min_length=1, max_length=100)] = (0.9999,)
     """Rates of the moving averages of the weights; the first is the one that is released."""
     ema_warmup: bool = True
     """Average over fewer steps early in the run."""
@@ -67,23 +67,23 @@ class TrainingConfig(Section):
     compile: bool = False
     """Compile the network with torch.compile; pays off after minutes."""
     device: str = "auto"
-    threads: Positive | None = None
+    threads: Few | None = None
     """CPU threads; by default PyTorch's choice."""
-    seed: int = 0
+    seed: Annotated[Whole, Field(ge=-(2**63), lt=2**64)] = 0
     log_every: Positive = 50
     save_every: Positive = 1000
     """Steps between checkpoints."""
-    save_minutes: Annotated[float, Field(gt=0)] | None = 10.0
+    save_minutes: Annotated[float, Field(gt=0, le=1e7)] | None = 10.0
     """Minutes after which a checkpoint is due even so."""
     keep_checkpoints: Positive = 3
     """Newest checkpoints that stay; the one with the best held-out loss stays besides."""
-    preview_every: Annotated[int, Field(ge=0)] = 1000
+    preview_every: Annotated[Whole, Field(ge=0, le=10**12)] = 1000
     """Steps between sample grids; 0 draws none."""
-    validate_every: Annotated[int, Field(ge=0)] = 1000
+    validate_every: Annotated[Whole, Field(ge=0, le=10**12)] = 1000
     """Steps between measurements of the held-out loss; 0 for none."""
     max_bad_steps: Positive = 10
     """Stop after this many steps in a row with a loss or gradient that is not finite."""
-    spike_guard: Annotated[float, Field(gt=1)] | None = None
+    spike_guard: Annotated[float, Field(gt=1, le=1e30)] | None = None
     """Leave out steps whose loss or gradient is this many times its running median; such as 10."""
     on_out_of_memory: Literal["stop", "halve"] = "stop"
     """halve: halve the microbatch, do the step again and keep it so until the process ends."""

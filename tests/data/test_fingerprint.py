@@ -83,3 +83,16 @@ def test_a_damaged_file_is_refused_and_a_missing_one_is_not(tmp_path):
     (tmp_path / "data.json").write_text('{"items": 6')
     with pytest.raises(ValueError, match=r"data\.json is damaged .*remove it"):
         read_fingerprint(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif"])
+def test_another_file_of_the_same_size_is_noticed(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    pixels = np.zeros((64, 64), np.uint8)
+    Image.fromarray(pixels).save(path)
+    before, size = look(tmp_path), path.stat().st_size
+    Image.fromarray(pixels + 1).save(path)
+    assert path.stat().st_size == size
+    assert differences(before, look(tmp_path)) == "files of other contents"
+    del before["bytes"]  # as an earlier version wrote it
+    assert differences(before, look(tmp_path)) == ""

@@ -11,6 +11,7 @@ from iddpm.config import Config, DataConfig, validate
 from iddpm.data.cache import user_cache
 from iddpm.data.file_format import Form
 from iddpm.data.sources.cached import cached
+from iddpm.data.sources.label_tables import NotClassesError
 from iddpm.data.sources.open import open_source
 from iddpm.data.sources.source import Source
 from iddpm.data.values import Values, natural_values
@@ -26,7 +27,13 @@ def open_data(config: Config) -> Source:
             "no data given: name a folder of images, a .npy or .npz file, .tar shards, or an "
             "embedded set"
         )
-    return open_path(data)
+    try:
+        return open_path(data)
+    except NotClassesError:
+        if config.form is None:
+            raise
+        # A run of an earlier version took these folders for classes, and stays what it is.
+        return open_path(data.model_copy(update={"labels": "folder"}))
 
 
 def open_path(data: DataConfig) -> Source:

@@ -30,7 +30,8 @@ def inspect(
     out: Annotated[Path, typer.Option(help="The picture of some items.")] = Path("inspect.png"),
 ) -> None:
     """Say what data is; see `iddpm.tasks.inspect`."""
+    from iddpm.runtime.console import printable
     from iddpm.tasks.inspect import inspect
 
     for line in inspect(path, settings or [], out):
-        typer.echo(line)
+        typer.echo(printable(line))

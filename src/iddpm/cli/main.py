@@ -20,6 +20,7 @@ from iddpm.cli.train import train
 from iddpm.cli.train_classifier import train_classifier
 from iddpm.cli.upscale import upscale
 from iddpm.config.validation_message import shortened
+from iddpm.runtime.console import printable
 from iddpm.runtime.errors import SHARED, RunFailed
 
 app = typer.Typer(
@@ -126,7 +127,7 @@ def _say(error: Exception) -> None:
     """Tell what went wrong; of several processes that all know it, the first does."""
     shared = SHARED in getattr(error, "__notes__", ())
     if not shared or os.environ.get("RANK", "0") == "0":
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(printable(f"error: {error}"), err=True)
 
 
 def _usage(error: Any) -> ValueError:
@@ -140,4 +141,4 @@ def _usage(error: Any) -> ValueError:
 
 def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
     if issubclass(category, UserWarning):
-        typer.echo(f"warning: {message}", err=True)
+        typer.echo(printable(f"warning: {message}"), err=True)

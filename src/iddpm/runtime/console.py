@@ -1,5 +1,7 @@
 """Where things are told, and a bar for what takes long."""
 
+import unicodedata
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -20,4 +22,15 @@ def progress_bar(console: Console, what: str) -> Progress:
         console=console,
         transient=True,
         disable=console.quiet or not console.is_terminal,
+    )
+
+
+def printable(text: str) -> str:
+    """Return text with its control characters, but newlines and tabs, as ``\\x1b``.
+
+    Names of files and classes may hold escapes that would command the terminal.
+    """
+    return "".join(
+        f"\\x{ord(c):02x}" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c
+        for c in text
     )

@@ -77,7 +77,9 @@ def test_an_impossible_size_is_refused(image_size, tmp_path):
 
 
 def test_an_empty_folder_is_named_with_the_suffixes(tmp_path):
-    with pytest.raises(FileNotFoundError, match=rf"no picture in {tmp_path}; .*\.png"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"no picture in {tmp_path}: it holds no files; .*\.png"
+    ):
         ImageFolder(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
         ImageFolder(tmp_path / "absent")

@@ -70,13 +70,15 @@ def cached(
         return source
     console = console or Console(stderr=True, highlight=False, soft_wrap=True)
     keys = digest(*(source.key(index) for index in range(len(source))))
+    stamps = source.stamps()
     facts = {
         "version": 1,
         "items": len(source),
         "shape": source.shape,
         "bits": source.bits,
         "keys": keys,
-        "files": digest(*source.stamps()),
+        # As a stamp was written before it held a path: caches of earlier versions stay valid.
+        "files": digest(*(f"Stamp(name={n!r}, size={s}, time={t})" for n, s, t, _ in stamps)),
     }
     name = re.sub(r"[^\w.-]+", "_", source.name).strip("_.") or "data"
     directory = (

@@ -15,6 +15,7 @@ from PIL import Image
 
 from iddpm.data.file_format import Form
 from iddpm.data.sources.animation import Facts, read_facts, read_frames
+from iddpm.data.sources.contents import describe
 from iddpm.data.sources.folder import find_files
 from iddpm.data.sources.label_tables import labels_of_files
 from iddpm.data.sources.picture import (
@@ -206,7 +207,9 @@ class FrameFolders(Clips):
         for file in find_files(path, tuple(SUFFIXES)):
             folders.setdefault(Path(file).parent.as_posix(), []).append(file)
         if not folders:
-            raise FileNotFoundError(f"there is no picture in {path}, and so no frame of a clip")
+            raise FileNotFoundError(
+                f"there is no picture in {path}, and so no frame of a clip: {describe(path)}"
+            )
         if "." in folders and len(folders) > 1:
             raise ValueError(
                 f"{path} holds pictures beside folders of frames, such as {folders['.'][0]}: each "

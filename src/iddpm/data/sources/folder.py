@@ -1,6 +1,7 @@
 """The files of some suffixes below a folder, and recordings that are such files."""
 
 import os
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,18 +14,60 @@ from iddpm.data.sources.windows import Recordings
 from iddpm.data.values import Values
 
 
-def find_files(path: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """Return files relative to a folder, sorted, without hidden ones; of a file its own name."""
-    return [path.name] if path.is_file() else sorted(_walk(path, suffixes))
+def find_files(path: Path, suffixes: tuple[str, ...], *, skip_links: bool = False) -> list[str]:
+    """Return files relative to a folder, sorted, without hidden ones; of a file its own name.
+
+    Args:
+        path: a folder or a file.
+        suffixes: of the files, in small letters.
+        skip_links: leave links that lead nowhere out, with a warning.
+
+    Raises:
+        ValueError: a link that leads nowhere.
+    """
+    if path.is_file():
+        return [path.name]
+    found, broken = [], []
+    for name, regular in _walk(path):
+        if name.lower().endswith(suffixes):
+            if regular:
+                found.append(name)
+            elif (path / name).is_symlink() and not (path / name).exists():
+                broken.append(name)
+            else:
+                warnings.warn(
+                    f"left out {path / name}: it is a pipe, a socket or a device, not a file",
+                    stacklevel=3,
+                )
+    if broken:
+        _report_links(path, sorted(broken), skip_links)
+    return sorted(found)
 
 
 def first_file(path: Path, suffixes: tuple[str, ...]) -> Path | None:
     """Return one of the files below a folder; looks no further, and finds the same each time."""
-    found = next(_walk(path, suffixes), None)
+    found = next((n for n, ok in _walk(path) if ok and n.lower().endswith(suffixes)), None)
     return None if found is None else path / found
 
 
-def _walk(path: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
+def every_file(path: Path) -> Iterator[str]:
+    """Yield every regular file below a folder, relative to it, without hidden ones."""
+    return (name for name, regular in _walk(path) if regular)
+
+
+def _report_links(path: Path, broken: list[str], skip: bool) -> None:
+    first = path / broken[0]
+    if not skip:
+        raise ValueError(
+            f"{first} is a link that leads nowhere (to {os.readlink(first)}): remove it, or bring "
+            "back what it led to; of pictures, -s data.corrupt=skip leaves such links out"
+        )
+    more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+    warnings.warn(f"left out links that lead nowhere: {first}{more}", stacklevel=4)
+
+
+def _walk(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield what is no folder below a folder, and whether it is a regular file."""
     visited = set()
     for directory, folders, files in os.walk(path, followlinks=True):
         real = os.path.realpath(directory)
@@ -35,8 +78,9 @@ def _walk(path: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
         # "._cat.jpg" and "__MACOSX" are left by archives, and hold nothing.
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
         for file in sorted(files):
-            if not file.startswith(".") and file.lower().endswith(suffixes):
-                yield (Path(directory) / file).relative_to(path).as_posix()
+            if not file.startswith("."):
+                whole = os.path.join(directory, file)
+                yield Path(whole).relative_to(path).as_posix(), os.path.isfile(whole)
 
 
 class RecordingFiles(Recordings):

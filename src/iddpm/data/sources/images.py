@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from iddpm.data.sources.contents import describe
 from iddpm.data.sources.file_lists import Files
 from iddpm.data.sources.folder import find_files
 from iddpm.data.sources.label_tables import Labels, labels_of_files
@@ -35,7 +36,7 @@ class ImageFolder(Pictures):
         corrupt: Literal["error", "skip"] = "error",
     ) -> None:
         super().__init__(
-            FolderFiles(Path(path)),
+            FolderFiles(Path(path), skip_links=corrupt == "skip"),
             image_size=image_size,
             channels=channels,
             labels=labels,
@@ -48,13 +49,14 @@ class FolderFiles(Files):
 
     Raises:
         FileNotFoundError: no such folder, or no picture in it.
+        ValueError: a link that leads nowhere, unless ``skip_links``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, skip_links: bool = False) -> None:
         self.path = path
         self.name = path.resolve().name
         self.where = str(path)
-        self._keys = _find_pictures(path)
+        self._keys = _find_pictures(path, skip_links)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -80,12 +82,13 @@ class FolderFiles(Files):
         return (Stamp.of(self.path / key, key) for key in self._keys)
 
 
-def _find_pictures(folder: Path) -> list[str]:
+def _find_pictures(folder: Path, skip_links: bool) -> list[str]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give a folder that holds pictures")
-    keys = find_files(folder, tuple(SUFFIXES))
+    keys = find_files(folder, tuple(SUFFIXES), skip_links=skip_links)
     if not keys:
         raise FileNotFoundError(
-            f"there is no picture in {folder}; looked for {', '.join(sorted(SUFFIXES))}"
+            f"there is no picture in {folder}: {describe(folder)}; pictures are "
+            f"{', '.join(sorted(SUFFIXES))}, and others must be converted"
         )
     return keys

@@ -1,6 +1,7 @@
 """Class labels from folders, file names or a CSV table."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -8,6 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iddpm.data.sources.by_name import find_table, normal_name, rows_of
+
+_WORD = r"([-_ ]?(set|data|images|imgs|[0-9]+))?"
+_TRAINING = re.compile(rf"(train|training){_WORD}")
+_APART = re.compile(rf"(val|valid|validation|dev|devel|eval|test|testing|holdout){_WORD}")
+_IMAGES = re.compile(r"(train|val|test)?[-_ ]?(images?|imgs?|inputs?|photos?|pictures?|sources?)")
+_MASKS = re.compile(
+    r"(train|val|test)?[-_ ]?(masks?|labels?|labelled|annotations?|segmentations?|segs?|gt|"
+    r"ground[-_ ]?truths?|targets?|outputs?)"
+)
 
 Labels = tuple[NDArray[np.int64] | None, tuple[str, ...]]
 RULES = ("auto", "none", "folder", "prefix")
@@ -42,6 +52,7 @@ def labels_of_files(rule: str, keys: Sequence[str], folder: Path) -> Labels:
 
     Raises:
         ValueError: a file has no label by the rule, or the table cannot be understood.
+        NotClassesError: by ``"auto"``, folders that look like a split or like pairs.
         FileNotFoundError: the table does not exist.
     """
     if rule == "none":
@@ -50,6 +61,8 @@ def labels_of_files(rule: str, keys: Sequence[str], folder: Path) -> Labels:
         tops = [path.parts[0] if len(path.parts) > 1 else "" for path in map(PurePosixPath, keys)]
         if rule == "auto" and ("" in tops or len(set(tops)) < 2):
             return None, ()
+        if rule == "auto":
+            refuse_other_folders(set(tops), folder)
         if "" in tops:
             raise ValueError(
                 f"labels='folder', but {keys[tops.index('')]} lies in no subfolder of {folder}; "
@@ -65,6 +78,39 @@ def labels_of_files(rule: str, keys: Sequence[str], folder: Path) -> Labels:
         f"labels={rule!r} is not a rule; use 'auto', 'none', 'folder', 'prefix' or the path of a "
         ".csv file with the header file,label"
     )
+
+
+class NotClassesError(ValueError):
+    """Folders look like the parts of a split or like pairs, and not like classes."""
+
+
+def refuse_other_folders(tops: set[str], folder: Path) -> None:
+    """Refuse folders that are named as a split or as images and masks.
+
+    Raises:
+        NotClassesError: says what to give instead.
+    """
+    shown = sorted(tops)
+    ways = (
+        "take the folders for classes with -s data.labels=folder, or all items without classes "
+        "with -s data.labels=none"
+    )
+    training = [top for top in shown if _TRAINING.fullmatch(top.lower())]
+    apart = [top for top in shown if _APART.fullmatch(top.lower())]
+    if apart and (training or len(apart) == len(shown)):
+        split = [*training, *apart]
+        raise NotClassesError(
+            f"{folder} holds {' and '.join(split)}, which are the parts of a split and no "
+            f"classes: give {folder / split[0]} (data.held_out sets items of it apart), {ways}"
+        )
+    images = [top for top in shown if _IMAGES.fullmatch(top.lower())]
+    masks = [top for top in shown if _MASKS.fullmatch(top.lower())]
+    if images and masks:
+        raise NotClassesError(
+            f"{folder} holds {images[0]} and {masks[0]}, which are pairs and no classes: give "
+            f"{folder / images[0]}, with -s data.given={folder / masks[0]} to condition on the "
+            f"other, {ways}"
+        )
 
 
 def _prefix(key: str) -> str:

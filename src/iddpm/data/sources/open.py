@@ -11,6 +11,7 @@ from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.arrays import open_array
 from iddpm.data.sources.arrow import SPLITS, STATE
 from iddpm.data.sources.clips import Animations, FrameFolders
+from iddpm.data.sources.contents import check_contents
 from iddpm.data.sources.folder import first_file
 from iddpm.data.sources.hdf5 import HDF5, open_hdf5
 from iddpm.data.sources.images import ImageFolder
@@ -63,6 +64,8 @@ def open_source(
     path = Path(path_or_name).expanduser()
     recordings: Recordings
     kind = _kind(path, layout)
+    if path.is_dir() and not _suffixes_in(path) & {".tar", ".arrow", ".parquet"}:
+        check_contents(path)
     if layout == "frames" and kind != "frames" and path.exists():
         raise ValueError(f"layout='frames' is for folders of pictures, and {path} is none")
     if kind in ("animations", "frames"):

@@ -132,10 +132,33 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
         tags: Any = image.tag_v2  # type: ignore[attr-defined]
         width, height = tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT]
         orientation = tags.get(_ORIENTATION, 1)
-    elif image.format != "PNG" or "exif" in image.info:
-        # A PNG says so in its info or, rarely, after the pixels: looking there would decode it.
+    elif image.format != "PNG" or "exif" in image.info or _has_other_facts(image):
+        # Pillow decodes a PNG to look for an orientation elsewhere than in a leading eXIf.
         orientation = image.getexif().get(_ORIENTATION, 1)
     return (width, height) if orientation >= 5 else (height, width)
+
+
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_OF_TEXTS = (b"Raw profile type ", b"XML:com.adobe.xmp")
+
+
+def _has_other_facts(image: Image.Image) -> bool:
+    """Tell whether a PNG may hold an orientation after its pixels, or in a text."""
+    stream: Any = image.fp  # type: ignore[attr-defined]
+    place = stream.tell()
+    try:
+        stream.seek(8)
+        while len(head := stream.read(8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            start = stream.tell()
+            if kind == b"eXIf" or (kind in _TEXTS and stream.read(17) in _OF_TEXTS):
+                return True
+            if kind == b"IEND":
+                return False
+            stream.seek(start + length + 4)
+        return False
+    finally:
+        stream.seek(place)
 
 
 def is_animated(image: Image.Image) -> bool:

@@ -21,17 +21,19 @@ class Stamp(NamedTuple):
         name: relative to the data.
         size: in bytes.
         time: of the last change, in nanoseconds.
+        path: where the file lies; None for what is no file.
     """
 
     name: str
     size: int
     time: int
+    path: Path | None = None
 
     @classmethod
     def of(cls, path: Path, name: str) -> "Stamp":
         """Return the stamp of a file on disk."""
         facts = path.stat()
-        return cls(name, facts.st_size, facts.st_mtime_ns)
+        return cls(name, facts.st_size, facts.st_mtime_ns, path)
 
 
 class Source(ABC):

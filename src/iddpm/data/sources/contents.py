@@ -1,0 +1,77 @@
+"""What a folder holds, counted by kind; what is ambiguous is refused."""
+
+import os
+import warnings
+from collections import Counter
+from pathlib import Path
+
+from iddpm.data.sources.folder import every_file
+from iddpm.data.sources.picture import SUFFIXES
+from iddpm.data.sources.signals import SOUNDS
+from iddpm.data.sources.volumes import NIFTI
+
+_KINDS = {"picture": tuple(sorted(SUFFIXES)), "sound": SOUNDS, "volume": NIFTI}
+_COMPANIONS = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".md", ".xml"))
+"""Suffixes of tables and notes, which lie beside items and are none."""
+_LITTER = frozenset(("thumbs.db", "desktop.ini", "license", "readme"))
+_NAMED = 5
+
+
+def check_contents(folder: Path) -> None:
+    """Refuse a folder of several kinds of items, and warn of files that are none.
+
+    Raises:
+        ValueError: pictures, sounds and volumes together; names one file of each kind.
+    """
+    kinds: dict[str, list[str]] = {}
+    others: list[str] = []
+    for name in every_file(folder):
+        kind = _kind_of(name)
+        if kind is not None:
+            kinds.setdefault(kind, []).append(name)
+        else:
+            others.append(name)
+    if len(kinds) > 1:
+        found = " and ".join(
+            f"{_counted(len(names), kind)} (such as {names[0]})" for kind, names in kinds.items()
+        )
+        raise ValueError(
+            f"{folder} holds {found}: the items of a data set are of one kind, so give a folder "
+            "that holds one of these"
+        )
+    left = [name for name in others if not _is_companion(name)]
+    if kinds and left:
+        kind, names = next(iter(kinds.items()))
+        warnings.warn(
+            f"{folder}: read {_counted(len(names), kind)} and passed over {by_suffix(left)}, which "
+            f"are not read: {', '.join(left[:_NAMED])}{', ...' if len(left) > _NAMED else ''}",
+            stacklevel=3,
+        )
+
+
+def describe(folder: Path) -> str:
+    """Return what a folder holds, for a message that says what is missing in it."""
+    names = list(every_file(folder))
+    return f"it holds {by_suffix(names)}" if names else "it holds no files"
+
+
+def by_suffix(names: list[str]) -> str:
+    """Return how many files of each suffix there are, in words."""
+    counts = Counter(os.path.splitext(name)[1].lower() for name in names)
+    parts = [f"{n} {suffix or 'without a suffix'}" for suffix, n in counts.most_common(_NAMED)]
+    rest = counts.total() - sum(n for _, n in counts.most_common(_NAMED))
+    return ", ".join(parts) + (f" and {rest} of other suffixes" if rest else "")
+
+
+def _kind_of(name: str) -> str | None:
+    name = name.lower()
+    return next((kind for kind, suffixes in _KINDS.items() if name.endswith(suffixes)), None)
+
+
+def _is_companion(name: str) -> bool:
+    base = os.path.basename(name).lower()
+    return base in _LITTER or os.path.splitext(base)[1] in _COMPANIONS
+
+
+def _counted(count: int, kind: str) -> str:
+    return f"{count} {kind}{'s' if count > 1 else ''}"

@@ -1,11 +1,13 @@
-"""What the benchmarks share: interleaved timing, the machine's matrix rate, and its description."""
+"""What the benchmarks share: interleaved timing, the machine's best rates, and its description."""
 
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 
 
 def interleave(
@@ -42,6 +44,26 @@ def matrix_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 9) -> float
     b = torch.randn(size, size).to(dtype)
     seconds = interleave({"product": lambda: a @ b}, repeats)["product"]
     return 2 * size**3 / statistics.median(seconds)
+
+
+def best_rate(dtype: torch.dtype, repeats: int = 9) -> float:
+    """Return the best rate in FLOP/s seen in ``dtype``, of convolutions and of a matrix product.
+
+    A matrix product alone is no bound: on AMD processors convolutions reach more.
+    """
+    cases: dict[str, Callable[[], object]] = {}
+    flops: dict[str, float] = {}
+    for channels, size in ((64, 64), (128, 32), (256, 16), (512, 16)):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            x = torch.randn(8, channels, size, size).to(dtype).to(memory_format=layout)
+            weight = torch.randn(channels, channels, 3, 3).to(dtype).to(memory_format=layout)
+            name = f"{channels} channels, {size} x {size}, {layout}"
+            cases[name] = partial(F.conv2d, x, weight, padding=1)
+            flops[name] = 2.0 * weight.numel() * 8 * size * size
+    with torch.no_grad():
+        seconds = interleave(cases, repeats)
+    found = (flops[name] / statistics.median(times) for name, times in seconds.items())
+    return max(matrix_rate(dtype, repeats=repeats), *found)
 
 
 def processor() -> str:

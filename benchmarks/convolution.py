@@ -2,7 +2,7 @@
 
 python benchmarks/convolution.py
 
-``precision=auto`` takes bfloat16 on a CPU only where it has matrix units (AMX); this shows why.
+``training.precision=auto`` times convolutions such as these to choose between the two on a CPU.
 All variants are timed in turn, several rounds, and medians are printed with their ratio to float32.
 """
 

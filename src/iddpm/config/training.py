@@ -63,7 +63,7 @@ class TrainingConfig(Section):
     timestep_sampler: Annotated[str, OneOf(TIMESTEP_SAMPLERS)] = "uniform"
     """low_discrepancy spreads each batch evenly; loss_second_moment is for loss=vlb."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
-    """``auto`` takes bf16 where the device is fast at it, else float32."""
+    """``auto`` takes bf16 where the device is fast at it, measured on CPUs, else float32."""
     compile: bool = False
     """Compile the network with torch.compile; pays off after minutes."""
     device: str = "auto"

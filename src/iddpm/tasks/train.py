@@ -25,6 +25,7 @@ from iddpm.builders import (
     propose,
     values_of,
 )
+from iddpm.builders.measured_precision import choose_precision
 from iddpm.builders.run_data import (
     items_of,
     on_device,
@@ -141,6 +142,10 @@ def train_until_stop(
             device = _prepare(wanted)
             resolved, split = open_to_train(wanted)
             source, train_items, held_out = split
+        kept = going_on and read_run_config(directory).training.precision == "auto"
+        precision = ranks.by_first(lambda: choose_precision(resolved, device, as_before=kept))
+        training = resolved.training.model_copy(update={"precision": precision.name})
+        resolved = resolved.model_copy(update={"training": training})  # a resume keeps it
         proposal = None
         if not going_on:  # what goes on stays what it is
             proposal = ranks.by_first(
@@ -193,6 +198,8 @@ def train_until_stop(
                         settings=resolved.model_dump(mode="json"),
                     )
             reporter.say(_introduction(resolved, state, source, len(train_items), directory, ranks))
+            if precision.why:
+                reporter.say(f"precision  {precision.why}")
             if proposal is not None:
                 reporter.say(f"proposed   {proposal}")
             reason = train_loop(

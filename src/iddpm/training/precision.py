@@ -51,10 +51,10 @@ def _own_gpu(number: str | None) -> torch.device:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Say whether bfloat16 is computed faster than float32.
+    """Say whether bfloat16 is sure to be computed faster than float32, without measuring it.
 
-    On CPUs that takes matrix units (AMX): with AVX512-BF16 alone, convolutions take up to twice as
-    long as in float32 (``python benchmarks/convolution.py`` measures it).
+    On CPUs that takes matrix units (AMX): with AVX512-BF16 alone it depends on the processor
+    (``python benchmarks/convolution.py``), and training measures it.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -64,6 +64,12 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return False
 
 
+def computes_bfloat16() -> bool:
+    """Say whether the CPU has instructions for bfloat16, fast or not."""
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # private; there are no others
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in names)
+
+
 class Precision:
     """How the network computes: in float32, or with bfloat16 or float16 where that is safe.
 
@@ -71,7 +77,7 @@ class Precision:
     loss so that small gradients survive.
 
     Args:
-        name: ``"auto"`` takes bfloat16 where the device is fast at it, else float32.
+        name: ``"auto"`` takes bfloat16 where the device is sure to be fast at it, else float32.
         device: where the network runs.
     """
 

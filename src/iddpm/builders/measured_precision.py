@@ -1,0 +1,218 @@
+"""What ``training.precision=auto`` stands for: measured on the network's own convolutions."""
+
+import copy
+import json
+import math
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iddpm.builders.meta_network import on_paper
+from iddpm.config import Config
+from iddpm.data.cache import digest, user_cache
+from iddpm.runtime.atomic_files import write_json
+from iddpm.training.precision import Precision, PrecisionName, computes_bfloat16
+
+MARGIN = 1.1
+"""How many times faster bfloat16 must be: casts and normalizations do not gain as much."""
+KINDS = 3
+"""Convolutions that are timed: those that most of the arithmetic of a step is in."""
+_PRODUCTS = 3e7
+"""Most multiplications of a timed forward pass; larger data is cut to fewer positions."""
+_ROUNDS = 5
+_SECONDS = 0.6
+"""After which no further round begins."""
+
+Timer = Callable[[Callable[[], object]], float]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A precision and why.
+
+    Attributes:
+        name: what is computed in.
+        why: a line for people; empty where there was nothing to choose.
+    """
+
+    name: PrecisionName
+    why: str = ""
+
+
+def choose_precision(
+    config: Config, device: torch.device, *, as_before: bool = False, timer: Timer | None = None
+) -> Choice:
+    """Return the precision of training that resolved settings stand for.
+
+    On CPUs that compute in bfloat16, ``auto`` times the convolutions of the network forward and
+    backward in both, once: the choice is kept in the cache for this processor, number of threads,
+    version of PyTorch and these convolutions.
+
+    Args:
+        config: resolved settings.
+        device: where the network runs.
+        as_before: choose by the processor alone, as releases did that kept no record of it.
+        timer: returns the seconds that a call takes.
+    """
+    stated = config.training.precision
+    if stated != "auto":
+        return Choice(stated)
+    if as_before or device.type != "cpu" or not computes_bfloat16():
+        return Choice(Precision("auto", device).name)
+    convolutions = _convolutions(config)
+    facts = _facts(convolutions)
+    path = user_cache() / "precision" / f"{digest(json.dumps(facts))}.json"
+    share = _read(path, facts)
+    if share is None:
+        share = _measured(convolutions, timer or _seconds)
+        with suppress(OSError):  # it is measured again, which takes less than a second
+            write_json(path, {"facts": facts, "share": share})
+    name: PrecisionName = "bf16" if share * MARGIN < 1 else "float32"
+    return Choice(name, f"{name}: convolutions of this network take {share:.2f} times as long in "
+                  "bf16 as in float32 here")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Convolution:
+    """A layer on the meta device, the shape of its input, and how often the network has it."""
+
+    layer: nn.Module
+    shape: tuple[int, ...]
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} x {self.layer} {list(self.shape)}"
+
+
+def _convolutions(config: Config) -> list[_Convolution]:
+    """Return the convolutions that most of the arithmetic is in, largest first."""
+    network, told = on_paper(config)
+    layers: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
+    counts: Counter[str] = Counter()
+    products: Counter[str] = Counter()
+
+    def note(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        shape = tuple(inputs[0].shape[1:])
+        key = f"{layer} {shape}"
+        layers[key] = layer, shape
+        counts[key] += 1
+        positions = inputs[0] if layer.transposed else output
+        products[key] += layer.weight.numel() * positions[0, 0].numel()
+
+    kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    for module in network.modules():
+        # The linear maps of attention are convolutions of kernel 1 by name only.
+        if isinstance(module, kinds) or (
+            isinstance(module, nn.Conv1d) and hasattr(module, "circular")
+        ):
+            module.register_forward_hook(note)
+    with torch.no_grad():
+        network(**told)
+    batch = config.training.microbatch or config.training.batch_size or 1
+    found = []
+    for key, total in products.most_common(KINDS):
+        layer, shape = layers[key]
+        each = total / counts[key]
+        channels, *size = shape
+        while each > _PRODUCTS and max(size) > 8:  # one item is too much: fewer positions of it
+            longest = size.index(max(size))
+            each, size[longest] = each * (size[longest] // 2) / size[longest], size[longest] // 2
+        items = min(batch, max(int(_PRODUCTS / each), 1))
+        found.append(_Convolution(layer, (items, channels, *size), counts[key]))
+    return found
+
+
+def _facts(convolutions: list[_Convolution]) -> dict[str, Any]:
+    """Return all that the choice depends on."""
+    return {
+        "processor": _processor(),
+        "capability": os.environ.get("ATEN_CPU_CAPABILITY", ""),
+        "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "convolutions": [str(convolution) for convolution in convolutions],
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _read(path: Any, facts: dict[str, Any]) -> float | None:
+    """Return the ratio that was measured before; None where there is none to be believed."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    share = kept.get("share") if isinstance(kept, dict) and kept.get("facts") == facts else None
+    good = isinstance(share, float) and math.isfinite(share) and share > 0
+    return share if good else None
+
+
+def _measured(convolutions: list[_Convolution], timer: Timer) -> float:
+    """Return the time of the convolutions in bfloat16 as a share of that in float32.
+
+    The least of several rounds counts: what else the machine does only ever adds to it.
+    """
+    passes = [[_both_ways(c, dtype) for dtype in (torch.float32, torch.bfloat16)]
+              for c in convolutions]  # fmt: skip
+    least = [[math.inf, math.inf] for _ in convolutions]
+    started = time.monotonic()
+    try:
+        for number in range(_ROUNDS + 1):
+            for best, pair in zip(least, passes, strict=True):
+                for kind, call in enumerate(pair):
+                    seconds = timer(call)
+                    if number:  # the first round makes kernels ready
+                        best[kind] = min(best[kind], seconds)
+            if number and time.monotonic() - started > _SECONDS:
+                break
+    except RuntimeError:  # a kernel that this processor has not
+        return 99.0
+    totals = [sum(c.count * best[kind] / c.shape[0] for c, best in
+                  zip(convolutions, least, strict=True)) for kind in (0, 1)]  # fmt: skip
+    return totals[1] / totals[0] if min(totals) > 0 else 99.0
+
+
+def _both_ways(convolution: _Convolution, dtype: torch.dtype) -> Callable[[], object]:
+    """Return a call that does a forward and a backward pass as training does it."""
+    layer: Any = copy.deepcopy(convolution.layer).to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    x = torch.randn(convolution.shape, generator=generator).to(dtype)
+    if x.dim() == 4:  # as networks are placed on CPUs
+        layer.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
+    if x.dim() == 3 and dtype == torch.bfloat16:
+        x = x.mT.contiguous().mT
+    x.requires_grad_()
+
+    def both() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            y = layer(x)
+        torch.autograd.grad(y, (x, *layer.parameters()), y.detach())
+
+    return both
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started

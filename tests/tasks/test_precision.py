@@ -1,0 +1,73 @@
+"""The precision of a run: measured once at its start, printed, recorded, and kept on resume."""
+
+import pytest
+import torch
+
+import iddpm
+from iddpm.builders import measured_precision as measured
+from iddpm.training.monitoring.terminal import SilentReporter
+
+SHORT = ("training.precision=auto", "training.steps=2")
+
+
+class Said(SilentReporter):
+    """Keep what is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, message):
+        self.lines += message.splitlines()
+
+
+@pytest.fixture
+def clock(monkeypatch, tmp_path):
+    """A CPU whose bfloat16 takes as long as told, in units of float32, and no matrix units."""
+    monkeypatch.setenv("IDDPM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(measured, "computes_bfloat16", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+
+    def share(value):
+        monkeypatch.setattr(measured, "_measured", lambda convolutions, timer: value)
+
+    return share
+
+
+def train(out, data=None, settings=(), **options):
+    said = Said()
+    run = iddpm.train(data, out=out, settings=settings, reporter=said, **options)
+    return run.config.training.precision, "\n".join(said.lines)
+
+
+def test_the_choice_is_told_and_kept(tmp_path, array_file, tiny, clock):
+    clock(0.5)
+    out = tmp_path / "run"
+    name, said = train(out, array_file, [*tiny, *SHORT])
+    assert name == "bf16"
+    assert "precision  bf16: convolutions of this network take 0.50 times as long" in said
+    assert "bf16 on cpu" in said
+    clock(3.0)
+    name, said = train(out, settings=["training.steps=4"], resume=True)
+    assert name == "bf16"
+    assert "precision  " not in said
+    assert "bf16 on cpu" in said
+    # Another choice is made where one is asked for.
+    (cached,) = (tmp_path / "cache/precision").iterdir()
+    cached.unlink()
+    asked = ["training.steps=6", "training.precision=auto"]
+    assert train(out, settings=asked, resume=True)[0] == "float32"
+
+
+def test_a_run_without_a_record_goes_on_in_what_it_had(tmp_path, array_file, tiny, clock):
+    out = tmp_path / "run"
+    train(out, array_file, [*tiny, "training.steps=2"])
+    config = out / "config.yaml"
+    text = config.read_text()
+    assert "  precision: float32\n  compile" in text
+    config.write_text(
+        text.replace("  precision: float32\n  compile", "  precision: auto\n  compile")
+    )
+    clock(0.1)
+    name, told = train(out, settings=["training.steps=4"], resume=True)
+    assert name == "float32"
+    assert "float32 on cpu" in told

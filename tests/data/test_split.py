@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from iddpm.data.sources.arrays import ArraySource
 from iddpm.data.sources.source import Source
-from iddpm.data.split import held_out_mask
+from iddpm.data.split import groups_of, held_out_mask
 
 
 class Named(Source):
@@ -69,3 +69,20 @@ def test_the_split_is_the_same_everywhere():
 def test_a_fraction_outside_is_refused(fraction):
     with pytest.raises(ValueError, match="fraction"):
         held_out_mask(Named(["a"]), fraction)
+
+
+@pytest.mark.parametrize("rule", ["folder", "[^_]+", r"p\d+", r"(p\d+)_s"])
+def test_groups_are_never_parted(rule):
+    source = Named(
+        [f"{patient:02}/p{patient:02}_s{k}.png" for patient in range(40) for k in range(5)]
+    )
+    mask = held_out_mask(source, 0.3, groups_of(rule, source)).reshape(40, 5)
+    assert (mask == mask[:, :1]).all()
+    assert 4 <= mask[:, 0].sum() <= 20
+    assert not (held_out_mask(source, 0.3).reshape(40, 5) == mask).all()
+
+
+@pytest.mark.parametrize(("rule", "words"), [("(", "neither folder nor"), ("q", "does not match")])
+def test_a_group_that_cannot_be_found_is_refused(rule, words):
+    with pytest.raises(ValueError, match=words):
+        groups_of(rule, Named(["p1_a.png"]))

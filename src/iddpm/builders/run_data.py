@@ -26,7 +26,7 @@ from iddpm.builders import (
 from iddpm.config import Config
 from iddpm.data.batches import Batch, Batches
 from iddpm.data.sources.source import Source
-from iddpm.data.split import held_out_mask
+from iddpm.data.split import groups_of, held_out_mask
 from iddpm.data.values import natural_values
 from iddpm.networks import NO_CLASS
 from iddpm.runtime.processes import ALONE, Ranks
@@ -64,7 +64,9 @@ def open_to_train(config: Config) -> tuple[Config, Split]:
 def open_told(config: Config) -> tuple[Config, Split]:
     """Open data with all that is told of it; also return the settings with its conditions."""
     source = open_data(config)
-    mask = held_out_mask(source, config.data.held_out)
+    rule = config.data.group
+    groups = None if rule is None else groups_of(rule, source)
+    mask = held_out_mask(source, config.data.held_out, groups)
     split = Split(source, np.flatnonzero(~mask), np.flatnonzero(mask))
     tell_given(config, source)
     return tell_conditions(config, source, split.train), split

@@ -51,6 +51,9 @@ class DataConfig(Section):
     ``auto`` is the user's cache."""
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the items that is never trained on, chosen by a hash of the item."""
+    group: str | None = None
+    """What may not lie on both sides of the split: ``folder`` (items of one folder), or a pattern
+    that file names start with, such as [^_]+ for the patient in p01_slice3.png."""
     flip: bool = False
     """Mirror items left to right at random; volumes along the axis that their affine says."""
     random_crop: bool = False

@@ -21,7 +21,8 @@ class DataConfig(Section):
     """Convert images to gray, RGB or RGBA; by default what they are."""
     labels: str = "auto"
     """``auto``, ``none``, ``folder``, ``prefix``, the path of a CSV file (file,label); of shards
-    also ``cls`` or a key of their JSON; of tables a column."""
+    also ``cls`` or a key of their JSON; of tables a column; of time series first, last or a name in
+    the header."""
     conditions: str | tuple[str, ...] | None = None
     """Numbers, angles and words to tell the network of each item: a CSV table whose first column
     names the items, or members of an array file."""
@@ -34,7 +35,8 @@ class DataConfig(Section):
     a .npz or HDF5 file holds the items; by default the only one that can."""
     layout: str | None = None
     """Axes of an array, such as NHWC; by default recognised, refused when ambiguous. Of folders of
-    pictures: frames, when each folder is a clip."""
+    pictures: frames, when each folder is a clip. Of text tables: rows, or columns, which reads a
+    signal down each column."""
     window: Length | tuple[Length, ...] | None = None
     """Cut signals, volumes and clips into pieces of this size, such as 256 or [32, 32, 32]."""
     stride: Length | None = None

@@ -1,16 +1,15 @@
 """Small data sets that lie inside installed packages, for a first run without a download."""
 
-import gzip
 import importlib.util
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iddpm.data.sources.arrays import ArraySource
+from iddpm.data.sources.series import read_series
 from iddpm.data.sources.source import Source
 
 
@@ -73,17 +72,16 @@ def _installed(table: _Table) -> Path | None:
 
 
 def _read(path: Path, table: _Table) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    values: NDArray[Any] | None = None
     try:
-        with gzip.open(path, "rt", encoding="ascii") as file:
-            values = np.loadtxt(file, delimiter=",", dtype=np.float32)
-    except (OSError, EOFError, ValueError) as error:
+        series = read_series(path, "last", "rows")
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}); run: {table.command}") from error
-    expected = (table.rows, table.side**2 + 1)
-    if values.shape != expected:
-        raise ValueError(f"{path} holds {values.shape} numbers instead of {expected}")
-    levels = (values[:, :-1] * (255 / table.highest)).round()
+    values, labels = series.values, series.labels
+    expected = (table.rows, table.side**2)
+    if values.shape != expected or labels is None:
+        raise ValueError(f"{path} holds {values.shape} pixels instead of {expected}")
+    levels = (values * (255 / table.highest)).round()
     if levels.min() < 0 or levels.max() > 255:
         raise ValueError(f"{path} holds pixels outside 0 to {table.highest}")
     images = levels.astype(np.uint8).reshape(-1, table.side, table.side)
-    return images, values[:, -1].astype(np.int64)
+    return images, labels

@@ -50,6 +50,8 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     yield f"values     {values}"
     yield f"used       {_used(source)}"
     yield f"labels     {_labels(source)}"
+    if source.taken:
+        yield f"table      {source.taken}"
     if source.conditions is not None:
         for condition, column in zip(conditions_of(config), source.conditions.T, strict=True):
             unknown = int(np.isnan(column).sum())

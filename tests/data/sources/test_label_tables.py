@@ -68,7 +68,8 @@ def test_a_table_labels_by_path_or_by_name(tmp_path):
     [
         ("file,label\ncat/a.png,x\ndog/a.png,y\n", "no label for cat/deep/b.png"),
         ("file,label\na.png,x\nb.png,y\n", "2 items have that name"),
-        ("name,class\na.png,x\n", "first line must be file,label"),
+        ("name,class,note\na.png,x,\nb.png,y,\n", "2 items have that name"),
+        ("where,what,note\na.png,x,\n", "first line must be file,label"),
         ("", "first line must be file,label"),
         ("file,label\nb.png,x\nb.png,y\n", "two labels, x and y"),
         ("file,label\nb.png,\n", "line 2: needs a file and a label"),
@@ -86,7 +87,7 @@ def test_a_missing_table_is_named(tmp_path):
 
 
 def test_a_binary_table_is_refused(tmp_path):
-    (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "t.csv").write_bytes(b"file,label\n\xe9.png,x\n")
     with pytest.raises(ValueError, match="UTF-8"):
         labels_of_files("t.csv", KEYS, tmp_path)
 

@@ -1,7 +1,7 @@
 """What is known of items beside their class: read from a table, and scaled for a network."""
 
-import csv
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from iddpm.data.sources.by_name import find_table, normal_name, rows_of
 from iddpm.data.sources.hdf5 import HDF5, read_members
 from iddpm.data.sources.npy import read_npz
 from iddpm.data.sources.source import Source
+from iddpm.data.sources.text_tables import open_table, points_for_commas
 
 Columns = dict[str, list[str]]
 """By the name of a condition, a cell for each item: text as it is written, empty for unknown."""
@@ -150,35 +151,37 @@ def is_unknown(cell: str) -> bool:
     return cell == "" or cell.lower() == "nan"
 
 
-def _read_table(table: Path) -> tuple[list[str], dict[str, list[str]]]:
+def _read_table(path: Path) -> tuple[list[str], dict[str, list[str]]]:
     """Return the names of the conditions, and their cells by the name of the item."""
+    table = open_table(path, named=True)
+    header = table.header or []
+    names = header[1:]
+    if not names or "" in names or len(set(names)) < len(names):
+        raise ValueError(
+            f"{path} starts with {', '.join(header)[:60]!r}; its first line must name the columns, "
+            "the items first, such as file,age,sex"
+        )
+    lines = []
+    for line, cells in table:
+        if not any(cells):
+            continue
+        if not cells[0]:
+            raise ValueError(
+                f"{path}, line {line}: needs a name and {len(names)} cells, empty ones for what is "
+                "not known"
+            )
+        lines.append(cells)
+    for column, name in enumerate(names, 1):
+        pointed = points_for_commas([cells[column] for cells in lines])
+        if pointed is not None:
+            warnings.warn(f"{path.name}: {name} has decimal commas, read as points", stacklevel=4)
+            for cells, cell in zip(lines, pointed, strict=True):
+                cells[column] = cell
     rows: dict[str, list[str]] = {}
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            first = file.readline(1 << 20)
-            mark = next((mark for mark in "\t;" if mark in first and "," not in first), ",")
-            file.seek(0)
-            reader = csv.reader(file, delimiter=mark, skipinitialspace=True, strict=True)
-            names = [name.strip() for name in next(reader, [])][1:]
-            if not names or "" in names or len(set(names)) < len(names):
-                raise ValueError(
-                    f"{table} starts with {first.strip()[:60]!r}; its first line must name the "
-                    "columns, the items first, such as file,age,sex"
-                )
-            for row in reader:
-                cells = [cell.strip() for cell in row]
-                if not any(cells):
-                    continue
-                if len(cells) != len(names) + 1 or not cells[0]:
-                    raise ValueError(
-                        f"{table}, line {reader.line_num}: needs a name and {len(names)} cells, "
-                        "empty ones for what is not known"
-                    )
-                name = normal_name(cells[0])
-                if rows.setdefault(name, cells[1:]) != cells[1:]:
-                    raise ValueError(f"{table} has two different rows for {name}")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table} is not a CSV text in UTF-8: {error}") from error
+    for cells in lines:
+        name = normal_name(cells[0])
+        if rows.setdefault(name, cells[1:]) != cells[1:]:
+            raise ValueError(f"{path} has two different rows for {name}")
     return names, rows
 
 

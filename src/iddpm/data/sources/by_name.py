@@ -23,10 +23,25 @@ def normal_name(name: str) -> str:
     return PurePosixPath(name.strip().replace("\\", "/")).as_posix()
 
 
+def names_of(keys: Sequence[str]) -> set[str]:
+    """Return all that items may be called: key, file name, and both without suffix."""
+    return {name for key in keys for name in _names(key)}
+
+
+def _names(key: str) -> tuple[str, ...]:
+    """Return what an item may be called: by its key, its file name, and both without suffix."""
+    path = PurePosixPath(key)
+    name = path.name
+    stems = [name[: -len(".nii.gz")]] if name.lower().endswith(".nii.gz") else [path.stem]
+    return (key, path.with_name(stems[0]).as_posix(), name, stems[0])
+
+
 def rows_of(
     rows: Mapping[str, Row], keys: Sequence[str], table: Path, what: str, rest: str
 ) -> list[Row]:
     """Return the row of each item: by its key, or by its file name where that is the only one.
+
+    Either may lack its suffix.
 
     Args:
         rows: by the names in the table.
@@ -38,14 +53,14 @@ def rows_of(
     Raises:
         ValueError: an item without a row, or one whose name others have too.
     """
-    times = Counter(PurePosixPath(key).name for key in dict.fromkeys(keys))
+    times = Counter(name for key in dict.fromkeys(keys) for name in set(_names(key)))
     found = []
     for key in keys:
-        name = PurePosixPath(key).name
-        row = rows.get(key, rows.get(name))
-        if row is None:
+        name = next((name for name in _names(key) if name in rows), None)
+        if name is None:
             raise ValueError(f"{table} has no {what} for {key}; add the row {key},{rest}")
-        if key not in rows and times[name] > 1:
+        row = rows[name]
+        if name != key and times[name] > 1:
             raise ValueError(
                 f"{table} names {name}, but {times[name]} items have that name; "
                 f"give relative paths such as {key}"

@@ -1,6 +1,5 @@
 """Class labels from folders, file names or a CSV table."""
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -8,7 +7,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from iddpm.data.sources.by_name import find_table, normal_name, rows_of
+from iddpm.data.sources.by_name import find_table, names_of, normal_name, rows_of
+from iddpm.data.sources.text_tables import TABLES, open_table
 
 _WORD = r"([-_ ]?(set|data|images|imgs|[0-9]+))?"
 _TRAINING = re.compile(rf"(train|training){_WORD}")
@@ -21,7 +21,10 @@ _MASKS = re.compile(
 
 Labels = tuple[NDArray[np.int64] | None, tuple[str, ...]]
 RULES = ("auto", "none", "folder", "prefix")
-"""Those of files, beside a CSV table."""
+"""Those of files, beside a table."""
+LABEL_NAMES = ("label", "labels", "class", "classes", "target", "category")
+"""What a column of classes may be called."""
+_FILE_NAMES = ("file", "filename", "file_name", "image", "path", "name", "id")
 
 
 def class_table(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -45,8 +48,9 @@ def labels_of_files(rule: str, keys: Sequence[str], folder: Path) -> Labels:
     Args:
         rule: ``"none"``; ``"folder"`` (the first folder below ``folder``); ``"prefix"`` (the file
             name up to its first underscore); ``"auto"`` (as ``"folder"`` when every file lies in
-            one and there are at least two, else none); or the path of a CSV table with the header
-            ``file,label``, relative to the working directory or to ``folder``.
+            one and there are at least two, else none); or the path of a text table of two columns,
+            or with the header ``file,label`` among others, relative to the working directory or
+            to ``folder``. Its names may lack suffixes.
         keys: posix paths relative to ``folder``.
         folder: where the files lie.
 
@@ -71,9 +75,9 @@ def labels_of_files(rule: str, keys: Sequence[str], folder: Path) -> Labels:
         return class_table(tops)
     if rule == "prefix":
         return class_table([_prefix(key) for key in keys])
-    if rule.lower().endswith(".csv"):
+    if rule.lower().endswith(TABLES):
         table = find_table(rule, folder, "label table")
-        return class_table(rows_of(_read_table(table), keys, table, "label", "<class>"))
+        return class_table(rows_of(_read_table(table, keys), keys, table, "label", "<class>"))
     raise ValueError(
         f"labels={rule!r} is not a rule; use 'auto', 'none', 'folder', 'prefix' or the path of a "
         ".csv file with the header file,label"
@@ -123,22 +127,32 @@ def _prefix(key: str) -> str:
     return prefix
 
 
-def _read_table(table: Path) -> dict[str, str]:
-    rows: dict[str, str] = {}
-    # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            if not {"file", "label"} <= set(reader.fieldnames or ()):
-                raise ValueError(
-                    f"{table} starts with {reader.fieldnames}; its first line must be file,label"
-                )
-            for row in reader:
-                if not row["file"] or not row["label"]:
-                    raise ValueError(f"{table}, line {reader.line_num}: needs a file and a label")
-                name, label = normal_name(row["file"]), row["label"].strip()
-                if rows.setdefault(name, label) != label:
-                    raise ValueError(f"{table} gives {name} two labels, {rows[name]} and {label}")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table} is not a CSV text in UTF-8: {error}") from error
-    return rows
+def _read_table(path: Path, keys: Sequence[str]) -> dict[str, str]:
+    """Return the labels by the names in a table."""
+    table = open_table(path, named=True)
+    header = table.header or []
+    lines = [(line, cells) for line, cells in table]
+    files = [k for k, name in enumerate(header) if name.lower() in _FILE_NAMES]
+    labels = [k for k, name in enumerate(header) if name.lower() in LABEL_NAMES]
+    if "file" in header and "label" in header:
+        files, labels = [header.index("file")], [header.index("label")]
+    if len(header) == 2 and not (len(files) == 1 and len(labels) == 1 and files != labels):
+        # Two columns under other names, or under none: one of them names items.
+        rows, known = [cells for _, cells in lines], names_of(keys)
+        found = [sum(normal_name(row[k]) in known for row in rows) for k in (0, 1)]
+        files, labels = ([1], [0]) if found[1] > found[0] else ([0], [1])
+        if normal_name(header[files[0]]) in known:  # no header
+            lines.insert(0, (1, header))
+    if len(files) != 1 or len(labels) != 1:
+        raise ValueError(
+            f"{path} starts with {', '.join(header)[:120] or 'nothing'}; its first line must be "
+            "file,label, or name a column file and a column label among others"
+        )
+    found_labels: dict[str, str] = {}
+    for line, cells in lines:
+        name, label = normal_name(cells[files[0]]), cells[labels[0]]
+        if not cells[files[0]] or not label:
+            raise ValueError(f"{path}, line {line}: needs a file and a label")
+        if found_labels.setdefault(name, label) != label:
+            raise ValueError(f"{path} gives {name} two labels, {found_labels[name]} and {label}")
+    return found_labels

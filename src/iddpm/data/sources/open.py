@@ -54,8 +54,9 @@ def open_source(
 
     A path that exists comes before an embedded name. A folder whose only data are .tar files is a
     set of shards. ``corrupt`` is for pictures, ``layout`` for arrays (but ``"frames"`` makes clips
-    of folders of pictures), ``column`` for shards and tables; ``value_range`` is that of
-    `iddpm.data.values.find_values`; the other arguments are those of the sources.
+    of folders of pictures, and text tables have ``"rows"`` or ``"columns"``), ``column`` for shards
+    and tables; ``value_range`` is that of `iddpm.data.values.find_values`; the other arguments are
+    those of the sources.
 
     Raises:
         FileNotFoundError: nothing there, with the nearest embedded name.
@@ -86,7 +87,15 @@ def open_source(
         recordings = Volumes(path, labels=labels, value_range=value_range)
     else:
         if path.is_file() and path.suffix.lower() in TEXTS:
-            source: Source = open_series(path, labels=labels, value_range=value_range)
+            _refuse_column(column, path)
+            source: Source = open_series(
+                path,
+                labels=labels,
+                layout=layout,
+                value_range=value_range,
+                channels=channels,
+                image_size=image_size,
+            )
         elif path.is_file() and path.suffix.lower() in (*ARRAYS, *HDF5):
             open_rows = open_array if path.suffix.lower() in ARRAYS else open_hdf5
             source = open_rows(

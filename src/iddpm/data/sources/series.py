@@ -1,6 +1,9 @@
-"""Time series as text: one a row, the class in the first or last column."""
+"""Time series as text: one a row, or one a column."""
 
+import re
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,114 +12,347 @@ from numpy.typing import NDArray
 
 from iddpm.data.file_format import Form
 from iddpm.data.sources.arrays import ArraySource
-from iddpm.data.sources.label_tables import class_table
+from iddpm.data.sources.label_tables import LABEL_NAMES, class_table
+from iddpm.data.sources.text_tables import TABLES, TextTable, is_missing, number, open_table
 from iddpm.data.values import Wanted
 
-TEXTS = (".csv", ".tsv", ".txt")
+TEXTS = TABLES
+_TIMES = re.compile(
+    r"(t|time|times|timestamp|seconds?|secs?|s|ms|milliseconds?|date|datetime|zeit|temps)"
+    r"(\s*[\[(].*[\])]|_(s|ms|us|ns|sec|seconds))?",
+    re.IGNORECASE,
+)
+_TALL = 10
+"""Times as many rows as columns from which columns may have been meant."""
 
 
 class Series(NamedTuple):
-    """What a text file holds: values [N, L], and classes [N] with their names."""
+    """What a text file holds: values [N, L], and classes [N] with their names.
+
+    ``taken`` says what was taken for the header, time, labels and values.
+    """
 
     values: NDArray[np.float64]
     labels: NDArray[np.int64] | None
     class_names: tuple[str, ...]
+    taken: str = ""
 
 
-def open_series(path: Path, *, labels: str = "auto", value_range: Wanted = None) -> ArraySource:
+@dataclass
+class _Grid:
+    """Numbers [rows, columns], NaN where a word stands, and words by column and row."""
+
+    table: TextTable
+    values: NDArray[np.float64]
+    lines: list[int]
+    words: dict[int, dict[int, str]] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return self.table.path
+
+    def title(self, column: int) -> str:
+        """Return a column's number from 1 on, with its name."""
+        column %= self.values.shape[1]
+        return f"column {column + 1}" + (f" ({self.name(column)})" if self.name(column) else "")
+
+    def name(self, column: int) -> str:
+        return self.table.header[column] if self.table.header is not None else ""
+
+
+def open_series(
+    path: Path,
+    *,
+    labels: str = "auto",
+    layout: str | None = None,
+    value_range: Wanted = None,
+    channels: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+) -> ArraySource:
     """Open a text file as :func:`read_series` reads it, for training.
 
     Numbers that are all whole are integers; ``value_range`` as in `iddpm.data.values.find_values`.
     """
-    table, classes, names = read_series(path, labels)
+    series = read_series(path, labels, layout)
+    table = series.values
     values: NDArray[np.float64] | NDArray[np.int32] = table
     if _integral(table).all() and np.abs(table).max(initial=0) < 2**31:
         values = table.astype(np.int32)
     source = ArraySource(
-        values, name=path.name, layout="NL", labels=classes, class_names=names, path=path,
-        value_range=value_range,
+        values, name=path.name, layout="NL", labels=series.labels, class_names=series.class_names,
+        path=path, value_range=value_range, channels=channels, image_size=image_size,
     )  # fmt: skip
     source.form = Form("table", source.form.values)
+    source.taken = series.taken
     return source
 
 
-def read_series(path: Path, labels: str = "auto") -> Series:
+def read_series(path: Path, labels: str = "auto", layout: str | None = None) -> Series:
     """Read a text file of equally long rows, parted by commas, semicolons, tabs or blanks.
 
     Args:
-        path: the file; a first line that is no numbers is a header.
-        labels: ``"first"`` or ``"last"``, the column of the classes; ``"none"``; or ``"auto"``, the
-            one of the two that holds integers where the rest does not.
+        path: the file; a first row without any number is a header.
+        labels: ``"first"``, ``"last"`` or a name in the header: the column of the classes;
+            ``"none"``; or ``"auto"``: the column whose name says so, or the one of the first and
+            the last that holds words, or integers where the rest does not.
+        layout: ``"rows"`` (the default): a row is an item; ``"columns"``: a column is one, but for
+            a first column of times.
 
     Raises:
         ValueError: rows that differ in length, text where numbers belong, or unclear labels.
     """
-    table = _read(path)
-    if labels not in ("auto", "none", "first", "last"):
+    if layout not in (None, "rows", "columns", "NL"):
         raise ValueError(
-            f"labels={labels!r} does not go with {path}: use first, last, none or auto"
+            f"layout={layout!r} does not go with the text table {path}: use rows or columns"
         )
-    column = {"first": 0, "last": -1, "none": None}.get(labels)
-    if labels == "auto":
-        column = _class_column(path, table)
-    classes: NDArray[np.int64] | None = None
-    names: tuple[str, ...] = ()
-    if column is not None:
-        classes, names = class_table([f"{value:g}" for value in table[:, column]])
-        table = table[:, 1:] if column == 0 else table[:, :-1]
-    if table.shape[1] == 0:
-        raise ValueError(f"{path} holds nothing but labels")
-    return Series(table, classes, names)
-
-
-def _read(path: Path) -> NDArray[np.float64]:
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            first = file.readline(1 << 24)
-        delimiter = next((mark for mark in ",;\t" if mark in first), None)
-        cells = first.strip().split(delimiter)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # an empty file, which is refused below
-            table = np.loadtxt(
-                path,
-                delimiter=delimiter,
-                skiprows=0 if all(map(_is_number, cells)) else 1,
-                ndmin=2,
-                encoding="utf-8-sig",
+    grid = _read(open_table(path))
+    if layout == "columns":
+        return _down(grid, labels)
+    column = _label_column(grid, labels)
+    keep = [k for k in range(grid.values.shape[1]) if k != column]
+    if labels == "none":
+        left_out = [k for k in (0, grid.values.shape[1] - 1) if _all_words(grid, k)]
+        for k in left_out:
+            warnings.warn(
+                f"{path.name}: {grid.title(k)} holds words and is left out (data.labels=none)",
+                stacklevel=3,
             )
-    except (ValueError, UnicodeDecodeError) as error:
-        reason = str(error).partition("\n")[0]
+        keep = [k for k in keep if k not in left_out]
+    _refuse_words(grid, keep)
+    if not keep:
+        raise ValueError(f"{path} holds nothing but labels")
+    classes, names = (None, ()) if column is None else _classes(grid, column)
+    if layout is None:
+        _say_columns(grid, keep)
+    _say_numbered(grid)
+    taken = f"labels {'none' if column is None else grid.title(column)}, values {_span(keep)}"
+    return Series(grid.values[:, keep], classes, names, f"{grid.table.taken()}, {taken}")
+
+
+def _read(table: TextTable) -> _Grid:
+    rows: list[NDArray[np.float64]] = []
+    grid = _Grid(table, np.empty((0, 0)), [])
+    for line, cells in table:
+        try:
+            if "_" in "".join(cells):
+                raise ValueError("Python takes 1_0 for 10")
+            row = np.array([float(cell) for cell in cells])
+        except ValueError:
+            row = np.array([np.nan if v is None else v for v in _numbers(table, cells)])
+        for column in np.flatnonzero(~np.isfinite(row)).tolist():
+            row[column] = np.nan
+            grid.words.setdefault(column, {})[len(rows)] = cells[column]
+        rows.append(row)
+        grid.lines.append(line)
+    if not rows:
+        raise ValueError(f"{table.path} holds no rows of numbers")
+    grid.values = np.stack(rows)
+    return grid
+
+
+def _numbers(table: TextTable, cells: Sequence[str]) -> list[float | None]:
+    return [number(cell, table.comma) for cell in cells]
+
+
+def _down(grid: _Grid, labels: str) -> Series:
+    """Return the columns as items, but for times in the first."""
+    path, count = grid.path, grid.values.shape[1]
+    if labels not in ("auto", "none"):
         raise ValueError(
-            f"{path} is not a table of numbers with rows of one length: {reason}"
-        ) from None
-    if table.size == 0:
-        raise ValueError(f"{path} holds no rows of numbers")
-    return table
+            f"labels={labels!r} does not go with layout=columns of {path}: use auto or none"
+        )
+    keep = list(range(count))
+    words = _all_words(grid, 0) and len(set(grid.words[0].values())) == len(grid.lines)
+    if count > 1 and (words or _is_time(grid)):
+        keep = keep[1:]
+    _refuse_words(grid, keep)
+    time = "none" if len(keep) == count else grid.title(0)
+    if len(keep) < count and not _named_time(grid):
+        warnings.warn(
+            f"{path.name}: {grid.title(0)} {'holds words' if words else 'rises evenly'} and is taken "
+            "for time, not for a signal; give columns names where that is wrong",
+            stacklevel=4,
+        )
+    names = ", ".join(grid.name(k) for k in keep[:6]) if grid.table.header is not None else ""
+    taken = f"time {time}, labels none, values down {_span(keep)}" + (
+        f" ({names})" if names else ""
+    )
+    values = np.ascontiguousarray(grid.values[:, keep].T)
+    return Series(values, None, (), f"{grid.table.taken()}, {taken}")
 
 
-def _class_column(path: Path, table: NDArray[np.float64]) -> int | None:
-    whole = np.asarray(_integral(table).all(axis=0))
+def _named_time(grid: _Grid) -> bool:
+    return bool(_TIMES.fullmatch(grid.name(0)))
+
+
+def _is_time(grid: _Grid) -> bool:
+    """Say whether the first column is time: by its name, or it has none and rises evenly."""
+    times = grid.values[:, 0]
+    if _named_time(grid):
+        return True
+    steps = np.diff(times)
+    if grid.name(0) or len(steps) < 2 or not (steps > 0).all():
+        return False
+    return bool(np.ptp(steps) <= 0.02 * steps.mean())
+
+
+def _all_words(grid: _Grid, column: int) -> bool:
+    cells = grid.words.get(column, {})
+    return len(cells) == len(grid.lines) and not any(map(is_missing, cells.values()))
+
+
+def _whole(grid: _Grid, column: int) -> bool:
+    return bool(_integral(grid.values[:, column]).all())
+
+
+def _label_column(grid: _Grid, labels: str) -> int | None:
+    header, path = grid.table.header, grid.path
+    last = grid.values.shape[1] - 1
+    if labels == "none":
+        return None
+    if labels in ("first", "last"):
+        return 0 if labels == "first" else last
+    if labels != "auto":
+        if header is not None and header.count(labels) == 1:
+            return header.index(labels)
+        names = f", or a name of its header: {', '.join(header[:8])}" if header is not None else ""
+        raise ValueError(
+            f"labels={labels!r} does not go with {path}: use first, last, none or auto{names}"
+        )
+    if header is not None:
+        named = [k for k, name in enumerate(header) if name.lower() in LABEL_NAMES]
+        if len(named) == 1 and (_all_words(grid, named[0]) or _whole(grid, named[0])):
+            return named[0]
+    return _guess_labels(grid, last)
+
+
+def _guess_labels(grid: _Grid, last: int) -> int | None:
+    path = grid.path
+    words = [end for end in dict.fromkeys((0, last)) if _all_words(grid, end)]
+    if len(words) == 2:
+        raise ValueError(
+            f"{path} has words in its first and in its last column: say data.labels=first or last "
+            "and remove the other"
+        )
+    if words:
+        distinct = set(grid.words[words[0]].values())
+        if len(distinct) > 2 and 2 * len(distinct) > len(grid.lines):
+            raise ValueError(
+                f"{path} has {len(distinct)} different words in {grid.title(words[0])} for "
+                f"{len(grid.lines)} rows, which may be names or times: say data.labels="
+                f"{'first' if words[0] == 0 else 'last'} if they are classes, or none to leave "
+                "them out"
+            )
+        return words[0]
+    if grid.words:  # one cell that is no number is a fault of that cell, and named as such
+        return None
+    whole = np.asarray(_integral(grid.values).all(axis=0))
     if whole.all():
         raise ValueError(
             f"{path} holds integers alone, so that labels cannot be told from data: say "
             "data.labels=first, last or none"
         )
-    ends = [end for end in (0, -1) if whole[end]]
+    ends = [end for end in (0, last) if whole[end]]
     if len(ends) == 2:
         raise ValueError(
             f"{path} has integers in its first and in its last column: say data.labels=first, last "
             "or none"
         )
+    if ends:
+        _say_unlikely(grid, ends[0])
     return ends[0] if ends else None
+
+
+def _say_unlikely(grid: _Grid, column: int) -> None:
+    """Warn of labels that say nothing: one class for all, or one for each."""
+    cells = grid.values[:, column]
+    distinct = len(np.unique(cells))
+    what = None
+    if distinct == 1 and len(cells) > 1:
+        what = f"holds the number {cells[0]:g} alone"
+    elif distinct == len(cells) and len(cells) > 2:
+        what = f"holds {len(cells)} different numbers for as many rows, as an index does"
+    if what is not None:
+        end = "first" if column == 0 else "last"
+        warnings.warn(
+            f"{grid.path.name}: {grid.title(column)} {what}, and is taken for labels; say "
+            f"data.labels=none if it belongs to the data, or data.labels={end} if it does not",
+            stacklevel=5,
+        )
+
+
+def _classes(grid: _Grid, column: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    words, cells = grid.words.get(column, {}), grid.values[:, column]
+    empty = next((row for row, word in words.items() if is_missing(word)), None)
+    if empty is not None:
+        raise ValueError(
+            f"{grid.path}, line {grid.lines[empty]}: {grid.title(column)} has no label "
+            f"({words[empty] or 'empty'}); fill it in or remove the row"
+        )
+    return class_table(
+        [
+            words.get(row) or (str(int(value)) if value == int(value) else f"{value:.12g}")
+            for row, value in enumerate(map(float, np.nan_to_num(cells)))
+        ]
+    )
+
+
+def _refuse_words(grid: _Grid, columns: Sequence[int]) -> None:
+    """Refuse cells that are no numbers by their place."""
+    places = [(row, k) for k in columns for row in grid.words.get(k, ())]
+    if not places:
+        return
+    row, column = min(places)
+    cell = grid.words[column][row]
+    what = "is empty" if not cell else f"holds {cell[:40]!r}, which is no finite number"
+    if cell and is_missing(cell):
+        what = f"holds {'NaN' if cell.lower() == 'nan' else cell}, a missing number"
+    hint = "fill it in, or remove the row"
+    if row == 0 and grid.table.header is None:
+        hint += "; a header is a first row without any number"
+    more = f", and so do {len(places) - 1} more cells" if len(places) > 1 else ""
+    raise ValueError(
+        f"{grid.path} is not a table of numbers: line {grid.lines[row]}, {grid.title(column)} "
+        f"{what}{more}; {hint}"
+    )
+
+
+def _say_columns(grid: _Grid, keep: Sequence[int]) -> None:
+    """Warn where signals seem to run down the columns."""
+    count = len(grid.lines)
+    timed = count > 2 and _named_time(grid) and bool((np.diff(grid.values[:, 0]) > 0).all())
+    if timed or (len(keep) < 4 and count >= _TALL * len(keep)):
+        why = f"{grid.title(0)} reads as time" if timed else f"there are {count} rows"
+        warnings.warn(
+            f"{grid.path.name}: each row is an item, here of {len(keep)} value"
+            f"{'s' * (len(keep) > 1)}, and {why}; if "
+            "signals run down the columns, say -s data.layout=columns (data.layout=rows if not)",
+            stacklevel=4,
+        )
+
+
+def _say_numbered(grid: _Grid) -> None:
+    """Warn of a first row that numbers the columns."""
+    first = grid.values[0]
+    steps = np.diff(first[np.isfinite(first)])
+    if grid.table.header is not None or len(steps) < 2 or len(grid.lines) < 2:
+        return
+    starts = first[0] in (0, 1) or np.isnan(first[0])
+    if starts and (steps == 1).all() and not (np.diff(grid.values[1]) == 1).all():
+        warnings.warn(
+            f"{grid.path.name}: line {grid.lines[0]} numbers the columns, and is taken for an "
+            "item; remove it if it is a header",
+            stacklevel=4,
+        )
+
+
+def _span(columns: Sequence[int]) -> str:
+    if len(columns) == 1:
+        return f"column {columns[0] + 1}"
+    if columns[-1] - columns[0] == len(columns) - 1:
+        return f"columns {columns[0] + 1} to {columns[-1] + 1}"
+    return f"{len(columns)} columns"
 
 
 def _integral(table: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(table) & (table == np.trunc(table)))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

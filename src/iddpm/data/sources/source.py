@@ -51,6 +51,7 @@ class Source(ABC):
         given: other data with an item for each of these, at the same index; or None.
         ready: whether items lie there as they are read, so that a cache would gain nothing.
         form: what the items are on disk.
+        taken: what a reader of text took for header, labels and values; empty for others.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Source(ABC):
     given: "Source | None" = None
     ready: bool = False
     form: Form = Form()
+    taken: str = ""
 
     @abstractmethod
     def __len__(self) -> int:

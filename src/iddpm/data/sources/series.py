@@ -168,9 +168,10 @@ def _down(grid: _Grid, labels: str) -> Series:
     _refuse_words(grid, keep)
     time = "none" if len(keep) == count else grid.title(0)
     if len(keep) < count and not _named_time(grid):
+        why = "holds words" if words else "rises evenly"
         warnings.warn(
-            f"{path.name}: {grid.title(0)} {'holds words' if words else 'rises evenly'} and is taken "
-            "for time, not for a signal; give columns names where that is wrong",
+            f"{path.name}: {grid.title(0)} {why} and is taken for time, not for a "
+            "signal; give columns names where that is wrong",
             stacklevel=4,
         )
     names = ", ".join(grid.name(k) for k in keep[:6]) if grid.table.header is not None else ""

@@ -127,3 +127,9 @@ def test_mask_files_that_are_none(tmp_path):
         read_mask(path, (9,))
     with pytest.raises(FileNotFoundError, match="no file"):
         read_mask(tmp_path / "none.png", (8, 6))
+
+
+def test_floats_from_0_to_1_are_warned_of(tmp_path):
+    np.save(tmp_path / "a.npy", np.linspace(0, 1, 16, dtype=np.float32).reshape(1, 4, 4))
+    with pytest.warns(UserWarning, match=r"half of \[-1, 1\].*save 2 \* x - 1"):
+        read_item(tmp_path / "a.npy", (1, 4, 4), None)

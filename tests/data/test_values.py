@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from iddpm.data.levels import to_model_range
-from iddpm.data.values import array_chunks, find_values, natural_values
+from iddpm.data.values import array_chunks, find_values, natural_values, range_hint
 
 
 def found(array, wanted=None):
@@ -128,3 +128,24 @@ def test_what_is_read_later_is_checked_then():
     values = found(np.array([[0, 5]], "int16"), (0, 7))
     with pytest.raises(ValueError, match=r"\[0, 8\]"):
         values.read(np.array([[0, 8]], "int16"), "a", [3])
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e-3, 0.1])
+def test_floats_of_tiny_scale_are_warned_of(scale):
+    with pytest.warns(UserWarning, match=r"percent of the range.*data\.range=auto"):
+        found(np.linspace(-scale, scale, 24).reshape(3, 8))
+
+
+@pytest.mark.parametrize("high", [1.0, 0.9, 0.3])
+def test_floats_in_half_of_the_range_are_warned_of(high):
+    with pytest.warns(UserWarning, match=r"half of \[-1, 1\].*data\.range=\[0,1\]"):
+        found(np.linspace(0, high, 24).reshape(3, 8))
+
+
+@pytest.mark.parametrize(
+    ("bits", "highest", "warns"),
+    [(16, 4095, True), (16, 16383, False), (8, 3, True), (8, 255, False), (8, 100, False)],
+)
+def test_integers_that_use_a_sliver_of_their_depth_have_a_hint(bits, highest, warns):
+    hint = range_hint(natural_values(bits), 0, highest)
+    assert (hint is not None) == warns

@@ -27,10 +27,13 @@ from iddpm.config import Config
 from iddpm.data.batches import Batch, Batches
 from iddpm.data.sources.source import Source
 from iddpm.data.split import groups_of, held_out_mask
-from iddpm.data.values import natural_values
+from iddpm.data.values import natural_values, warn_of_range
 from iddpm.networks import NO_CLASS
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.runtime.seeds import stream
+
+LOOKED_AT = 64
+"""Items of which the used part of the range is looked at before training."""
 
 
 class Split(NamedTuple):
@@ -64,12 +67,26 @@ def open_to_train(config: Config) -> tuple[Config, Split]:
 def open_told(config: Config) -> tuple[Config, Split]:
     """Open data with all that is told of it; also return the settings with its conditions."""
     source = open_data(config)
+    if config.form is None and config.data.range is None:
+        _look_at_range(source)
     rule = config.data.group
     groups = None if rule is None else groups_of(rule, source)
     mask = held_out_mask(source, config.data.held_out, groups)
     split = Split(source, np.flatnonzero(~mask), np.flatnonzero(mask))
     tell_given(config, source)
     return tell_conditions(config, source, split.train), split
+
+
+def _look_at_range(source: Source) -> None:
+    """Warn of integers that use little of their depth; floats are looked at when opened."""
+    values = source.form.values or natural_values(source.bits)
+    if source.bits is None or not values.natural or not len(source):
+        return
+    lowest, highest = np.inf, -np.inf
+    for index in np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)).tolist():
+        item = source.read(index)
+        lowest, highest = min(lowest, float(item.min())), max(highest, float(item.max()))
+    warn_of_range(source.name, values, lowest, highest)
 
 
 def shuffled(items: NDArray[np.int64]) -> NDArray[np.int64]:

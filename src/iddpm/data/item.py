@@ -1,5 +1,6 @@
 """One item from a file, such as a picture to be edited, and a mask for it."""
 
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.npy import map_npy
 from iddpm.data.sources.picture import SUFFIXES, fit, load_picture, to_array
-from iddpm.data.values import Values
+from iddpm.data.values import Values, natural_values, range_hint
 
 _DEPTHS = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}
 
@@ -69,6 +70,10 @@ def read_item(
         x = to_model_range(_arranged(path, stored, shape), depth)
         if not bool((x.abs() <= 1).all()):  # false for NaN
             raise ValueError(f"{path} holds values outside [-1, 1], which is the model's range")
+        hint = range_hint(natural_values(depth), float(stored.min()), float(stored.max()))
+        if depth is None and hint is not None:
+            way = ", save 2 * x - 1" if "half of" in hint else "; scale it as the model's data was"
+            warnings.warn(f"{path} holds {hint}{way}", stacklevel=2)
         return Item(x, None)
     if len(shape) != 3 or shape[0] not in (1, 3, 4) or path.suffix.lower() not in SUFFIXES:
         raise ValueError(

@@ -109,6 +109,26 @@ class Values:
         return f"{self.dtype}, {depth}: {self.low:.6g} to {self.high:.6g} become -1 to 1"
 
 
+def range_hint(values: Values, lowest: float, highest: float) -> str | None:
+    """Return what is wrong with the range that numbers use of the one that becomes [-1, 1].
+
+    The one rule for data and for single items: less than an eighth of the range, or floats that all
+    lie in its upper half, as those in [0, 1] do. None where neither is so.
+    """
+    used, whole = highest - lowest, values.high - values.low
+    if values.bits is None and values.natural and lowest >= 0 and highest >= whole / 8:
+        return (
+            f"floats in [{lowest:.6g}, {highest:.6g}], half of [-1, 1]; if they were meant to lie "
+            "in [0, 1]"
+        )
+    if used < whole / 8:
+        return (
+            f"numbers in [{lowest:.6g}, {highest:.6g}], {100 * used / whole:.2g} percent of the "
+            f"range from {values.low:.6g} to {values.high:.6g} that becomes [-1, 1]"
+        )
+    return None
+
+
 def natural_values(bits: int | None) -> Values:
     """Return the values of data with no range but the one that its depth has."""
     if bits is None:
@@ -156,12 +176,8 @@ def find_values(
         stated.refuse_outside(name, lowest, highest)
         return stated
     if wanted is None and dtype.kind == "f" and lowest >= -1 and highest <= 1:
-        if lowest >= 0 and known is None:
-            warnings.warn(
-                f"{name} holds floats in [{lowest:.6g}, {highest:.6g}], half of [-1, 1]; if they "
-                "were meant to lie in [0, 1], say so with -s data.range=[0,1]",
-                stacklevel=3,
-            )
+        if known is None:
+            warn_of_range(name, natural_values(None), lowest, highest)
         return natural_values(None)
     if not whole:
         raise ValueError(
@@ -169,6 +185,19 @@ def find_values(
             f"{highest:.6g}]: state data.range, or let all of it be read with data.range=auto"
         )
     return _measured(name, dtype, lowest, highest)
+
+
+def warn_of_range(name: str, values: Values, lowest: float, highest: float) -> None:
+    """Warn of data that uses little of its range, and name the setting that mends it."""
+    hint = range_hint(values, lowest, highest)
+    if hint is None:
+        return
+    way = (
+        "say so with -s data.range=[0,1]"
+        if "half of" in hint
+        else "data.range=auto measures the range instead"
+    )
+    warnings.warn(f"{name} holds {hint}{', ' if 'half of' in hint else '; '}{way}", stacklevel=4)
 
 
 def finite_extent(

@@ -314,3 +314,28 @@ def test_keys_are_row_numbers():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.npy"):
         open_array(tmp_path / "gone.npy")
+
+
+@pytest.mark.parametrize(
+    "labels", [np.arange(6) % 2, np.array(list("abcabc"))], ids=["numbers", "words"]
+)
+def test_labels_in_one_column_are_taken(labels, tmp_path):
+    x = np.arange(6 * 64, dtype=np.uint16).reshape(6, 1, 8, 8)
+    np.savez(tmp_path / "flat.npz", images=x, labels=labels)
+    np.savez(tmp_path / "column.npz", images=x, labels=labels[:, None])
+    flat, column = (open_array(tmp_path / f"{name}.npz") for name in ("flat", "column"))
+    assert np.array_equal(flat.labels, column.labels)
+    assert flat.class_names == column.class_names
+
+
+def test_an_object_member_beside_the_data_is_left_out_and_said(tmp_path):
+    x = np.arange(6 * 64, dtype=np.uint16).reshape(6, 1, 8, 8)
+    np.savez(tmp_path / "a.npz", notes=np.array([{"a": 1}], dtype=object), images=x)
+    for column in (None, "images"):
+        with pytest.warns(UserWarning, match="notes holds pickled Python objects"):
+            assert len(open_array(tmp_path / "a.npz", column=column)) == 6
+    with (
+        pytest.warns(UserWarning, match="notes"),
+        pytest.raises(ValueError, match="no array 'notes'"),
+    ):
+        open_array(tmp_path / "a.npz", column="notes")

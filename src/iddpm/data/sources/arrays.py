@@ -225,6 +225,8 @@ def _checked_labels(
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
     if labels is None:
         return None, ()
+    if labels.shape == (count, 1):
+        labels = labels[:, 0]
     if labels.shape != (count,):
         raise ValueError(f"{name} has labels of shape {labels.shape} for {count} items")
     if labels.dtype.kind == "U":

@@ -97,11 +97,11 @@ def open_hdf5(
         known = None
         if labels == "auto" and label_key is not None:
             found = members[label_key]
-            if found.shape != rows.shape[:1]:
+            if found.shape not in (rows.shape[:1], (len(rows), 1)):
                 raise ValueError(f"{path} has labels of shape {found.shape} for {len(rows)} items")
             LazyRows(path, label_key)  # refuses promises of more than is there
             known = found.asstr()[:] if found.dtype.kind == "O" else found[:]
-            known = np.array([str(k) for k in known]) if known.dtype.kind == "O" else known
+            known = np.array([str(k) for k in known.ravel()]) if known.dtype.kind == "O" else known
     except (OSError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error})") from None
     array: Any = rows

@@ -7,6 +7,7 @@ stored as they are, so each can be mapped at its offset.
 import io
 import struct
 import sys
+import warnings
 import zipfile
 import zlib
 from math import prod
@@ -19,7 +20,14 @@ from numpy.typing import NDArray
 from iddpm.data.sources.source import DENSEST
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of name, length of extra field
+_UNPACKED = 1 << 30
+_DENSE = 100
+"""Members above so many bytes may unpack to so many times their size at most."""
 _SMALL = 1 << 16  # bytes below which a mapping is not worth a page
+
+
+class PickledError(ValueError):
+    """An array of Python objects."""
 
 
 def map_npy(path: Path, offset: int = 0) -> NDArray[Any]:
@@ -52,20 +60,36 @@ def parse_npy(data: bytes, name: str) -> NDArray[Any]:
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Return the arrays of a .npz by name; large uncompressed ones are memory-mapped.
 
+    Members that hold Python objects are never loaded: they are left out with a warning.
+
     Raises:
-        ValueError: a damaged file, or one that holds Python objects.
+        ValueError: a damaged file, or one that holds Python objects alone.
     """
+    members: dict[str, NDArray[Any]] = {}
+    objects: dict[str, PickledError] = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            return {
-                info.filename.removesuffix(".npy"): _read_member(path, archive, info)
-                for info in archive.infolist()
-                if info.filename.endswith(".npy")
-            }
+            for info in archive.infolist():
+                if info.filename.endswith(".npy"):
+                    name = info.filename.removesuffix(".npy")
+                    try:
+                        members[name] = _read_member(path, archive, info)
+                    except PickledError as error:
+                        objects[name] = error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ValueError(
             f"{path} is not a whole .npz file ({error}); copy or save it again"
         ) from error
+
+    if objects and not members:
+        raise next(iter(objects.values()))
+    if objects:
+        warnings.warn(
+            f"{path.name}: {', '.join(objects)} holds pickled Python objects, which are never "
+            "loaded, and is left out",
+            stacklevel=2,
+        )
+    return members
 
 
 def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
@@ -76,6 +100,12 @@ def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
         raise ValueError(
             f"{path} promises {info.file_size} bytes in {info.filename}, of which it holds "
             f"{info.compress_size}: save it by numpy.savez or numpy.savez_compressed"
+        )
+    if info.file_size > max(_UNPACKED, info.compress_size * _DENSE):
+        raise ValueError(
+            f"{path} promises {info.file_size} bytes in {info.filename} out of "
+            f"{info.compress_size}: above {_UNPACKED >> 20} MiB, members that unpack to more than "
+            f"{_DENSE} times their size are refused; save it by numpy.savez or numpy.save"
         )
     with archive.open(info) as file:
         return _read_array(f"{path}: {info.filename}", file)
@@ -113,7 +143,7 @@ def _read_header(path: Path | str, file: IO[bytes]) -> tuple[tuple[int, ...], bo
     except Exception as error:  # numpy reads a header as Python: SyntaxError, TokenError, ...
         raise ValueError(f"{path} is not a numpy array file ({_first_line(error)})") from error
     if dtype.hasobject:
-        raise ValueError(
+        raise PickledError(
             f"{path} holds pickled Python objects, which are never loaded; save one numeric array, "
             "such as numpy.stack(items)"
         )

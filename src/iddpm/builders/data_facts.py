@@ -127,7 +127,19 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
                 f"model.conditions.{name} must state its kind and its range, period or names to "
                 "build a network without data"
             )
-    propose_network(model, config.model.model_fields_set)
+    if model["network"] is None:
+        _resolve_unet(model, config.model.model_fields_set)
+    resolved = validate(values)
+    check_guidance(resolved, resolved.sampling.guidance)
+    check_low_res_noise(resolved, resolved.sampling.low_res_noise)
+    if resolved.task == "super_resolution":
+        low_res_size(resolved)  # refuses a scale that does not fit
+    return resolved
+
+
+def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:
+    """Fill in what the data's size decides of the U-Net; refuse what it cannot be built of."""
+    propose_network(model, stated)
     widths = level_widths(model["model_channels"], model["channel_mult"])
     least = model["group_channels"] or 1
     if not model["use_scale_shift_norm"] and all(num_groups(w, least) == w for w in widths):
@@ -138,12 +150,6 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
         )
     stride = check_stride(model["stride"], len(model["size"]))
     check_size(model["size"], stride, widths, check_circular(model["circular"], len(stride)), least)
-    resolved = validate(values)
-    check_guidance(resolved, resolved.sampling.guidance)
-    check_low_res_noise(resolved, resolved.sampling.low_res_noise)
-    if resolved.task == "super_resolution":
-        low_res_size(resolved)  # refuses a scale that does not fit
-    return resolved
 
 
 def _no_labels(config: Config, source: Source) -> str:

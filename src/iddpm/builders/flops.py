@@ -1,14 +1,15 @@
 """How much arithmetic training takes."""
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from iddpm.builders.meta_network import on_paper
+from iddpm.builders.meta_network import call_with, on_paper
 from iddpm.config import Config
 from iddpm.training.step import SELF_CONDITION_SHARE
 
 
-def count_flops(config: Config) -> float:
+def count_flops(config: Config, own: nn.Module | None = None) -> float:
     """Return the floating-point operations of matrix products that training takes for an item.
 
     The forward pass is counted by PyTorch on a network that has shapes and no numbers; the
@@ -17,9 +18,10 @@ def count_flops(config: Config) -> float:
 
     Args:
         config: resolved settings.
+        own: an own network, which is counted on a copy.
     """
-    network, told = on_paper(config)
+    network, told = on_paper(config, own)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(**told)
+        call_with(network, told)
     forward: int = counter.get_total_flops()
     return forward * (3 + (SELF_CONDITION_SHARE if config.diffusion.self_condition else 0))

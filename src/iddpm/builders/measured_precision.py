@@ -67,6 +67,8 @@ def choose_precision(
         return Choice(stated)
     if as_before or device.type != "cpu" or not computes_bfloat16():
         return Choice(Precision("auto", device).name)
+    if config.model.network is not None:  # what it computes in bfloat16 nobody has checked
+        return Choice("float32")
     convolutions = _convolutions(config)
     facts = _facts(convolutions)
     path = user_cache() / "precision" / f"{digest(json.dumps(facts))}.json"

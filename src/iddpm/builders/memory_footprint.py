@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from iddpm.builders.meta_network import on_paper
+from iddpm.builders.meta_network import call_with, on_paper
 from iddpm.config import Config
-from iddpm.networks.blocks import AttentionBlock, ResBlock
+from iddpm.networks.costs import checkpoint_blocks, skip_stages
 
 _AT_WORK = 4
 """Of the largest activation, how many more there are at once while a layer is computed."""
@@ -61,27 +61,29 @@ class _Stored:
         return x
 
 
-def footprint(config: Config, number: int = 4) -> Footprint:
+def footprint(config: Config, number: int = 4, own: nn.Module | None = None) -> Footprint:
     """Count the memory of resolved settings, from the tensors that autograd keeps for one item.
 
-    Measured peaks are within a third of it (``benchmarks/memory.md``).
+    Measured peaks are within a third of it (``benchmarks/memory.md``). Of an own network that names
+    no blocks and no skips (:mod:`iddpm.networks.costs`), every activation counts.
 
     Args:
         config: resolved settings.
         number: bytes of a number inside the network: 4 in float32 and 2 in bfloat16 and float16.
+        own: an own network, which is called once.
 
     Raises:
         ValueError: settings that no network can be built of.
     """
-    network, told = on_paper(config)
+    network, told = on_paper(config, own)
     checkpointed = config.model.use_checkpoint
-    for module in network.modules():
-        if isinstance(module, ResBlock | AttentionBlock):
-            module.use_checkpoint = False  # what it does is counted here
+    for module in checkpoint_blocks(network):
+        if hasattr(module, "use_checkpoint"):
+            module.use_checkpoint = False  # type: ignore[assignment]  # it is counted here
     stored = _Stored({p.untyped_storage()._cdata for p in network.parameters()})
     skips = _watch(network, stored, checkpointed)
     with torch.autograd.graph.saved_tensors_hooks(stored.keep, _as_is), _FusedAttention():
-        network(**told)
+        call_with(network, told)
 
     outside = stored.bytes_of.pop(None, {})
     blocks = [sum(kept.values()) for kept in stored.bytes_of.values()]
@@ -114,12 +116,10 @@ def _watch(network: nn.Module, stored: _Stored, checkpointed: bool) -> list[int]
         stored.block = None
 
     skips: list[int] = []
-    for module in network.modules():
-        if isinstance(module, ResBlock | AttentionBlock):
-            module.register_forward_pre_hook(enter)
-            module.register_forward_hook(leave)
-    stages = network.get_submodule("input_blocks")
-    for stage in stages.children():
+    for module in checkpoint_blocks(network):
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave)
+    for stage in skip_stages(network):
         stage.register_forward_hook(lambda _, __, y: skips.append(y.untyped_storage().nbytes()))
     return skips
 

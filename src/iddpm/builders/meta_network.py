@@ -1,6 +1,7 @@
-"""A network with shapes and no numbers, to count on."""
+"""A network to count on, and what it is called with."""
 
-from typing import Any
+import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -10,34 +11,53 @@ from iddpm.builders.network import build_encoder, build_network
 from iddpm.config import Config
 
 
-def on_paper(config: Config) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Build the network of resolved settings without memory, and what it is called with.
+def on_paper(config: Config, own: nn.Module | None = None) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Return the network of resolved settings to count on, and what it is called with.
+
+    The built-in one has shapes and no numbers (device ``meta``). A copy of an own one stays where
+    it is, in evaluation mode: it may not work without numbers.
 
     Returns:
-        The network on the ``meta`` device, and the arguments for one item by their names.
+        The network, and the arguments for one item by their names, ``x`` and ``timesteps`` first.
 
     Raises:
         ValueError: settings that no network can be built of.
     """
+    if own is not None:
+        network = copy.deepcopy(own).eval()
+        where = next((p.device for p in network.parameters()), torch.device("cpu"))
+        return network, {name: v.to(where) for name, v in example_inputs(config, 1).items()}
+    classifies = config.task == "classification"
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = build_encoder(config) if classifies else build_network(config)
+        return network, example_inputs(config, 1)
+
+
+def example_inputs(config: Config, count: int) -> dict[str, Tensor]:
+    """Return what the network of resolved settings is called with for ``count`` items."""
     model = config.model
     assert model.channels is not None
     assert model.size is not None
-    classifies = config.task == "classification"
-    doubled = 2 if config.diffusion.self_condition else 1
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        network: nn.Module = build_encoder(config) if classifies else build_network(config)
-        told: dict[str, Any] = {
-            "x": torch.empty(1, model.channels * doubled, *model.size),
-            "timesteps": torch.empty(1),
-        }
-        if model.class_conditional:
-            told["y"] = torch.zeros(1, dtype=torch.int64)
-        if model.conditions:
-            told["conditions"] = torch.zeros(1, len(model.conditions))
-        if model.given_channels:
-            told["given"] = torch.zeros(1, model.given_channels, *model.size)
-        if config.task == "super_resolution":
-            told["low_res"] = torch.empty(1, model.channels, *low_res_size(config))
-            if config.degradation.augment:
-                told["low_res_noise"] = torch.empty(1)
-    return network, told
+    shape = (count, model.channels * (2 if config.diffusion.self_condition else 1), *model.size)
+    told = {
+        "x": torch.linspace(-1, 1, math.prod(shape)).reshape(shape),
+        "timesteps": torch.full((count,), 500.0),
+    }
+    if model.class_conditional:
+        told["y"] = torch.zeros(count, dtype=torch.int64)
+    if model.conditions:
+        told["conditions"] = torch.zeros(count, len(model.conditions))
+    if model.given_channels:
+        told["given"] = torch.zeros(count, model.given_channels, *model.size)
+    if config.task == "super_resolution":
+        told["low_res"] = torch.zeros(count, model.channels, *low_res_size(config))
+        if config.degradation.augment:
+            told["low_res_noise"] = torch.zeros(count)
+    return told
+
+
+def call_with(network: nn.Module, told: dict[str, Tensor]) -> Tensor:
+    """Call a network as training does: data and timesteps by position, the rest by name."""
+    rest = {name: value for name, value in told.items() if name not in ("x", "timesteps")}
+    output: Tensor = network(told["x"], told["timesteps"], **rest)
+    return output

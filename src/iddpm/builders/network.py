@@ -1,5 +1,6 @@
 """Networks, the process, and the two joined."""
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -13,10 +14,23 @@ from iddpm.diffusion import Denoiser, GaussianDiffusion, zero_terminal_snr
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 from iddpm.networks.blocks import CheckpointEngine
 from iddpm.networks.condition_embedding import ConditionKind
+from iddpm.networks.costs import channels_last
 
 
-def build_network(config: Config) -> UNet:
-    """Build the network of resolved settings.
+def build_network(config: Config, own: nn.Module | None = None) -> nn.Module:
+    """Return the network of resolved settings: the U-Net, or a copy of an own one."""
+    if config.model.network is None:
+        return build_unet(config)
+    if own is None:
+        raise ValueError(
+            f"model.network={config.model.network} is an own network, which is never imported by "
+            "itself: pass it as network=..., or by --network package.module:factory"
+        )
+    return copy.deepcopy(own)
+
+
+def build_unet(config: Config) -> UNet:
+    """Build the U-Net of resolved settings.
 
     Its output channels follow from the variance, its input channels from self-conditioning.
     """
@@ -119,10 +133,12 @@ def _checkpoint_engine(config: Config) -> CheckpointEngine:
 def place(network: nn.Module, device: torch.device) -> None:
     """Move a network to its device, in place, in the layout that is fastest there.
 
-    On CPUs 2-D convolutions are faster with the channels last (``benchmarks/network.md``).
+    On CPUs 2-D convolutions are faster with the channels last (``benchmarks/network.md``); an own
+    network may rely on its layout, and is left as it is.
     """
     network.to(device)
-    if device.type == "cpu" and any(parameter.dim() == 4 for parameter in network.parameters()):
+    convolves = any(parameter.dim() == 4 for parameter in network.parameters())
+    if device.type == "cpu" and channels_last(network) and convolves:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

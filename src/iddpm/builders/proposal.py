@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from iddpm.builders.memory_footprint import Footprint, footprint
 from iddpm.config import Config
@@ -95,8 +96,9 @@ class Proposal:
         model, training = self.config.model, self.config.training
         piece = f" (microbatch {training.microbatch})" if training.microbatch else ""
         kept = ", use_checkpoint" if model.use_checkpoint else ""
+        width = f"model_channels {model.model_channels}, " if model.network is None else ""
         line = (
-            f"model_channels {model.model_channels}, batch {training.batch_size}{piece}{kept}: "
+            f"{width}batch {training.batch_size}{piece}{kept}: "
             f"about {self.needed / 1e9:.2g} GB of the {self.memory / 1e9:.3g} GB at hand"
         )
         if self.changed:
@@ -111,6 +113,7 @@ def fit(
     *,
     number: int = 4,
     processes: int = 1,
+    own: nn.Module | None = None,
 ) -> Proposal:
     """Make what was not stated smaller until training takes two thirds of a memory at most.
 
@@ -120,6 +123,7 @@ def fit(
         memory: bytes that this process can take.
         number: bytes of a number inside the network.
         processes: among which a batch is shared.
+        own: an own network, which stays as it is.
 
     Raises:
         ValueError: nothing fits; the message says what would. Or no network can be built.
@@ -133,7 +137,7 @@ def fit(
     needed = math.inf
     for candidate in _candidates(wanted, resolved):
         try:
-            takes = footprint(candidate, number)
+            takes = footprint(candidate, number, own)
         except ValueError:
             if candidate.model.model_channels == resolved.model.model_channels:
                 raise
@@ -150,7 +154,12 @@ def fit(
 
 
 def propose(
-    wanted: Config, resolved: Config, device: torch.device, *, processes: int = 1
+    wanted: Config,
+    resolved: Config,
+    device: torch.device,
+    *,
+    processes: int = 1,
+    own: nn.Module | None = None,
 ) -> Proposal | None:
     """Return what :func:`fit` makes of the memory at hand on a device; None if it cannot be told.
 
@@ -161,11 +170,14 @@ def propose(
     if memory is None:
         return None
     number = Precision(resolved.training.precision, device).dtype.itemsize
-    return fit(wanted, resolved, memory, number=number, processes=processes)
+    return fit(wanted, resolved, memory, number=number, processes=processes, own=own)
 
 
 def _candidates(wanted: Config, resolved: Config) -> Iterator[Config]:
     """Yield the settings from the best on; each keeps less than the one before."""
+    if resolved.model.network is not None:
+        yield resolved
+        return
     widths = [resolved.model.model_channels]
     if not _stated(wanted, "model", "model_channels") and resolved.model.use_scale_shift_norm:
         while widths[-1] // 2 >= _LEAST_WIDTH:

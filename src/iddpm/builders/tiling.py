@@ -111,7 +111,6 @@ def build_tiling(config: Config, low_res: Sequence[int], overlap: float) -> Tili
     """
     model, scale, trained = config.model, scale_of(config), low_res_size(config)
     assert model.size is not None
-    assert model.channel_mult is not None
     if len(low_res) != len(scale):
         raise ValueError(
             f"low_res has {len(low_res)} axes of space, and the model was trained on {len(scale)}"
@@ -129,6 +128,8 @@ def build_tiling(config: Config, low_res: Sequence[int], overlap: float) -> Tili
         for n, factor, length, ring in zip(padded, scale, model.size, circular, strict=True)
     )
     stride = check_stride(model.stride, len(scale))
-    widths = level_widths(model.model_channels, model.channel_mult)
-    check_size(tile, stride, widths, circular, model.group_channels or 1)
+    if model.network is None:  # others take tiles of the size that they were trained on
+        assert model.channel_mult is not None
+        widths = level_widths(model.model_channels, model.channel_mult)
+        check_size(tile, stride, widths, circular, model.group_channels or 1)
     return Tiling(padded, before, tuple(low_res), scale, tile, overlap)

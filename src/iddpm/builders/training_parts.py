@@ -5,15 +5,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from iddpm.builders.load_choice import load
 from iddpm.builders.network import build_denoiser, build_diffusion
-from iddpm.config import Config, HybridLoss, VLBLoss
+from iddpm.config import Config, HybridLoss, OwnLoss, VLBLoss
 from iddpm.config.choices import TIMESTEP_SAMPLERS
 from iddpm.data.augment import Augmentation, Flip, random_crop
 from iddpm.data.sources.volumes import left_right_axis
 from iddpm.diffusion import Denoiser, losses
+from iddpm.diffusion.losses import LossTerms
 from iddpm.runtime.processes import Ranks
 from iddpm.training.classification import CleanAndNoisyTimesteps, NoisyClassifier, cross_entropy
 from iddpm.training.ema import EMA
@@ -23,11 +24,18 @@ from iddpm.training.step import Loss
 from iddpm.training.timesteps import TimestepSampler
 
 
-def build_loss(config: Config) -> Loss:
-    """Return the loss with its options filled in."""
+def build_loss(config: Config, own: Loss | None = None) -> Loss:
+    """Return the loss with its options filled in, or an own one with its result checked."""
     if config.task == "classification":
         return cross_entropy
     loss = config.diffusion.loss
+    if isinstance(loss, OwnLoss):
+        if own is None:
+            raise ValueError(
+                f"this run is trained by an own loss, {loss.name}, which is never imported by "
+                "itself: pass it as iddpm.train(..., loss=...)"
+            )
+        return partial(_checked_loss, own)
     if isinstance(loss, VLBLoss):
         return partial(losses.vlb, bits=config.bits)
     weighting = None
@@ -43,6 +51,27 @@ def build_loss(config: Config) -> Loss:
             bits=config.bits,
         )
     return partial(losses.simple, space=loss.space, weighting=weighting)
+
+
+def _checked_loss(
+    own: Loss, denoiser: Denoiser, x0: Tensor, t: Tensor, noise: Tensor, **options: Any
+) -> LossTerms:
+    """Call an own loss; a tensor [N] stands for the loss alone."""
+    terms: Any = own(denoiser, x0, t, noise, **options)
+    if isinstance(terms, Tensor):
+        terms = LossTerms(terms, None, None)
+    if not isinstance(terms, LossTerms):
+        raise ValueError(
+            f"the loss returned a {type(terms).__name__}: it must return a tensor with one value "
+            "for each item, or iddpm.LossTerms"
+        )
+    for value in terms:
+        if value is not None and value.shape != (len(x0),):
+            raise ValueError(
+                f"the loss returned shape {tuple(value.shape)} for {len(x0)} items: it must return "
+                f"one value for each, shape ({len(x0)},), and not their mean"
+            )
+    return terms
 
 
 def build_learner(config: Config, network: Any) -> Denoiser | NoisyClassifier:

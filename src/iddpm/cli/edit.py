@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from iddpm.cli.options import ClassName, Device, Guidance, Sampler, Spacing, Threads
+from iddpm.cli.options import ClassName, Device, Guidance, Network, Sampler, Spacing, Threads
 
 
 def edit(
@@ -30,6 +30,7 @@ def edit(
         Path | None, typer.Option(help="Where to write [default: RUN/samples/edit].")
     ] = None,
     device: Device = "auto",
+    network: Network = None,
     threads: Threads = None,
 ) -> None:
     """Redraw an item: add noise up to a level and walk back.
@@ -44,7 +45,7 @@ def edit(
     if threads is not None:
         torch.set_num_threads(threads)
     go(
-        load(run, device=device),
+        load(run, device=device, network=network),
         file,
         strength=strength,
         n=n,

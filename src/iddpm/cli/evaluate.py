@@ -12,6 +12,7 @@ from iddpm.cli.options import (
     Ema,
     EmaLength,
     GuidanceInterval,
+    Network,
     Threads,
 )
 
@@ -66,6 +67,7 @@ def evaluate(
         str | None, typer.Option(help="float32, bf16, fp16 or auto [default: the run's, float32].")
     ] = None,
     device: Device = "auto",
+    network: Network = None,
     threads: Threads = None,
 ) -> None:
     """Measure how near samples are to real data, how varied, and whether they are copies.
@@ -102,7 +104,14 @@ def evaluate(
     with joined_ranks("cpu", JOINING) as ranks:
         ranks.limit(DAY)
         with ranks.together():
-            opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
+            opened = load(
+                run,
+                ema=ema,
+                checkpoint=checkpoint,
+                ema_length=ema_length,
+                device=device,
+                network=network,
+            )
         result = measure(
             opened,
             data,

@@ -56,15 +56,12 @@ def _model(config: "Config") -> Iterator[tuple[str, str]]:
     if config.task == "super_resolution":
         yield "task", config.learns
     multipliers = ", ".join(f"{m:g}" for m in model.channel_mult or ())
-    yield (
-        "network",
-        f"{model.model_channels} channels, multipliers {multipliers}, "
-        f"predicts {diffusion.predicts}",
-    )
+    built = f"{model.model_channels} channels, multipliers {multipliers}"
+    yield "network", f"{model.network or built}, predicts {diffusion.predicts}"
     yield (
         "process",
         f"{diffusion.num_steps} steps, {diffusion.schedule}, variance {diffusion.variance}, "
-        f"loss {diffusion.loss.kind}",
+        f"loss {getattr(diffusion.loss, 'name', diffusion.loss.kind)}",
     )
 
 

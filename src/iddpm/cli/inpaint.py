@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from iddpm.cli.options import ClassName, Device, Guidance, Threads
+from iddpm.cli.options import ClassName, Device, Guidance, Network, Threads
 
 
 def inpaint(
@@ -35,6 +35,7 @@ def inpaint(
         Path | None, typer.Option(help="Where to write [default: RUN/samples/inpainting].")
     ] = None,
     device: Device = "auto",
+    network: Network = None,
     threads: Threads = None,
 ) -> None:
     """Fill in what a mask marks; everything else stays exactly as it is.
@@ -49,7 +50,7 @@ def inpaint(
     if threads is not None:
         torch.set_num_threads(threads)
     go(
-        load(run, device=device),
+        load(run, device=device, network=network),
         file,
         mask,
         n=n,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from iddpm.cli.options import ClassName, Device, Threads
+from iddpm.cli.options import ClassName, Device, Network, Threads
 
 
 def interpolate(
@@ -21,6 +21,7 @@ def interpolate(
         Path | None, typer.Option(help="Where to write [default: RUN/samples/interpolation].")
     ] = None,
     device: Device = "auto",
+    network: Network = None,
     threads: Threads = None,
 ) -> None:
     """Go from one item to another through the noise that they are decoded from.
@@ -34,4 +35,12 @@ def interpolate(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    go(load(run, device=device), a, b, frames=frames, steps=steps, class_name=class_name, out=out)
+    go(
+        load(run, device=device, network=network),
+        a,
+        b,
+        frames=frames,
+        steps=steps,
+        class_name=class_name,
+        out=out,
+    )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from iddpm.cli.options import Checkpoint, Device, Ema, EmaLength, Threads
+from iddpm.cli.options import Checkpoint, Device, Ema, EmaLength, Network, Threads
 
 
 def likelihood(
@@ -62,6 +62,7 @@ def likelihood(
     batch_size: Annotated[int | None, typer.Option(max=10**7, help="Items at a time.")] = None,
     precision: Annotated[str, typer.Option(help="float32, bf16, fp16 or auto.")] = "float32",
     device: Device = "auto",
+    network: Network = None,
     threads: Threads = None,
 ) -> None:
     """Measure the likelihood of held-out data in bits per dimension, with its error.
@@ -81,7 +82,14 @@ def likelihood(
     with joined_ranks("cpu", JOINING) as ranks:
         ranks.limit(DAY)
         with ranks.together():
-            opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
+            opened = load(
+                run,
+                ema=ema,
+                checkpoint=checkpoint,
+                ema_length=ema_length,
+                device=device,
+                network=network,
+            )
         result = likelihood(
             opened,
             data,

@@ -18,6 +18,12 @@ AcceptData = Annotated[
     bool,
     typer.Option("--accept-data", help="Resume although the data has changed since the start."),
 ]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        help="The own network of the run, as package.module:factory, searched from here first."
+    ),
+]
 Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")]
 Sampler = Annotated[str | None, typer.Option(help="As in iddpm sample [default: the run's].")]
 Spacing = Annotated[str | None, typer.Option(help="As in iddpm sample [default: the run's].")]

@@ -13,6 +13,7 @@ from iddpm.cli.options import (
     Ema,
     EmaLength,
     GuidanceInterval,
+    Network,
     Threads,
 )
 from iddpm.config.choices import SAMPLERS, SPACINGS, listed
@@ -93,6 +94,7 @@ def sample(
         str | None, typer.Option(help="float32, bf16, fp16 or auto [default: the run's, float32].")
     ] = None,
     device: Device = "auto",
+    network: Network = None,
     threads: Threads = None,
 ) -> None:
     """Draw samples from a run: files like those of the data and a grid, written as they come.
@@ -112,7 +114,14 @@ def sample(
     with joined_ranks("cpu", JOINING) as ranks:
         ranks.limit(DAY)
         with ranks.together():
-            opened = load(run, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
+            opened = load(
+                run,
+                ema=ema,
+                checkpoint=checkpoint,
+                ema_length=ema_length,
+                device=device,
+                network=network,
+            )
             walk = opened.walk(
                 steps=steps,
                 sampler=sampler,

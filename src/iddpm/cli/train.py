@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from iddpm.cli.options import AcceptData, Threads
+from iddpm.cli.options import AcceptData, Network, Threads
 
 
 def train(
@@ -37,6 +37,7 @@ def train(
         str | None, typer.Option(help="Stop and save after 90s, 30m, 2h or 1d.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = None,
+    network: Network = None,
     threads: Threads = None,
 ) -> None:
     """Train a model; stops at the last step or on a signal, always with a checkpoint.
@@ -55,6 +56,7 @@ def train(
     given = [f"training.{name}={value}" for name, value in flags.items() if value is not None]
     _, reason = train_until_stop(
         data,
+        network=network,
         config=config,
         settings=[*(settings or []), *given],
         out=out,

@@ -12,6 +12,7 @@ from iddpm.cli.options import (
     Device,
     Ema,
     Guidance,
+    Network,
     Sampler,
     Spacing,
     Threads,
@@ -51,6 +52,7 @@ def upscale(
         int | None, typer.Option(help="Tiles at a time; fewer need less memory.")
     ] = None,
     device: Device = "auto",
+    network: Network = None,
     threads: Threads = None,
 ) -> None:
     """Make files finer, of any size, and write them as files of the same kind.
@@ -66,7 +68,7 @@ def upscale(
     if threads is not None:
         torch.set_num_threads(threads)
     go(
-        load(run, ema=ema, checkpoint=checkpoint, device=device),
+        load(run, ema=ema, checkpoint=checkpoint, device=device, network=network),
         files,
         seed=seed,
         class_name=class_name,

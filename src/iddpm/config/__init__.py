@@ -3,7 +3,7 @@
 from iddpm.config.condition_config import ConditionConfig
 from iddpm.config.data import DataConfig
 from iddpm.config.degradation import DegradationConfig
-from iddpm.config.diffusion import DiffusionConfig, HybridLoss, SimpleLoss, VLBLoss
+from iddpm.config.diffusion import DiffusionConfig, HybridLoss, OwnLoss, SimpleLoss, VLBLoss
 from iddpm.config.model import ModelConfig
 from iddpm.config.sampling import SamplingConfig
 from iddpm.config.settings import (
@@ -24,6 +24,7 @@ __all__ = [
     "DiffusionConfig",
     "HybridLoss",
     "ModelConfig",
+    "OwnLoss",
     "SamplingConfig",
     "SimpleLoss",
     "TrainingConfig",

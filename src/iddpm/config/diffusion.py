@@ -85,7 +85,15 @@ class VLBLoss(Section):
     kind: Literal["vlb"] = "vlb"
 
 
-Loss = Annotated[SimpleLoss | HybridLoss | VLBLoss, Field(discriminator="kind")]
+class OwnLoss(Section):
+    """A function that was passed to ``iddpm.train``; it has to be passed again to go on."""
+
+    kind: Literal["own"] = "own"
+    name: str
+    """Of the function, for people."""
+
+
+Loss = Annotated[SimpleLoss | HybridLoss | VLBLoss | OwnLoss, Field(discriminator="kind")]
 
 
 class DiffusionConfig(Section):
@@ -139,7 +147,7 @@ class DiffusionConfig(Section):
                 f"zero_terminal_snr=true needs a prediction that says something of the data in "
                 f"pure noise, and predicts={self.predicts} does not: use predicts=v, x0 or edm"
             )
-        if isinstance(self.loss, VLBLoss):
+        if isinstance(self.loss, VLBLoss | OwnLoss):
             return self
         if self.loss.space == "eps":
             raise ValueError(

@@ -9,6 +9,19 @@ from iddpm.config.section import Few, Length, Section, Whole
 
 Width = Annotated[Whole, Field(gt=0, le=65_536)]
 
+FACTS = frozenset(
+    {
+        "network",
+        "channels",
+        "size",
+        "class_conditional",
+        "num_classes",
+        "conditions",
+        "given_channels",
+    }
+)
+"""What holds of any network; the other settings build the U-Net."""
+
 
 class ModelConfig(Section):
     """Settings of the U-Net; what is None is derived from the data and then written down.
@@ -17,6 +30,8 @@ class ModelConfig(Section):
     network without data, and are held against the data when there is some.
     """
 
+    network: str | None = None
+    """The name of an own network, for people: it has to be passed whenever a run is opened."""
     channels: Length | None = None
     """Channels of the data."""
     size: tuple[Length, ...] | None = None

@@ -26,6 +26,8 @@ class Trunk(nn.Module):
     checkpoints.
     """
 
+    channels_last = True
+
     def __init__(
         self,
         *,
@@ -96,6 +98,14 @@ class Trunk(nn.Module):
         self.middle_block = TimestepEmbedSequential(
             self._res_block(ch, ch), self._attention(ch, num_heads), self._res_block(ch, ch)
         )
+
+    def checkpoint_blocks(self) -> list[nn.Module]:
+        """Return the blocks whose activations can be computed again."""
+        return [m for m in self.modules() if isinstance(m, ResBlock | AttentionBlock)]
+
+    def skip_stages(self) -> list[nn.Module]:
+        """Return the stages of the downward path, whose outputs wait for the upward path."""
+        return list(self.input_blocks)
 
     def embed_time(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Check the inputs and return the embedding [N, 4 model_channels] of the timesteps."""

@@ -27,6 +27,7 @@ from iddpm.builders import (
     requested_sampling,
     tell_low_res,
 )
+from iddpm.builders.own_network import Network, expect_own, make_own
 from iddpm.config import Config
 from iddpm.data.conditioning.conditions import Condition
 from iddpm.data.conditioning.labels import Classes, Wanted
@@ -71,6 +72,8 @@ class Run:
         ema_length: instead of both, the length of an average as a share of the training, such as
             0.07, made from the snapshots of a run with ``training.posthoc_ema``.
         device: where to compute.
+        network: the own network of a run that was trained with one, which is copied; or
+            ``"package.module:factory"``.
 
     Raises:
         FileNotFoundError: no such directory, checkpoint or average.
@@ -85,6 +88,7 @@ class Run:
         checkpoint: int | str | None = None,
         ema_length: float | None = None,
         device: str = "auto",
+        network: Network | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.config: Config = read_run_config(self.directory)
@@ -92,6 +96,9 @@ class Run:
         self.ema = ema
         self.checkpoint = checkpoint
         self.ema_length = ema_length
+        self.network = network
+        if self.config.task != "classification" or network is not None:
+            expect_own(self.config, network, self.directory)
 
     @cached_property
     def denoiser(self) -> Denoiser:
@@ -101,7 +108,8 @@ class Run:
                 f"{self.directory} holds a classifier, and a model that draws is wanted here: "
                 "give the directory that iddpm train made"
             )
-        network = build_network(self.config)
+        own = None if self.network is None else make_own(self.network, self.config)
+        network = build_network(self.config, own)
         weights, source = read_run_weights(
             self.directory,
             self.config,
@@ -376,9 +384,15 @@ class Run:
         """Return an earlier checkpoint of this run, or another run."""
         if str(which).isdecimal() and not Path(str(which)).exists():
             return Run(
-                self.directory, ema=self.ema, checkpoint=int(str(which)), device=str(self.device)
+                self.directory,
+                ema=self.ema,
+                checkpoint=int(str(which)),
+                device=str(self.device),
+                network=self.network,
             )
-        return Run(str(which), device=str(self.device))
+        same = read_run_config(Path(str(which))).model.network == self.config.model.network
+        network = self.network if same else None
+        return Run(str(which), device=str(self.device), network=network)
 
 
 def load(
@@ -388,8 +402,16 @@ def load(
     checkpoint: int | str | None = None,
     ema_length: float | None = None,
     device: str = "auto",
+    network: Network | None = None,
 ) -> Run:
     """Open a run and read its weights; arguments and errors as for :class:`Run`."""
-    run = Run(run_directory, ema=ema, checkpoint=checkpoint, ema_length=ema_length, device=device)
+    run = Run(
+        run_directory,
+        ema=ema,
+        checkpoint=checkpoint,
+        ema_length=ema_length,
+        device=device,
+        network=network,
+    )
     _ = run.denoiser  # so that damaged weights are refused here
     return run

@@ -13,7 +13,14 @@ from iddpm.runs.layout import CONFIG
 from iddpm.runtime.directory_lock import LOCK
 from iddpm.training.loop_settings import Reporter
 
-FREE_ON_RESUME = ("training", "sampling", "data.workers", "data.worker_timeout", "data.cache")
+FREE_ON_RESUME = (
+    "training",
+    "sampling",
+    "data.workers",
+    "data.worker_timeout",
+    "data.cache",
+    "model.network",
+)
 """Settings that may change when a run goes on; the others would make it another run."""
 MAY_MOVE = ("data.path", "data.conditions", "data.given")
 """Where data is, which is known again by its fingerprint when it has only moved."""

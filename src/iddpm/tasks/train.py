@@ -26,6 +26,7 @@ from iddpm.builders import (
     values_of,
 )
 from iddpm.builders.measured_precision import choose_precision
+from iddpm.builders.own_network import Network, adopt, claim, expect_loss, expect_own, make_own
 from iddpm.builders.run_data import (
     items_of,
     on_device,
@@ -46,7 +47,7 @@ from iddpm.tasks.resume import check_data, refuse_used, run_directory, settings_
 from iddpm.tasks.watch import build_preview, build_validation
 from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.checkpoints.state import TrainState, load_weights
-from iddpm.training.checkpoints.weights import write_weights
+from iddpm.training.checkpoints.weights import hash_weights, write_weights
 from iddpm.training.loop import train_loop
 from iddpm.training.loop_settings import Reporter
 from iddpm.training.monitoring.log_files import Tracker
@@ -55,13 +56,15 @@ from iddpm.training.monitoring.trackers import check_trackers, open_trackers
 from iddpm.training.parallel import Sharing, alone, replicate, shard, whole_weights
 from iddpm.training.precision import Precision, choose_device
 from iddpm.training.spikes import SpikeGuard
-from iddpm.training.step import TrainStep
+from iddpm.training.step import Loss, TrainStep
 from iddpm.training.stop import Stop, failures_noted, read_exit
 
 
 def train(
     data: Path | str | None = None,
     *,
+    network: Network | None = None,
+    loss: Loss | None = None,
     config: Path | str | None = None,
     settings: Sequence[str] = (),
     out: Path | str | None = None,
@@ -75,6 +78,9 @@ def train(
     Args:
         data: a folder of images, a .npy or .npz file, .tar shards, a table, or an embedded set such
             as ``mnist5k``; see docs/data.md.
+        network: an own network, called as ``network(x, timesteps, **conditioning)``; copied. Or
+            ``"package.module:factory"``. See docs/own_code.md.
+        loss: an own loss, called as ``loss(denoiser, x0, t, noise, **conditioning)``.
         config: a YAML file of settings.
         settings: assignments such as ``"training.steps=1000"``; they override the file.
         out: the run directory, ``runs/NAME`` by default.
@@ -92,6 +98,8 @@ def train(
     """
     run, reason = train_until_stop(
         data,
+        network=network,
+        loss=loss,
         config=config,
         settings=settings,
         out=out,
@@ -110,6 +118,8 @@ def train(
 def train_until_stop(
     data: Path | str | None = None,
     *,
+    network: Network | None = None,
+    loss: Loss | None = None,
     config: Path | str | None = None,
     settings: Sequence[str] = (),
     base: dict[str, Any] | None = None,
@@ -136,12 +146,21 @@ def train_until_stop(
             going_on = resume and (directory / CONFIG).is_file()
             if going_on:
                 wanted = settings_to_resume(directory, config, assignments)
+                expect_own(wanted, network, directory)
+                expect_loss(wanted, loss, directory)
             else:
                 refuse_used(directory, resume)
-                wanted = read_config(config, assignments, base)
+                wanted = claim(read_config(config, assignments, base), network, loss)
             device = _prepare(wanted)
             resolved, split = open_to_train(wanted)
             source, train_items, held_out = split
+            own = None if network is None else make_own(network, resolved)
+            if own is not None:
+                resolved = adopt(wanted, resolved, own, device)
+        if own is not None:
+            same = len(set(ranks.gathered(hash_weights(own.state_dict())))) == 1
+            with ranks.together():
+                _refuse_other_weights(same)
         kept = going_on and read_run_config(directory).training.precision == "auto"
         precision = ranks.by_first(lambda: choose_precision(resolved, device, as_before=kept))
         training = resolved.training.model_copy(update={"precision": precision.name})
@@ -149,19 +168,19 @@ def train_until_stop(
         proposal = None
         if not going_on:  # what goes on stays what it is
             proposal = ranks.by_first(
-                lambda: propose(wanted, resolved, device, processes=ranks.count)
+                lambda: propose(wanted, resolved, device, processes=ranks.count, own=own)
             )
         if proposal is not None:
             resolved = proposal.config
         with ranks.together():
             check_sharing(resolved, ranks)
-            network = _network(resolved)
+            built = _network(resolved, own)
         facts = ranks.by_first(lambda: fingerprint(source))
         with ranks.together():
             if going_on:
                 check_data(directory, facts, source, accept_data, reporter)
         ranks.limit(resolved.training.timeout)
-        state, step = _build(resolved, network, device, ranks)
+        state, step = _build(resolved, built, loss, device, ranks)
         if going_on and ranks.by_first(lambda: bool(list_checkpoints(directory))):
             checkpoint = load_checkpoint(directory, ranks=ranks)
             with ranks.together():
@@ -215,12 +234,12 @@ def train_until_stop(
                 preview=build_preview(resolved, directory, step.precision, split, ranks),
                 validate=build_validation(resolved, source, held_out, step, device, ranks),
                 trackers=trackers,
-                flops=partial(count_flops, resolved),
+                flops=partial(count_flops, resolved, own),
                 name_items=partial(items_of, batches),
             )
             _release(state.emas[0].network, directory / WEIGHTS, ranks)
         reporter.say(f"{reason.value} at step {state.step}; everything is in {directory}")
-        return Run(directory, device=str(device)), reason
+        return Run(directory, network=own, device=str(device)), reason
 
 
 def _prepare(wanted: Config) -> torch.device:
@@ -237,16 +256,25 @@ def _lasting(config: Config) -> Config:
     return config.model_copy(update={"training": training})
 
 
-def _network(config: Config) -> nn.Module:
+def _refuse_other_weights(same: bool) -> None:
+    if not same:
+        raise ValueError(
+            "the own network has other weights in each process: call torch.manual_seed before it "
+            "is built, or pass 'package.module:factory'"
+        )
+
+
+def _network(config: Config, own: nn.Module | None) -> nn.Module:
     """Build the network on the CPU, with the same first weights in every process."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        make = build_encoder if config.task == "classification" else build_network
-        return make(config)
+        if config.task == "classification":
+            return build_encoder(config)
+        return build_network(config, own)
 
 
 def _build(
-    config: Config, network: nn.Module, device: torch.device, ranks: Ranks
+    config: Config, network: nn.Module, loss: Loss | None, device: torch.device, ranks: Ranks
 ) -> tuple[TrainState, TrainStep]:
     """Build what learns; ranks talk meanwhile."""
     training = config.training
@@ -271,7 +299,7 @@ def _build(
     step = TrainStep(
         build_learner(config, called),
         network,
-        build_loss(config),
+        build_loss(config, loss),
         timesteps,
         optimizer,
         emas,
@@ -328,7 +356,7 @@ def _introduction(
         config.learns
         if config.task == "classification"
         else f"predicts {config.diffusion.predicts}, variance {config.diffusion.variance}, "
-        f"loss {config.diffusion.loss.kind}"
+        f"loss {getattr(config.diffusion.loss, 'name', config.diffusion.loss.kind)}"
     )
     task = [f"task       {config.learns}"] if config.task == "super_resolution" else []
     processes = f" in {ranks.count} processes ({training.parallel})" if ranks.count > 1 else ""
@@ -337,6 +365,7 @@ def _introduction(
     if source.given is not None:
         shape_given = " x ".join(map(str, source.given.shape))
         given = [f"given      {source.given.name} with each item, {shape_given}"]
+    own = "" if config.model.network is None else f"{config.model.network}, "
     lines = [
         f"data       {source.name}: {train_items} items to train on, {len(source) - train_items} "
         f"held out, each {shape}{classes}",
@@ -344,7 +373,7 @@ def _introduction(
         *task,
         *([f"conditions {told}"] if told else []),
         *given,
-        f"network    {parameters / 1e6:.2f} M parameters, {learns}",
+        f"network    {own}{parameters / 1e6:.2f} M parameters, {learns}",
         f"training   step {state.step} to {training.steps}, batch {training.batch_size}, "
         f"{state.precision.name} on {state.precision.device}{processes}",
         f"directory  {directory}",

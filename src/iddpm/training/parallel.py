@@ -36,7 +36,7 @@ def replicate(network: Any, device: torch.device) -> tuple[Any, Sharing]:
     wrapped = DistributedDataParallel(
         network,
         device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=False,  # there are none that training changes
+        broadcast_buffers=any(True for _ in network.buffers()),  # such as batch normalization's
         gradient_as_bucket_view=True,  # no second copy of the gradients
     )
     return wrapped, lambda share: nullcontext() if share else wrapped.no_sync()

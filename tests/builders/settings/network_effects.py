@@ -96,10 +96,21 @@ def encoder(text, changed, other, **more):
     )
 
 
+def asked_for(scene):
+    """An own network is asked for by its name; the built-in one is built."""
+    try:
+        return type(build_network(scene.config)).__name__
+    except ValueError as error:
+        return str(error).split()[0]
+
+
 HEADS = ("model.num_heads=2",)
 NUMBER, ANGLE = "{kind: number, range: [0, 2]}", "{kind: number, period: 3}"
 
 MODEL = {
+    "model.network": [
+        Effect(asked_for, {"null": "UNet", "a": "model.network=a", "b": "model.network=b"}),
+    ],
     "model.channels": [
         Effect(built, {
             "1": by_hand(UNet, **PLAIN),

@@ -138,7 +138,23 @@ def squared(kind, call, of, also):
     }  # fmt: skip
 
 
+def asked_for(scene):
+    """An own loss is asked for by its name; other losses are built."""
+    try:
+        return type(build_loss(scene.config)).__name__
+    except ValueError as error:
+        return str(error).split(", ")[1]
+
+
 DIFFUSION = {
+    "diffusion.loss[own].kind": [
+        Effect(asked_for, {"own\ndiffusion.loss.name=mine": "mine", "vlb": "partial"},
+               key="diffusion.loss.kind"),
+    ],
+    "diffusion.loss[own].name": [
+        Effect(asked_for, {"mine": "mine", "yours": "yours"}, ("diffusion.loss.kind=own",),
+               key="diffusion.loss.name"),
+    ],
     "diffusion.schedule": [
         Effect(curve, {"cosine": lambda: curve_of(cosine(50)),
                        "linear": lambda: curve_of(linear(50))}),

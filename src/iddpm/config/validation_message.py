@@ -37,11 +37,16 @@ OTHER_NAMES = {
 """What other programs call some of the settings."""
 
 
-def shortened(value: object) -> str:
-    """Return the text of a value, its middle left out where it is long."""
+def shortened(value: object, longest: int = LONGEST_ECHO) -> str:
+    """Return the text of a value on one line, its middle left out where it is long.
+
+    Control characters, which could do something to a terminal, are written as escapes.
+    """
     text = str(value)
-    half = LONGEST_ECHO // 2 - 2
-    return text if len(text) <= LONGEST_ECHO else f"{text[:half]}...{text[-half:]}"
+    half = longest // 2 - 2
+    if len(text) > longest:
+        text = f"{text[:half]}...{text[-half:]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def one_sentence(error: ValidationError, settings: type[BaseModel]) -> str:
@@ -61,7 +66,7 @@ def one_sentence(error: ValidationError, settings: type[BaseModel]) -> str:
     if unknown:
         return f"unknown setting {key!r}: {_nearest(path, settings)}"
     message = problem["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
+    message = shortened(message[:1].lower() + message[1:], LONGEST_ECHO + 100)
     if problem["type"] == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key}={shortened(repr(problem['input']))} does not work: {message}"

@@ -16,7 +16,7 @@ THREADS ?= 1
 PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow kill-test lint parity benchmark notebook clean \
+.PHONY: help setup demo test test-slow kill-test fuzz lint parity benchmark notebook clean \
 	run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
 
 help:  ## say what there is
@@ -43,6 +43,9 @@ test-slow: setup  ## run the tests that take longer too
 
 kill-test: setup  ## kill training some 50 times, half of them during a save (minutes)
 	$(PYTEST) tests/faults/test_kill.py -m slow
+
+fuzz: setup  ## 20,000 hostile settings, options and damaged files (some 15 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz 20000
 
 lint: setup  ## check style, types and who imports whom
 	$(BIN)/ruff check .

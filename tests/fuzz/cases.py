@@ -10,17 +10,18 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from pydantic import BaseModel
 
-from iddpm.cli.main import run
+from iddpm.cli.main import LONGEST_LINE, run, told
 from iddpm.config import Config, read_config, to_yaml
+from iddpm.training.checkpoints import saver
 from tests.conftest import TINY, images
 
 SECONDS = 10
 """Longest time of a case, on an alarm."""
-LONGEST_LINE = 400
 VALUES = [
     "", " ", "0", "-1", "1", "2", "3.5", "1e4", "1e300", "-1e300", "1e400", ".inf", "-.inf", ".nan",
     "nan", "inf", "null", "~", "true", "false", "[]", "{}", "[1]", "[1, 2]", "[0, 0, 0, 0]",
@@ -139,7 +140,7 @@ def refusable(read: Callable[[], Any]) -> Callable[[], int]:
         try:
             read()
         except (ValueError, OSError) as error:
-            print(f"error: {error}")
+            print(told(f"error: {error}"))
             return 2
         return 0
 
@@ -239,6 +240,7 @@ def fault(case: Case, seconds: int = SECONDS) -> str | None:
     try:
         with (
             time_limit(seconds),
+            patch.object(saver, "PAUSES", ()),  # a disk in trouble is given twenty seconds
             redirect_stdout(out),
             redirect_stderr(complaint),
             warnings.catch_warnings(),

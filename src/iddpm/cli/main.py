@@ -1,6 +1,7 @@
 """The command line: joins the commands and turns errors into one sentence."""
 
 import os
+import re
 import sys
 import warnings
 from typing import Any
@@ -47,6 +48,8 @@ COMMANDS = (
 )
 UsageError: Any = typer.BadParameter.__base__
 """Of click, which newer versions of typer carry inside themselves."""
+LONGEST_LINE = 400
+"""Characters of a message."""
 ALONE = ("interpolate", "inpaint", "edit", "upscale", "info", "demo")
 """Commands that would only do the same several times over."""
 for command in COMMANDS:
@@ -127,18 +130,24 @@ def _say(error: Exception) -> None:
     """Tell what went wrong; of several processes that all know it, the first does."""
     shared = SHARED in getattr(error, "__notes__", ())
     if not shared or os.environ.get("RANK", "0") == "0":
-        typer.echo(printable(f"error: {error}"), err=True)
+        typer.echo(told(f"error: {error}"), err=True)
+
+
+def told(text: str) -> str:
+    """Return a message as it is printed: no control characters, long values and lines cut."""
+    words = re.sub(r"\S{201,}", lambda word: shortened(word[0]), printable(text))
+    return words if len(words) <= LONGEST_LINE else shortened(words, LONGEST_LINE)
 
 
 def _usage(error: Any) -> ValueError:
     """Return a wrong use of the command line as one sentence; every rank makes the same."""
     command = error.ctx.command_path if error.ctx is not None else "iddpm"
     reason = error.format_message().replace("\n", " ").rstrip(".")
-    told = ValueError(f"{shortened(reason)}: see {command} --help")
-    told.add_note(SHARED)
-    return told
+    wrong = ValueError(f"{shortened(reason)}: see {command} --help")
+    wrong.add_note(SHARED)
+    return wrong
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
     if issubclass(category, UserWarning):
-        typer.echo(printable(f"warning: {message}"), err=True)
+        typer.echo(told(f"warning: {message}"), err=True)

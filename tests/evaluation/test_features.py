@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 from iddpm.evaluation.features import onnx_file, pixel_pca
 
 
-def save_graph(path, shape, output="mean", kind=TensorProto.FLOAT):
+def save_graph(path, shape, output="mean", kind=TensorProto.FLOAT, batch="N"):
     """Write a network that averages over the last axis (or squares), as an ONNX file."""
-    graph_input = helper.make_tensor_value_info("x", kind, ["N", *shape])
+    graph_input = helper.make_tensor_value_info("x", kind, [batch, *shape])
     result = helper.make_tensor_value_info("y", kind, None)
     if output == "mean":
         axes = list(range(2, len(shape) + 1))
@@ -131,3 +131,10 @@ def test_features_that_are_not_finite_are_refused(tmp_path):
     extractor = onnx_file(save_graph(tmp_path / "net.onnx", (1, 8)))
     with pytest.raises(ValueError, match="not finite"):
         extractor(torch.full((2, 1, 8), np.nan))
+
+
+@pytest.mark.parametrize(("batch", "count"), [(4, 10), (4, 3), (1, 3), (5, 5)])
+def test_a_graph_of_a_fixed_batch_takes_any_number_of_items(tmp_path, batch, count):
+    extractor = onnx_file(save_graph(tmp_path / "net.onnx", (3, 8), batch=batch))
+    x = torch.rand(count, 3, 8) * 2 - 1
+    torch.testing.assert_close(extractor(x), x.mean(dim=2))

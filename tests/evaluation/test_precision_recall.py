@@ -23,8 +23,8 @@ def brute_force(samples, real, k, k_density):
     sample_balls = [radius(samples, j, k) for j in range(n)]
     precision = sum(any(gap(s, real[i]) <= real_balls[i] for i in range(m)) for s in samples) / n
     recall = sum(any(gap(r, samples[j]) <= sample_balls[j] for j in range(n)) for r in real) / m
-    density = sum(gap(s, real[i]) <= dense_balls[i] for s in samples for i in range(m))
-    coverage = sum(any(gap(s, real[i]) <= dense_balls[i] for s in samples) for i in range(m)) / m
+    density = sum(gap(s, real[i]) < dense_balls[i] for s in samples for i in range(m))
+    coverage = sum(any(gap(s, real[i]) < dense_balls[i] for s in samples) for i in range(m)) / m
     return precision, recall, density / (k_density * n), coverage
 
 
@@ -58,3 +58,20 @@ def test_a_single_mode_has_precision_without_recall():
 def test_too_few_items_are_refused():
     with pytest.raises(ValueError, match="more than 5 items, and there are 5 samples and 9 real"):
         manifold(points(5, 0), points(9, 1))
+
+
+def test_identical_sets_have_density_one():
+    """A ball of the published code holds its center and k - 1 others, not the one on its edge."""
+    x = (torch.arange(60.0) ** 3)[:, None]  # exact distances, hardly any twice
+    found = manifold(x, x)
+    assert found.density == pytest.approx(1.0, abs=0.02)
+    assert found.coverage == found.precision == found.recall == 1.0
+
+
+def test_ties_do_not_count_for_density_and_coverage():
+    """On a line of integers the first neighbours lie on the edge of each ball."""
+    real = torch.arange(20.0)[:, None]
+    found = manifold(real[1:-1:2], real, precision_neighbours=1, density_neighbours=1)
+    assert found.density == 1.0  # each sample lies in its own ball alone
+    assert found.coverage == len(real[1:-1:2]) / len(real)
+    assert found.recall == 1.0  # where ties count

@@ -189,3 +189,19 @@ def test_a_label_out_of_range_is_not_taken_for_a_missing_null_row():
     guided = classifier_free(denoiser, 2.0, null={"labels": 5})
     with pytest.raises(IndexError):
         guided(X, denoiser.diffusion.schedule.at(T), labels=Y + 100)
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf, -math.inf])
+def test_scales_that_are_not_finite_are_refused(scale):
+    def never(*_, **__):
+        raise AssertionError
+
+    for build in (
+        lambda: classifier_free(never, scale),
+        lambda: autoguided(never, never, scale),
+        lambda: classifier_guided(never, never, scale),
+    ):
+        with pytest.raises(ValueError, match="finite"):
+            build()
+    with pytest.raises(ValueError, match=r"autoguidance is 0\.5"):
+        autoguided(never, never, 0.5)

@@ -313,3 +313,39 @@ def test_a_guide_that_is_also_the_judge_is_said(folder, tmp_path):
     plain = evaluate(opened, n=12, features=judge, sampling={"steps": 2}, out=tmp_path)
     assert not any("which flatters" in warning for warning in plain.report["warnings"])
     assert plain.samples != result.samples  # the cache does not take one for the other
+
+
+@pytest.mark.parametrize("name", ["s.npy", "images.npz", "labels.npz"])
+def test_samples_are_read_under_any_name(folder, name, tmp_path):
+    """A plain array, and archives with arrays of other names than ``sample --npz`` gives."""
+    with np.load(folder / "real.npz") as arrays:
+        x, y = arrays["arr_0"][:20], arrays["arr_1"][:20]
+    path = tmp_path / name
+    if name == "s.npy":
+        np.save(path, x)
+    else:
+        np.savez(path, **({"images": x} if name == "images.npz" else {"images": x, "labels": y}))
+    np.savez(tmp_path / "usual.npz", arr_0=x, arr_1=y)
+    config = Run(folder / "run").config
+    usual, found = (read_samples(p, config) for p in (tmp_path / "usual.npz", path))
+    assert torch.equal(found.x, usual.x)
+    assert (found.y is not None) == (name == "labels.npz")
+    assert found.y is None or torch.equal(found.y, usual.y)
+
+
+@pytest.mark.parametrize("n", [-1, 0, 1, 2, 4, 5])
+def test_too_few_samples_are_refused_before_any_is_drawn(folder, n, tmp_path, capsys):
+    out = tmp_path / "report"
+    assert run(["evaluate", str(folder / "run"), "-n", str(n), "--out", str(out)]) == 2
+    assert f"-n {n}" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("n", "warned"), [(6, True), (80, True), (120, False)])
+def test_few_samples_are_measured_with_a_warning(folder, n, warned, tmp_path):
+    with np.load(folder / "noise.npz") as arrays:
+        np.save(tmp_path / "s.npy", arrays["arr_0"][:n])
+    found = evaluate(
+        Run(folder / "run"), samples=tmp_path / "s.npy", out=tmp_path / "report"
+    ).report["warnings"]
+    assert any("precision, recall, density and coverage" in each for each in found) == warned

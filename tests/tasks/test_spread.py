@@ -51,7 +51,7 @@ REFUSED = {
     "cannot draw 0 samples": ["sample", RUN, "-n", "0"],
     "stride 'odd' is unknown": ["likelihood", RUN, "--stride", "odd"],
     "there are no features nothing": ["evaluate", RUN, "--features", "nothing"],
-    "5 nearest neighbours need more": ["evaluate", RUN, "-n", "3", "--steps", "1"],
+    "cannot evaluate 3 samples": ["evaluate", RUN, "-n", "3", "--steps", "1"],
     "iddpm info runs in one process": ["info", RUN],
 }
 

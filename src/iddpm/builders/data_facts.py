@@ -28,12 +28,38 @@ def open_data(config: Config) -> Source:
             "embedded set"
         )
     try:
-        return open_path(data)
+        source = open_path(data)
     except NotClassesError:
         if config.form is None:
             raise
         # A run of an earlier version took these folders for classes, and stays what it is.
-        return open_path(data.model_copy(update={"labels": "folder"}))
+        source = open_path(data.model_copy(update={"labels": "folder"}))
+    if config.form is None:  # the settings of a run have been looked at, and may be older
+        _refuse_other_kinds(data, source)
+    return source
+
+
+_CUT_TO_SIZE = ("array", "picture", "clip")
+"""Kinds of data whose items are cropped, resized and converted to other channels."""
+
+
+def _refuse_other_kinds(data: DataConfig, source: Source) -> None:
+    """Refuse settings that say nothing of data of this kind."""
+    kind = source.form.kind
+    whole = kind not in _CUT_TO_SIZE
+    refused = {
+        "sample_rate": (kind != "signal", "is for sound files"),
+        "stride": (data.window is None, "is the distance between windows: set data.window too"),
+        "image_size": (whole, "is for pictures, clips and arrays"),
+        "channels": (whole, "is for pictures, clips and arrays"),
+    }
+    for name, (applies_not, why) in refused.items():
+        value = getattr(data, name)
+        if applies_not and value is not None:
+            raise ValueError(
+                f"data.{name}={value} does not apply to {source.name}, which holds items of kind "
+                f"{kind}: it {why}; leave it out"
+            )
 
 
 def open_path(data: DataConfig) -> Source:

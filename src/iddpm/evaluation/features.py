@@ -151,11 +151,26 @@ def onnx_file(path: Path) -> Extractor:
     axes = [axis if isinstance(axis, int) else None for axis in inputs[0].shape]
     low, high = options["range"]
 
+    def _in_session(part: Tensor) -> Tensor:
+        """Run a batch; one that the graph wants larger is filled up with its last item."""
+        missing = (axes[0] or len(part)) - len(part)
+        filled = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])])
+        try:
+            result = session.run(None, {inputs[0].name: filled.numpy()})[0]
+        except Exception as error:  # its exceptions share no base but this
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path} failed on items {tuple(filled.shape)}: {reason}") from None
+        if len(result) != len(filled):
+            raise ValueError(
+                f"{path} returned {len(result)} rows for {len(filled)} items: features are [N, d]"
+            )
+        return torch.from_numpy(result[: len(part)])
+
     def run(x: Tensor) -> Tensor:
         fitted = _fit(x.float().cpu(), axes, options["resize"], path)
         scaled = low + (fitted + 1) * ((high - low) / 2)
-        result = session.run(None, {inputs[0].name: scaled.contiguous().numpy()})[0]
-        features = torch.from_numpy(result)
+        parts = scaled.split(axes[0] or max(len(scaled), 1))
+        features = torch.cat([_in_session(part.contiguous()) for part in parts])
         ones = features.dim() > 2 and features.shape[2:].numel() == 1
         return features.flatten(1) if ones else features  # a pool may keep its axes
 

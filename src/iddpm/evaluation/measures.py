@@ -13,6 +13,9 @@ from iddpm.evaluation.whitening import Whitening
 FEWEST = 2048
 """Below so many items the Frechet distance is mostly bias (10 to a feature are needed too)."""
 
+FEW_NEIGHBOURS = 100
+"""Below so many items the k-th neighbor is far away and the balls cover all there is."""
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -78,6 +81,16 @@ def warn_of_small_numbers(count: int, size: int) -> list[str]:
     return [
         f"{count} items are few for {size} features: the Frechet distance is biased upwards and "
         f"uncertain; use {needed} or more, and compare only numbers of the same count"
+    ]
+
+
+def warn_of_few_neighbours(count: int, real: int) -> list[str]:
+    """Return what has to be said of precision to coverage of so few samples or real items."""
+    if min(count, real) >= FEW_NEIGHBOURS:
+        return []
+    return [
+        f"precision, recall, density and coverage of {count} samples among {real} real items mean "
+        f"nothing: their neighbors are far apart; use {FEW_NEIGHBOURS} or more of both"
     ]
 
 

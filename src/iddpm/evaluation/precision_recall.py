@@ -12,6 +12,9 @@ PRECISION_NEIGHBOURS = 3
 DENSITY_NEIGHBOURS = 5
 """k of density and coverage (Naeem et al. 2020, section 3.3)."""
 
+FEWEST_ITEMS = max(PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS) + 1
+"""Samples, or real items, that have so many neighbors."""
+
 
 @dataclass(frozen=True)
 class Manifold:
@@ -59,7 +62,7 @@ def manifold(
     for part, radius in zip(samples.split(CHUNK), sample_radius.split(CHUNK), strict=True):
         squared = squared_distances(part, real)
         inside += int((squared <= real_radius).any(dim=1).sum())
-        dense = squared <= density_radius
+        dense = squared < density_radius  # as published; precision and recall count ties
         balls += int(dense.sum())
         covered |= dense.any(dim=0)
         recalled |= (squared <= radius[:, None]).any(dim=0)

@@ -90,6 +90,8 @@ def classifier_free(
         ValueError: when called with conditioning that cannot be guided, or with none to guide.
     """
 
+    _check_finite("the scale of classifier-free guidance", scale)
+
     def guided(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         if scale == 1 or not _within(level, sigma_interval):
             return denoise(x_t, level, **conditioning)
@@ -209,7 +211,16 @@ def autoguided(
         weaker: a model of the same data, called with the same conditioning.
         scale: 1 or more; 2 is usual.
         sigma_interval: where to guide; outside the model is used alone.
+
+    Raises:
+        ValueError: a scale below 1, or one that is not finite.
     """
+    _check_finite("the scale of autoguidance", scale)
+    if scale < 1:
+        raise ValueError(
+            f"the scale of autoguidance is {scale:g}, and below 1 it draws the weaker model: give "
+            "1 or more, such as 2"
+        )
 
     def guided(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         prediction = denoise(x_t, level, **conditioning)
@@ -246,7 +257,11 @@ def classifier_guided(
             it to its mean times the variance of its step (algorithm 1); others do not look at it.
         conditional: the model too is called with the labels ``y``.
         sigma_interval: where to guide; outside the model is used alone.
+
+    Raises:
+        ValueError: a scale that is not finite.
     """
+    _check_finite("the scale of a classifier", scale)
 
     def guided(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         y: Tensor = conditioning["y"] if conditional else conditioning.pop("y")
@@ -297,6 +312,11 @@ def shown_by(schedule: NoiseSchedule, level: Level) -> Level:
     share = ((wanted - noise[below]) / (noise[above] - noise[below])).nan_to_num(1).clamp(0, 1)
     shown = torch.lerp(schedule.shown[below], schedule.shown[above], share)
     return level._replace(shown=shown)
+
+
+def _check_finite(what: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{what} is {value}: give a finite number")
 
 
 def _within(level: Level, interval: Interval) -> bool:

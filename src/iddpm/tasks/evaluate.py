@@ -20,13 +20,16 @@ from iddpm.data.writers.comparison import save_side_by_side
 from iddpm.data.writers.image_files import save_grid
 from iddpm.evaluation.features import PCA_ITEMS, Extractor, onnx_file, pixel_pca
 from iddpm.evaluation.measures import (
+    FEW_NEIGHBOURS,
     Accuracy,
     Measures,
     class_accuracy,
     measure,
+    warn_of_few_neighbours,
     warn_of_small_numbers,
 )
 from iddpm.evaluation.neighbours import Memorisation, Nearest, memorisation, search
+from iddpm.evaluation.precision_recall import FEWEST_ITEMS
 from iddpm.evaluation.reference import PAIRS, Reference, load_reference
 from iddpm.evaluation.report import markdown
 from iddpm.runs.classifier import Classifier, load_classifier
@@ -99,8 +102,11 @@ def evaluate(
     console = console or open_console(ranks.first)
     with ranks.together():
         split = open_split(run.config)
-        if n < 1:
-            raise ValueError(f"cannot evaluate {n} samples: ask for 1 or more")
+        if n < FEWEST_ITEMS and samples is None:
+            raise ValueError(
+                f"cannot evaluate {n} samples (-n {n}): the measures need {FEWEST_ITEMS} or more, "
+                f"and {FEW_NEIGHBOURS} or more to mean something"
+            )
         if not len(split.train):
             raise ValueError(f"{split.source.name} has no training items to compare with")
         pairs = None
@@ -110,17 +116,32 @@ def evaluate(
                     f"{run.directory} draws a sample for each held-out item, and of those in "
                     f"{samples} it is not known which they belong to: leave samples out"
                 )
-            pairs = held_out_pairs(run, min(n, max(len(split.held_out), 1)), split)
+            if len(split.held_out) < FEWEST_ITEMS:
+                raise ValueError(
+                    f"{split.source.name} has {len(split.held_out)} held-out items, and the "
+                    f"measures need {FEWEST_ITEMS} or more: hold out more (data.held_out)"
+                )
+            pairs = held_out_pairs(run, min(n, len(split.held_out)), split)
     extractor, classifier = open_extractor(features, run, split, ranks)
     with ranks.together():
         other = None if data is None else open_other(run.config, data)
         source = split.source if other is None else other
         items = split.train if other is None else np.arange(len(other))
         items = spread(items, REFERENCE_ITEMS)
+        if reference is None and len(items) < FEWEST_ITEMS:
+            raise ValueError(
+                f"{source.name} has {len(items)} items to compare with, and the measures need "
+                f"{FEWEST_ITEMS} or more"
+            )
         if reference is not None:  # looked at before anything takes long
             load_reference(reference, _facts(extractor, run.config, source, items), data=False)
     if samples is not None:
         drawn = ranks.by_first(lambda: read_samples(samples, run.config))
+        if len(drawn.x) < FEWEST_ITEMS:
+            raise ValueError(
+                f"{samples} holds {len(drawn.x)} samples, and the measures need {FEWEST_ITEMS} or "
+                "more"
+            )
     else:
         count = n if pairs is None else len(pairs.items)
         drawn = draw_samples(
@@ -132,7 +153,7 @@ def evaluate(
     with ranks.together():
         held_out = _read(split.source, split.held_out)
     marked, logits = None, None
-    if len(held_out) > found.shape[1]:
+    if len(held_out) > max(found.shape[1], FEWEST_ITEMS - 1):
         marked = _by_parts(extractor, held_out, ranks)
     rivals = {} if pairs is None else interpolated(run.config, pairs.low_res)
     of_rivals = {name: _by_parts(extractor, x, ranks) for name, x in rivals.items()}
@@ -153,6 +174,7 @@ def evaluate(
     def judged() -> Evaluation:
         compared = min(len(drawn.x), PAIRS)
         warnings = warn_of_small_numbers(len(found), found.shape[1])
+        warnings += warn_of_few_neighbours(len(found), min(against.stats.count, compared))
         accuracy = None
         if classifier is not None and drawn.y is None:
             warnings.append("the samples carry no classes, so their accuracy is not measured")

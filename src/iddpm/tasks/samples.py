@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from iddpm.builders.run_data import Split, open_other
 from iddpm.config import Config
 from iddpm.data.fingerprint import fingerprint
 from iddpm.data.levels import to_model_range
+from iddpm.data.sources.arrays import LABEL_KEYS, data_key
+from iddpm.data.sources.npy import read_npz
 from iddpm.data.values import Values, natural_values
 from iddpm.data.writers.image_files import save_npz
 from iddpm.runs.layout import read_run_config, read_run_weights
@@ -114,16 +117,21 @@ def draw_samples(
 def read_samples(path: Path, config: Config) -> Samples:
     """Read samples from a .npz file: ``arr_0`` [N, *spatial, C], class numbers in ``arr_1``.
 
+    A .npz of another name's only array, and a .npy file, are read too.
+
     Raises:
         ValueError: they are not what the model of these settings draws.
     """
+    if path.suffix.lower() not in (".npy", ".npz"):
+        raise ValueError(f"{path} holds no samples: give a .npz or .npy file")
     layout = {1: "NLC", 2: "NHWC", 3: "NDHWC"}[len(config.model.size or ())]
     # How the run's own data is labelled, chosen, resized and cut says nothing about the file.
     own = {"labels": "auto", "column": None, "image_size": None, "window": None, "stride": None}
+    own["sample_rate"] = None
     data = config.data.model_copy(update={"layout": layout, **own})
     # It finds what does not fit and says so.
     open_other(config.model_copy(update={"data": data}), path)
-    x, y = _read_npz(path, values_of(config))
+    x, y = _read_any(path, values_of(config))
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Samples(x, y, {"file": str(path), "sha256": digest, "rounded_to_bits": config.bits})
@@ -159,13 +167,31 @@ def _kept(directory: Path, n: int, values: Values) -> list[Part]:
     return done
 
 
+def _read_any(path: Path, values: Values) -> Part:
+    """Read samples whatever their array is called; the source of this file has checked it."""
+    if path.suffix.lower() == ".npy":
+        return _levels(path, np.load(path, allow_pickle=False), values), None
+    members = read_npz(path)
+    label_key = next((key for key in LABEL_KEYS if key in members), None)
+    stored = members[data_key(path, members, label_key)]
+    labels = None if label_key is None else members[label_key].reshape(-1)
+    y = None if labels is None else torch.from_numpy(labels.astype(np.int64))
+    return _levels(path, stored, values), y
+
+
 def _read_npz(path: Path, values: Values) -> Part:
     with np.load(path, allow_pickle=False) as arrays:
-        stored = np.moveaxis(arrays["arr_0"], -1, 1)
+        stored = arrays["arr_0"]
         y = torch.from_numpy(arrays["arr_1"].astype(np.int64)) if "arr_1" in arrays else None
+    return _levels(path, stored, values), y
+
+
+def _levels(path: Path, stored: NDArray[Any], values: Values) -> Tensor:
+    """Return items [N, *spatial, C] as [N, C, *spatial] in [-1, 1]."""
+    stored = np.moveaxis(stored, -1, 1)
     if not values.natural:  # those of a run's cache are levels
         stored = values.read(stored, path.name, range(len(stored)))
-    return to_model_range(np.ascontiguousarray(stored), values.bits), y
+    return to_model_range(np.ascontiguousarray(stored), values.bits)
 
 
 def _labels(

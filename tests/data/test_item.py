@@ -133,3 +133,17 @@ def test_floats_from_0_to_1_are_warned_of(tmp_path):
     np.save(tmp_path / "a.npy", np.linspace(0, 1, 16, dtype=np.float32).reshape(1, 4, 4))
     with pytest.warns(UserWarning, match=r"half of \[-1, 1\].*save 2 \* x - 1"):
         read_item(tmp_path / "a.npy", (1, 4, 4), None)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_mask_in_an_alpha_channel_is_refused(tmp_path, mode):
+    alpha = np.zeros((6, 4), np.uint8)
+    alpha[:3] = 255
+    picture = Image.new(mode, (4, 6), "white")
+    picture.putalpha(Image.fromarray(alpha))
+    picture.save(tmp_path / "mask.png")
+    with pytest.raises(ValueError, match=r"mask\.png has an alpha channel"):
+        read_mask(tmp_path / "mask.png", (6, 4))
+    opaque = Image.fromarray(alpha).convert(mode)
+    opaque.save(tmp_path / "opaque.png")
+    assert read_mask(tmp_path / "opaque.png", (6, 4))[0, :, 0].tolist() == [True] * 3 + [False] * 3

@@ -185,3 +185,12 @@ def test_numbers_of_other_ranges_are_measured_once(tmp_path):
     out = ["--out", str(tmp_path / "out"), "--steps", "1"]
     assert command(["sample", str(run.directory), "--given", str(tmp_path / "few.npy"), *out]) == 0
     assert np.load(tmp_path / "out/samples.npz")["arr_0"].shape == (2, 8, 1)
+
+
+def test_a_given_picture_of_another_size_is_refused(folder, tmp_path, capsys):
+    size = Image.open(next((folder / "negatives").iterdir())).size
+    Image.new("RGB", (size[0] * 2, size[1])).save(tmp_path / "wide.png")
+    assert command(["sample", str(folder / "run"), "--given", str(tmp_path / "wide.png")]) == 2
+    said = capsys.readouterr().err
+    assert f"{size[1]} x {size[0] * 2}" in said
+    assert f"{size[1]} x {size[0]}" in said

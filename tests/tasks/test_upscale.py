@@ -274,3 +274,52 @@ def test_what_is_not_finite_is_not_written(run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"drawn for a\.png holds NaN or infinity"):
         upscale(run, [tmp_path / "a.png"], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("lost", [["3.npy"], ["comparison.png"], ["0.npy", "comparison.png"]])
+def test_an_interrupted_call_goes_on_where_it_was(run, tmp_path, lost):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for k in range(5):
+        np.save(source / f"{k}.npy", images(5)[k, : 4 + 4 * (k == 4), :4, 0])
+    first = upscale(run, [source], out=out, steps=2, batch_size=2)
+    made = {path.name: path.read_bytes() for path in first}
+    for name in lost:
+        (out / name).unlink()
+    kept = {path.name: path.stat().st_mtime_ns for path in first if path.exists()}
+    again = upscale(run, [source], out=out, steps=2, batch_size=2)
+    assert again == first
+    assert {path.name: path.read_bytes() for path in again} == made
+    assert all((out / name).stat().st_mtime_ns == at for name, at in kept.items())
+    for change in ({"seed": 1}, {"steps": 1}):
+        with pytest.raises(FileExistsError, match="only the same command"):
+            upscale(run, [source], out=out, **{"steps": 2, "batch_size": 2, **change})
+
+
+def test_items_are_drawn_with_their_labels(folder, tmp_path):
+    told = make(
+        folder, "labeled", folder / "x.npz", "model.class_conditional=true",
+        "training.label_dropout=0.5", "training.learning_rate=0.01",
+    )  # fmt: skip
+    seen = []
+    told.denoiser.network.register_forward_hook(
+        lambda module, args, kwargs, output: seen.append(kwargs["y"].tolist()), with_kwargs=True
+    )
+    x, y = images(3)[:, :4, :4, 0], np.array([0, 2, -1])
+    np.savez(tmp_path / "a.npz", images=x, labels=y)
+    upscale(told, [tmp_path / "a.npz"], out=tmp_path / "out", steps=1)
+    assert seen == [[0, 2, -1]]
+    with np.load(tmp_path / "out/a.npz") as found:
+        assert found["labels"].tolist() == [0, 2, -1]
+        assert found["images"].shape == (3, 8, 8)
+    upscale(told, [tmp_path / "a.npz"], class_name="1", out=tmp_path / "one", steps=1)
+    assert seen[1:] == [[1, 1, 1]]
+    with np.load(tmp_path / "one/a.npz") as found:
+        assert found["labels"].tolist() == [1, 1, 1]
+    np.savez(tmp_path / "b.npz", images=x, labels=[0, 9, 1])
+    with pytest.raises(ValueError, match="9"):
+        upscale(told, [tmp_path / "b.npz"], out=tmp_path / "two")
+    np.save(tmp_path / "c.npy", x)
+    with pytest.raises(ValueError, match="guidance=3 exaggerates a class"):
+        upscale(told, [tmp_path / "c.npy"], out=tmp_path / "two", guidance=3.0)
+    assert not (tmp_path / "two").exists()

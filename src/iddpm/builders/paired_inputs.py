@@ -65,7 +65,13 @@ def read_given(config: Config, path: Path | str) -> Tensor:
                 f"{path} is one picture, and the model is given numbers from "
                 f"{config.data.given_range}: give a folder of pictures"
             )
-        return read_item(file, wanted, None).x[None]
+        item = read_item(file, wanted, None)
+        if config.data.image_size is None and item.picture_size != model.size:
+            raise ValueError(
+                f"{path} is a picture of {_by(item.picture_size or ())}, and the model is given "
+                f"{_by(model.size)}: crop or resize it first"
+            )
+        return item.x[None]
     source = open_given(config, str(path))
     if source.shape != wanted:
         raise ValueError(
@@ -84,3 +90,7 @@ def check_given(config: Config, where: Path, given: Tensor | None, size: Sequenc
         wants = f"items of shape {(channels, *size)} in [-1, 1]" if channels else "none"
         has = "none" if given is None else f"some of shape {tuple(given.shape[1:])}"
         raise ValueError(f"{where} takes given data: {wants}, and was given {has}")
+
+
+def _by(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))

@@ -102,7 +102,7 @@ def read_mask(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a mask of another shape, or one that marks nothing.
+        ValueError: a mask of another shape, with transparent parts, or one that marks nothing.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -110,7 +110,13 @@ def read_mask(
         values = np.squeeze(np.array(map_npy(path), dtype=np.float64))
         wanted = tuple(n for n in spatial if n != 1)
     elif len(spatial) == 2 and path.suffix.lower() in SUFFIXES:
-        image = load_picture(path)[0].convert("L")
+        image = load_picture(path)[0]
+        if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+            raise ValueError(
+                f"the mask {path} has an alpha channel, and it is not known whether what is opaque "
+                "or what is transparent is meant: save a gray picture, white where to fill in"
+            )
+        image = image.convert("L")
         if picture_size == (image.height, image.width):
             image = fit(image, (spatial[0], spatial[1]))
         values, wanted = np.asarray(image, dtype=np.float64), spatial

@@ -219,10 +219,11 @@ class Run:
             ValueError: a model of another task, a shape or setting that does not fit it, or no
                 class for one that was always told one.
         """
-        check_upscaling(self.config, self.directory, classes is not None)
+        labeled = classes is not None or "y" in (given or {})
+        check_upscaling(self.config, self.directory, labeled)
         tiling = build_tiling(self.config, low_res.shape[2:], overlap)
         told = {**(given or {}), "low_res": tiling.pad(low_res)}
-        if self.classes is not None and classes is None:
+        if self.classes is not None and not labeled:
             told["y"] = torch.full((len(low_res),), NO_CLASS)
             settings["guidance"] = settings.get("guidance") or 1.0  # none to exaggerate
         batches = self.sample_batches(

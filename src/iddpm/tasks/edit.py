@@ -287,8 +287,14 @@ def _check_number(n: int) -> None:
 
 def _walk(run: Run, class_name: str | int | None, settings: dict[str, Any]) -> Walk:
     """Return the walk of these settings; without a class there is nothing to exaggerate."""
-    if class_name is None and settings.get("guidance") is None:
-        settings = {**settings, "guidance": 1.0}
+    if class_name is None:
+        guidance = settings.get("guidance")
+        if guidance not in (None, 1) and run.config.model.told:
+            raise ValueError(
+                f"guidance={guidance:g} exaggerates a class, and there is none: give --class, or "
+                "leave --guidance out"
+            )
+        settings = {**settings, "guidance": 1.0 if guidance is None else guidance}
     return run.walk(**settings)
 
 

@@ -84,12 +84,17 @@ class LowRes(ABC):
         output: suffix of the finer file.
         count: number of items.
         shape: (C, *spatial) of an item.
+        classes: the class of each item, by name or number, -1 for none; None of files without.
     """
 
     path: Path
     output: str
     count: int
     shape: tuple[int, ...]
+    classes: list[int | str] | None = None
+    drawn_as: int | None = None
+    """The number of the class that all items were drawn as instead, which is then written."""
+    drawn_name: str = ""
 
     @abstractmethod
     def read(self, start: int, stop: int) -> Tensor:

@@ -23,6 +23,7 @@ class ArrayFile(LowRes):
 
     def __init__(self, path: Path, target: Target) -> None:
         self.path, self._target, self.output = path, target, path.suffix.lower()
+        self._label_key: str | None = None
         self._key, self._others = "", dict[str, NDArray[Any]]()
         if self.output == ".npy":
             array = map_npy(path)
@@ -32,6 +33,10 @@ class ArrayFile(LowRes):
             self._key = data_key(path, members, label_key)
             array = members.pop(self._key)
             self._others = members
+            self._label_key = label_key
+            if label_key is not None:
+                names = [str(name) for name in members.get("class_names", [])]
+                self.classes = _classes(path, members[label_key], names)
         self._dtype = array.dtype
         target.check_numbers(path, array.dtype.newbyteorder("="))
         self._axis = _channel_axis(path, array, target)
@@ -43,6 +48,8 @@ class ArrayFile(LowRes):
         if 0 in self._items.shape:
             raise ValueError(f"{path} has shape {array.shape}, which holds no data")
         self.count, self.shape = len(self._items), self._items.shape[1:]
+        if self.classes is not None and len(self.classes) != self.count:
+            raise ValueError(f"{path} holds {len(self.classes)} labels for {self.count} items")
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return items."""
@@ -56,7 +63,19 @@ class ArrayFile(LowRes):
         if self.output == ".npy":
             np.save(path, stored)
         else:
-            np.savez(path, **{self._key: stored}, **self._others)  # type: ignore[arg-type]
+            members = {self._key: stored, **self._others}
+            if self._label_key is not None and self.drawn_as is not None:
+                kept = self._others[self._label_key]
+                members[self._label_key] = np.full_like(kept, self.drawn_as)
+            np.savez(path, **members)  # type: ignore[arg-type]
+
+
+def _classes(path: Path, labels: NDArray[Any], names: list[str]) -> list[int | str]:
+    """Return the class of each item as a name where the file names its classes."""
+    if labels.dtype.kind not in "iub":
+        raise ValueError(f"{path} holds labels of {labels.dtype}: give integers, -1 for none")
+    numbers = [int(k) for k in labels.reshape(-1)]
+    return [names[k] if 0 <= k < len(names) else k for k in numbers]
 
 
 def _channel_axis(path: Path, array: NDArray[Any], target: Target) -> int | None:

@@ -29,9 +29,8 @@ class Table(LowRes):
                 target.check_numbers(path, values.dtype)
             values = values.astype(target.values.dtype)
         self.path, self._target, self._values = path, target, values
-        self._classes = None
         if series.labels is not None:
-            self._classes = [series.class_names[k] for k in series.labels]
+            self.classes = [series.class_names[k] for k in series.labels]
         self.count, self.shape = len(values), (1, values.shape[1])
 
     def read(self, start: int, stop: int) -> Tensor:
@@ -41,4 +40,7 @@ class Table(LowRes):
     def write(self, x: Tensor, path: Path) -> None:
         """Write a table."""
         form = replace(self._target.form, kind="table")
-        save_table(x, path, form, labels=self._classes)
+        labels = None if self.classes is None else [str(name) for name in self.classes]
+        if labels is not None and self.drawn_as is not None:
+            labels = [self.drawn_name] * len(labels)
+        save_table(x, path, form, labels=labels)

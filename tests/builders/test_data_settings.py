@@ -30,5 +30,5 @@ def test_a_table_has_no_size_or_channels_to_set(tmp_path: Path, setting: str) ->
     path = tmp_path / "series.csv"
     rows = np.linspace(-1, 1, 48).reshape(6, 8)
     path.write_text("\n".join(",".join(map(str, row)) for row in rows))
-    with pytest.raises(ValueError, match="image_size|channels"):
+    with pytest.raises(ValueError, match=r"image_size|channels"):
         open_data(read_config(None, [f"data.path={path}", f"data.{setting}", "data.labels=none"]))

@@ -53,16 +53,25 @@ def tell_conditions(config: Config, source: Source, train: NDArray[np.int64]) ->
         FileNotFoundError, ValueError: a table or a column that does not work.
     """
     where, wanted = config.data.conditions, config.model.conditions
-    if where is None:
+    if source.columns is not None:
+        if where is not None:
+            raise ValueError("the items bring conditions along: leave data.conditions out")
+        missing = [name for name in wanted or () if name not in source.columns]
+        if missing:
+            raise ValueError(f"the items have no condition {missing[0]}")
+    elif where is None:
         if wanted:
             raise ValueError(
                 "model.conditions needs data.conditions beside it: the path of a table, or members "
                 "of an array file"
             )
         return config
-    assert config.data.path is not None
     names = None if wanted is None else list(wanted)
-    columns = read_columns(where, names, Path(config.data.path).expanduser(), source)
+    if source.columns is not None:
+        columns = {name: source.columns[name] for name in names or source.columns}
+    else:
+        assert where is not None
+        columns = read_columns(where, names, Path(config.data.path or ".").expanduser(), source)
     stated = wanted or {name: ConditionConfig() for name in columns}
     found = {
         name: condition if condition.resolved else _found(name, condition, columns, train)

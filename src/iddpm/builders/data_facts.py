@@ -12,16 +12,20 @@ from iddpm.data.cache import user_cache
 from iddpm.data.file_format import Form
 from iddpm.data.sources.cached import cached
 from iddpm.data.sources.label_tables import NotClassesError
+from iddpm.data.sources.memory import open_memory
 from iddpm.data.sources.open import open_source
 from iddpm.data.sources.source import Source
+from iddpm.data.sources.windows import Pieces, Rows
 from iddpm.data.values import Values, natural_values
 from iddpm.networks.layers import MAX_GROUPS, num_groups
 from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
 
 
-def open_data(config: Config) -> Source:
-    """Open the data that the settings name."""
+def open_data(config: Config, memory: Any = None) -> Source:
+    """Open the data that the settings name, or an object in memory."""
     data = config.data
+    if memory is not None:
+        return _open_in_memory(data, memory)
     if data.path is None:
         raise ValueError(
             "no data given: name a folder of images, a .npy or .npz file, .tar shards, or an "
@@ -60,6 +64,35 @@ def _refuse_other_kinds(data: DataConfig, source: Source) -> None:
                 f"data.{name}={value} does not apply to {source.name}, which holds items of kind "
                 f"{kind}: it {why}; leave it out"
             )
+
+
+def _open_in_memory(data: DataConfig, memory: Any) -> Source:
+    """Open an array, a tensor or a dataset as the settings say."""
+    if data.path is not None:
+        raise ValueError(
+            f"data was passed in memory and data.path={data.path} was stated: give one"
+        )
+    defaults = DataConfig()
+    for name in ("column", "cache", "sample_rate", "corrupt"):
+        value = getattr(data, name)
+        if value != getattr(defaults, name):
+            raise ValueError(f"data.{name}={value} is for files, and data was passed in memory")
+    source = open_memory(
+        memory,
+        layout=data.layout,
+        labels=data.labels,
+        image_size=data.image_size,
+        channels=data.channels,
+        value_range=data.range,
+        given_range=data.given_range,
+    )
+    if data.window is None:
+        return source
+    if source.columns is not None or source.given is not None:
+        raise ValueError("data.window cuts items that bring no conditions and no given data along")
+    pieces = Pieces(Rows(source), data.window, data.stride)
+    pieces.memory = source.memory
+    return pieces
 
 
 def open_path(data: DataConfig) -> Source:

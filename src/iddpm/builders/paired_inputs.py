@@ -34,6 +34,10 @@ def tell_given(config: Config, source: Source) -> None:
     Raises:
         FileNotFoundError, ValueError: it is not there, or does not go with the items.
     """
+    if source.given is not None:
+        if config.data.given is not None:
+            raise ValueError("the items bring given data along: leave data.given out")
+        return
     if config.data.given is None:
         if config.model.given_channels:
             raise ValueError("model.given_channels needs data.given beside it: the path of data")

@@ -25,6 +25,7 @@ from iddpm.builders import (
 )
 from iddpm.config import Config
 from iddpm.data.batches import Batch, Batches
+from iddpm.data.sources.memory import is_in_memory
 from iddpm.data.sources.source import Source
 from iddpm.data.split import groups_of, held_out_mask
 from iddpm.data.values import natural_values, warn_of_range
@@ -44,14 +45,14 @@ class Split(NamedTuple):
     held_out: NDArray[np.int64]
 
 
-def open_split(config: Config) -> Split:
+def open_split(config: Config, memory: Any = None) -> Split:
     """Open the data that the settings name and part it as training does."""
-    return open_told(config)[1]
+    return open_told(config, memory)[1]
 
 
-def open_to_train(config: Config) -> tuple[Config, Split]:
+def open_to_train(config: Config, memory: Any = None) -> tuple[Config, Split]:
     """Open data and return the settings with everything that follows from it filled in."""
-    told, split = open_told(config)
+    told, split = open_told(config, memory)
     resolved = resolve(told, split.source, len(split.train))
     if config.form is None:  # a new run; one that goes on stays what it is
         check_flip(resolved)
@@ -64,9 +65,9 @@ def open_to_train(config: Config) -> tuple[Config, Split]:
     return resolved, split
 
 
-def open_told(config: Config) -> tuple[Config, Split]:
+def open_told(config: Config, memory: Any = None) -> tuple[Config, Split]:
     """Open data with all that is told of it; also return the settings with its conditions."""
-    source = open_data(config)
+    source = open_data(config, memory)
     if config.form is None and config.data.range is None:
         _look_at_range(source)
     rule = config.data.group
@@ -96,7 +97,7 @@ def shuffled(items: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def open_other(
     config: Config,
-    path: Path | str,
+    path: Any,
     conditions: str | Sequence[str] | None = None,
     given: Path | str | None = None,
 ) -> Source:
@@ -104,7 +105,7 @@ def open_other(
 
     Args:
         config: the settings.
-        path: the data.
+        path: the data, or an object in memory.
         conditions: where the conditions of its items are, as in data.conditions; None for none.
         given: the data that goes with it; None for none.
 
@@ -114,8 +115,9 @@ def open_other(
     """
     model = config.model
     assert model.size is not None
-    data = config.data.model_copy(update={"path": str(path)})
-    source = open_data(config.model_copy(update={"data": data}))
+    memory = path if is_in_memory(path) else None
+    data = config.data.model_copy(update={"path": None if memory is not None else str(path)})
+    source = open_data(config.model_copy(update={"data": data}), memory)
     if source.shape != (model.channels, *model.size) or source.bits != config.bits:
         raise ValueError(
             f"{source.name} has items of shape {source.shape} in {_depth(source.bits)}, and the "

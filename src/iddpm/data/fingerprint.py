@@ -42,6 +42,8 @@ def fingerprint(source: Source) -> dict[str, Any]:
         "sizes": _digest(str(stamp.size) for stamp in stamps),
         "bytes": _bytes_digest(stamps),
     }
+    if source.memory is not None:
+        facts["memory"] = source.memory._asdict() | {"shape": list(source.memory.shape)}
     if source.conditions is not None:
         told = source.conditions.astype("<f4").tobytes()
         facts["conditions"] = hashlib.blake2b(told, digest_size=16).hexdigest()
@@ -76,7 +78,9 @@ def read_fingerprint(directory: Path) -> dict[str, Any] | None:
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Return what has changed between two fingerprints, in words; empty for nothing."""
-    changed = [name for name in before if name in now and before[name] != now[name]]
+    changed = [
+        name for name in before if name in now and before[name] != now[name] and name != "memory"
+    ]
     if "items" in changed:  # the others follow from it
         return f"{now['items']} items where there were {before['items']}"
     if "bytes" in changed and len(changed) > 1:  # it follows from the others

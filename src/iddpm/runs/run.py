@@ -1,5 +1,6 @@
 """A run directory: its layout, and what can be done with a trained model."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,10 +29,12 @@ from iddpm.builders import (
     tell_low_res,
 )
 from iddpm.builders.own_network import Network, expect_own, make_own
+from iddpm.builders.run_data import Split
 from iddpm.config import Config
 from iddpm.data.conditioning.conditions import Condition
 from iddpm.data.conditioning.labels import Classes, Wanted
 from iddpm.data.conditioning.requested import Asked, ask
+from iddpm.data.sources.memory import is_in_memory
 from iddpm.data.writers.image_files import save_grid as save_grid
 from iddpm.diffusion import Denoiser
 from iddpm.runs.classifier import load_classifier
@@ -40,6 +43,7 @@ from iddpm.runs.layout import WEIGHTS as WEIGHTS
 from iddpm.runs.layout import read_run_config as read_run_config
 from iddpm.runs.layout import read_run_weights
 from iddpm.runs.step_tables import find_table
+from iddpm.runs.training_data import expect_memory, known_memory, open_training_data
 from iddpm.sampling import NO_CLASS, OVERLAP, SampleNoise
 from iddpm.training.checkpoints.state import load_weights
 from iddpm.training.monitoring.log_files import read_log
@@ -72,6 +76,7 @@ class Run:
         ema_length: instead of both, the length of an average as a share of the training, such as
             0.07, made from the snapshots of a run with ``training.posthoc_ema``.
         device: where to compute.
+        data: the array, tensor or dataset in memory that it was trained on, for what needs it.
         network: the own network of a run that was trained with one, which is copied; or
             ``"package.module:factory"``.
 
@@ -89,6 +94,7 @@ class Run:
         ema_length: float | None = None,
         device: str = "auto",
         network: Network | None = None,
+        data: Any = None,
     ) -> None:
         self.directory = Path(directory)
         self.config: Config = read_run_config(self.directory)
@@ -97,6 +103,9 @@ class Run:
         self.checkpoint = checkpoint
         self.ema_length = ema_length
         self.network = network
+        self.data = data
+        if data is not None:
+            expect_memory(self.directory, self.config, data)
         if self.config.task != "classification" or network is not None:
             expect_own(self.config, network, self.directory)
 
@@ -120,6 +129,18 @@ class Run:
         load_weights(network, weights, source)
         place(network.eval().requires_grad_(False), self.device)
         return build_denoiser(self.config, network)
+
+    def open_split(self) -> Split:
+        """Open the data of the training, parted as it was; ValueError where it is other data."""
+        return open_training_data(self.directory, self.config, self.data)
+
+    def trained_on(self, data: Any) -> "Run":
+        """Return this run with the data in memory that it was trained on, where it lacks that."""
+        if not is_in_memory(data) or self.data is not None or not known_memory(self.directory):
+            return self
+        run = copy.copy(self)
+        run.data = data
+        return run
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -404,6 +425,7 @@ def load(
     ema_length: float | None = None,
     device: str = "auto",
     network: Network | None = None,
+    data: Any = None,
 ) -> Run:
     """Open a run and read its weights; arguments and errors as for :class:`Run`."""
     run = Run(
@@ -413,6 +435,7 @@ def load(
         ema_length=ema_length,
         device=device,
         network=network,
+        data=data,
     )
     _ = run.denoiser  # so that damaged weights are refused here
     return run

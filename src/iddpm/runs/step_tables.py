@@ -14,12 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from iddpm.builders.run_data import on_device, open_split
+from iddpm.builders.run_data import on_device
 from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
 from iddpm.diffusion import Denoise, Denoiser, Level, Prediction
 from iddpm.evaluation.bound_terms import ItemNoise
 from iddpm.evaluation.step_costs import Group, StepTable, measure_steps
+from iddpm.runs.training_data import open_training_data
 from iddpm.runtime.atomic_files import write_atomically
 from iddpm.runtime.console import open_console, progress_bar
 from iddpm.runtime.processes import ALONE, Ranks
@@ -72,6 +73,7 @@ def step_table(
     precision: str = "float32",
     console: Console | None = None,
     ranks: Ranks = ALONE,
+    data: Any = None,
 ) -> StepTable:
     """Return the table of a model's steps, measured on training items unless it is in the cache.
 
@@ -90,6 +92,7 @@ def step_table(
         precision: how the network computes.
         console: where progress is shown.
         ranks: who shares the work; the first keeps the cache.
+        data: what the run was trained on, where that was in memory.
     """
     with ranks.together():
         if items < 1:
@@ -113,7 +116,7 @@ def step_table(
         return known
     console = console or open_console(ranks.first)
     with ranks.together():
-        source, train, _ = open_split(config)
+        source, train, _ = open_training_data(directory, config, data)
     chosen = spread(train, items)
     steps = len(denoiser.diffusion.schedule)
     with progress_bar(console, "looking at every step") as progress:

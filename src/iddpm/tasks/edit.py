@@ -12,7 +12,6 @@ from rich.console import Console
 from torch import Tensor
 
 from iddpm.builders import Walk, build_sampling_schedule, check_class_left_open, values_of
-from iddpm.builders.run_data import open_split
 from iddpm.config.choices import SPACINGS, listed
 from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.levels import to_model_range
@@ -59,7 +58,7 @@ def open_item(run: Run, what: Path | str | int) -> Item:
         )
     if not str(what).isdecimal() or Path(str(what)).exists():
         return read_item(Path(str(what)), run.shape, run.config.bits, values_of(run.config))
-    split = open_split(run.config)
+    split = run.open_split()
     number = int(str(what))
     if number >= len(split.held_out):
         raise ValueError(

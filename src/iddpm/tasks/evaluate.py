@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.builders.run_data import Split, open_other, open_split
+from iddpm.builders.run_data import Split, open_other
 from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
@@ -64,7 +64,7 @@ class Evaluation:
 
 def evaluate(
     run: Run,
-    data: Path | str | None = None,
+    data: Any = None,
     *,
     n: int = 5000,
     features: str = "pca",
@@ -101,7 +101,9 @@ def evaluate(
     """
     console = console or open_console(ranks.first)
     with ranks.together():
-        split = open_split(run.config)
+        if run.trained_on(data) is not run:
+            run, data = run.trained_on(data), None
+        split = run.open_split()
         if n < FEWEST_ITEMS and samples is None:
             raise ValueError(
                 f"cannot evaluate {n} samples (-n {n}): the measures need {FEWEST_ITEMS} or more, "

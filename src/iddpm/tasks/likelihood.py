@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.builders.run_data import on_device, open_other, open_split
+from iddpm.builders.run_data import on_device, open_other
 from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
@@ -54,7 +54,7 @@ OFF_GRID = 0.02
 
 def likelihood(
     run: Run,
-    data: Path | str | None = None,
+    data: Any = None,
     *,
     conditions: Path | str | None = None,
     given: Path | str | None = None,
@@ -80,7 +80,9 @@ def likelihood(
 
     Args:
         run: the model.
-        data: other data, read as the run's own; None for the items held out of its training.
+        data: other data, read as the run's own, also in memory; None for the items held out of its
+            training. A run that was trained on data in memory and was opened without it is given
+            that data here.
         conditions: a table of what is known of the items of other data, as data.conditions; for
             models that are told it.
         given: the data that goes with other data, as data.given; for models that are given it.
@@ -105,6 +107,8 @@ def likelihood(
         ValueError: an unknown choice, a number out of range, data of another shape or depth, no
             held-out items, or bits per dimension of continuous data.
     """
+    if run.trained_on(data) is not run:
+        run, data = run.trained_on(data), None
     console = console or open_console(ranks.first)
     started = time.monotonic()
     with ranks.together():
@@ -145,6 +149,7 @@ def likelihood(
             precision=precision,
             console=console,
             ranks=ranks,
+            data=run.data,
         )
     kept = ranks.by_first(lambda: table.optimal(kind, count) if choosing and table else even)
     each = process(whole, kept, kind, analytic_of(table, kind))
@@ -268,7 +273,7 @@ class _Job:
 
 
 def _items(
-    run: Run, data: Path | str | None, conditions: Path | str | None, given: Path | str | None
+    run: Run, data: Any, conditions: Path | str | None, given: Path | str | None
 ) -> tuple[Source, NDArray[np.int64]]:
     """Open what is to be measured."""
     config = run.config
@@ -280,7 +285,7 @@ def _items(
             why = "no other data" if data is None else f"{run.directory}, which takes none"
             raise ValueError(f"{path} goes with data, and came with {why}: leave it out")
     if data is None:
-        source, _, held_out = open_split(config)
+        source, _, held_out = run.open_split()
         if not len(held_out):
             raise ValueError(
                 f"{run.directory} holds no items out of its training "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iddpm.builders import Walk, build_degradation, held_out_low_res
-from iddpm.builders.run_data import Split, on_device, open_split, shuffled
+from iddpm.builders.run_data import Split, on_device, shuffled
 from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
 from iddpm.data.levels import round_to_levels, to_model_range
@@ -76,7 +76,7 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
     config, finer = run.config, run.config.task == "super_resolution"
     if split is None:
         try:
-            split = open_split(config)
+            split = run.open_split()
         except FileNotFoundError as error:
             if not finer:
                 raise FileNotFoundError(

@@ -7,6 +7,7 @@ from typing import Any
 from iddpm.builders import default_run_directory
 from iddpm.config import Config, read_config
 from iddpm.data.fingerprint import DATA, differences, read_fingerprint
+from iddpm.data.sources.memory import is_in_memory
 from iddpm.data.sources.source import Source
 from iddpm.networks.trunk import check_circular, check_stride
 from iddpm.runs.layout import CONFIG
@@ -28,7 +29,7 @@ MAY_MOVE = ("data.path", "data.conditions", "data.given")
 
 def run_directory(
     out: Path | str | None,
-    data: Path | str | None,
+    data: Any,
     config: Path | str | None,
     assignments: Sequence[str],
     base: dict[str, Any] | None,
@@ -36,6 +37,8 @@ def run_directory(
     """Return the run directory: ``out``, or one named after the data."""
     if out is not None:
         return Path(out)
+    if is_in_memory(data):
+        return Path("runs") / type(data).__name__
     path = str(data) if data is not None else read_config(config, assignments, base).data.path
     if path is None:
         raise ValueError("no data given, and no --out that names a run to go on with")

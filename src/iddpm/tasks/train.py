@@ -36,9 +36,11 @@ from iddpm.builders.run_data import (
 )
 from iddpm.config import Config, read_config, to_yaml
 from iddpm.data.fingerprint import DATA, fingerprint
+from iddpm.data.sources.memory import is_in_memory
 from iddpm.data.sources.source import Source
 from iddpm.runs.layout import CONFIG, WEIGHTS, read_run_config, read_run_weights
 from iddpm.runs.run import Run
+from iddpm.runs.training_data import expect_memory
 from iddpm.runtime.atomic_files import write_atomically, write_json, write_text
 from iddpm.runtime.directory_lock import DirectoryLock
 from iddpm.runtime.errors import NotSaved, TrainingDiverged
@@ -61,7 +63,7 @@ from iddpm.training.stop import Stop, failures_noted, read_exit
 
 
 def train(
-    data: Path | str | None = None,
+    data: Any = None,
     *,
     network: Network | None = None,
     loss: Loss | None = None,
@@ -77,7 +79,8 @@ def train(
 
     Args:
         data: a folder of images, a .npy or .npz file, .tar shards, a table, or an embedded set such
-            as ``mnist5k``; see docs/data.md.
+            as ``mnist5k``; see docs/data.md. Or an array, a tensor or a map-style dataset in
+            memory; see docs/own_code.md.
         network: an own network, called as ``network(x, timesteps, **conditioning)``; copied. Or
             ``"package.module:factory"``. See docs/own_code.md.
         loss: an own loss, called as ``loss(denoiser, x0, t, noise, **conditioning)``.
@@ -116,7 +119,7 @@ def train(
 
 
 def train_until_stop(
-    data: Path | str | None = None,
+    data: Any = None,
     *,
     network: Network | None = None,
     loss: Loss | None = None,
@@ -140,19 +143,21 @@ def train_until_stop(
         # Everything is opened, built and checked before the first byte is written.
         with ranks.together():
             assignments = list(settings)
-            if data is not None:
+            memory = data if is_in_memory(data) else None
+            if data is not None and memory is None:
                 assignments.append(f"data.path={data}")
             directory = run_directory(out, data, config, assignments, base)
             going_on = resume and (directory / CONFIG).is_file()
             if going_on:
                 wanted = settings_to_resume(directory, config, assignments)
+                expect_memory(directory, wanted, memory)
                 expect_own(wanted, network, directory)
                 expect_loss(wanted, loss, directory)
             else:
                 refuse_used(directory, resume)
                 wanted = claim(read_config(config, assignments, base), network, loss)
             device = _prepare(wanted)
-            resolved, split = open_to_train(wanted)
+            resolved, split = open_to_train(wanted, memory)
             source, train_items, held_out = split
             own = None if network is None else make_own(network, resolved)
             if own is not None:
@@ -239,7 +244,7 @@ def train_until_stop(
             )
             _release(state.emas[0].network, directory / WEIGHTS, ranks)
         reporter.say(f"{reason.value} at step {state.step}; everything is in {directory}")
-        return Run(directory, network=own, device=str(device)), reason
+        return Run(directory, network=own, data=memory, device=str(device)), reason
 
 
 def _prepare(wanted: Config) -> torch.device:

@@ -79,7 +79,7 @@ class ArraySource(Source):
         self.ready = self._resize_to is None
         if self._resize_to is not None:
             self.shape = (self.shape[0], *self._resize_to)
-        self.labels, self.class_names = _checked_labels(name, len(array), labels, class_names)
+        self.labels, self.class_names = checked_labels(name, len(array), labels, class_names)
 
     def __len__(self) -> int:
         return len(self._array)
@@ -220,9 +220,10 @@ def data_key(
     )
 
 
-def _checked_labels(
+def checked_labels(
     name: str, count: int, labels: NDArray[Any] | None, class_names: Sequence[str]
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Return class numbers [N] and the names of the classes; ValueError where labels do not fit."""
     if labels is None:
         return None, ()
     if labels.shape == (count, 1):

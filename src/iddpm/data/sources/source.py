@@ -36,6 +36,17 @@ class Stamp(NamedTuple):
         return cls(name, facts.st_size, facts.st_mtime_ns, path)
 
 
+class InMemory(NamedTuple):
+    """What data in memory was: ``array``, ``tensor`` or ``dataset``, its shape and its dtype."""
+
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} of shape {tuple(self.shape)}, {self.dtype}, in memory"
+
+
 class Source(ABC):
     """A numbered collection of items of one shape, read on demand and never changed.
 
@@ -51,6 +62,8 @@ class Source(ABC):
         given: other data with an item for each of these, at the same index; or None.
         ready: whether items lie there as they are read, so that a cache would gain nothing.
         form: what the items are on disk.
+        memory: what the data was, where it is an object in memory; None for files.
+        columns: conditions that the items bring along, a cell for each item by name; or None.
         taken: what a reader of text took for header, labels and values; empty for others.
     """
 
@@ -62,6 +75,8 @@ class Source(ABC):
     conditions: NDArray[np.float32] | None = None
     given: "Source | None" = None
     ready: bool = False
+    memory: InMemory | None = None
+    columns: dict[str, list[str]] | None = None
     form: Form = Form()
     taken: str = ""
 

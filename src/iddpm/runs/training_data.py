@@ -1,0 +1,45 @@
+"""The data that a run was trained on, opened again: its files, or the same object in memory."""
+
+from pathlib import Path
+from typing import Any
+
+from iddpm.builders.run_data import Split, open_split
+from iddpm.config import Config
+from iddpm.data.fingerprint import differences, fingerprint, read_fingerprint
+from iddpm.data.sources.source import InMemory
+
+
+def known_memory(directory: Path) -> InMemory | None:
+    """Return what a run was trained on where that was in memory; None for files."""
+    facts = (read_fingerprint(directory) or {}).get("memory")
+    return None if facts is None else InMemory(**facts)
+
+
+def expect_memory(directory: Path, config: Config, memory: Any) -> None:
+    """Raise ValueError unless data in memory is given to a run that was trained on such."""
+    known = known_memory(directory)
+    if known is not None and memory is None:
+        raise ValueError(
+            f"{directory} was trained on the {known}, which a run does not keep: pass it again, "
+            "as iddpm.train(data, resume=True, out=...) or iddpm.load(directory, data=...)"
+        )
+    if known is None and memory is not None:
+        raise ValueError(f"{directory} was trained on {config.data.path}: leave data out")
+
+
+def open_training_data(directory: Path, config: Config, memory: Any = None) -> Split:
+    """Open what a run was trained on; an object in memory is held against what was recorded.
+
+    Raises:
+        ValueError: it is missing, or is other data than the run was trained on.
+    """
+    expect_memory(directory, config, memory)
+    split = open_split(config, memory)
+    if memory is not None:
+        changed = differences(read_fingerprint(directory) or {}, fingerprint(split.source))
+        if changed:
+            raise ValueError(
+                f"{split.source.name} is not what {directory} was trained on ({changed}): pass "
+                "that; other data is compared after iddpm.load(directory, data=...) with that"
+            )
+    return split

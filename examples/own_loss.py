@@ -18,6 +18,6 @@ def absolute_error(
 
 if __name__ == "__main__":
     out, steps = sys.argv[1:] or ("runs/own_loss", "2000")
-    settings = ["model.model_channels=32", f"training.steps={steps}"]
+    settings = ["model.model_channels=16", "model.num_res_blocks=1", f"training.steps={steps}"]
     run = iddpm.train("mnist5k", loss=absolute_error, out=out, settings=settings)
     iddpm.save_grid(run.sample(16, steps=10), f"{out}/grid.png")

@@ -1,6 +1,11 @@
 """Runs with a network and a loss of the user's own, from Python and from the command line."""
 
+import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +16,7 @@ from iddpm.cli.main import run as command
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import assert_same_state
 
+ROOT = Path(__file__).parents[2]
 FACTORY = """
 from tests.tasks.test_own_code import Tiny
 
@@ -143,6 +149,23 @@ def test_the_command_line_takes_a_factory(tmp_path, array_file, factory, capsys)
     ):
         assert command(["sample", out, "--network", wrong]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, array_file, factory):
+    base = [x for s in (*SETTINGS, "training.save_every=20") for x in ("-s", s)]
+    start = ["train", str(array_file), *base, "--steps", "400", "--network", factory]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "iddpm", *start, "--out", str(tmp_path / "killed")],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while not list((tmp_path / "killed").glob("checkpoints/step_*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, process.stderr.read()
+    assert command(["train", "--resume", "--out", "killed", "--network", factory]) == 0
+    assert command([*start, "--out", "whole"]) == 0
+    assert_same_state(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_channels_decide_variance_and_loss(tmp_path, array_file):

@@ -135,6 +135,8 @@ def test_the_command_line_takes_a_factory(tmp_path, array_file, factory, capsys)
     capsys.readouterr()
     assert command(["info", out]) == 0
     assert "Tiny, predicts eps" in capsys.readouterr().out
+    assert command(["info", out, *own]) == 0
+    assert "0.00 M in own:make" in capsys.readouterr().out
     for arguments in (["sample", out], ["train", "--resume", "--out", out, "--steps", "9"]):
         assert command(arguments) == 2
         assert "has an own network" in capsys.readouterr().err

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from iddpm.cli.options import Network
+
 if TYPE_CHECKING:
     from iddpm.config import Config
 
@@ -21,6 +23,7 @@ def info(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print how it goes as JSON instead.")
     ] = False,
+    network: Network = None,
 ) -> None:
     """Say what a run is, whether it is going, how far it is and how it does.
 
@@ -42,6 +45,12 @@ def info(
         return
     for name, text in (*_progress(facts), *_kept(facts), *_model(config)):
         typer.echo(f"{name:<13}{text}")
+    if network is not None:
+        from iddpm.builders.own_network import expect_own, make_own
+
+        expect_own(config, network, run)
+        count = sum(p.numel() for p in make_own(network, config).parameters())
+        typer.echo(f"{'parameters':<13}{count / 1e6:.2f} M in {network}")
 
 
 def _model(config: "Config") -> Iterator[tuple[str, str]]:

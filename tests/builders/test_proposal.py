@@ -94,7 +94,7 @@ def test_with_room_more_memory_changes_nothing_and_less_is_said():
     piece = less.config.training.microbatch
     assert f"training.microbatch={piece}" in less.changed
     assert f"batch 64 (microbatch {piece}): about" in str(less)
-    assert "for want of memory" in str(less)
+    assert "to save memory" in str(less)
 
 
 def test_what_is_stated_stays():

@@ -205,7 +205,7 @@ def test_an_unconditional_run_has_no_classes(tmp_path, array_file, tiny):
     )  # fmt: skip
     with pytest.raises(ValueError, match="trained without classes"):
         run.sample(1, classes=0)
-    with pytest.raises(ValueError, match="told a class or conditions"):
+    with pytest.raises(ValueError, match="needs a model with a class or conditions"):
         run.sample(1, guidance=2.0)
 
 

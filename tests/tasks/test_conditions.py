@@ -127,7 +127,7 @@ def test_an_items_own_conditions_are_what_makes_it_likely(folder, tmp_path):
         bounds.append((name, found.total.mean))
     assert bounds[0][1] == pytest.approx(own.total.mean, abs=0.6)  # the same items, other noise
     assert bounds[1][1] > bounds[0][1] + 1
-    with pytest.raises(ValueError, match=r"is told level, degrees of its items: .*--conditions"):
+    with pytest.raises(ValueError, match=r"is conditioned on level, degrees: .*--conditions"):
         likelihood(run, tmp_path / "some.npz", console=QUIET)
     with pytest.raises(ValueError, match="goes with data, and came with no other data"):
         likelihood(run, conditions=tmp_path / "table.csv", console=QUIET)

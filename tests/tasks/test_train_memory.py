@@ -38,7 +38,7 @@ def test_a_run_keeps_what_was_proposed_whatever_the_memory_it_goes_on_with(
     assert run.config.training.batch_size == 8  # what a step learns from is the same
     line = heard.said[1]
     assert line.startswith("proposed   model_channels 8, batch 8 (microbatch 2): about ")
-    assert "for want of memory training.microbatch=2" in line
+    assert "to save memory training.microbatch=2" in line
 
     monkeypatch.setattr(proposal, "memory_at_hand", lambda device: 1e12)
     heard = Listener()

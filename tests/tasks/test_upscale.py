@@ -128,7 +128,7 @@ def test_what_a_model_cannot_do_is_said(run, folder, tmp_path):
     Image.fromarray(images(1)[0, :4, :4, 0]).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"low_res_noise=0\.9 needs a model"):
         upscale(run, [tmp_path / "a.png"], low_res_noise=0.9)
-    with pytest.raises(ValueError, match="class 'cat' was asked for"):
+    with pytest.raises(ValueError, match="class 'cat' was requested"):
         upscale(run, [tmp_path / "a.png"], class_name="cat")
     plain = iddpm.train(
         folder / "x.npz", out=folder / "plain", settings=[*TINY, "training.steps=1"],

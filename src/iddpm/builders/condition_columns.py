@@ -1,4 +1,4 @@
-"""What the network is told of the items: found in the data, written down, given to the source."""
+"""Conditions: read from the data, recorded in the settings, attached to the source."""
 
 from collections.abc import Sequence
 from pathlib import Path

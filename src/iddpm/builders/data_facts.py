@@ -1,4 +1,4 @@
-"""From the data: opening it, and settings with everything that follows from it filled in."""
+"""Open data, and resolve the settings that follow from it."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -90,7 +90,7 @@ def check_guidance(config: Config, guidance: float) -> None:
         return
     if not config.model.told:
         raise ValueError(
-            f"guidance={guidance:g} needs a model that is told a class or conditions, and this one "
+            f"guidance={guidance:g} needs a model with a class or conditions, and this one "
             "has model.class_conditional=false and no data.conditions"
         )
     if not config.training.label_dropout:
@@ -148,8 +148,8 @@ def build_weaker(config: Config, denoiser: Denoiser, other: Config, weaker: Deno
     mine, theirs = input_of(config), input_of(other)
     if mine != theirs:
         raise ValueError(
-            f"the autoguidance model is told {theirs} and the model {mine}: use an earlier "
-            "checkpoint, or one that is told the same"
+            f"the autoguidance model is conditioned on {theirs} and the model on {mine}: use an "
+            "earlier checkpoint, or a model with the same conditioning"
         )
     schedule = weaker.diffusion.schedule
     if _same(denoiser.diffusion.schedule, schedule):

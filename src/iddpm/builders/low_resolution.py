@@ -1,4 +1,4 @@
-"""Super-resolution: from its settings to what the network is told of the low resolution."""
+"""Super-resolution: from its settings to the low-resolution input of the network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,7 +51,7 @@ def low_res_size(config: Config) -> tuple[int, ...]:
 
 
 def input_of(config: Config) -> str:
-    """Say what low resolution the model of resolved settings is told."""
+    """Describe the low-resolution input of a model in words."""
     if config.task != "super_resolution":
         return "no low resolution"
     size = " x ".join(map(str, low_res_size(config)))
@@ -118,7 +118,7 @@ def check_upscaling(config: Config, where: Path, told_class: bool) -> None:
 def training_low_res(
     config: Config, x: Tensor, items: Sequence[int], step: int
 ) -> dict[str, Tensor]:
-    """Return what the network is told in training, with fresh noise at every step.
+    """Return the low-resolution input in training, with fresh noise at every step.
 
     Args:
         config: resolved settings.
@@ -144,7 +144,7 @@ def held_out_low_res(config: Config, x: Tensor, items: Sequence[int]) -> Tensor:
 def tell_low_res(
     config: Config, low_res: Tensor, level: float, numbers: Sequence[int], seed: int = 0
 ) -> dict[str, Tensor]:
-    """Return what the network is told of a given low resolution.
+    """Return the low-resolution input for given data.
 
     Args:
         config: resolved settings.

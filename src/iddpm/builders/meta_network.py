@@ -1,4 +1,4 @@
-"""A network to count on, and what it is called with."""
+"""A network on the meta device, for counting memory and FLOPs, and its inputs."""
 
 import copy
 import math

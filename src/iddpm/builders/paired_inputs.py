@@ -1,4 +1,4 @@
-"""Data that is given to the network with each item, such as an image to go by."""
+"""Paired data: a conditioning image, signal or volume for each item."""
 
 from collections.abc import Sequence
 from pathlib import Path

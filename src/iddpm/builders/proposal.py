@@ -1,4 +1,4 @@
-"""Settings proposed from the data's shape, and made to fit the memory at hand.
+"""Settings proposed from the data's shape, and made to fit the available memory.
 
 From the shape alone follow width, levels, attention, strides and batch: the same on every machine.
 Only what memory is short for gets smaller, in the order of what it costs: first the items of a
@@ -41,7 +41,7 @@ _LEAST_WIDTH = 16
 _GROUP_CHANNELS = 4
 """As the published networks of 128 channels have; groups of one lose the level of the data."""
 _SHARE = 0.65
-"""Of the memory at hand, how much may be planned for: counts are off by up to a third."""
+"""Share of the available memory that is planned for: counts are off by up to a third."""
 
 
 def batch_for(size: Sequence[int], train_items: int) -> int:
@@ -99,10 +99,10 @@ class Proposal:
         width = f"model_channels {model.model_channels}, " if model.network is None else ""
         line = (
             f"{width}batch {training.batch_size}{piece}{kept}: "
-            f"about {self.needed / 1e9:.2g} GB of the {self.memory / 1e9:.3g} GB at hand"
+            f"about {self.needed / 1e9:.2g} GB of the {self.memory / 1e9:.3g} GB available"
         )
         if self.changed:
-            line += f"; for want of memory {', '.join(self.changed)}, which -s overrides"
+            line += f"; to save memory {', '.join(self.changed)}, which -s overrides"
         return line
 
 
@@ -161,7 +161,7 @@ def propose(
     processes: int = 1,
     own: nn.Module | None = None,
 ) -> Proposal | None:
-    """Return what :func:`fit` makes of the memory at hand on a device; None if it cannot be told.
+    """Return what :func:`fit` proposes for the available memory of a device; None if unknown.
 
     Raises:
         ValueError: as :func:`fit`.
@@ -239,6 +239,6 @@ def _too_large(config: Config, needed: float, memory: float) -> str:
     return (
         f"training on {' x '.join(map(str, (config.model.channels, *size)))} takes about "
         f"{needed / 1e9:.2g} GB with one item at a time and the smallest network that is proposed, "
-        f"and {memory / 1e9:.2g} GB are at hand, of which {_SHARE:.0%} are planned with: use "
+        f"and {memory / 1e9:.2g} GB are available, of which {_SHARE:.0%} are used: use "
         f"{smaller}, or a device with more memory"
     )

@@ -1,4 +1,4 @@
-"""What a network is fed: a run's data and its split, batches on the device, and conditioning."""
+"""The data of a run: its split, batches on the device, and their conditioning."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -66,7 +66,7 @@ def open_to_train(config: Config, memory: Any = None) -> tuple[Config, Split]:
 
 
 def open_told(config: Config, memory: Any = None) -> tuple[Config, Split]:
-    """Open data with all that is told of it; also return the settings with its conditions."""
+    """Open data with its conditioning; also return the settings with the conditions filled in."""
     source = open_data(config, memory)
     if config.form is None and config.data.range is None:
         _look_at_range(source)
@@ -183,7 +183,7 @@ def items_of(batches: Batches, step: int, rows: Sequence[int]) -> list[tuple[int
 def on_device(
     batches: Iterable[Batch], config: Config, device: torch.device, *, learning: bool = False
 ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """Yield data in [-1, 1] on the device and what the network is told beside it.
+    """Yield data in [-1, 1] on the device and its conditioning.
 
     What is drawn for that is a function of the item, and when ``learning`` of the step too.
     """

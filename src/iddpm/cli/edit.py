@@ -33,7 +33,7 @@ def edit(
     network: Network = None,
     threads: Threads = None,
 ) -> None:
-    """Redraw an item: add noise up to a level and walk back.
+    """Redraw an item: add noise up to a level and denoise again.
 
     Example: iddpm edit runs/demo drawing.png --strength 0.5 --class 7
     """

@@ -70,7 +70,7 @@ def evaluate(
     network: Network = None,
     threads: Threads = None,
 ) -> None:
-    """Measure how near samples are to real data, how varied, and whether they are copies.
+    """Measure quality and diversity of samples, and whether they copy training items.
 
     Example: iddpm evaluate runs/demo --features runs/demo/classifier -n 2000 --steps 10
     """

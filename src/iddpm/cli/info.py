@@ -25,7 +25,7 @@ def info(
     ] = False,
     network: Network = None,
 ) -> None:
-    """Say what a run is, whether it is going, how far it is and how it does.
+    """Show the state, progress and results of a run.
 
     Example: iddpm info runs/demo
     """

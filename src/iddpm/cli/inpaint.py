@@ -38,7 +38,7 @@ def inpaint(
     network: Network = None,
     threads: Threads = None,
 ) -> None:
-    """Fill in what a mask marks; everything else stays exactly as it is.
+    """Fill in the masked region; everything else stays exactly as it is.
 
     Example: iddpm inpaint runs/demo 0 --mask mask.png --resample 5
     """

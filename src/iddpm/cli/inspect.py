@@ -14,7 +14,7 @@ data = typer.Typer(
 
 @data.callback()
 def _data() -> None:
-    """Look at data before training on it."""
+    """Inspect data before training on it."""
 
 
 @data.command(
@@ -29,7 +29,7 @@ def inspect(
     ] = None,
     out: Annotated[Path, typer.Option(help="The picture of some items.")] = Path("inspect.png"),
 ) -> None:
-    """Say what data is; see `iddpm.tasks.inspect`."""
+    """Describe data; see `iddpm.tasks.inspect`."""
     from iddpm.runtime.console import printable
     from iddpm.tasks.inspect import inspect
 

@@ -24,7 +24,7 @@ def interpolate(
     network: Network = None,
     threads: Threads = None,
 ) -> None:
-    """Go from one item to another through the noise that they are decoded from.
+    """Interpolate between two items in the latent noise.
 
     Example: iddpm interpolate runs/demo 0 1 --frames 9
     """

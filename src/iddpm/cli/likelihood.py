@@ -17,7 +17,7 @@ def likelihood(
     ] = None,
     conditions: Annotated[
         Path | None,
-        typer.Option(help="A table of what is known of DATA, for models that are told it."),
+        typer.Option(help="A table of conditions of DATA, for models with conditions."),
     ] = None,
     given: Annotated[
         Path | None,

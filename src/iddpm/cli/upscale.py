@@ -55,7 +55,7 @@ def upscale(
     network: Network = None,
     threads: Threads = None,
 ) -> None:
-    """Make files finer, of any size, and write them as files of the same kind.
+    """Upscale files of any size, and write them as files of the same kind.
 
     Example: iddpm upscale runs/faces photo.png scans/ --steps 20 --out finer
     """

@@ -1,4 +1,4 @@
-"""What a network is told of each item beside its class."""
+"""Settings of one condition other than the class."""
 
 from typing import Annotated, Any, Literal, Self
 

@@ -41,7 +41,7 @@ class ModelConfig(Section):
     num_classes: Length | None = None
     """Number of classes, for a class-conditional network."""
     conditions: dict[str, ConditionConfig] | None = None
-    """What else the network is told, by name; by default all that data.conditions holds."""
+    """Conditions other than the class, by name; by default all columns of data.conditions."""
     given_channels: Length | None = None
     """Channels of the data that is given with each item (data.given)."""
 
@@ -86,7 +86,7 @@ class ModelConfig(Section):
 
     @property
     def told(self) -> bool:
-        """Whether the network is told a class or conditions, which guidance can exaggerate."""
+        """Whether the network has a class or conditions, so that it can be guided."""
         return self.class_conditional or bool(self.conditions)
 
     @model_validator(mode="after")

@@ -96,7 +96,7 @@ def warn_of_few_neighbours(count: int, real: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How often a classifier sees the class that was asked for.
+    """How often a classifier predicts the requested class.
 
     Attributes:
         overall: share of all items, with its standard error.

@@ -87,7 +87,7 @@ def _notes(report: dict[str, Any]) -> list[str]:
         shares = ", ".join(f"{name} {100 * v:.1f}" for name, v in accuracy["per_class"].items())
         overall = accuracy["overall"]
         notes.append(
-            f"- The classifier sees the class that was asked for in {100 * overall['value']:.1f} "
+            f"- The classifier predicts the requested class for {100 * overall['value']:.1f} "
             f"+- {100 * overall['error']:.1f} % of the samples; by class, in %: {shares}."
         )
     return notes + [f"- Warning: {warning}." for warning in report["warnings"]]

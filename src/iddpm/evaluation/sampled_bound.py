@@ -1,4 +1,4 @@
-"""Which few steps of a process an item looks at, so that their sum estimates the whole bound."""
+"""Estimates of the variational bound from a few timesteps per item."""
 
 from collections.abc import Sequence
 

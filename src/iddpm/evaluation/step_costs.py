@@ -1,4 +1,4 @@
-"""What a model knows at every step, summed up so that any step t -> s can be costed afterwards.
+"""Error statistics of a model at every timestep, from which the cost of any step t -> s follows.
 
 One step's divergence depends on where it starts and on where it ends. What the network says depends
 on the start alone, so T evaluations per item are enough for all T (T - 1) / 2 pairs:

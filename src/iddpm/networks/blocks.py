@@ -35,7 +35,7 @@ class TimestepBlock(nn.Module, ABC):
 
 
 class TimestepEmbedSequential(nn.Sequential, TimestepBlock):
-    """A sequence that hands the embedding to those children that take it."""
+    """A sequence that passes the embedding to the children that take it."""
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:  # type: ignore[override]
         """Apply the children in order."""

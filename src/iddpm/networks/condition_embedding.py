@@ -1,4 +1,4 @@
-"""What a network is told of an item beside its class: numbers, angles and further classes."""
+"""Embeddings of conditions other than the class: numbers, angles and categories."""
 
 import math
 from collections.abc import Sequence

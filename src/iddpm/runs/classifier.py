@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
 }
 """A small network that learns fast; a file and ``-s`` override it."""
 NOISE_LEVELS = 4
-"""Timesteps, evenly spread from the least noisy on, at which accuracy is told."""
+"""Timesteps, evenly spread from the least noisy on, at which accuracy is measured."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -160,7 +160,7 @@ class Run:
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """What the model is told beside the class, in the order in which it takes it."""
+        """The conditions other than the class, in the order in which the model takes them."""
         return conditions_of(self.config)
 
     @property
@@ -368,7 +368,7 @@ class Run:
         return batches()
 
     def ask(self, n: int, conditions: Asked | None = None) -> Tensor:
-        """Return what the network is told of ``n`` samples, float64 [n, K].
+        """Return the requested conditions of ``n`` samples, float64 [n, K].
 
         Args:
             n: how many.
@@ -397,7 +397,7 @@ class Run:
             return walk.classes.labels(n, seed, wanted)
         if wanted is not None:
             raise ValueError(
-                f"class {wanted!r} was asked for, and {self.directory} was trained without classes "
+                f"class {wanted!r} was requested, and {self.directory} was trained without classes "
                 "(model.class_conditional=false)"
             )
         return None

@@ -1,4 +1,4 @@
-"""Where things are told, and a bar for what takes long."""
+"""Standard output and progress bars."""
 
 import unicodedata
 

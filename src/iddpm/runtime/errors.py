@@ -1,4 +1,4 @@
-"""What can end a run in its middle, each told as one sentence; the last checkpoint is whole."""
+"""Errors that end a run; each is one sentence, and the last checkpoint stays valid."""
 
 import warnings
 from collections.abc import Iterator

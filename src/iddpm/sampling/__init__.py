@@ -1,4 +1,4 @@
-"""How to walk from noise to data."""
+"""Samplers, timestep spacing, guidance, editing and tiles."""
 
 from iddpm.sampling.ddim import DDIM, inversion, invert
 from iddpm.sampling.ddpm import DDPM

@@ -298,12 +298,12 @@ def _walk(run: Run, class_name: str | int | None, settings: dict[str, Any]) -> W
 
 
 def _conditioning(run: Run, n: int, class_name: str | int | None) -> dict[str, Tensor]:
-    """Return what the model is told of ``n`` items: one class, or none, and no conditions."""
+    """Return the conditioning of ``n`` items: one class or none, and no conditions."""
     told = {"conditions": run.ask(n).float().to(run.device)} if run.conditions else {}
     if run.classes is None:
         if class_name is not None:
             raise ValueError(
-                f"class {class_name!r} was asked for, and {run.directory} was trained without "
+                f"class {class_name!r} was requested, and {run.directory} was trained without "
                 "classes (model.class_conditional=false)"
             )
         return told

@@ -24,7 +24,7 @@ _CLIPS = {
     "frames": "folders of PNG",
 }
 LOOKED_AT = 1000
-"""Items of which the range that is used is told."""
+"""Items whose range is measured and printed."""
 
 
 def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:

@@ -299,7 +299,7 @@ def _items(
         where = config.data.conditions  # members of the data itself
     elif config.model.conditions:
         raise ValueError(
-            f"{run.directory} is told {', '.join(config.model.conditions)} of its items: give a "
+            f"{run.directory} is conditioned on {', '.join(config.model.conditions)}: give a "
             f"table of what is known of those of {data} by --conditions"
         )
     if config.model.given_channels and given is None:

@@ -51,7 +51,7 @@ class Pairs:
         return self.given["low_res"]
 
     def classes(self, walk: Walk) -> list[int] | None:
-        """Return the class of each item, for a walk that is told one."""
+        """Return the class of each item, for a class-conditional model."""
         if walk.classes is None or self.labels is None:
             return None
         if walk.classes.names != self.source.class_names:  # a classifier's

@@ -211,7 +211,7 @@ def _labels(
 
 
 def _told(split: Split, n: int, seed: int, wanted: list[int] | None) -> dict[str, Tensor]:
-    """Return what each sample is told: all that a training item is, by the draw of its class.
+    """Return the conditioning of each sample, drawn as for training items.
 
     ``wanted`` are the classes where they were asked for: then it is one of that class.
     """

@@ -1,1 +1,1 @@
-"""How weights come to be."""
+"""The training step and loop, EMA, timestep samplers, checkpoints and monitoring."""

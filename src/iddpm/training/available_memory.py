@@ -1,4 +1,4 @@
-"""How much memory there is for what is about to be computed."""
+"""Available memory of a device."""
 
 import os
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What a training loop is told: when to do what, and whom to call."""
+"""Settings and callbacks of the training loop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ def rate_ratios(optimizer: torch.optim.Optimizer, learning_rate: float) -> list[
 
 
 FedBatch = tuple[Tensor, dict[str, Any]]
-"""Data in [-1, 1] on the device, and what the network is told beside it."""
+"""Data in [-1, 1] on the device, and its conditioning."""
 Preview = Callable[[int, Any], Path | None]
 """Called with the step and the first average's network; returns the picture it wrote."""
 Validate = Callable[[Any], float | None]

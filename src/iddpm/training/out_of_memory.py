@@ -17,7 +17,7 @@ def ran_out_of_memory(error: RuntimeError) -> bool:
 def out_of_memory(items: int) -> OutOfMemory:
     """Return the error for a user; ``items`` were in the backward pass at once."""
     if items == 1:
-        advice = "less takes a smaller network or model.use_checkpoint=true, and so a new run"
+        advice = "start a new run with a smaller network or with model.use_checkpoint=true"
     else:
         advice = (
             f"go on by --resume with -s training.microbatch={items // 2}, or on one process with "

@@ -1,4 +1,4 @@
-"""The same network on several processes, by PyTorch's own engines."""
+"""Data-parallel and sharded training, by DDP and FSDP2."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

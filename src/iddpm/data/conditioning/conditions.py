@@ -1,4 +1,4 @@
-"""What is known of items beside their class: read from a table, and scaled for a network."""
+"""Conditions other than the class: read from a table and scaled for a network."""
 
 import math
 import warnings
@@ -41,7 +41,7 @@ class Condition:
     period: float | None = None
 
     def encode(self, cell: str) -> float:
-        """Return what the network is told: NaN for an empty cell or ``nan``.
+        """Return the network's input for a cell: NaN for an empty cell or ``nan``.
 
         Raises:
             ValueError: an unknown class, or text where a number belongs.
@@ -61,7 +61,7 @@ class Condition:
         return (value - self.low) * (2 / (self.high - self.low)) - 1
 
     def decode(self, told: float) -> str:
-        """Return the cell that a network is told so; empty for NaN."""
+        """Return the cell for a network input; empty for NaN."""
         if math.isnan(told):
             return ""
         if self.names is not None:
@@ -89,7 +89,7 @@ def _shown(names: Sequence[str], most: int) -> str:
 def encode(
     conditions: Sequence[Condition], columns: Columns, source: Source, where: object
 ) -> NDArray[np.float32]:
-    """Return what the network is told of each item, [N, K].
+    """Return the conditions of each item, [N, K].
 
     Raises:
         ValueError: a cell that its condition does not know; names the item.

@@ -1,4 +1,4 @@
-"""Other data that goes with the items: one of it for each, by name or by number."""
+"""Paired data: another source whose items belong to those of the first, by name or number."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath

@@ -1,4 +1,4 @@
-"""Conditions that samples are asked to have."""
+"""Requested conditions of samples."""
 
 import math
 import re
@@ -22,7 +22,7 @@ FAR = 1.1
 def ask(
     conditions: Sequence[Condition], asked: Asked, n: int, where: object
 ) -> NDArray[np.float64]:
-    """Return what the network is told of ``n`` samples, [n, K]; NaN where nothing was asked for.
+    """Return the requested conditions of ``n`` samples, [n, K]; NaN where none was requested.
 
     Args:
         conditions: those of the model.

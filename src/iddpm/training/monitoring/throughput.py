@@ -1,4 +1,4 @@
-"""What training takes of the machine: memory, and how much of its arithmetic."""
+"""Peak memory and the share of the device's arithmetic that training uses."""
 
 import sys
 import time

@@ -147,7 +147,7 @@ def test_weights_that_are_not_this_models(run_directory, tmp_path, kind):
     weights = run_directory / "model.safetensors"
     if kind == "truncated":
         target.write_bytes(weights.read_bytes()[:-10])
-        message = "truncated, or of another kind"
+        message = "damaged, truncated, or of another kind"
     elif kind == "optimizer":
         shutil.copy(run_directory / "checkpoints/step_00000006/optimizer.safetensors", target)
         message = "does not hold the weights of this network"
@@ -160,7 +160,7 @@ def test_weights_that_are_not_this_models(run_directory, tmp_path, kind):
         (tmp_path / "config.yaml").write_text(
             text.replace("model_channels: 8", "model_channels: 16")
         )
-        message = "belongs to a network of another size"
+        message = "weights were trained with model.model_channels=8"
     with pytest.raises(ValueError, match=message):
         iddpm.load(tmp_path)
 

@@ -32,7 +32,7 @@ def info(
     import json
 
     from iddpm.config import to_yaml
-    from iddpm.config.run_config import read_run_config
+    from iddpm.runs.sealed_settings import read_run_config
     from iddpm.tasks.summary import summarize
 
     config = read_run_config(run)

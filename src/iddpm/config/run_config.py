@@ -1,12 +1,14 @@
 """The settings of a run directory, and what its main files are called."""
 
+import hashlib
 from pathlib import Path
 
-from iddpm.config.settings import Config, read_config
+from iddpm.config.settings import Config, read_config, to_yaml
 
 CONFIG = "config.yaml"
 WEIGHTS = "model.safetensors"
 """The released weights: those of the first average."""
+_MARK = "# sha256 of the lines above: "
 
 
 def read_run_config(directory: Path) -> Config:
@@ -20,3 +22,19 @@ def read_run_config(directory: Path) -> Config:
     if not (directory / CONFIG).is_file():
         raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG}")
     return read_config(directory / CONFIG)
+
+
+def written_settings(config: Config) -> str:
+    """Return the text of a run's settings, with a checksum that a change by hand breaks."""
+    text = to_yaml(config)
+    return f"{text}{_MARK}{_sha256(text)}\n"
+
+
+def is_as_written(path: Path) -> bool:
+    """Say whether a run's settings are as training wrote them; not so of version 0.1.0."""
+    text, mark, checksum = path.read_text(encoding="utf-8").rpartition(_MARK)
+    return bool(mark) and checksum == _sha256(text) + "\n"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

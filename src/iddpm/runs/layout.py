@@ -7,11 +7,11 @@ from torch import Tensor
 from iddpm.config import Config
 from iddpm.config.run_config import CONFIG as CONFIG
 from iddpm.config.run_config import WEIGHTS as WEIGHTS
-from iddpm.config.run_config import read_run_config as read_run_config
+from iddpm.runs.sealed_settings import read_run_config as read_run_config
 from iddpm.training.checkpoints.best import POINTER, read_best
 from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.checkpoints.ema_snapshots import reconstruct
-from iddpm.training.checkpoints.weights import read_weights
+from iddpm.training.checkpoints.weights import read_released
 from iddpm.training.ema import ema_name
 
 LIVE = "none"
@@ -53,7 +53,7 @@ def read_run_weights(
             raise FileNotFoundError(
                 f"{directory} has no checkpoint and no {WEIGHTS} yet: train it first"
             )
-        return read_weights(released), released
+        return read_released(released), released
     group = _group(config, ema)
     read = load_checkpoint(directory, _step(directory, checkpoint), group)
     if group not in read.tensors:

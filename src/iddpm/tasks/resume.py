@@ -10,8 +10,9 @@ from iddpm.data.fingerprint import DATA, differences, read_fingerprint
 from iddpm.data.sources.memory import is_in_memory
 from iddpm.data.sources.source import Source
 from iddpm.networks.trunk import check_circular, check_stride
-from iddpm.runs.layout import CONFIG
+from iddpm.runs.layout import CONFIG, read_run_config
 from iddpm.runtime.directory_lock import LOCK
+from iddpm.training.checkpoints.checkpoint_files import newest_sealed
 from iddpm.training.loop_settings import Reporter
 
 FREE_ON_RESUME = (
@@ -67,10 +68,10 @@ def settings_to_resume(
     directory: Path, config: Path | str | None, assignments: Sequence[str]
 ) -> Config:
     """Return the run's settings with what may change changed; refuse the rest."""
-    before = read_config(directory / CONFIG)
+    before = read_run_config(directory)
     wanted = read_config(config, assignments, before.model_dump(mode="json"))
     old, new = _by_name(before), _by_name(wanted)
-    movable = MAY_MOVE if (directory / DATA).is_file() else ()
+    movable = MAY_MOVE if _known(directory) else ()
     for name, value in new.items():
         free = name in FREE_ON_RESUME or name.partition(".")[0] in FREE_ON_RESUME
         free = free or (name in movable and old[name] is not None and value is not None)
@@ -112,8 +113,11 @@ def check_data(
     directory: Path, facts: dict[str, Any], source: Source, accept: bool, reporter: Reporter
 ) -> None:
     """Refuse data that has changed since the run wrote down its fingerprint, unless told not to."""
-    before = read_fingerprint(directory)
+    sealed = _sealed_data(directory)
+    before = sealed or read_fingerprint(directory)
     changed = differences(before, facts) if before else ""
+    if sealed and changed and _accepted(directory, facts):
+        changed = ""
     if changed and not accept:
         raise ValueError(
             f"{source.name} has changed since {directory} was trained on it ({changed}): bring it "
@@ -126,3 +130,22 @@ def check_data(
 def _lengths(config: Config) -> str:
     posthoc = config.training.posthoc_ema
     return ", ".join(map(str, posthoc.lengths)) if posthoc else "none"
+
+
+def _sealed_data(directory: Path) -> dict[str, Any] | None:
+    """Return the fingerprint in the newest checkpoint that has one."""
+    facts = (newest_sealed(directory) or {}).get("data")
+    return facts if isinstance(facts, dict) else None
+
+
+def _known(directory: Path) -> bool:
+    """Say whether the data is known again when it has moved."""
+    return (directory / DATA).is_file() or _sealed_data(directory) is not None
+
+
+def _accepted(directory: Path, facts: dict[str, Any]) -> bool:
+    """Say whether this data was accepted before, and no checkpoint has been written since."""
+    try:
+        return read_fingerprint(directory) == facts
+    except ValueError:
+        return False

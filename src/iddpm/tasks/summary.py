@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from iddpm.config.run_config import WEIGHTS, read_run_config
+from iddpm.config.run_config import WEIGHTS
+from iddpm.runs.sealed_settings import read_run_config
 from iddpm.runtime.directory_lock import LOCK, holder
 from iddpm.training.monitoring.log_files import read_log
 from iddpm.training.stop import read_exit

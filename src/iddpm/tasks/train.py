@@ -34,12 +34,14 @@ from iddpm.builders.run_data import (
     training_batches,
     without_some_labels,
 )
-from iddpm.config import Config, read_config, to_yaml
+from iddpm.config import Config, read_config
+from iddpm.config.run_config import written_settings
 from iddpm.data.fingerprint import DATA, fingerprint
 from iddpm.data.sources.memory import is_in_memory
 from iddpm.data.sources.source import Source
 from iddpm.runs.layout import CONFIG, WEIGHTS, read_run_config, read_run_weights
 from iddpm.runs.run import Run
+from iddpm.runs.sealed_settings import changed_settings, seal, trained_with
 from iddpm.runs.training_data import expect_memory
 from iddpm.runtime.atomic_files import write_atomically, write_json, write_text
 from iddpm.runtime.directory_lock import DirectoryLock
@@ -49,7 +51,7 @@ from iddpm.tasks.resume import check_data, refuse_used, run_directory, settings_
 from iddpm.tasks.watch import build_preview, build_validation
 from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.checkpoints.state import TrainState, load_weights
-from iddpm.training.checkpoints.weights import hash_weights, write_weights
+from iddpm.training.checkpoints.weights import hash_weights, write_sealed
 from iddpm.training.loop import train_loop
 from iddpm.training.loop_settings import Reporter
 from iddpm.training.monitoring.log_files import Tracker
@@ -186,6 +188,7 @@ def train_until_stop(
                 check_data(directory, facts, source, accept_data, reporter)
         ranks.limit(resolved.training.timeout)
         state, step = _build(resolved, built, loss, device, ranks)
+        state.sealed = {"settings": seal(_lasting(resolved)), "data": facts}
         if going_on and ranks.by_first(lambda: bool(list_checkpoints(directory))):
             checkpoint = load_checkpoint(directory, ranks=ranks)
             with ranks.together():
@@ -212,7 +215,7 @@ def train_until_stop(
             held.enter_context(ranks.talking())
             with ranks.together():
                 if ranks.first:
-                    write_text(directory / CONFIG, to_yaml(_lasting(resolved)))
+                    write_text(directory / CONFIG, written_settings(_lasting(resolved)))
                     write_json(directory / DATA, facts)
                     trackers = open_trackers(
                         directory,
@@ -221,6 +224,9 @@ def train_until_stop(
                         wandb=resolved.training.wandb,
                         settings=resolved.model_dump(mode="json"),
                     )
+            trained = ranks.by_first(lambda: trained_with(directory)) if going_on else None
+            if trained is not None and (changes := changed_settings(resolved, trained)):
+                reporter.say(f"changed    {changes}")
             reporter.say(_introduction(resolved, state, source, len(train_items), directory, ranks))
             if precision.why:
                 reporter.say(f"precision  {precision.why}")
@@ -242,7 +248,7 @@ def train_until_stop(
                 flops=partial(count_flops, resolved, own),
                 name_items=partial(items_of, batches),
             )
-            _release(state.emas[0].network, directory / WEIGHTS, ranks)
+            _release(state, directory / WEIGHTS, ranks)
         reporter.say(f"{reason.value} at step {state.step}; everything is in {directory}")
         return Run(directory, network=own, data=memory, device=str(device)), reason
 
@@ -328,13 +334,14 @@ def _initialise(state: TrainState, directory: Path) -> None:
         load_weights(target, weights, directory)
 
 
-def _release(network: nn.Module, path: Path, ranks: Ranks) -> None:
+def _release(state: TrainState, path: Path, ranks: Ranks) -> None:
     """Write the weights alone, for those who only sample."""
-    weights = whole_weights(network, ranks)
+    weights = whole_weights(state.emas[0].network, ranks)
+    facts = dict(state.sealed or {})
     with ranks.together():
         try:
             if ranks.first:
-                write_atomically(path, lambda temporary: write_weights(temporary, weights))
+                write_atomically(path, lambda temporary: write_sealed(temporary, weights, facts))
         except OSError as error:
             raise NotSaved(
                 f"the weights alone could not be written ({error}); the checkpoint is whole: make "

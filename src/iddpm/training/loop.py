@@ -81,7 +81,9 @@ def train_loop(
     best = ranks.gathered(find_best(directory) if ranks.first else None)[0]
     keep, effort = settings.keep_checkpoints, Effort(state.precision, flops)
     try:
-        with Saver(directory, keep=keep, step=state.step, best=best, ranks=ranks) as saver:
+        with Saver(
+            directory, keep=keep, step=state.step, best=best, ranks=ranks, sealed=state.sealed
+        ) as saver:
             loop = _Loop(
                 directory,
                 state,

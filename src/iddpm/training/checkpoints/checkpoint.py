@@ -1,25 +1,27 @@
 """Checkpoints: a directory that is there whole or not at all.
 
-``checkpoints/step_00001000/`` holds safetensors files, ``state.json`` (numbers and names) and
-``checksums.json`` (SHA-256 of the others). Nothing in it is a program: no pickle is read. What
-several processes hold parts of lies in ``network.1-of-2.safetensors`` and so on, and is joined on
-reading, so that any number of processes goes on from it.
+``checkpoints/step_00001000/`` holds safetensors files, ``state.json`` (numbers and names),
+``settings.json`` (what it was trained with) and ``checksums.json`` (SHA-256 of the others).
+Nothing in it is a program: no pickle is read. What several processes hold parts of lies in
+``network.1-of-2.safetensors`` and so on, and is joined on reading, so that any number of processes
+goes on from it.
 """
 
-import hashlib
-import json
 import re
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from iddpm.runtime.processes import ALONE, Ranks
+from iddpm.training.checkpoints.checkpoint_files import CHECKSUMS as CHECKSUMS
+from iddpm.training.checkpoints.checkpoint_files import STATE as STATE
+from iddpm.training.checkpoints.checkpoint_files import checkpoint_name as checkpoint_name
+from iddpm.training.checkpoints.checkpoint_files import file_sha256, read_json_file
+from iddpm.training.checkpoints.checkpoint_files import list_checkpoints as list_checkpoints
+from iddpm.training.checkpoints.checkpoint_files import step_of as step_of
 from iddpm.training.checkpoints.weights import Weights
 
 FORMAT = 1
-STATE = "state.json"
-CHECKSUMS = "checksums.json"
-_NAME = re.compile(r"step_(\d{8,})")
 _FILE = re.compile(r"(.+?)(?:\.(\d+)-of-\d+)?\.safetensors")
 
 
@@ -31,13 +33,6 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, Weights]
     """By group: ``network``, ``ema_0.9999``, ``optimizer``, ...; read when they are asked for."""
     state: dict[str, Any]
-
-
-def list_checkpoints(directory: Path) -> list[Path]:
-    """Return the checkpoints of a run directory, oldest first."""
-    root = directory / "checkpoints"
-    found = [p for p in root.iterdir() if _NAME.fullmatch(p.name)] if root.is_dir() else []
-    return sorted(found, key=step_of)
 
 
 def load_checkpoint(
@@ -77,16 +72,20 @@ def read_checkpoint(path: Path, group: str | None = None, *, check: bool = True)
         check: read everything once and hold it against its checksums.
     """
     try:
-        checksums = _read_json(path / CHECKSUMS)
+        checksums = read_json_file(path / CHECKSUMS)
         groups: dict[str, list[tuple[int, Path]]] = {}
         for name in {*checksums, *(file.name for file in path.glob("*.safetensors"))}:
             match = _FILE.fullmatch(name)
             if match and group in (None, match[1]):
                 groups.setdefault(match[1], []).append((int(match[2] or 0), path / name))
-        for file in [path / STATE, *(file for files in groups.values() for _, file in files)]:
-            if check and _digest(file) != checksums.get(file.name):
+        texts = {STATE} | {name for name in checksums if not _FILE.fullmatch(name)}
+        for file in [
+            *(path / name for name in sorted(texts)),
+            *(file for files in groups.values() for _, file in files),
+        ]:
+            if check and file_sha256(file) != checksums.get(file.name):
                 raise ValueError(f"checkpoint {path} is damaged: {file.name} has changed since")
-        state = _read_json(path / STATE)
+        state = read_json_file(path / STATE)
         if state.get("format") != FORMAT:
             raise ValueError(
                 f"checkpoint {path} has format {state.get('format')}, this version reads {FORMAT}"
@@ -98,19 +97,6 @@ def read_checkpoint(path: Path, group: str | None = None, *, check: bool = True)
     except OSError as error:
         raise ValueError(f"checkpoint {path} is damaged: {error}") from None
     return Checkpoint(path, state["step"], tensors, state)
-
-
-def checkpoint_name(step: int) -> str:
-    """Return the name of a step's checkpoint."""
-    return f"step_{step:08d}"
-
-
-def step_of(path: Path) -> int:
-    """Return the step that a checkpoint's name says; ValueError when it is no such name."""
-    match = _NAME.fullmatch(path.name)
-    if match is None:
-        raise ValueError(f"{path} is not the name of a checkpoint")
-    return int(match[1])
 
 
 def _of_step(directory: Path, step: int) -> Path:
@@ -139,18 +125,3 @@ def _newest_whole(directory: Path, group: str | None) -> Checkpoint:
             warnings.warn(f"{problem}; using {path.name} instead", stacklevel=3)
         return checkpoint
     raise ValueError(problem)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not even text
-        raise ValueError(f"checkpoint {path.parent} is damaged: {path.name}: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"checkpoint {path.parent} is damaged: {path.name} is of another kind")
-    return value
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,7 +19,6 @@ from iddpm.runtime.atomic_files import fsync_directory, write_json, write_text
 from iddpm.runtime.processes import Ranks
 from iddpm.training.checkpoints.checkpoint import (
     CHECKSUMS,
-    STATE,
     checkpoint_name,
     list_checkpoints,
     step_of,
@@ -32,14 +31,14 @@ LATEST = "latest"
 
 
 def write_part(
-    temporary: Path, files: Files, state: str | None, between: Callable[[], None]
+    temporary: Path, files: Files, texts: Mapping[str, str], between: Callable[[], None]
 ) -> dict[str, str]:
     """Write a process's files to the disk and return their checksums by file name.
 
     Args:
         temporary: the shared directory; made if it is not there.
         files: what to write.
-        state: the first process's JSON.
+        texts: the first process's JSON by file name.
         between: called again and again; what it raises ends the writing.
     """
     temporary.mkdir(parents=True, exist_ok=True)
@@ -47,9 +46,9 @@ def write_part(
     for name, named in files.items():
         path = temporary / f"{name}.safetensors"
         checksums[path.name] = write_weights(path, named, between=between)
-    if state is not None:
-        write_text(temporary / STATE, state)
-        checksums[STATE] = hashlib.sha256(state.encode()).hexdigest()
+    for name, text in texts.items():
+        write_text(temporary / name, text)
+        checksums[name] = hashlib.sha256(text.encode()).hexdigest()
     return checksums
 
 

@@ -3,20 +3,19 @@
 ``averages/step_00001000.safetensors`` holds the averages of that step, named ``0.05/WEIGHT``.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from iddpm.runtime.atomic_files import write_atomically
 from iddpm.runtime.processes import ALONE, Ranks
-from iddpm.training.checkpoints.checkpoint import checkpoint_name, step_of
-from iddpm.training.checkpoints.weights import write_weights
+from iddpm.training.checkpoints.checkpoint_files import checkpoint_name, read_facts, step_of
+from iddpm.training.checkpoints.weights import check_tensors, write_sealed
 from iddpm.training.ema import EMA
 from iddpm.training.parallel import whole_weights
 from iddpm.training.power import LONGEST, PowerEMA, Profiles, fit, gamma_of
@@ -45,7 +44,7 @@ def write_snapshot(directory: Path, step: int, emas: Sequence[EMA], ranks: Ranks
     path = directory / "averages" / f"{checkpoint_name(step)}.safetensors"
     write_atomically(
         path,
-        lambda temporary: write_weights(temporary, tensors, {"iddpm": json.dumps(facts)}),
+        lambda temporary: write_sealed(temporary, tensors, facts),
     )
 
 
@@ -116,9 +115,9 @@ def _possible(kept: Profiles) -> tuple[float, float]:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    try:
-        with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {})["iddpm"])
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged or no snapshot of averages ({error})") from None
+    """Return what a snapshot says of itself, after a look at its checksums."""
+    facts, sha256 = read_facts(path)
+    if set(facts) != {"updates", "lengths"}:
+        raise ValueError(f"{path} is damaged or no snapshot of averages")
+    check_tensors(path, sha256)
     return facts

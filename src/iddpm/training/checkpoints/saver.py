@@ -20,6 +20,7 @@ from iddpm.runtime.errors import NotSaved, warned
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.training.checkpoints.best import NOTHING, POINTER, Best, point_to_best
 from iddpm.training.checkpoints.checkpoint import FORMAT, checkpoint_name, list_checkpoints
+from iddpm.training.checkpoints.checkpoint_files import SETTINGS, STATE
 from iddpm.training.checkpoints.commit import (
     LATEST,
     Files,
@@ -55,7 +56,7 @@ class _Save(NamedTuple):
 
     step: int
     files: dict[str, dict[str, Tensor]]
-    state: str | None
+    texts: dict[str, str]
     temporary: Path
     last: bool
 
@@ -80,6 +81,7 @@ class Saver:
         step: of the checkpoint that the run goes on from; 0 for none.
         best: one more that stays.
         ranks: the processes that save together; all call the same methods in the same order.
+        sealed: what the run is trained with, for JSON; part of every checkpoint.
     """
 
     def __init__(
@@ -90,8 +92,10 @@ class Saver:
         step: int = 0,
         best: Best = NOTHING,
         ranks: Ranks = ALONE,
+        sealed: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory = directory
+        self.sealed = sealed
         self.keep = keep
         self.ranks = ranks
         if ranks.first:
@@ -153,11 +157,13 @@ class Saver:
         self.wait()
         self._count += 1
         name = f".{checkpoint_name(step)}.{self._token}.{self._count}"
-        state = None
+        texts = {}
         if self.ranks.first:
-            state = json.dumps({"format": FORMAT, "step": step, **numbers}, indent=2) + "\n"
+            texts[STATE] = json.dumps({"format": FORMAT, "step": step, **numbers}, indent=2) + "\n"
+            if self.sealed:
+                texts[SETTINGS] = json.dumps(self.sealed, indent=2) + "\n"
         work = _Save(
-            step, self._snapshot(tensors), state, self.directory / "checkpoints" / name, last
+            step, self._snapshot(tensors), texts, self.directory / "checkpoints" / name, last
         )
         self._problem = None
         self._thread = threading.Thread(
@@ -285,7 +291,7 @@ class Saver:
 
         def attempt() -> dict[str, str]:
             try:
-                return write_part(work.temporary, work.files, work.state, self._check)
+                return write_part(work.temporary, work.files, work.texts, self._check)
             except OSError:
                 self._discard(work)
                 raise

@@ -34,6 +34,8 @@ class TrainState:
     skipped: int = 0
     """Steps whose update was left out: something was not finite, or a spike."""
     bad_in_a_row: int = 0
+    sealed: Mapping[str, Any] | None = None
+    """What the run is trained with, for JSON: its settings and the data's fingerprint."""
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return the tensors of a checkpoint by file."""

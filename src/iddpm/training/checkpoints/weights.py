@@ -11,6 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from iddpm.training.checkpoints.checkpoint_files import read_facts, seal_metadata
+
 DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -86,6 +88,28 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return dict(Weights([path]))
 
 
+def write_sealed(path: Path, named: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write a safetensors file with facts and the checksums by which a reader notices a change."""
+    write_weights(path, named, seal_metadata(facts, hash_weights(named)))
+
+
+def check_tensors(path: Path, sha256: str | None) -> None:
+    """Raise ValueError where the tensors of a file do not have this checksum; None for any."""
+    if sha256 is not None and hash_weights(Weights([path])) != sha256:
+        raise ValueError(f"{path} is damaged: its weights have changed since it was written")
+
+
+def read_released(path: Path) -> dict[str, Tensor]:
+    """Read weights that lie alone, after a look at their checksum.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it is damaged.
+    """
+    _, sha256 = read_facts(path)
+    check_tensors(path, sha256)
+    return read_weights(path)
+
+
 class Weights(Mapping[str, Tensor]):
     """The tensors of one or more safetensors files, each read when it is asked for.
 
@@ -142,7 +166,7 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of named tensors, whatever file they lay in."""
     digest = hashlib.sha256()
     for name in sorted(weights):
-        value = weights[name].contiguous().cpu()
+        value = weights[name].detach().contiguous().cpu()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(_bytes(value))
     return digest.hexdigest()

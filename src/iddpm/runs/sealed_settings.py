@@ -1,0 +1,120 @@
+"""Whether a run's settings are those that its weights were trained with; without torch.
+
+Every checkpoint and the released weights hold the settings that they come from, with a checksum.
+``config.yaml`` is for people to read, and must agree.
+"""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from iddpm.config import Config
+from iddpm.config.run_config import CONFIG, WEIGHTS, is_as_written
+from iddpm.config.run_config import read_run_config as read_settings
+from iddpm.training.checkpoints.checkpoint_files import newest_sealed, read_facts
+
+NOT_SEALED = frozenset(
+    [
+        *(f"data.{name}" for name in ("path", "conditions", "given")),  # known by a fingerprint
+        *(f"data.{name}" for name in ("workers", "worker_timeout", "cache")),
+        *(f"training.{name}" for name in ("max_time", "microbatch", "parallel", "timeout")),
+        *(f"training.{name}" for name in ("compile", "device", "threads", "log_every")),
+        *(f"training.{name}" for name in ("save_every", "save_minutes", "keep_checkpoints")),
+        *(f"training.{name}" for name in ("preview_every", "validate_every", "max_bad_steps")),
+        *(f"training.{name}" for name in ("on_out_of_memory", "tensorboard", "wandb")),
+    ]
+)
+"""Settings that say where, how fast and how often: no weight depends on them."""
+SHOWN = 200
+"""Characters of a value that a message shows."""
+
+
+def seal(config: Config) -> dict[str, Any]:
+    """Return the settings that define what is trained, as JSON holds them, by dotted name."""
+    leaves = _leaves(config.model_dump(mode="json"))
+    return {name: value for name, value in leaves.items() if name not in NOT_SEALED}
+
+
+def read_run_config(directory: Path) -> Config:
+    """Return the settings of a run directory, held against those of its weights.
+
+    Raises:
+        FileNotFoundError, ValueError: it is no run directory, a setting is not what the weights
+            were trained with, or the released weights are damaged.
+    """
+    config = read_settings(directory)
+    trained = trained_with(directory)
+    if trained is not None:
+        _compare(directory, seal(config), trained, is_as_written(directory / CONFIG))
+    return config
+
+
+def trained_with(directory: Path) -> dict[str, Any] | None:
+    """Return the settings of the newest checkpoint, or of the released weights where it is alone.
+
+    None for a run that has neither yet, and for one of version 0.1.0.
+    """
+    sealed = newest_sealed(directory)
+    if sealed is None and (directory / WEIGHTS).is_file():
+        sealed, _ = read_facts(directory / WEIGHTS)
+    settings = (sealed or {}).get("settings")
+    return settings if isinstance(settings, dict) else None
+
+
+def changed_settings(config: Config, trained: dict[str, Any]) -> str:
+    """Return which settings differ from those that a checkpoint was trained with, in words."""
+    now = seal(config)
+    return ", ".join(
+        f"{name} from {_shown(trained.get(name))} to {_shown(now.get(name))}"
+        for name in sorted({*trained, *now})
+        if trained.get(name) != now.get(name)
+    )
+
+
+def _compare(
+    directory: Path, now: dict[str, Any], trained: dict[str, Any], as_written: bool
+) -> None:
+    """Refuse settings that the weights were not trained with, and tell of those of sampling.
+
+    A run that goes on with other settings of training writes them down, with a checksum, before
+    the first checkpoint that has them; such a file is right.
+    """
+    for name, value in trained.items():
+        if name in now and now[name] == value:
+            continue
+        here, free = _shown(now.get(name)), name.startswith("training.")
+        if name.startswith("sampling."):
+            if not as_written:
+                warnings.warn(
+                    f"{directory / CONFIG} says {name}={here}, which was {_shown(value)} when the "
+                    "run was trained: samples are drawn with what it says now",
+                    stacklevel=4,
+                )
+        elif not (free and as_written):
+            way = ", or start a new run"
+            if free:
+                way = (
+                    f", then change it on purpose by iddpm train --resume --out {directory} "
+                    f"-s {name}={here}"
+                )
+            raise ValueError(
+                f"{directory / CONFIG} says {name}={here}, and the weights were trained with "
+                f"{name}={_shown(value)}: set it back in the file{way}"
+            )
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            found |= _leaves(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."

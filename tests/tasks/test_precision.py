@@ -1,5 +1,8 @@
 """The precision of a run: measured once at its start, printed, recorded, and kept on resume."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,6 +10,7 @@ import iddpm
 from iddpm.builders import measured_precision as measured
 from iddpm.training.monitoring.terminal import SilentReporter
 
+OLD_RUN = Path(__file__).parents[1] / "runs/version_0_1"
 SHORT = ("training.precision=auto", "training.steps=2")
 
 
@@ -58,16 +62,16 @@ def test_the_choice_is_told_and_kept(tmp_path, array_file, tiny, clock):
     assert train(out, settings=asked, resume=True)[0] == "float32"
 
 
-def test_a_run_without_a_record_goes_on_in_what_it_had(tmp_path, array_file, tiny, clock):
+def test_a_run_without_a_record_goes_on_in_what_it_had(tmp_path, clock):
     out = tmp_path / "run"
-    train(out, array_file, [*tiny, "training.steps=2"])
+    shutil.copytree(OLD_RUN / "run", out)
     config = out / "config.yaml"
-    text = config.read_text()
+    text = config.read_text().replace("path: pictures.npz", f"path: {OLD_RUN / 'pictures.npz'}")
     assert "  precision: float32\n  compile" in text
     config.write_text(
         text.replace("  precision: float32\n  compile", "  precision: auto\n  compile")
     )
     clock(0.1)
-    name, told = train(out, settings=["training.steps=4"], resume=True)
+    name, told = train(out, settings=["training.steps=8"], resume=True)
     assert name == "float32"
     assert "float32 on cpu" in told

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import iddpm
+from iddpm.builders.guides import Guides, guide
 from iddpm.cli.main import run as command
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, images
@@ -84,6 +85,33 @@ def test_the_published_form_is_ddpms(folder):
         draw(folder, sampler="ipndm", classifier_form="mean", **options)
 
 
+@pytest.mark.parametrize("step", [3, 20, 35])
+def test_the_published_order_clips_and_then_guides(folder, step):
+    """The arithmetic of guided-diffusion: p_mean_variance clips, condition_score comes after."""
+    run = iddpm.load(folder / "v")
+
+    def gradient(x_t, level, y):
+        return torch.cos(3 * x_t) * (1 + y)[:, None, None, None]
+
+    def guided(form):
+        guides = Guides(gradient=gradient, classifier_scale=2.0, classifier_form=form)
+        return guide(run.config, run.denoiser, run.config.sampling, guides)
+
+    x_t = 3 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0, 1, 2, 1])
+    level = run.denoiser.diffusion.schedule.at(torch.full((4,), step))
+    a = float(level.alpha_bar[0])
+    x0 = run.denoiser(x_t, level).x0.clamp(-1, 1)
+    eps = (x_t / a**0.5 - x0) / (1 / a - 1) ** 0.5
+    eps = eps - (1 - a) ** 0.5 * 2.0 * gradient(x_t, level, y)
+    x0 = x_t / a**0.5 - (1 / a - 1) ** 0.5 * eps
+    ours = guided("clip_then_score")(x_t, level, y=y)
+    torch.testing.assert_close(ours.x0, x0, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.eps, eps, rtol=1e-4, atol=1e-4)
+    assert ours.x0.abs().max() > 1.2  # not clipped again
+    assert guided("score")(x_t, level, y=y).x0.abs().max() <= 1 + 1e-6
+
+
 def test_an_earlier_checkpoint_or_another_run_is_the_weaker_model(folder):
     plain = draw(folder)
     assert torch.equal(draw(folder, autoguidance=2, autoguidance_scale=1.0), plain)
@@ -127,6 +155,7 @@ def test_the_command_takes_them(folder, tmp_path, capsys):
         ["sample", str(folder / "classes"), "-n", "2", "--steps", "3", "--out", str(tmp_path),
          "--guidance", "2", "--guidance-interval", "0.2,5", "--threshold", "0.995",
          "--classifier", str(folder / "classifier"), "--classifier-scale", "2",
+         "--classifier-form", "clip_then_score",
          "--autoguidance", "2", "--autoguidance-scale", "1.5"]
     )  # fmt: skip
     assert status == 0

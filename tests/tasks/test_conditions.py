@@ -106,6 +106,22 @@ def test_a_whole_turn_draws_the_same_and_guidance_exaggerates(folder):
     assert more > plain + 0.03
 
 
+def test_guidance_of_nothing_is_refused(folder, tmp_path, capsys):
+    run = iddpm.load(folder / "run")
+    with pytest.raises(ValueError, match=r"guidance=8 exaggerates.*--condition level=\.\.\. or "):
+        run.sample(2, guidance=8)
+    with pytest.raises(ValueError, match="there are none"):
+        run.sample(2, guidance=0, conditions={"level": ""})
+    assert run.sample(2, guidance=8, conditions={"level": 3}, steps=1).isfinite().all()
+    out = tmp_path / "out"
+    status = command(
+        ["sample", str(folder / "run"), "-n", "2", "--guidance", "8", "--out", str(out)]
+    )
+    assert status == 2
+    assert "error: guidance=8 exaggerates" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_an_items_own_conditions_are_what_makes_it_likely(folder, tmp_path):
     run = iddpm.load(folder / "run")
     own = likelihood(run, console=QUIET)

@@ -166,6 +166,11 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
         _keep_form(values, source)
         if config.uses_labels and source.labels is None:
             raise ValueError(_no_labels(config, source))
+        if config.task == "classification" and source.unlabeled:
+            raise ValueError(
+                f"task=classification needs the class of every item, and {source.unlabeled} of the "
+                f"{len(source)} items of {source.name} have none (label -1): leave them out"
+            )
         if model["class_conditional"]:
             _hold(model, "num_classes", len(source.class_names), source.name)
         if training["batch_size"] is None:

@@ -22,6 +22,10 @@ from iddpm.sampling import (
     threshold_x0,
 )
 
+CLASSIFIER_FORMS = ("score", "clip_then_score", "mean")
+"""How a classifier guides: in the score, for every sampler; the same, but as the published code has
+it, with the estimate of the data clipped before it is guided and not after; in the mean of ddpm."""
+
 
 @dataclass(frozen=True, eq=False)
 class Guides:
@@ -32,7 +36,7 @@ class Guides:
         autoguidance_scale: 1 is the model alone.
         gradient: that of a classifier.
         classifier_scale: how strongly to follow it.
-        classifier_form: ``"score"`` for every sampler, ``"mean"`` for ddpm.
+        classifier_form: one of :data:`CLASSIFIER_FORMS`.
     """
 
     weaker: Denoise | None = None
@@ -43,9 +47,10 @@ class Guides:
 
     def __post_init__(self) -> None:
         """Refuse a form that does not exist."""
-        if self.classifier_form not in ("score", "mean"):
+        if self.classifier_form not in CLASSIFIER_FORMS:
             raise ValueError(
-                f"classifier_form={self.classifier_form} is unknown: use score, or mean with ddpm"
+                f"classifier_form={self.classifier_form} is unknown: use score, clip_then_score, "
+                "or mean with ddpm"
             )
 
 
@@ -70,15 +75,24 @@ def guide(
         )
     if sampling.guidance != 1:
         denoise = classifier_free(denoise, sampling.guidance, sigma_interval=interval)
-    if guides.gradient is not None:
-        denoise = classifier_guided(
-            denoise,
-            guides.gradient,
-            guides.classifier_scale,
-            form=guides.classifier_form,
-            conditional=config.model.class_conditional,
-            sigma_interval=interval,
-        )
+    if guides.gradient is None:
+        return _bounded(denoise, sampling)
+    clip_first = guides.classifier_form == "clip_then_score"
+    if clip_first:
+        denoise = _bounded(denoise, sampling)
+    denoise = classifier_guided(
+        denoise,
+        guides.gradient,
+        guides.classifier_scale,
+        form="score" if clip_first else guides.classifier_form,
+        conditional=config.model.class_conditional,
+        sigma_interval=interval,
+    )
+    return denoise if clip_first else _bounded(denoise, sampling)
+
+
+def _bounded(denoise: Denoise, sampling: SamplingConfig) -> Denoise:
+    """Return the model with its estimate of the data clipped or thresholded, if it is to be."""
     if sampling.threshold is not None:
         return threshold_x0(denoise, sampling.threshold)
     return clip_x0(denoise) if sampling.clip else denoise

@@ -66,7 +66,11 @@ def sample(
     ] = None,
     classifier_scale: Annotated[float, typer.Option(help="How strongly it guides.")] = 1.0,
     classifier_form: Annotated[
-        str, typer.Option(help="score, for every sampler; or mean, for ddpm, as published.")
+        str,
+        typer.Option(
+            help="score, for every sampler; clip_then_score, in the published order; or mean, "
+            "for ddpm, as published."
+        ),
     ] = "score",
     autoguidance: Annotated[
         str | None,

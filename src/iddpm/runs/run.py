@@ -273,7 +273,8 @@ class Run:
         Args:
             classifier: directory of a classifier that guides.
             classifier_scale: how strongly; 1 samples p(x) p(y | x), more exaggerates the class.
-            classifier_form: ``"score"`` for every sampler, ``"mean"`` for ddpm (the published one).
+            classifier_form: ``"score"`` for every sampler, ``"clip_then_score"`` in the published
+                order, or ``"mean"`` for ddpm (the published form).
             autoguidance: a weaker model to go away from: an earlier checkpoint's step, or a run.
             autoguidance_scale: how far; 1 is the model alone.
             settings: of :class:`~iddpm.config.SamplingConfig`; None leaves one as it is.
@@ -342,6 +343,7 @@ class Run:
             labels = self._labels(chosen, n, seed, classes, start)
         if labels is not None:
             told["y"] = labels
+        self._check_something_to_guide(chosen, told)
         if "conditions" in told:  # float64 for who writes them down
             told["conditions"] = told["conditions"].float()
         context = Precision(chosen.sampling.precision, self.device)
@@ -401,6 +403,26 @@ class Run:
                 "(model.class_conditional=false)"
             )
         return None
+
+    def _check_something_to_guide(self, walk: Walk, told: Mapping[str, Tensor]) -> None:
+        """Refuse guidance that was requested for samples without class and conditions.
+
+        The run's own setting is the model as trained there, which is what guidance then gives.
+        """
+        guidance = walk.sampling.guidance
+        if guidance in (1, self.config.sampling.guidance) or not self.config.model.told:
+            return
+        y, conditions = told.get("y"), told.get("conditions")
+        if y is not None and self.config.model.class_conditional and bool((y != NO_CLASS).any()):
+            return
+        if conditions is not None and not bool(conditions.isnan().all()):
+            return
+        known = ["a class"] * self.config.model.class_conditional
+        known += [f"--condition {condition.name}=..." for condition in self.conditions]
+        raise ValueError(
+            f"guidance={guidance:g} exaggerates a class or conditions, and there are none: give "
+            f"{' or '.join(known)}, or leave --guidance out"
+        )
 
     def _weaker(self, which: Path | str | int) -> "Run":
         """Return an earlier checkpoint of this run, or another run."""

@@ -255,13 +255,16 @@ def classifier_guided(
         form: ``"score"`` adds the gradient to the score, for every sampler: eps - sqrt(1 -
             alpha_bar) scale gradient (their algorithm 2). ``"mean"`` hands it to DDPM, which adds
             it to its mean times the variance of its step (algorithm 1); others do not look at it.
+            The published code clips before it guides: ``classifier_guided(clip_x0(denoise), ...)``.
         conditional: the model too is called with the labels ``y``.
         sigma_interval: where to guide; outside the model is used alone.
 
     Raises:
-        ValueError: a scale that is not finite.
+        ValueError: a scale that is not finite, or an unknown form.
     """
     _check_finite("the scale of a classifier", scale)
+    if form not in ("score", "mean"):
+        raise ValueError(f"form={form!r} is unknown: use score, or mean with ddpm")
 
     def guided(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         y: Tensor = conditioning["y"] if conditional else conditioning.pop("y")
@@ -286,7 +289,8 @@ def classifier_guided(
 def classifier_gradient(classifier: Callable[[Tensor, Tensor], Tensor]) -> Gradient:
     """Return the gradient of log p(y | x_t) of a classifier called with x_t and the times shown.
 
-    It returns logits [N, K]. Derivatives are taken here even where they are switched off around.
+    It returns logits [N, K]. Items without a class (-1) are not guided. Derivatives are taken here
+    even where they are switched off around.
     """
 
     def gradient(x_t: Tensor, level: Level, y: Tensor) -> Tensor:
@@ -294,8 +298,9 @@ def classifier_gradient(classifier: Callable[[Tensor, Tensor], Tensor]) -> Gradi
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             logits = classifier(x, shown)
-            chosen = logits.to(x_t.dtype).log_softmax(dim=1).gather(1, y[:, None])
-            return torch.autograd.grad(chosen.sum(), x)[0]
+            chosen = logits.to(x_t.dtype).log_softmax(dim=1).gather(1, y.clamp(min=0)[:, None])
+            known = chosen * (y != NO_CLASS)[:, None]
+            return torch.autograd.grad(known.sum(), x)[0]
 
     return gradient
 

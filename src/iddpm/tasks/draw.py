@@ -25,6 +25,7 @@ from iddpm.runs.run import Run, SampleBatch
 from iddpm.runtime.console import open_console, progress_bar
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.tasks.pairs import held_out_pairs
+from iddpm.tasks.sample_set import begin_set, end_set
 
 GRID_ITEMS = 400
 """A grid of more would be too large to look at."""
@@ -54,7 +55,9 @@ def draw(
     """Draw samples and write them; return and print the paths.
 
     A run of super-resolution draws those of its held-out items' low resolutions, and the grid shows
-    low resolution, sample and truth; so it does for data that is given.
+    low resolution, sample and truth; so it does for data that is given. The samples of an earlier
+    call in the directory are removed first; ``samples.json`` lists the files and says whether all
+    were written.
 
     Args:
         run: the model.
@@ -69,6 +72,9 @@ def draw(
         files: write a file for each sample.
         console: where progress is shown.
         ranks: who shares the work: each draws whole batches and writes their pictures.
+
+    Raises:
+        FileExistsError: the directory holds samples that ``samples.json`` does not list.
     """
     console = console or open_console(ranks.first)
     directory = out or run.directory / "samples" / f"seed_{seed}"
@@ -119,6 +125,15 @@ def draw(
                 turns=ranks.turns,
                 on_step=on_step,
             )
+        names: list[str] = []
+        if files and (each or picture):
+            suffix = suffix_of(form) if each else ".png"
+            names = [f"{k:06d}{suffix}" for k in range(n)]
+        parts = names
+        if form.encoding == "frames":
+            parts = [f"{name}/{k:04d}.png" for name in names for k in range(run.shape[1])]
+        facts = {"samples": n, "seed": seed, "walk": str(walk)}
+        made = ranks.by_first(lambda: begin_set(directory, parts, facts, console))
         console.print(f"{n} samples, each {walk}", markup=False)
         if run.conditions:
             console.print(describe(run.conditions, asked.numpy()), markup=False)
@@ -165,23 +180,20 @@ def draw(
             members = condition_members(run.conditions, asked[: len(x)].numpy())
             path = directory / "samples.npz"
             paths.append(save_npz(x, path, labels=y, values=values, members=members))
-        names = [str(k) for k in range(n)]
-        if files and (each or picture):
-            suffix = suffix_of(form) if each else ".png"
-            names = [f"{k:06d}{suffix}" for k in range(n)]
-            if walk.classes is not None:
-                chosen = [walk.classes.name(int(k)) for k in walk.classes.labels(n, seed, classes)]
-                paths.append(save_labels(chosen, directory / "labels.csv", names))
+        if names and walk.classes is not None:
+            chosen = [walk.classes.name(int(k)) for k in walk.classes.labels(n, seed, classes)]
+            paths.append(save_labels(chosen, directory / "labels.csv", names))
         if run.conditions:
-            path = directory / "conditions.csv"
-            paths.append(save_conditions(run.conditions, asked.numpy(), path, names))
+            path, rows = directory / "conditions.csv", names or [str(k) for k in range(n)]
+            paths.append(save_conditions(run.conditions, asked.numpy(), path, rows))
         if gif:
             path = directory / "denoising.gif"
             paths.append(save_gif(_thinned(frames), path, columns=columns))
+        end_set(made, directory, parts, paths)
         return paths
 
     paths = ranks.by_first(joined)
-    if files and (each or picture):
+    if names:
         console.print(f"wrote {n} samples to {directory}", markup=False)
     for path in paths:
         console.print(f"wrote {path}", markup=False)

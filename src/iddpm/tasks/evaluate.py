@@ -183,7 +183,10 @@ def evaluate(
         elif classifier is not None and not known:
             warnings.append("the classifier has other classes, so accuracy is not measured")
         elif classifier is not None and drawn.y is not None and logits is not None:
-            accuracy = class_accuracy(logits, drawn.y, classifier.class_names)
+            labeled = drawn.y >= 0
+            if bool(labeled.any()):
+                of_labeled = drawn.y[labeled]
+                accuracy = class_accuracy(logits[labeled], of_labeled, classifier.class_names)
         measured = measure(found, against, compared, whiten=extractor.whiten)
         mark, as_many = None, None
         if marked is not None:

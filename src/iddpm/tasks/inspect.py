@@ -97,10 +97,12 @@ def _used(source: Source) -> str:
 def _labels(source: Source) -> str:
     if source.labels is None:
         return "none"
-    counts = np.bincount(source.labels, minlength=len(source.class_names))
+    known = source.labels[source.labels >= 0]
+    counts = np.bincount(known, minlength=len(source.class_names))
     parts = [f"{n} ({c})" for n, c in zip(source.class_names, counts.tolist(), strict=True)]
     more = f", and {len(parts) - 12} more" if len(parts) > 12 else ""
-    return f"{len(parts)} classes: {', '.join(parts[:12])}{more}"
+    without = f"; {source.unlabeled} items without one (-1)" if source.unlabeled else ""
+    return f"{len(parts)} classes: {', '.join(parts[:12])}{more}{without}"
 
 
 def _facts(source: Source) -> Iterator[tuple[str, str]]:

@@ -26,6 +26,7 @@ from iddpm.runs.layout import read_run_config, read_run_weights
 from iddpm.runs.run import Run
 from iddpm.runtime.atomic_files import write_json
 from iddpm.runtime.console import progress_bar
+from iddpm.runtime.made_files import partly_made
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.runtime.seeds import stream
 from iddpm.tasks.pairs import Pairs
@@ -122,6 +123,14 @@ def read_samples(path: Path, config: Config) -> Samples:
     Raises:
         ValueError: they are not what the model of these settings draws.
     """
+    part = partly_made(path if path.is_dir() else path.parent)
+    if part:
+        raise ValueError(part)
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a directory, and samples are measured in one file: give "
+            f"{path / 'samples.npz'}, which iddpm sample --npz writes"
+        )
     if path.suffix.lower() not in (".npy", ".npz"):
         raise ValueError(f"{path} holds no samples: give a .npz or .npy file")
     layout = {1: "NLC", 2: "NHWC", 3: "NDHWC"}[len(config.model.size or ())]
@@ -207,6 +216,9 @@ def _labels(
     if wanted is not None or known is None:
         return [int(k) for k in walk.classes.labels(n, seed, wanted)]
     known = known[split.train]
+    known = known[known >= 0]
+    if not len(known):
+        return [int(k) for k in walk.classes.labels(n, seed)]
     return [int(known[place]) for place in _places(n, seed, len(known))]
 
 

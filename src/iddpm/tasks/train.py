@@ -362,6 +362,8 @@ def _introduction(
     training = config.training
     shape = " x ".join(map(str, source.shape))
     classes = f", {len(source.class_names)} classes" if source.class_names else ""
+    if source.unlabeled:
+        classes += f", {source.unlabeled} items without one (-1)"
     if source.class_names and not config.uses_labels:
         classes += " (not used: model.class_conditional=false)"
     learns = (

@@ -218,7 +218,7 @@ def test_labels_may_be_words():
     [
         ([0, 1], (), r"shape \(2,\) for 3 items"),
         ([0.0, 1.0, 2.0], (), "float64"),
-        ([-1, 0, 1], (), "from -1 to 1"),
+        ([-2, 0, 1], (), "from -2 to 1"),
         ([0, 1, 2], ("cat", "dog"), "from 0 to 2 for 2 classes"),
     ],
 )

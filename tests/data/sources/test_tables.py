@@ -134,9 +134,9 @@ def test_columns_that_are_not_clear_are_asked_for(tmp_path):
 
 def test_rows_without_a_class_or_a_picture_are_named(tmp_path):
     features = {"image": {"_type": "Image"}, "label": CLASS}
-    table = pictures(0, 3).set_column(1, "label", pa.array([0, -1, 2]))
+    table = pictures(0, 3).set_column(1, "label", pa.array([0, -2, 2]))
     with pytest.raises(
-        ValueError, match=r"row 1 of image has the label -1, which is none of the 3"
+        ValueError, match=r"row 1 of image has the label -2, which is none of the 3"
     ):
         open_source(saved(tmp_path / "a", [table], features))
     table = pictures(0, 3).set_column(1, "label", pa.array([0.5, 1, 2]))

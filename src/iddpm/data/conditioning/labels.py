@@ -8,6 +8,9 @@ from torch import Tensor
 
 from iddpm.runtime.seeds import stream
 
+NO_CLASS = -1
+"""The number of no class, in labels and for networks."""
+
 Wanted = Sequence[int | str] | int | str | None
 """Classes asked for: one for all, or one per sample, by name or number; None draws them."""
 
@@ -43,10 +46,16 @@ class Classes:
 
     def name(self, number: int) -> str:
         """Return the name of a class, or its number where it has none."""
-        return self.names[number] if self.names else str(number)
+        return self.names[number] if self.names and number != NO_CLASS else str(number)
 
     def number(self, name: int | str) -> int:
-        """Return the number of a class; ValueError when there is none of that name or number."""
+        """Return the number of a class; the number -1 is that of no class.
+
+        Raises:
+            ValueError: no class of that name or number.
+        """
+        if name == NO_CLASS:
+            return NO_CLASS
         if isinstance(name, str) and name in self.names:
             return self.names.index(name)
         try:

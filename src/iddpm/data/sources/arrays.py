@@ -35,7 +35,7 @@ class ArraySource(Source):
         name: for messages.
         layout: the meaning of the axes, one of `iddpm.data.sources.layouts.LAYOUTS`; None guesses,
             and refuses when unsure.
-        labels: integers ``[N]``, or names of classes ``[N]``.
+        labels: integers ``[N]``, -1 for items without a class, or names of classes ``[N]``.
         class_names: what the integers stand for; by default the integers themselves.
         image_size: None, or the size to which uint8 images are cropped and resized.
         channels: None, or the number the array must have.
@@ -223,7 +223,11 @@ def data_key(
 def checked_labels(
     name: str, count: int, labels: NDArray[Any] | None, class_names: Sequence[str]
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    """Return class numbers [N] and the names of the classes; ValueError where labels do not fit."""
+    """Return class numbers [N], -1 for items without one, and the names of the classes.
+
+    Raises:
+        ValueError: labels that do not fit.
+    """
     if labels is None:
         return None, ()
     if labels.shape == (count, 1):
@@ -237,9 +241,14 @@ def checked_labels(
     numbers = np.array(labels, dtype=np.int64)
     lowest, highest = int(numbers.min()), int(numbers.max())
     names = tuple(class_names) or tuple(str(number) for number in range(highest + 1))
-    if lowest < 0 or highest >= len(names):
+    if lowest < -1 or highest >= len(names):
         raise ValueError(
             f"{name} has labels from {lowest} to {highest} for {len(names)} classes; "
-            "number them from 0"
+            "number them from 0, with -1 for items without a class"
+        )
+    if lowest < 0 and not class_names and not (numbers == 0).any():
+        raise ValueError(
+            f"{name} has labels from {lowest} to {highest} and none is 0: number classes from 0, "
+            "since -1 stands for items without a class"
         )
     return numbers, names

@@ -9,6 +9,7 @@ from iddpm.data.sources.folder import every_file
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.signals import SOUNDS
 from iddpm.data.sources.volumes import NIFTI
+from iddpm.runtime.made_files import partly_made
 
 _KINDS = {"picture": tuple(sorted(SUFFIXES)), "sound": SOUNDS, "volume": NIFTI}
 _COMPANIONS = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".md", ".xml"))
@@ -18,7 +19,7 @@ _NAMED = 5
 
 
 def check_contents(folder: Path) -> None:
-    """Refuse a folder of several kinds of items, and warn of files that are none.
+    """Refuse a folder of several kinds of items; warn of a part of a set and of other files.
 
     Raises:
         ValueError: pictures, sounds and volumes together; names one file of each kind.
@@ -39,6 +40,9 @@ def check_contents(folder: Path) -> None:
             f"{folder} holds {found}: the items of a data set are of one kind, so give a folder "
             "that holds one of these"
         )
+    part = partly_made(folder)
+    if kinds and part:
+        warnings.warn(part, stacklevel=3)
     left = [name for name in others if not _is_companion(name)]
     if kinds and left:
         kind, names = next(iter(kinds.items()))

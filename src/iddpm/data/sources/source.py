@@ -55,7 +55,8 @@ class Source(ABC):
         shape: ``(C, *spatial)`` of every item, after resizing.
         bits: depth when items are unsigned integers, levels from 0 on; None when they are floats
             in [-1, 1].
-        labels: int64 ``[N]`` with values in ``range(len(class_names))``, or None.
+        labels: int64 ``[N]`` with values in ``range(len(class_names))``, or -1 for items without a
+            class; or None.
         class_names: one name per class; empty without labels.
         conditions: float32 ``[N, K]``, what the network is told of each item beside its class, NaN
             where that is not known; or None.
@@ -83,6 +84,11 @@ class Source(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of items."""
+
+    @property
+    def unlabeled(self) -> int:
+        """Number of items without a class, where others have one."""
+        return 0 if self.labels is None else int((self.labels < 0).sum())
 
     @abstractmethod
     def read(self, index: int) -> NDArray[Any]:

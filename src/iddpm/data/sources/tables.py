@@ -126,8 +126,8 @@ class TableFiles(Files):
         if not names:
             return class_table([str(value) for value in found])
         numbers = np.array(found, dtype=np.int64)
-        if numbers.min() < 0 or numbers.max() >= len(names):
-            bad = chosen[int(np.argmax((numbers < 0) | (numbers >= len(names))))]
+        if numbers.min() < -1 or numbers.max() >= len(names):  # -1 stands for no class
+            bad = chosen[int(np.argmax((numbers < -1) | (numbers >= len(names))))]
             raise ValueError(
                 f"{self.title(bad)} has the {name} {values[bad]}, which is none of the "
                 f"{len(names)} classes: leave such rows out, or set data.labels=none"

@@ -41,7 +41,7 @@ test: setup  ## run the tests (some minutes; THREADS=2 for two threads each)
 test-slow: setup  ## run the tests that take longer too
 	$(PYTEST) -n 2 -p tests.every_file
 
-kill-test: setup  ## kill training some 50 times, half of them during a save (minutes)
+kill-test: setup  ## kill training and every other command at each change of its files (some 40 minutes)
 	$(PYTEST) tests/faults/test_kill.py -m slow
 
 fuzz: setup  ## 20,000 hostile settings, options and damaged files (some 15 minutes)

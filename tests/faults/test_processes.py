@@ -64,6 +64,8 @@ def test_a_clock_that_jumps_decides_nothing(tmp_path, array_file, tiny, monkeypa
     assert [path.name for path in jumping] == [path.name for path in calm]
     for one, other in zip(calm, jumping, strict=True):
         for file in one.iterdir():
+            if file.name in ("settings.json", "checksums.json"):  # 8 and 12 steps were asked for
+                continue
             assert file.read_bytes() == (other / file.name).read_bytes(), file
     records = [read_log(tmp_path / "calm"), read_log(out)]
     assert [r["step"] for r in records[0]] == [5, 10, 12]

@@ -300,7 +300,7 @@ def test_a_damaged_file_of_any_kind_costs_no_more_than_its_checkpoint(
     kinds = sorted(path.name for path in newest.iterdir())
     assert kinds == [
         "checksums.json", "ema_0.9.safetensors", "ema_0.99.safetensors", "network.safetensors",
-        "optimizer.safetensors", "state.json", "timesteps.safetensors",
+        "optimizer.safetensors", "settings.json", "state.json", "timesteps.safetensors",
     ]  # fmt: skip
     for name in kinds:
         content = (newest / name).read_bytes()

@@ -1,6 +1,7 @@
 import json
 import os
 import stat
+import subprocess
 import sys
 
 import pytest
@@ -76,3 +77,21 @@ def test_a_path_may_be_a_string(tmp_path):
 def test_fsync_directory_takes_any_path(tmp_path):
     fsync_directory(tmp_path)
     fsync_directory(tmp_path / "none")
+
+
+def test_what_a_killed_process_left_is_removed_and_what_runs_is_not(tmp_path):
+    script = (
+        "import os, pathlib, signal\n"
+        "from iddpm.runtime.atomic_files import write_atomically\n"
+        "kill = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"write_atomically(pathlib.Path({str(tmp_path)!r}) / 'a.npz', kill)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    (left,) = os.listdir(tmp_path)
+    assert left.startswith(".a.tmp_")
+    other = tmp_path / left.replace(f"_{left.split('_')[2]}_", f"_{os.getppid()}_")
+    other.write_text("somebody is writing this")
+    foreign = tmp_path / ".b.tmp_abcd1234.npz"
+    foreign.write_text("of an older version, or no temporary file at all")
+    write_text(tmp_path / "c.txt", "x")
+    assert sorted(os.listdir(tmp_path)) == sorted([other.name, foreign.name, "c.txt"])

@@ -2,13 +2,18 @@
 
 import json
 import os
+import platform
 import re
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_TEMPORARY = re.compile(r"\..+\.tmp_\w{8}(\.\w+)?")
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+_TEMPORARY = re.compile(r"\..+\.tmp_(?:([0-9a-f]{8})_([0-9]+)_)?\w{8}(\.\w+)?")
+_CLEARED: set[Path] = set()
+"""Directories that this process has looked at for what killed ones have left."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
@@ -22,9 +27,11 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}.tmp_", suffix=path.suffix
-    )
+    if path.parent not in _CLEARED:
+        _clear_left_behind(path.parent)
+        _CLEARED.add(path.parent)
+    prefix = f".{path.stem}.tmp_{_HOST}_{os.getpid()}_"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -52,6 +59,26 @@ def clear_temporaries(directory: Path) -> None:
     for path in directory.glob(".*"):
         if _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
+
+
+def _clear_left_behind(directory: Path) -> None:
+    """Remove the temporary files of processes of this machine that are gone."""
+    for path in directory.glob(".*.tmp_*"):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and found[1] == _HOST and not _is_running(int(found[2])):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":  # os.kill would end it there
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -18,7 +18,7 @@ from iddpm.data.writers.comparison import save_side_by_side
 from iddpm.data.writers.image_files import save_grid
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.sampling import SampleNoise
-from iddpm.training.loop_settings import Preview, Validate
+from iddpm.training.loop_settings import Preview, Validate, preview_path
 from iddpm.training.precision import Precision
 from iddpm.training.step import TrainStep
 from iddpm.training.validation import held_out_loss
@@ -110,7 +110,7 @@ def build_preview(
         if not ranks.first:
             return None
         x = torch.cat(drawn)
-        path = directory / "samples" / f"step_{step:08d}.png"
+        path = preview_path(directory, step)
         film = config.form is not None and config.form.kind == "clip"
         before = conditioning.get("low_res", conditioning.get("given"))
         if before is None:

@@ -20,6 +20,7 @@ from iddpm.training.loop_settings import (
     Preview,
     Reporter,
     Validate,
+    preview_path,
     rate_ratios,
 )
 from iddpm.training.monitoring.log_files import LogFiles, Tracker
@@ -179,8 +180,9 @@ class _Loop:
 
     def _catch_up(self) -> None:
         """Remove what is newer than the checkpoint to go on from; measure what a kill prevented."""
-        step, known, best = self.state.step, False, self.saver.best()
+        step, known, drawn, best = self.state.step, False, False, self.saver.best()
         if self.ranks.first:
+            drawn = preview_path(self.directory, step).is_file()
             point_to_best(self.directory, best)
             drop_later_snapshots(self.directory, step)
             known = was_measured(self.directory, step)
@@ -189,6 +191,8 @@ class _Loop:
             if measured:
                 self._log({"step": step, **measured})
                 self._prefer()
+        if step and not self.ranks.gathered(drawn)[0]:
+            self._draw()
 
     def _fetch(self, batches: Iterator[FedBatch]) -> FedBatch | None:
         """Return the next batch, or None at the end and when it does not come."""

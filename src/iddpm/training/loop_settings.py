@@ -69,6 +69,13 @@ def rate_ratios(optimizer: torch.optim.Optimizer, learning_rate: float) -> list[
 
 FedBatch = tuple[Tensor, dict[str, Any]]
 """Data in [-1, 1] on the device, and its conditioning."""
+
+
+def preview_path(directory: Path, step: int) -> Path:
+    """Return where the preview of a step is written."""
+    return directory / "samples" / f"step_{step:08d}.png"
+
+
 Preview = Callable[[int, Any], Path | None]
 """Called with the step and the first average's network; returns the picture it wrote."""
 Validate = Callable[[Any], float | None]

@@ -1,0 +1,180 @@
+"""Every command, killed at any change of its files and repeated, ends as if undisturbed."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from iddpm.cli.main import run
+from tests.conftest import TINY, images
+from tests.faults.kill_points import contents, in_a_fork
+from tests.faults.test_kill import differences
+
+SETTINGS = [
+    word
+    for setting in (
+        *TINY,
+        "model.class_conditional=true",
+        "data.cache=auto",
+        "data.held_out=0.2",
+        "training.posthoc_ema.every=2",
+        "training.log_every=1",
+        "training.save_every=2",
+        "training.preview_every=2",
+        "training.validate_every=2",
+        "training.keep_checkpoints=2",
+    )
+    for word in ("-s", setting)
+]
+STEPS = 6
+SHORT = 5
+"""Kills of each command in CI; ``make kill-test`` kills at every change."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that writes below a folder.
+
+    Attributes:
+        words: the command, given the folder that it works in.
+        again: what is repeated after a kill, where that is another command.
+        same: names what differs between a folder of an undisturbed command and another.
+    """
+
+    words: Callable[[Path], list[str]]
+    again: Callable[[Path], list[str]] | None = None
+    same: Callable[[Path, Path], list[str]] | None = None
+
+
+def train(folder: Path) -> list[str]:
+    going_on = ["--resume"] if (folder / "run/config.yaml").is_file() else []
+    data = [] if going_on else [str(folder.parent / "data.npz"), *SETTINGS]
+    return ["train", *data, *going_on, "--steps", str(STEPS), "--out", str(folder / "run")]
+
+
+def classifier(folder: Path) -> list[str]:
+    out, data = str(folder / "run/classifier"), str(folder.parent / "data.npz")
+    if (folder / "run/classifier/config.yaml").is_file():
+        return ["train-classifier", "--resume", "--out", out, "--steps", "4"]
+    settings = [
+        word
+        for pair in zip(SETTINGS[::2], SETTINGS[1::2], strict=True)
+        if not pair[1].startswith(("model.class_cond", "training.posthoc", "sampling"))
+        for word in pair
+    ]
+    return ["train-classifier", data, *settings, "--steps", "4", "--out", out]
+
+
+def same_training(at: str, steps: int) -> Callable[[Path, Path], list[str]]:
+    def compare(folder: Path, whole: Path) -> list[str]:
+        found = differences(folder / at, whole / at, steps)
+        previews = [
+            sorted(p.name for p in (f / at / "samples").glob("*.png")) for f in (folder, whole)
+        ]
+        return found + (["previews"] if previews[0] != previews[1] else [])
+
+    return compare
+
+
+def plain(kind: str, *words: str) -> Callable[[Path], list[str]]:
+    return lambda folder: [kind, str(folder / "run"), *words]
+
+
+COMMANDS = {
+    "train": Command(train, same=same_training("run", STEPS)),
+    "train-classifier": Command(classifier, same=same_training("run/classifier", 4)),
+    "sample": Command(plain("sample", "-n", "5", "--steps", "2", "--batch-size", "2", "--npz")),
+    "likelihood": Command(plain("likelihood", "--steps", "5", "--max-items", "4")),
+    "evaluate": Command(plain("evaluate", "-n", "12", "--steps", "2", "--batch-size", "5")),
+}
+
+
+def volatile(name: str) -> bool:
+    """Files that hold times, and the lock."""
+    return name.endswith(("lock", "log.jsonl", "log.csv", "exit.json", ".said", ".count"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Data and a trained run, with the cache of decoded data beside them."""
+    folder = tmp_path_factory.mktemp("world")
+    os.environ["IDDPM_CACHE"] = str(folder / "start/cache")
+    np.savez(folder / "data.npz", arr_0=images(40), arr_1=np.arange(40) % 3)
+    (folder / "empty").mkdir()
+    (folder / "start").mkdir()
+    in_a_fork(lambda: run(train(folder / "start")), folder / "start")
+    return folder
+
+
+def report(folder: Path) -> dict[str, str]:
+    """Return what files hold, JSON without its times."""
+    found = contents(folder, volatile)
+    for name in found:
+        if name.endswith(".json"):
+            found[name] = json.dumps(untimed(json.loads((folder / name).read_text())))
+    return found
+
+
+def untimed(value: Any) -> Any:
+    """Leave out seconds, wherever they lie."""
+    if isinstance(value, dict):
+        return {key: untimed(part) for key, part in value.items() if "second" not in key}
+    return value
+
+
+def killed_and_repeated(world: Path, name: str, points: range | None, most: int) -> tuple[int, int]:
+    """Kill a command at some of its changes; return how many there are and how many kills."""
+    command = COMMANDS[name]
+    before = world / ("empty" if name == "train" else "start")
+    work, whole = world / "work", world / f"whole_{name}"
+
+    def go(folder: Path, kill_at: int | None = None) -> int:
+        os.environ["IDDPM_CACHE"] = str(folder / "cache")
+        return in_a_fork(lambda: run(command.words(folder)), folder, kill_at)
+
+    def fresh() -> None:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(before, work)
+
+    # The same place for all, since files name their paths.
+    fresh()
+    changes = go(work)
+    shutil.rmtree(whole, ignore_errors=True)
+    shutil.copytree(work, whole)
+    stride = 1 if points is None and most >= changes else max(1, changes // most)
+    kills = 0
+    for kill_at in range(1, changes + 1, stride):
+        fresh()
+        if go(work, kill_at) >= 0:
+            continue  # another order of threads: this time there were fewer changes
+        kills += 1
+        go(work)
+        if command.same is not None:
+            found = command.same(work, whole)
+        else:
+            one, other = report(work), report(whole)
+            found = [n for n in sorted({*one, *other}) if one.get(n) != other.get(n)]
+        assert found == [], f"{name} killed at change {kill_at} of {changes}: {found}"
+    return changes, kills
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_few_moments(world, name):
+    _, kills = killed_and_repeated(world, name, None, SHORT)
+    assert kills >= SHORT - 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_moment(world, name, capsys):
+    changes, kills = killed_and_repeated(world, name, None, 10**6)
+    with capsys.disabled():
+        print(f"\niddpm {name}: {kills} kills at {changes} changes of its files, 0 differences")
+    assert kills > 0.9 * changes

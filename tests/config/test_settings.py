@@ -162,3 +162,13 @@ def test_a_condition_that_cannot_be_says_why(assignment, message):
 def test_a_classifier_is_told_nothing(setting):
     with pytest.raises(ValueError, match="sees the items alone"):
         read_config(None, ["task=classification", setting])
+
+
+def test_settings_of_text_take_text_that_yaml_reads_as_something_else():
+    for text in ("[^_]+", "[0-9]", "{2}", "1e3", "007", "true", "p: q", "[x].png"):
+        assert read_config(None, [f"data.group={text}"]).data.group == text
+        assert read_config(None, [f"data.path={text}"]).data.path == text
+    assert read_config(None, ["data.group=null"]).data.group is None
+    assert read_config(None, ["data.group='[a]'"]).data.group == "[a]"
+    with pytest.raises(ValueError, match=r"training\.steps"):
+        read_config(None, ["training.steps=[1]"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import ValidationError, model_validator
@@ -185,9 +185,24 @@ def _parse_assignment(assignment: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         reason = shortened(" ".join(str(error).split()))
         raise ValueError(f"{shortened(key)}={shortened(text)} does not work: {reason}") from None
+    if value is not None and not isinstance(value, str) and _is_text(parts):
+        value = text.strip()  # such as a pattern with brackets, or a folder whose name is a number
     for part in reversed(parts):
         value = {part: value}
     return dict(value)
+
+
+def _is_text(parts: Sequence[str]) -> bool:
+    """Whether a setting takes text and nothing else."""
+    section: Any = Config
+    for part in parts[:-1]:
+        field = section.model_fields.get(part)
+        section = field.annotation if field is not None else None
+        if not (isinstance(section, type) and issubclass(section, Section)):
+            return False
+    field = section.model_fields.get(parts[-1])
+    kinds = {type(None)} if field is None else {field.annotation, *get_args(field.annotation)}
+    return str in kinds and kinds <= {str, type(None), getattr(field, "annotation", None)}
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

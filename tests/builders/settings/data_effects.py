@@ -162,6 +162,10 @@ DATA = {
         data(told(lambda config, split: len(split.held_out) + len(split.train) == 60
                   and len(split.held_out) > 25), {"0.2": False, "0.6": True}, *ARRAY),
     ],
+    "data.group": [
+        data(told(lambda config, split: split.held_out.tolist()),
+             {"[0-9]": DIFFERS, "[0-9]+": DIFFERS}, *ARRAY, "data.held_out=0.5"),
+    ],
     "data.workers": [data(ahead("workers"), {"0": None, "2": 2, "3": 3}, *ARRAY)],
     "data.worker_timeout": [
         data(ahead("timeout"), {"300": 300.0, "7": 7.0}, *ARRAY, "data.workers=1"),

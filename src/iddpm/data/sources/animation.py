@@ -12,17 +12,15 @@ from iddpm.data.sources.gif import Gif
 from iddpm.data.sources.picture import (
     GRAY_MODES,
     UnreadablePictureError,
-    bits_of,
     is_animated,
+    load_page,
     opened_picture,
-    raw_mode,
     refuse_animated,
-    upright_size,
 )
-from iddpm.data.sources.tiff import description, refuse_mixed_pages
+from iddpm.data.sources.tiff import refuse_differing, refuse_mixed_pages
+from iddpm.data.sources.tiff_pages import is_tiff, read_description, read_pages
 
 MOST_FRAMES = 1 << 16
-_KEPT_MODES = GRAY_MODES | {"F", "P", "PA", "RGB", "RGBA"}
 _ROOM = (1 << 24, 1 << 12)
 """Pixels that any file may promise, and for each of its bytes, if that is more."""
 
@@ -51,6 +49,8 @@ class Facts:
 def is_animation(path: Path) -> bool:
     """Say whether a file can be opened and holds several frames."""
     try:
+        if is_tiff(path):
+            return len(read_pages(path, str(path))) > 1
         with opened_picture(path, str(path)) as image:
             return is_animated(image)
     except (ValueError, OSError):  # whoever reads it will say so
@@ -70,12 +70,14 @@ def read_facts(path: Path) -> Facts:
         times = tuple(frame.milliseconds for frame in gif.frames)
         facts = Facts(len(gif.frames), gif.size, "uint8", gif.gray, "GIF", times)
     else:
-        facts = _tiff_facts(path) if _is_tiff(path) else _webp_facts(path)
+        facts = _tiff_facts(path) if is_tiff(path) else _webp_facts(path)
     if facts.count == 1:
         raise ValueError(
             f"{path} holds a single picture, and a clip has several frames: pictures are read "
             "from a folder of their own"
         )
+    if facts.format == "TIFF":  # whose pages have been checked
+        return facts
     floor, per_byte = _ROOM
     room = max(floor, per_byte * path.stat().st_size)
     if facts.count > MOST_FRAMES or facts.count * facts.size[0] * facts.size[1] > room:
@@ -99,6 +101,10 @@ def read_frames(path: Path, first: int, count: int) -> Iterator[Image.Image]:
                 frame = frame[..., 0] if gif.gray else frame[..., :3]
             yield Image.fromarray(np.ascontiguousarray(frame))
         return
+    if is_tiff(path):
+        pages = read_pages(path, str(path))
+        yield from (load_page(path, str(path), page) for page in pages[first : first + count])
+        return
     with opened_picture(path, str(path)) as image:
         for number in range(first, first + count):
             image.seek(number)
@@ -106,26 +112,20 @@ def read_frames(path: Path, first: int, count: int) -> Iterator[Image.Image]:
 
 
 def _tiff_facts(path: Path) -> Facts:
-    pages = []
-    text = ""
-    with opened_picture(path, str(path)) as image:
-        text = description(image)
-        for number in range(MOST_FRAMES + 1):
-            try:
-                image.seek(number)
-            except EOFError:
-                break
-            pages.append((upright_size(image), image.mode, raw_mode(image)))
-    size, mode, _ = pages[0]
-    refuse_mixed_pages(str(path), text, len(pages), len(Image.new(mode, (1, 1)).getbands()))
-    dtypes = [_dtype(path, mode, raw) for _, mode, raw in pages]
-    for number, other in enumerate(pages, 1):
-        if other[:2] != pages[0][:2]:
-            raise ValueError(
-                f"{path} holds pages that differ: the first is {size[0]}x{size[1]} ({mode}), page "
-                f"{number} is {other[0][0]}x{other[0][1]} ({other[1]}); save those of one kind"
-            )
-    return Facts(len(pages), size, dtypes[0], mode in (*GRAY_MODES, "F"), "TIFF")
+    pages = read_pages(path, str(path))
+    first = pages[0]
+    text = read_description(path, str(path))
+    refuse_mixed_pages(str(path), text, len(pages), first.samples)
+    refuse_differing(str(path), pages)
+    if not first.picture and not (first.samples == 1 and first.dtype == np.float32):
+        raise ValueError(
+            f"{path} holds {first.what}, which frames cannot have: such stacks are read as numbers "
+            "from a folder of nothing else"
+        )
+    if first.mode in ("CMYK", "LAB"):
+        raise ValueError(f"{path} holds frames of mode {first.mode}; save them as gray or RGB")
+    gray = not first.picture or first.mode in GRAY_MODES
+    return Facts(len(pages), first.size, first.dtype.name, gray, "TIFF")
 
 
 def _webp_facts(path: Path) -> Facts:
@@ -148,20 +148,8 @@ def _webp_times(content: bytes) -> Iterator[int]:
         at += 8 + length + length % 2
 
 
-def _dtype(path: Path, mode: str, raw: str) -> str:
-    if mode not in _KEPT_MODES:
-        raise ValueError(f"{path} holds frames of mode {mode}; save them as gray, RGB or RGBA")
-    if mode == "F":
-        return "float32"
-    return "uint16" if bits_of(str(path), mode, raw) == 16 else "uint8"
-
-
 def _is_gif(path: Path) -> bool:
     return _start(path).startswith(b"GIF8")
-
-
-def _is_tiff(path: Path) -> bool:
-    return _start(path)[:2] in (b"II", b"MM")
 
 
 def _start(path: Path) -> bytes:

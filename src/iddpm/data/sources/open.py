@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +19,14 @@ from iddpm.data.sources.images import ImageFolder
 from iddpm.data.sources.picture import ANIMATED_SUFFIXES, SUFFIXES
 from iddpm.data.sources.pictures import Pictures
 from iddpm.data.sources.ranged import ranged
+from iddpm.data.sources.rasters import Rasters, holds_numbers
 from iddpm.data.sources.series import TEXTS, open_series
 from iddpm.data.sources.shard_paths import is_pattern
 from iddpm.data.sources.shards import TarFiles
 from iddpm.data.sources.signals import SOUNDS, Sounds
 from iddpm.data.sources.source import Source
 from iddpm.data.sources.tables import TableFiles
+from iddpm.data.sources.tiff_pages import TIFF
 from iddpm.data.sources.volumes import NIFTI, Volumes
 from iddpm.data.sources.windows import Pieces, Recordings, Rows
 from iddpm.data.values import Wanted
@@ -69,11 +72,13 @@ def open_source(
         check_contents(path)
     if layout == "frames" and kind != "frames" and path.exists():
         raise ValueError(f"layout='frames' is for folders of pictures, and {path} is none")
-    if kind in ("animations", "frames"):
+    if kind in ("animations", "frames", "rasters"):
         _refuse_column(column, path)
-        if kind == "animations":
+        if kind != "frames":
             _refuse_layout(layout, path)
-        open_clips = Animations if kind == "animations" else FrameFolders
+        open_clips: Callable[..., Recordings] = Rasters
+        if kind != "rasters":
+            open_clips = Animations if kind == "animations" else FrameFolders
         recordings = open_clips(
             path,
             image_size=image_size,
@@ -123,7 +128,7 @@ def _kind(path: Path, layout: str | None) -> str | None:
     if path.is_file():
         name = path.name.lower()
         if name.endswith(tuple(ANIMATED_SUFFIXES)):
-            return "animations"
+            return "rasters" if name.endswith(TIFF) and holds_numbers(path) else "animations"
         return "signals" if name.endswith(SOUNDS) else "volumes" if name.endswith(NIFTI) else None
     if not path.is_dir():
         return None
@@ -131,6 +136,8 @@ def _kind(path: Path, layout: str | None) -> str | None:
     if picture is not None:
         if layout == "frames":
             return "frames"
+        if picture.suffix.lower() in TIFF and holds_numbers(picture):
+            return "rasters"
         animated = picture.suffix.lower() in ANIMATED_SUFFIXES and is_animation(picture)
         return "animations" if animated else None
     if first_file(path, SOUNDS) is not None:

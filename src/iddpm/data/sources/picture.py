@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from iddpm.data.sources.tiff_pages import TiffPage, is_tiff, read_pages, read_samples
+from iddpm.data.sources.unreadable import UnreadablePictureError as UnreadablePictureError
 
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -21,12 +25,7 @@ GRAY_MODES = frozenset(("1", "L", "LA", "I", "I;16", "I;16B", "I;16L"))
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs, it raises too
 _ORIENTATION = 0x0112
-_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _MODE_OF_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
-
-
-class UnreadablePictureError(ValueError):
-    """The file is damaged, or is no picture at all."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,9 @@ def read_header(file: Path | bytes, name: str | None = None) -> Header:
             frames, of which all but the first would be lost.
     """
     name = name or str(file)
+    if is_tiff(file):
+        page = _only_page(file, name)
+        return Header(page.size, page.mode, 8 * page.dtype.itemsize, page.transparency)
     with opened_picture(file, name) as image:
         size = upright_size(image)
         mode, raw, transparency = image.mode, raw_mode(image), image.has_transparency_data
@@ -73,6 +75,9 @@ def load_picture(file: Path | bytes, name: str | None = None) -> tuple[Image.Ima
     Arguments and errors as in `read_header`.
     """
     name = name or str(file)
+    if is_tiff(file):
+        page = _only_page(file, name)
+        return load_page(file, name, page), 8 * page.dtype.itemsize
     with opened_picture(file, name) as image:
         mode, raw = image.mode, raw_mode(image)
         frames = image.format if is_animated(image) else None
@@ -80,6 +85,40 @@ def load_picture(file: Path | bytes, name: str | None = None) -> tuple[Image.Ima
             image = ImageOps.exif_transpose(image)
     refuse_animated(name, frames)
     return image, bits_of(name, mode, raw)
+
+
+def _only_page(file: Path | bytes, name: str) -> TiffPage:
+    """Return the page of a TIFF that is one picture."""
+    pages = read_pages(file, name)
+    refuse_animated(name, "TIFF" if len(pages) > 1 else None)
+    if not pages[0].picture:
+        raise ValueError(
+            f"{name} holds {pages[0].what}, which a picture cannot have: such files are read as "
+            "numbers from a folder of nothing else"
+        )
+    return pages[0]
+
+
+def load_page(file: Path | bytes, name: str, page: TiffPage) -> Image.Image:
+    """Return a page of a TIFF that is a picture, or that holds floats, upright."""
+    limit = Image.MAX_IMAGE_PIXELS
+    small = limit is None or page.size[0] * page.size[1] <= limit  # a fax may be larger
+    if small and (page.by_pillow or page.dtype.kind == "f"):
+        try:
+            # Not by its path, by which Pillow maps a plain TIFF and garbles it if it lies on its
+            # side.
+            stream = io.BytesIO(file) if isinstance(file, bytes) else file.open("rb")
+            with stream, TiffImageFile(stream) as image:
+                image.seek(page.number)
+                return ImageOps.exif_transpose(image)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise UnreadablePictureError(f"{name} is damaged ({error})") from error
+    planes = read_samples(file, name, page)
+    mode = "RGB" if page.mode == "P" else page.mode
+    height, width = page.size
+    return Image.frombytes(mode, (width, height), np.moveaxis(planes, 0, -1).tobytes())
 
 
 def to_array(
@@ -128,11 +167,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return (height, width) of an opened picture as it is to be shown; ask before it is loaded."""
     width, height = image.size
     orientation = 1
-    if image.format == "TIFF":  # whose size some versions of Pillow give as it is stored
-        tags: Any = image.tag_v2  # type: ignore[attr-defined]
-        width, height = tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT]
-        orientation = tags.get(_ORIENTATION, 1)
-    elif image.format != "PNG" or "exif" in image.info or _has_other_facts(image):
+    if image.format != "PNG" or "exif" in image.info or _has_other_facts(image):
         # Pillow decodes a PNG to look for an orientation elsewhere than in a leading eXIf.
         orientation = image.getexif().get(_ORIENTATION, 1)
     return (width, height) if orientation >= 5 else (height, width)

@@ -2,18 +2,9 @@
 
 import json
 import re
-from typing import Any
+from collections.abc import Sequence
 
-from PIL import Image
-
-_DESCRIPTION = 270
-
-
-def description(image: Image.Image) -> str:
-    """Return what a TIFF says of itself."""
-    tags: Any = getattr(image, "tag_v2", {})
-    text = tags.get(_DESCRIPTION, "")
-    return text if isinstance(text, str) else ""
+from iddpm.data.sources.tiff_pages import TiffPage
 
 
 def promised_pages(text: str) -> int:
@@ -63,6 +54,18 @@ def refuse_mixed_pages(name: str, text: str, pages: int, colours: int) -> None:
             f"{name} has {pages} pages listed of {promised_pages(text)} (ImageJ beyond 4 GB): "
             "save it in parts, or as a .npy array"
         )
+
+
+def refuse_differing(name: str, pages: Sequence[TiffPage]) -> None:
+    """Refuse pages that differ in size or in what a pixel holds."""
+    first = pages[0]
+    for page in pages:
+        if (page.size, page.what, page.mode) != (first.size, first.what, first.mode):
+            raise ValueError(
+                f"{name} holds pages that differ: the first is {first.size[0]}x{first.size[1]} "
+                f"({first.mode or first.what}), page {page.number + 1} is "
+                f"{page.size[0]}x{page.size[1]} ({page.mode or page.what}); save those of one kind"
+            )
 
 
 def _imagej(text: str) -> dict[str, int]:

@@ -1,0 +1,163 @@
+"""TIFF files that hold numbers and no pictures: floats, signed or long integers, more samples."""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from iddpm.data.file_format import Form
+from iddpm.data.sources.folder import RecordingFiles
+from iddpm.data.sources.label_tables import labels_of_files
+from iddpm.data.sources.picture import SUFFIXES, fit
+from iddpm.data.sources.tiff import refuse_differing, refuse_mixed_pages
+from iddpm.data.sources.tiff_pages import (
+    TIFF,
+    TiffPage,
+    is_tiff,
+    read_description,
+    read_pages,
+    read_samples,
+)
+from iddpm.data.values import Chunk, Wanted, find_values
+
+_KEPT = 1 << 28  # bytes of decoded files that stay in memory
+
+
+class Rasters(RecordingFiles):
+    """TIFF files of any numbers as ``[C, H, W]``, or of several pages as ``[C, T, H, W]``.
+
+    The samples of a pixel are the channels. Nothing is converted: uint8 and uint16 have their whole
+    range, the range of others is measured.
+
+    Args:
+        path: a folder or a file.
+        image_size: crops and resizes, as it does pictures; whole numbers are rounded.
+        channels: what the files must have, where it is stated.
+        labels: a rule of `iddpm.data.sources.label_tables.labels_of_files`.
+        value_range: see `iddpm.data.values.find_values`.
+
+    Raises:
+        ValueError: a damaged file, or files that differ in axes, samples or kind of number.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        channels: int | None = None,
+        labels: str = "auto",
+        value_range: Wanted = None,
+    ) -> None:
+        super().__init__(path, tuple(SUFFIXES))
+        self._resized = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self._pages = [_pages_of(self._root / key) for key in self._keys]
+        kinds = {
+            (pages[0].what, len(pages) > 1): key
+            for pages, key in zip(self._pages, self._keys, strict=True)
+        }
+        if len(kinds) > 1:
+            ((one, many), first), ((other, others), second) = list(kinds.items())[:2]
+            raise ValueError(
+                f"{first} holds {_counted(many)} of {one} and {second} {_counted(others)} of "
+                f"{other}: bring them to one kind"
+            )
+        page = self._pages[0][0]
+        self.channels, self._dtype = page.samples, page.dtype
+        if channels not in (None, page.samples):
+            raise ValueError(
+                f"{self.name} holds {page.what}, and data.channels is {channels}: leave it out"
+            )
+        several = len(self._pages[0]) > 1
+        self.sizes = [
+            (*((len(pages),) if several else ()), *(self._resized or pages[0].size))
+            for pages in self._pages
+        ]
+        self.labels, self.class_names = labels_of_files(labels, self._keys, self._root)
+        self._decoded: dict[int, NDArray[Any]] = {}
+        self._nbytes = sum(map(prod, self.sizes)) * self.channels * self._dtype.itemsize
+        self._values = find_values(self.name, self._dtype, value_range, self._nbytes, self._chunks)
+        self.bits = self._values.bits
+        self.form = Form("array", self._values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what was decoded behind."""
+        return {**self.__dict__, "_decoded": {}}
+
+    def _raw(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
+        box = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
+        return self._whole(index)[(slice(None), *box)]
+
+    def _whole(self, index: int) -> NDArray[Any]:
+        numbers = self._decoded.get(index)
+        if numbers is None:
+            path = self._root / self._keys[index]
+            numbers = read_raster(path, self._pages[index])
+            if self._resized is not None:
+                numbers = _fitted(numbers, self._resized)
+            if self._nbytes > _KEPT:
+                self._decoded.clear()
+            self._decoded[index] = numbers
+        return numbers
+
+    def _chunks(self, whole: bool) -> Iterator[Chunk]:
+        for index in range(len(self.sizes) if whole else 1):
+            yield [index], self._whole(index)[None]
+
+
+def holds_numbers(path: Path) -> bool:
+    """Say whether a file is a TIFF that can be opened and whose first page is no picture."""
+    try:
+        if not is_tiff(path):
+            return False
+        pages = read_pages(path, str(path))
+    except (ValueError, OSError):  # whoever reads it will say so
+        return False
+    first = pages[0]
+    floats = len(pages) > 1 and first.samples == 1 and first.dtype == np.float32
+    return not first.picture and not floats  # stacks of gray floats are clips
+
+
+def read_raster(path: Path, pages: Sequence[TiffPage] | None = None) -> NDArray[Any]:
+    """Return the numbers of a TIFF, [C, H, W], or [C, T, H, W] of several pages.
+
+    Raises:
+        ValueError: a damaged file, or pages that differ.
+    """
+    name = str(path)
+    planes = [read_samples(path, name, page) for page in pages or _pages_of(path)]
+    return planes[0] if len(planes) == 1 else np.stack(planes, 1)
+
+
+def _pages_of(path: Path) -> list[TiffPage]:
+    name = str(path)
+    if path.suffix.lower() not in TIFF or not is_tiff(path):
+        raise ValueError(
+            f"{path} lies beside TIFF files that hold numbers, and is none: give each kind a "
+            "folder of its own"
+        )
+    pages = read_pages(path, name)
+    refuse_differing(name, pages)
+    if len(pages) > 1:
+        refuse_mixed_pages(name, read_description(path, name), len(pages), pages[0].samples)
+    return pages
+
+
+def _counted(several: bool) -> str:
+    return "pages" if several else "one page"
+
+
+def _fitted(numbers: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Crop and resize planes, each as a picture is; whole numbers are rounded and clamped."""
+    planes = numbers.reshape(-1, *numbers.shape[-2:])
+    fitted = np.stack(
+        [np.asarray(fit(Image.fromarray(p.astype(np.float32)), size), np.float64) for p in planes]
+    )
+    if numbers.dtype.kind in "iu":
+        limits = np.iinfo(numbers.dtype)
+        fitted = fitted.round().clip(limits.min, limits.max)
+    return fitted.astype(numbers.dtype).reshape(*numbers.shape[:-2], *size)

@@ -42,7 +42,7 @@ test-slow: setup  ## run the tests that take longer too
 	$(PYTEST) -n 2 -p tests.every_file
 
 kill-test: setup  ## kill training and every other command at each change of its files (some 40 minutes)
-	$(PYTEST) tests/faults/test_kill.py -m slow
+	$(PYTEST) tests/faults/test_kill.py tests/faults/test_kill_points.py -m slow
 
 fuzz: setup  ## 20,000 hostile settings, options and damaged files (some 15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz 20000

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import os
 import socket
@@ -5,7 +6,7 @@ import threading
 
 import pytest
 
-from iddpm.runtime.directory_lock import DirectoryLock, holder
+from iddpm.runtime.directory_lock import DirectoryLock, holder, waiting_lock
 
 
 def test_the_second_is_told_who_holds_it(tmp_path):
@@ -51,3 +52,46 @@ def test_a_forked_process_does_not_hold_the_lock_on(tmp_path):
     finally:
         os.write(leave, b"x")
         os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said_and_is_not_a_holder(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.warns(UserWarning, match="has no locks"), DirectoryLock(tmp_path):
+        assert holder(tmp_path) is None
+    with waiting_lock(tmp_path / "other"):
+        pass
+
+
+def test_an_error_of_the_disk_is_not_a_holder(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="Input/output error"), DirectoryLock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "pipe"])
+def test_a_lock_that_is_no_file_is_refused_and_left_alone(tmp_path, kind):
+    theirs, run = tmp_path / "theirs", tmp_path / "run"
+    run.mkdir()
+    lock = run / "lock"
+    if kind == "folder":
+        lock.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.symlink_to(theirs)
+    if kind == "link":
+        theirs.write_text("of somebody else")
+    with pytest.raises(ValueError, match="no file of its own"), DirectoryLock(run):
+        pass
+    assert lock.is_symlink() == ("link" in kind)
+    assert theirs.exists() == (kind == "link")
+    if kind == "link":
+        assert theirs.read_text() == "of somebody else"
+        assert holder(run) is None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import iddpm
 from iddpm.data.sources.arrays import ArraySource
 from iddpm.tasks.train import train
 from tests.conftest import assert_same_state, images
@@ -72,3 +73,18 @@ def test_waiting_for_slow_data_is_logged_as_such(workers, tmp_path, array_file, 
 def test_data_that_is_there_is_not_waited_for(tmp_path, array_file, tiny):
     run = train(array_file, out=tmp_path / "run", settings=[*tiny, "training.steps=5"])
     assert np.mean([record["data_wait_share"] for record in run.log]) < 0.3
+
+
+def test_changed_data_is_refused_before_its_cache_is_built_anew(tmp_path, tiny):
+    folder, cache, out = tmp_path / "pictures", tmp_path / "cache", tmp_path / "run"
+    folder.mkdir()
+    for number, picture in enumerate(images(12)):
+        Image.fromarray(picture[..., 0]).save(folder / f"{number}.png")
+    settings = [*tiny, f"data.cache={cache}"]
+    iddpm.train(folder, settings=[*settings, "training.steps=1"], out=out)
+    before = sorted(path.name for path in cache.rglob("*"))
+    assert before
+    Image.fromarray(images(13)[12, ..., 0]).save(folder / "new.png")
+    with pytest.raises(ValueError, match="accept-data"):
+        iddpm.train(resume=True, settings=["training.steps=2"], out=out)
+    assert sorted(path.name for path in cache.rglob("*")) == before

@@ -1,8 +1,11 @@
 """One process per directory."""
 
+import errno
 import os
 import socket
+import stat
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,8 +21,15 @@ LOCK = "lock"
 """The name of the file."""
 GLANCES, GLANCE = 5, 0.05
 """How often, and after how many seconds, a lock that is taken is tried again."""
+NO_FILE = "{} is no file of its own, as a lock must be: remove it"
 _HELD: set[int] = set()
 """Descriptors of the locks that this process holds."""
+
+
+TAKEN = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)
+"""What the system answers when somebody else holds a lock."""
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""What it answers where a file system, such as some NFS, has no locks."""
 
 
 class DirectoryLock:
@@ -37,11 +47,14 @@ class DirectoryLock:
 
     def __enter__(self) -> Self:
         """Take the lock."""
-        self._descriptor = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        self._descriptor = _open(self.directory / LOCK)
         if fcntl is not None:
             try:
                 self._insist()
-            except OSError:
+            except OSError as error:
+                if error.errno not in TAKEN:
+                    os.close(self._descriptor)
+                    raise
                 said = os.read(self._descriptor, 200).decode(errors="replace").strip()
                 os.close(self._descriptor)
                 raise ValueError(
@@ -61,8 +74,15 @@ class DirectoryLock:
         for more in reversed(range(GLANCES)):
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if not more:
+            except OSError as error:
+                if error.errno in UNSUPPORTED:
+                    warnings.warn(
+                        f"the file system of {self.directory} has no locks ({error.strerror}): "
+                        "see to it that one process alone trains there",
+                        stacklevel=4,
+                    )
+                    return
+                if error.errno not in TAKEN or not more:
                     raise
                 time.sleep(GLANCE)
             else:
@@ -80,6 +100,28 @@ class DirectoryLock:
         os.close(self._descriptor)
 
 
+def _open(path: Path) -> int:
+    """Open a lock file, which is never a link: that would be a file of somebody else.
+
+    Raises:
+        ValueError: there is a link, a folder or a device of that name.
+    """
+    try:
+        # Not blocking, for the case that it is a pipe.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise ValueError(
+                f"{path} is no file of its own, as a lock must be: remove it"
+            ) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(NO_FILE.format(path))
+    return descriptor
+
+
 def holder(directory: Path) -> str | None:
     """Return who holds a run directory's lock, such as ``process 7 on box``; None for nobody.
 
@@ -91,9 +133,10 @@ def holder(directory: Path) -> str | None:
                 try:
                     # Shared, so that two who look do not take each other for a holder.
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except OSError:
-                    return file.read(200).strip() or "a process"
-    except FileNotFoundError:
+                except OSError as error:
+                    if error.errno in TAKEN:
+                        return file.read(200).strip() or "a process"
+    except OSError:  # there is none, or it is no file
         pass
     return None
 
@@ -101,10 +144,14 @@ def holder(directory: Path) -> str | None:
 @contextmanager
 def waiting_lock(path: Path) -> Iterator[None]:
     """Hold a lock file, waiting for whoever holds it; the system frees it when a process ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = _open(path)
     try:
         if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in UNSUPPORTED:
+                    raise
         yield
     finally:
         os.close(descriptor)

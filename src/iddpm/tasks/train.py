@@ -21,6 +21,7 @@ from iddpm.builders import (
     check_sharing,
     conditions_of,
     count_flops,
+    open_data,
     place,
     propose,
     values_of,
@@ -155,6 +156,8 @@ def train_until_stop(
                 expect_memory(directory, wanted, memory)
                 expect_own(wanted, network, directory)
                 expect_loss(wanted, loss, directory)
+                if memory is None and wanted.data.cache != "none":
+                    _check_before_caching(directory, wanted, accept_data)
             else:
                 refuse_used(directory, resume)
                 wanted = claim(read_config(config, assignments, base), network, loss)
@@ -259,6 +262,13 @@ def _prepare(wanted: Config) -> torch.device:
     if wanted.training.threads is not None:
         torch.set_num_threads(wanted.training.threads)
     return choose_device(wanted.training.device)
+
+
+def _check_before_caching(directory: Path, wanted: Config, accept_data: bool) -> None:
+    """Refuse changed data before all of it is decoded once more into a cache."""
+    data = wanted.data.model_copy(update={"cache": "none"})
+    source = open_data(wanted.model_copy(update={"data": data}))
+    check_data(directory, fingerprint(source), source, accept_data, SilentReporter())
 
 
 def _lasting(config: Config) -> Config:

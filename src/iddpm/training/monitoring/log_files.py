@@ -121,17 +121,38 @@ class _Growing:
 
 
 def read_log(directory: Path) -> list[dict[str, Any]]:
-    """Return the records of ``log.jsonl``; a last line cut short by a crash is left out."""
+    """Return the records of ``log.jsonl``.
+
+    Lines that are no records are left out with a warning; a last line that a crash cut short is
+    left out without one.
+    """
     path = directory / LOG
     if not path.is_file():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
+    lines = path.read_bytes().split(b"\n")
+    found = [(number, _record(line)) for number, line in enumerate(lines, 1) if line.strip()]
+    damaged = [number for number, record in found if record is None and number < len(lines)]
+    if damaged:
+        warnings.warn(
+            f"{path} has {len(damaged)} lines that are no records, the first of them line "
+            f"{damaged[0]}: they are left out",
+            stacklevel=2,
+        )
+    return [record for _, record in found if record is not None]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """Return the record that a line holds, or None where it holds none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):  # also bytes that are no text, and endless brackets
+        return None
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return None
+    numbers = (record[name] for name in COLUMNS if name in record)
+    ranks = record.get("ranks", {"": [0]})
+    whole = isinstance(ranks, dict) and all(isinstance(r, list) and r for r in ranks.values())
+    return record if whole and ranks and all(type(n) in (int, float) for n in numbers) else None
 
 
 def _json_line(record: Mapping[str, Any]) -> str:

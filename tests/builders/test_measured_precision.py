@@ -15,10 +15,14 @@ CPU = torch.device("cpu")
 
 
 class Clock:
-    """Seconds of calls in turn: float32 takes 1, bfloat16 ``share``; every seventh is disturbed."""
+    """Times of calls in turn: bfloat16 takes ``share`` of float32's; every seventh is disturbed.
 
-    def __init__(self, share, fail=False):
+    ``each`` is the seconds of float32, and ``noise(n)`` what call n takes more.
+    """
+
+    def __init__(self, share, fail=False, each=1e-3, noise=lambda n: 5 * (n % 7 == 0)):
         self.share, self.fail, self.calls = share, fail, 0
+        self.each, self.noise = each, noise
 
     def __call__(self, call):
         self.calls += 1
@@ -26,9 +30,9 @@ class Clock:
             raise RuntimeError("could not create a primitive")
         if self.calls <= 6:
             call()  # it is work that can be done
-            return 100.0  # kernels are made ready
+            return 0.02  # kernels are made ready
         bf16 = self.calls % 2 == 0
-        return (self.share if bf16 else 1.0) * (1 + 5 * (self.calls % 7 == 0))
+        return (self.share if bf16 else 1.0) * self.each * (1 + self.noise(self.calls))
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +110,30 @@ def test_what_is_stated_and_what_a_run_had_is_not_measured(monkeypatch):
     monkeypatch.setattr(measured, "computes_bfloat16", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     assert choose_precision(config(), CPU, timer=never).name == "float32"
+
+
+@pytest.mark.parametrize(
+    "busy", [{"each": 0.02}, {"noise": lambda n: 3.0**n % 7}, {"noise": lambda n: 2.0 * n}]
+)
+def test_a_busy_machine_means_float32_until_it_can_be_told(busy, tmp_path):
+    """Calls take too long for three rounds, or no two rounds agree: nothing is kept."""
+    clock = Clock(0.3, **busy)
+    chosen = choose_precision(config(), CPU, timer=clock)
+    assert (chosen.name, "too busy" in chosen.why) == ("float32", True)
+    assert not (tmp_path / "cache").exists()
+    assert choose_precision(config(), CPU, timer=Clock(0.3)).name == "bf16"
+
+
+def test_no_call_begins_after_the_time_is_up():
+    clock = Clock(1.0, each=0.05, noise=lambda n: 0)
+    choose_precision(config(), CPU, timer=clock)
+    assert clock.calls == 6 + 4  # 0.12 seconds for the first six, then 0.20 more
+
+
+def test_a_kept_choice_builds_no_network(monkeypatch):
+    choose_precision(config(), CPU, timer=Clock(0.3))
+    monkeypatch.setattr(measured, "on_paper", None)
+    assert choose_precision(config(), CPU, timer=None).name == "bf16"
 
 
 @pytest.mark.parametrize("settings", [(), ("task=classification", "class_names=[a,b]")])

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import mul
 from typing import Any
 
 import torch
@@ -27,9 +28,12 @@ KINDS = 3
 """Convolutions that are timed: those that most of the arithmetic of a step is in."""
 _PRODUCTS = 3e7
 """Most multiplications of a timed forward pass; larger data is cut to fewer positions."""
-_ROUNDS = 5
-_SECONDS = 0.6
-"""After which no further round begins."""
+ROUNDS = 12
+FEWEST_ROUNDS = 3
+SECONDS = 0.3
+"""After which no further call begins, the first calls included, which make kernels ready."""
+STEADY = 1.25
+"""How far apart the two least times of a convolution may be; else other programs disturbed it."""
 
 Timer = Callable[[Callable[[], object]], float]
 
@@ -54,7 +58,8 @@ def choose_precision(
 
     On CPUs that compute in bfloat16, ``auto`` times the convolutions of the network forward and
     backward in both, once: the choice is kept in the cache for this processor, number of threads,
-    version of PyTorch and these convolutions.
+    version of PyTorch and these settings of the network. On a machine too busy to tell it is
+    float32 and nothing is kept.
 
     Args:
         config: resolved settings.
@@ -69,12 +74,14 @@ def choose_precision(
         return Choice(Precision("auto", device).name)
     if config.model.network is not None:  # what it computes in bfloat16 nobody has checked
         return Choice("float32")
-    convolutions = _convolutions(config)
-    facts = _facts(convolutions)
+    facts = _facts(config)
     path = user_cache() / "precision" / f"{digest(json.dumps(facts))}.json"
     share = _read(path, facts)
     if share is None:
-        share = _measured(convolutions, timer or _seconds)
+        share = _measured(_convolutions(config), timer or _seconds)
+        if share is None:
+            return Choice("float32", "float32: this machine is too busy to measure whether bf16 is "
+                          "faster; training.precision=bf16 takes it unmeasured")  # fmt: skip
         with suppress(OSError):  # it is measured again, which takes less than a second
             write_json(path, {"facts": facts, "share": share})
     name: PrecisionName = "bf16" if share * MARGIN < 1 else "float32"
@@ -89,9 +96,6 @@ class _Convolution:
     layer: nn.Module
     shape: tuple[int, ...]
     count: int
-
-    def __str__(self) -> str:
-        return f"{self.count} x {self.layer} {list(self.shape)}"
 
 
 def _convolutions(config: Config) -> list[_Convolution]:
@@ -118,7 +122,6 @@ def _convolutions(config: Config) -> list[_Convolution]:
             module.register_forward_hook(note)
     with torch.no_grad():
         network(**told)
-    batch = config.training.microbatch or config.training.batch_size or 1
     found = []
     for key, total in products.most_common(KINDS):
         layer, shape = layers[key]
@@ -127,20 +130,28 @@ def _convolutions(config: Config) -> list[_Convolution]:
         while each > _PRODUCTS and max(size) > 8:  # one item is too much: fewer positions of it
             longest = size.index(max(size))
             each, size[longest] = each * (size[longest] // 2) / size[longest], size[longest] // 2
-        items = min(batch, max(int(_PRODUCTS / each), 1))
+        items = min(_items(config), max(int(_PRODUCTS / each), 1))
         found.append(_Convolution(layer, (items, channels, *size), counts[key]))
     return found
 
 
-def _facts(convolutions: list[_Convolution]) -> dict[str, Any]:
-    """Return all that the choice depends on."""
+def _items(config: Config) -> int:
+    return config.training.microbatch or config.training.batch_size or 1
+
+
+def _facts(config: Config) -> dict[str, Any]:
+    """Return all that the choice depends on; no network is built for it."""
     return {
         "processor": _processor(),
         "capability": os.environ.get("ATEN_CPU_CAPABILITY", ""),
         "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "convolutions": [str(convolution) for convolution in convolutions],
+        "task": config.task,
+        "model": config.model.model_dump(mode="json"),
+        "self_condition": config.diffusion.self_condition,
+        "degradation": config.degradation.model_dump(mode="json"),
+        "items": _items(config),
     }
 
 
@@ -166,29 +177,38 @@ def _read(path: Any, facts: dict[str, Any]) -> float | None:
     return share if good else None
 
 
-def _measured(convolutions: list[_Convolution], timer: Timer) -> float:
+def _measured(convolutions: list[_Convolution], timer: Timer) -> float | None:
     """Return the time of the convolutions in bfloat16 as a share of that in float32.
 
-    The least of several rounds counts: what else the machine does only ever adds to it.
+    Rounds of all calls in turn, and the least counts: what else the machine does only ever adds
+    to it. None where time was up before there were enough rounds, or where they disagree.
     """
-    passes = [[_both_ways(c, dtype) for dtype in (torch.float32, torch.bfloat16)]
-              for c in convolutions]  # fmt: skip
-    least = [[math.inf, math.inf] for _ in convolutions]
-    started = time.monotonic()
+    calls = [_both_ways(c, dtype) for c in convolutions
+             for dtype in (torch.float32, torch.bfloat16)]  # fmt: skip
+    rounds: list[list[float]] = []
+    spent = 0.0
     try:
-        for number in range(_ROUNDS + 1):
-            for best, pair in zip(least, passes, strict=True):
-                for kind, call in enumerate(pair):
-                    seconds = timer(call)
-                    if number:  # the first round makes kernels ready
-                        best[kind] = min(best[kind], seconds)
-            if number and time.monotonic() - started > _SECONDS:
+        while len(rounds) <= ROUNDS:
+            times: list[float] = []
+            for call in calls:
+                if spent > SECONDS:
+                    break
+                times.append(timer(call))
+                spent += times[-1]
+            if len(times) < len(calls):
                 break
+            rounds.append(times)
     except RuntimeError:  # a kernel that this processor has not
         return 99.0
-    totals = [sum(c.count * best[kind] / c.shape[0] for c, best in
-                  zip(convolutions, least, strict=True)) for kind in (0, 1)]  # fmt: skip
-    return totals[1] / totals[0] if min(totals) > 0 else 99.0
+    rounds = rounds[1:]  # the first one made kernels ready
+    if len(rounds) < FEWEST_ROUNDS:
+        return None
+    least, second = list(zip(*map(sorted, zip(*rounds, strict=True)), strict=True))[:2]
+    if any(b > STEADY * a for a, b in zip(least, second, strict=True)):
+        return None
+    weights = [c.count / c.shape[0] for c in convolutions]
+    float32, bf16 = (sum(map(mul, weights, least[kind::2])) for kind in (0, 1))
+    return bf16 / float32 if min(float32, bf16) > 0 else 99.0
 
 
 def _both_ways(convolution: _Convolution, dtype: torch.dtype) -> Callable[[], object]:

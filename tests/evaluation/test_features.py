@@ -11,6 +11,8 @@ import torch
 from onnx import TensorProto, helper
 
 from iddpm.evaluation.features import onnx_file, pixel_pca
+from iddpm.evaluation.measures import measure
+from iddpm.evaluation.reference import Reference
 
 
 def save_graph(path, shape, output="mean", kind=TensorProto.FLOAT, batch="N"):
@@ -34,12 +36,17 @@ def test_pca_keeps_the_largest_variances(shape):
     x = torch.randn(60, *shape, generator=generator) * torch.linspace(0.1, 1, shape[-1])
     extractor = pixel_pca(x, components=7)
     found = extractor(x).double()
-    assert found.shape == (60, 7)
+    assert found.shape == (60, 8)
+    found, outside = found[:, :7], found[:, 7]
+    assert extractor.beside == 1
     covariance = torch.cov(x.flatten(1).T.double())
     torch.testing.assert_close(
         found.var(dim=0), torch.linalg.eigvalsh(covariance).flip(0)[:7], rtol=1e-5, atol=0
     )
     assert float(found.mean(dim=0).abs().max()) < 1e-5
+    # Pythagoras: what is not along the directions lies outside of them.
+    whole = (x - x.mean(dim=0)).flatten(1).double().square().sum(dim=1)
+    torch.testing.assert_close(found.square().sum(dim=1) + outside**2, whole, rtol=1e-5, atol=1e-5)
     assert pixel_pca(x, components=7).hash == extractor.hash
     assert pixel_pca(x, components=6).hash != extractor.hash
     assert pixel_pca(x + 0.01, components=7).hash != extractor.hash
@@ -50,6 +57,35 @@ def test_pca_keeps_the_largest_variances(shape):
 def test_a_pca_has_no_more_directions_than_the_data():
     assert pixel_pca(torch.randn(200, 1, 4))(torch.randn(3, 1, 4)).shape == (3, 4)
     assert pixel_pca(torch.randn(5, 1, 40))(torch.randn(3, 1, 40)).shape == (3, 4)
+
+
+def test_what_lies_outside_is_left_out_where_it_means_nothing():
+    assert pixel_pca(torch.randn(200, 1, 4)).beside == 0  # nothing lies outside
+    assert pixel_pca(torch.randn(255, 1, 100)).beside == 0  # few items for 64 directions
+    assert pixel_pca(torch.randn(256, 1, 100)).beside == 1
+
+
+def test_noise_lies_outside_of_smooth_data():
+    generator = torch.Generator().manual_seed(0)
+
+    def smooth(count):
+        coarse = torch.randn(count, 1, 6, 6, generator=generator)
+        return torch.nn.functional.interpolate(coarse, (24, 24), mode="bicubic").clamp(-1, 1)
+
+    train, held_out = smooth(1000), smooth(300)
+    extractor = pixel_pca(train)
+    reference = Reference.of(extractor(train), {})
+    noise = extractor(torch.rand(300, 1, 24, 24, generator=generator) * 2 - 1)
+    of_noise, of_data = (
+        measure(x, reference, 1000, beside=extractor.beside) for x in (noise, extractor(held_out))
+    )
+    assert of_noise.manifold.precision == 0
+    assert of_noise.manifold.density == 0
+    assert of_data.manifold.precision > 0.6
+    blind = measure(noise[:, :-1], Reference.of(extractor(train)[:, :-1], {}), 1000)
+    assert blind.manifold.precision > 0.4
+    assert blind.frechet == pytest.approx(of_noise.frechet)  # the distances stay as they were
+    assert blind.kernel == pytest.approx(of_noise.kernel)
 
 
 @pytest.mark.parametrize("shape", [(3, 16), (3, 8, 7), (2, 4, 5, 6)])

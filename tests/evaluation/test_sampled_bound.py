@@ -1,12 +1,18 @@
+import math
+
+import numpy as np
 import pytest
 import torch
 
 from iddpm.evaluation.sampled_bound import (
+    effective_items,
+    heavy_tailed_error,
     inclusion,
     item_offsets,
     pilot_positions,
     sizes_from_pilot,
     systematic,
+    warn_of_heavy_tails,
 )
 
 SIZES = {
@@ -80,3 +86,67 @@ def test_no_step_is_taken_for_nothing():
     moments[:2] = 1.0
     sizes = sizes_from_pilot(positions, moments, 100)
     assert float(sizes.min()) >= 0.1 / 99
+
+
+def estimates(tail, items, seeds=300, steps=100, looks=6):
+    """Yield a mean's distance to the truth and the values behind it, of terms with heavy tails.
+
+    The terms of a step are its mean times a log-normal factor: as those of a learned variance that
+    is far too small for some items.
+    """
+    generator = torch.Generator().manual_seed(0)
+    means = 0.5 * torch.exp(-torch.linspace(0, 4, steps, dtype=torch.float64)) + 0.002
+
+    def terms(count):
+        normal = torch.randn(count, steps, generator=generator, dtype=torch.float64)
+        return means * torch.exp(tail * normal - tail**2 / 2)
+
+    for _ in range(seeds):
+        places = pilot_positions(steps, 16)
+        size = sizes_from_pilot(places, terms(16)[:, places].square().mean(dim=0), steps)
+        probability = inclusion(size, looks)
+        offsets = torch.rand(items, generator=generator, dtype=torch.float64)
+        drawn = systematic(probability, offsets)
+        values = (terms(items).gather(1, drawn) / probability[drawn]).sum(dim=1)
+        yield float(values.mean() - means.sum()), values
+
+
+def spread_of_z(distances, errors):
+    return float(np.sqrt(np.mean(np.square(np.array(distances) / np.array(errors)))))
+
+
+@pytest.mark.parametrize(("tail", "items"), [(2.0, 64), (2.0, 256), (1.5, 64)])
+def test_the_error_holds_for_heavy_tails(tail, items):
+    distances, values = zip(*estimates(tail, items), strict=True)
+    plain = spread_of_z(distances, [float(v.std()) / math.sqrt(items) for v in values])
+    ours = spread_of_z(distances, [heavy_tailed_error(v) for v in values])
+    assert plain > 1.2
+    assert ours < 0.85 * plain
+    said = [warn_of_heavy_tails(v) is not None for v in values]
+    assert np.mean(said) > 0.5  # what is left of it is said
+
+
+def test_the_error_of_light_tails_stays_as_it_is():
+    distances, values = zip(*estimates(0.1, 64), strict=True)
+    assert 0.85 < spread_of_z(distances, [heavy_tailed_error(v) for v in values]) < 1.15
+    widened = [heavy_tailed_error(v) * 8 / float(v.std()) for v in values]
+    assert np.median(widened) < 1.05
+    assert not any(warn_of_heavy_tails(v) for v in values)
+
+
+def test_effective_items_in_closed_form():
+    assert effective_items(torch.tensor([1.0, -1.0, 1.0, -1.0])) == pytest.approx(4)
+    one = torch.zeros(1000)
+    one[3] = 1
+    assert effective_items(one) == pytest.approx(1, rel=1e-2)
+    assert "about 1.0 of 1000 items" in warn_of_heavy_tails(one)
+    # Kurtosis n - 2 + 1 / (n - 1) of one among n.
+    kurtosis = 1000 - 2 + 1 / 999
+    wanted = (
+        float(one.std()) / math.sqrt(1000) * math.sqrt(1 + 2 * math.sqrt((kurtosis - 3) / 1000))
+    )
+    assert heavy_tailed_error(one) == pytest.approx(wanted, rel=1e-6)
+    assert math.isnan(heavy_tailed_error(torch.ones(1)))
+    assert heavy_tailed_error(torch.ones(5)) == 0
+    assert warn_of_heavy_tails(torch.ones(5)) is None
+    assert warn_of_heavy_tails(torch.ones(1)) is None

@@ -13,6 +13,7 @@ from iddpm.data.sources.arrays import ArraySource
 from iddpm.sampling import classifier_gradient
 from iddpm.tasks.draw import draw
 from iddpm.tasks.evaluate import evaluate
+from iddpm.tasks.samples import draw_samples
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, images
 
@@ -67,6 +68,10 @@ def test_they_are_evaluated_by_the_classes_of_the_others(folder):
     run = train(folder, "measured")
     found = evaluate(run, n=12, sampling={"steps": 1}, console=Console(file=io.StringIO()))
     assert found.report["drawn"]["classes"] == "as in the training data"
+    drawn = draw_samples(
+        run, 12, {"steps": 1}, run.open_split(), 0, None, Console(file=io.StringIO())
+    )
+    assert set(drawn.y.tolist()) == {0, 1}
 
 
 def test_pairs_without_a_class_are_drawn_without_one(folder, tmp_path):

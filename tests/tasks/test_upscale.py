@@ -1,5 +1,7 @@
 """Trained runs make files of any size finer: by tiles, in 1, 2 and 3 dimensions."""
 
+import json
+
 import nibabel
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 import iddpm
 from iddpm.cli.main import run as command
 from iddpm.data.levels import to_model_range
+from iddpm.data.sources.open import open_source
 from iddpm.tasks.upscale import upscale
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, images
@@ -287,6 +290,9 @@ def test_an_interrupted_call_goes_on_where_it_was(run, tmp_path, lost):
     for name in lost:
         (out / name).unlink()
     kept = {path.name: path.stat().st_mtime_ns for path in first if path.exists()}
+    manifest = json.loads((out / "upscale.json").read_text())
+    assert manifest["complete"] is True
+    assert manifest["files"] == [path.name for path in first]
     again = upscale(run, [source], out=out, steps=2, batch_size=2)
     assert again == first
     assert {path.name: path.read_bytes() for path in again} == made
@@ -294,6 +300,33 @@ def test_an_interrupted_call_goes_on_where_it_was(run, tmp_path, lost):
     for change in ({"seed": 1}, {"steps": 1}):
         with pytest.raises(FileExistsError, match="only the same command"):
             upscale(run, [source], out=out, **{"steps": 2, "batch_size": 2, **change})
+
+
+def test_a_part_of_finer_files_is_marked(run, tmp_path, monkeypatch):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for k in range(3):
+        Image.fromarray(images(3)[k, : 4 + 4 * k, :4, 0]).save(source / f"{k}.png")
+    whole = upscale(run, [source], out=tmp_path / "whole", steps=1)
+    draw, calls = type(run).upscale, []
+
+    def interrupted(self, *args, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return draw(self, *args, **options)
+
+    monkeypatch.setattr(type(run), "upscale", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        upscale(run, [source], out=out, steps=1)
+    assert sorted(path.name for path in out.iterdir()) == ["0.png", "upscale.json"]
+    with pytest.warns(UserWarning, match=r"holds a part of .*upscale\.json"):
+        open_source(out)
+    monkeypatch.setattr(type(run), "upscale", draw)
+    for path in upscale(run, [source], out=out, steps=1):
+        assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
+    assert (out / "upscale.json").read_bytes() == (tmp_path / "whole/upscale.json").read_bytes()
+    assert len(whole) == 4
 
 
 def test_items_are_drawn_with_their_labels(folder, tmp_path):

@@ -17,6 +17,8 @@ from torch import Tensor
 
 COMPONENTS = 64
 """Directions of the raw-pixel PCA, fewer where the data has fewer."""
+ITEMS_TO_DIRECTION = 4
+"""Items for each direction, at the least, from which what lies outside of them is measured."""
 PCA_ITEMS = 2048
 """Items that the directions are fitted to."""
 
@@ -32,6 +34,8 @@ class Extractor:
         function: data [N, C, *spatial] in [-1, 1] to features [N, d].
         is_inception: whether the user declared these the features that FID is defined by.
         whiten: whether they are compared in units of their spread over real data.
+        beside: how many of the last features only the measures of neighbors take (precision,
+            recall, density, coverage), and not the distances.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Extractor:
     resize: str = "none"
     is_inception: bool = False
     whiten: bool = False
+    beside: int = 0
 
     @property
     def distance_name(self) -> str:
@@ -73,8 +78,10 @@ class Extractor:
 def pixel_pca(items: Tensor, components: int = COMPONENTS) -> Extractor:
     """Fit the main directions of raw data: the floor, for when no network knows the data.
 
-    Features are coordinates along the directions of largest variance; they see the coarse layout
-    and no detail.
+    Features are coordinates along the directions of largest variance, which see the coarse layout
+    and no detail, and for the measures of neighbors the norm of all that lies outside of them. That
+    norm is left out where nothing lies outside, and where there are fewer than ITEMS_TO_DIRECTION
+    items to a direction: it is then too small for the items that the directions were fitted to.
 
     Args:
         items: training data [N, C, *spatial] in [-1, 1]; two or more.
@@ -88,18 +95,24 @@ def pixel_pca(items: Tensor, components: int = COMPONENTS) -> Extractor:
     directions = directions[: min(components, len(x) - 1)].T.contiguous()
     # The items are hashed, since the directions' last bits depend on the machine.
     data = hashlib.sha256(items.float().cpu().contiguous().numpy().tobytes())
-    data.update(f"pca {directions.shape[1]}".encode())
-    projection = _Projection(mean, directions, tuple(items.shape[1:]))
-    return Extractor("pixel PCA", data.hexdigest(), projection)
+    count = directions.shape[1]
+    outside = count < x.shape[1] and len(x) >= ITEMS_TO_DIRECTION * count
+    data.update(f"pca {count}{' and residual' if outside else ''}".encode())
+    projection = _Projection(mean, directions, tuple(items.shape[1:]), outside)
+    return Extractor("pixel PCA", data.hexdigest(), projection, beside=int(outside))
 
 
 @dataclass(frozen=True, eq=False)
 class _Projection:
-    """Coordinates of data along directions; a value, so that one process can hand it to others."""
+    """Coordinates of data along directions and, if wanted, the norm of the rest.
+
+    A value, so that one process can hand it to others.
+    """
 
     mean: Tensor
     directions: Tensor
     shape: tuple[int, ...]
+    outside: bool
 
     def __call__(self, batch: Tensor) -> Tensor:
         if tuple(batch.shape[1:]) != self.shape:
@@ -107,7 +120,12 @@ class _Projection:
                 f"the PCA was fitted to items of shape {self.shape} and was given "
                 f"{tuple(batch.shape[1:])}"
             )
-        return (batch.flatten(1).double().cpu() - self.mean) @ self.directions
+        x = batch.flatten(1).double().cpu() - self.mean
+        along = x @ self.directions
+        if not self.outside:
+            return along
+        rest = (x - along @ self.directions.T).norm(dim=1, keepdim=True)
+        return torch.cat([along, rest], dim=1)
 
 
 def onnx_file(path: Path) -> Extractor:

@@ -47,11 +47,12 @@ class Measures:
 
 
 def measure(
-    features: Tensor, reference: Reference, pairs: int, *, whiten: bool = False
+    features: Tensor, reference: Reference, pairs: int, *, whiten: bool = False, beside: int = 0
 ) -> Measures:
     """Compare features [N, d] with the reference, over pairs with ``pairs`` of its items.
 
-    ``whiten`` first brings all features into units of the reference's spread.
+    ``whiten`` first brings all features into units of the reference's spread. The last ``beside``
+    features are for the neighbors alone: both distances leave them out.
 
     Raises:
         ValueError: too few items to have neighbours, or features of another size.
@@ -64,10 +65,13 @@ def measure(
         )
     real = reference.features[evenly(len(reference.features), pairs)]
     some = features[evenly(len(features), PAIRS)]
+    size = features.shape[1] - beside
+    stats = reference.stats
+    stats = replace(stats, mean=stats.mean[:size], covariance=stats.covariance[:size, :size])
     return Measures(
         len(features),
-        frechet_estimate(features, reference.stats),
-        kernel_distance(some, real),
+        frechet_estimate(features[:, :size], stats),
+        kernel_distance(some[:, :size], real[:, :size]),
         manifold(some, real),
         len(real),
     )

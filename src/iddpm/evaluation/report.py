@@ -51,7 +51,13 @@ def _notes(report: dict[str, Any]) -> list[str]:
     notes = [
         f"- Features: {features['name']}, {features['size']} numbers, SHA-256 {features['hash']}, "
         f"resizing: {features['resize']}"
-        + (", in units of their spread over the real data." if features["whitened"] else "."),
+        + (", in units of their spread over the real data." if features["whitened"] else ".")
+        + (
+            " Precision, recall, density and coverage also see the norm of what lies outside the "
+            "directions."
+            if features.get("beside")
+            else ""
+        ),
         f"- Real data: {reference['count']} items of {reference['data']}; pairs of items (kernel "
         f"distance to coverage) are taken with {report['samples']['compared_with']} of them.",
         f"- Samples: {drawn['file']}."

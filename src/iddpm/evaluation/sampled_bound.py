@@ -1,5 +1,6 @@
 """Estimates of the variational bound from a few timesteps per item."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -82,3 +83,45 @@ def sizes_from_pilot(positions: Sequence[int], second_moments: Tensor, steps: in
     size = torch.from_numpy(np.exp(values))
     rest = size[1:].sum() if steps > 1 else size.sum()
     return 0.9 * size / rest + 0.1 / max(steps - 1, 1)
+
+
+FEW_ITEMS = 6
+"""Below so many effective items the error of a mean says little."""
+
+
+def effective_items(values: Tensor) -> float:
+    """Return how many items the variance of values [N] rests on, N / kurtosis; N / 3 of a Gaussian.
+
+    It is near 1 where one item decides. NaN where all values are the same.
+    """
+    squares = (values.double() - values.double().mean()) ** 2
+    return float(squares.sum() ** 2 / (squares**2).sum())
+
+
+def heavy_tailed_error(values: Tensor) -> float:
+    """Return the standard error of the mean of values [N], wider where their tails are heavy.
+
+    Rare large terms are missing from most draws, so that the variance of what was drawn is mostly
+    too small. It is taken two of its own standard errors higher, sqrt((kurtosis - 3) / N) of it
+    each: that is nothing for values with the tails of a Gaussian. NaN of a single value.
+    """
+    count = len(values)
+    if count < 2:
+        return math.nan
+    variance = float(values.double().var())
+    if variance == 0:
+        return 0.0
+    excess = max(count / effective_items(values) - 3, 0.0)
+    return math.sqrt(variance / count * (1 + 2 * math.sqrt(excess / count)))
+
+
+def warn_of_heavy_tails(values: Tensor) -> str | None:
+    """Return what has to be said where few of the items decide a mean that was estimated."""
+    effective = effective_items(values) if len(values) > 1 else math.nan
+    if not effective < min(FEW_ITEMS, len(values) / 4):  # also nan
+        return None
+    return (
+        f"the estimate and its error rest on about {effective:.1f} of {len(values)} items, whose "
+        "rare terms are large, and the error may still be too small: take more samples per item "
+        "or more items, or measure all steps"
+    )

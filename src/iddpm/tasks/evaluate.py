@@ -175,7 +175,14 @@ def evaluate(
 
     def judged() -> Evaluation:
         compared = min(len(drawn.x), PAIRS)
-        warnings = warn_of_small_numbers(len(found), found.shape[1])
+        size = found.shape[1] - extractor.beside
+        how: dict[str, Any] = {"whiten": extractor.whiten, "beside": extractor.beside}
+        warnings = warn_of_small_numbers(len(found), size)
+        if features == "pca" and not extractor.beside and size < drawn.x[0].numel():
+            warnings.append(
+                f"the PCA was fitted to few items for {size} directions, and nothing measured with "
+                "it sees what lies outside of them, such as noise"
+            )
         warnings += warn_of_few_neighbours(len(found), min(against.stats.count, compared))
         accuracy = None
         if classifier is not None and drawn.y is None:
@@ -187,17 +194,17 @@ def evaluate(
             if bool(labeled.any()):
                 of_labeled = drawn.y[labeled]
                 accuracy = class_accuracy(logits[labeled], of_labeled, classifier.class_names)
-        measured = measure(found, against, compared, whiten=extractor.whiten)
+        measured = measure(found, against, compared, **how)
         mark, as_many = None, None
         if marked is not None:
-            mark = measure(marked, against, compared, whiten=extractor.whiten)
+            mark = measure(marked, against, compared, **how)
             if len(found) > len(marked):
                 fewer = found[: len(marked)]
-                as_many = measure(fewer, against, compared, whiten=extractor.whiten)
+                as_many = measure(fewer, against, compared, **how)
         finer = None
         if pairs is not None:
             ways = {"samples": (drawn.x, measured)} | {
-                name: (x, measure(of_rivals[name], against, compared, whiten=extractor.whiten))
+                name: (x, measure(of_rivals[name], against, compared, **how))
                 for name, x in rivals.items()
             }
             finer = compare(run.config, pairs, ways)
@@ -216,7 +223,8 @@ def evaluate(
             "features": {
                 "name": extractor.name,
                 "hash": extractor.hash,
-                "size": found.shape[1],
+                "size": size,
+                "beside": extractor.beside,
                 "resize": extractor.resize,
                 "whitened": extractor.whiten,
             },

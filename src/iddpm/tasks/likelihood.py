@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from iddpm.evaluation.sampled_bound import (
     pilot_positions,
     sizes_from_pilot,
     systematic,
+    warn_of_heavy_tails,
 )
 from iddpm.evaluation.step_costs import StepTable
 from iddpm.runs.run import Run
@@ -205,11 +207,15 @@ def likelihood(
 
     def result() -> Likelihood:
         terms = joined(parts)
+        drawn = looks < count
+        said = warn_of_heavy_tails(terms.total) if drawn else None
+        if said:
+            warnings.warn(said, stacklevel=2)
         return Likelihood(
             unit="nats/dim" if depth is None else "bits/dim",
-            total=estimate(factor * terms.total),
+            total=estimate(factor * terms.total, drawn=drawn),
             prior=estimate(factor * terms.prior),
-            steps=estimate(factor * terms.steps),
+            steps=estimate(factor * terms.steps, drawn=drawn),
             decoder=estimate(factor * terms.decoder),
             per_step=per_step(terms, each, factor),
             facts=facts,

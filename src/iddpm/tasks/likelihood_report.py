@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from iddpm.evaluation.bound_terms import Process, Terms
+from iddpm.evaluation.sampled_bound import heavy_tailed_error
 from iddpm.runtime.atomic_files import write_json, write_text
 from iddpm.runtime.console import open_console
 from iddpm.tasks.curves import save_terms
@@ -101,8 +102,13 @@ def name_of(result: Likelihood) -> str:
     return "_".join(parts)
 
 
-def estimate(values: Tensor) -> Estimate:
-    """Return the mean of values [N] and its standard error, NaN for a single one."""
+def estimate(values: Tensor, *, drawn: bool = False) -> Estimate:
+    """Return the mean of values [N] and its standard error, NaN for a single one.
+
+    ``drawn`` says that each was estimated from steps that were drawn.
+    """
+    if drawn:
+        return Estimate(float(values.mean()), heavy_tailed_error(values))
     error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return Estimate(float(values.mean()), error)
 

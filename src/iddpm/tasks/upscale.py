@@ -1,10 +1,7 @@
 """Making a user's files finer: pictures, arrays, sounds, series and volumes of any size."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,59 +9,23 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.builders import Tiling, build_tiling, check_upscaling, form_of, scale_of
+from iddpm.builders import Walk, check_upscaling, form_of, scale_of
 from iddpm.data.conditioning.requested import Asked
 from iddpm.data.upscaling.find import open_low_res
 from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.writers.comparison import save_side_by_side
 from iddpm.networks.layers import resize_linear
 from iddpm.runs.run import Run
-from iddpm.runtime.atomic_files import write_atomically, write_json
 from iddpm.runtime.console import open_console, progress_bar
+from iddpm.runtime.made_files import UPSCALED, MadeFiles
 from iddpm.sampling import NO_CLASS, OVERLAP
-from iddpm.training.checkpoints.weights import hash_weights
+from iddpm.tasks.upscale_groups import Group, groups_of
+from iddpm.tasks.upscale_manifest import COMPARISON, already_there, manifest_of
 
-COMPARISON = "comparison.png"
-MANIFEST = "upscale.json"
-"""How the files beside it were made: what goes on after an interruption checks it."""
 SHOWN = 8
 """Items in the comparison."""
 LARGEST = 256
 """Positions along an axis that it shows of each, about the middle."""
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Files of one size that are drawn together, by the names of the finer ones."""
-
-    files: dict[str, LowRes]
-    tiling: Tiling
-
-    @property
-    def count(self) -> int:
-        """Number of items."""
-        return sum(file.count for file in self.files.values())
-
-    def read(self) -> Tensor:
-        """Return all items."""
-        return torch.cat([file.read(0, file.count) for file in self.files.values()])
-
-    def check(self, x: Tensor) -> None:
-        """Refuse what is not finite."""
-        if not x.isfinite().all():
-            raise ValueError(
-                f"what was drawn for {next(iter(self.files))} holds NaN or infinity and was not "
-                "written: try another checkpoint"
-            )
-
-    def write(self, x: Tensor, directory: Path, there: set[str]) -> Iterator[tuple[Path, bool]]:
-        """Write the finer files that are not there yet, and say so."""
-        parts = x.split([file.count for file in self.files.values()])
-        for (name, file), part in zip(self.files.items(), parts, strict=True):
-            path = directory / name
-            if name not in there:
-                write_atomically(path, partial(file.write, part))
-            yield path, name not in there
 
 
 def upscale(
@@ -109,89 +70,120 @@ def upscale(
     console = console or open_console()
     check_upscaling(run.config, run.directory, True)
     directory = out or run.directory / "upscaled"
-    scale = scale_of(run.config)
-    target = Target(run.shape[0], scale, form_of(run.config), run.config.data.labels)
+    target = Target(run.shape[0], scale_of(run.config), form_of(run.config), run.config.data.labels)
     opened = open_low_res(files, target)
     y = _labels(run, opened, class_name)
     if y is None and class_name is None and run.classes is not None:
-        check_upscaling(run.config, run.directory, False)
-        if settings.get("guidance") not in (None, 1) and not conditions:
-            raise ValueError(
-                f"guidance={settings['guidance']:g} exaggerates a class, and there is none: give "
-                "--class, or leave --guidance out"
-            )
-        settings["guidance"] = settings.get("guidance") or 1.0  # none to exaggerate
+        settings = _unguided(run, conditions, settings)
     walk = run.walk(**settings)
-    facts = _facts(
-        run,
-        opened,
-        str(walk),
-        walk.sampling.model_dump(mode="json"),
-        {
-            "seed": seed,
-            "class": None if class_name is None else str(class_name),
-            "conditions": {k: str(v) for k, v in (conditions or {}).items()},
-            "overlap": overlap,
-        },
-    )
-    there = _already_there(directory, opened, facts)
-    at_once = walk.sampling.batch_size
-    groups = list(_groups(run, opened, overlap, at_once))
+    call = {
+        "seed": seed,
+        "class": None if class_name is None else str(class_name),
+        "conditions": {name: str(value) for name, value in (conditions or {}).items()},
+        "overlap": overlap,
+    }
+    made = manifest_of(run, opened, walk, call)
+    there = already_there(directory, made)
+    groups = list(groups_of(run.config, opened, overlap, walk.sampling.batch_size))
     items = sum(group.count for group in groups)
     told = {"conditions": run.ask(items, conditions)} if run.conditions or conditions else {}
     if y is not None:
         told["y"] = y
-    if len(there) == len(opened) and (directory / COMPARISON).exists():
-        console.print(f"all {len(there)} are in {directory} already", markup=False)
-        return [directory / name for name in [*opened, COMPARISON]]
-    compared = (directory / COMPARISON).exists()
-    tiles = sum(group.count * group.tiling.count for group in groups)
-    whole = f"{items} item{'' if items == 1 else 's'}"
-    parts = f" in {tiles} tiles" if tiles > items else ""
-    console.print(f"{whole}{parts}, each {walk}", markup=False)
-    written: list[Path] = []
-    shown: list[tuple[Tensor, Tensor]] = []
-    with progress_bar(console, "upscaling") as progress:
-        total = sum(group.tiling.batches(group.count, at_once) for group in groups)
-        task = progress.add_task("", total=total * walk.sampling.steps)
+    paths = [directory / name for name in made.files]
+    if there.issuperset(made.files):
+        console.print(f"all {len(opened)} are in {directory} already", markup=False)
+    else:
+        how = {"seed": seed, "classes": class_name, "overlap": overlap, **settings}
+        _Drawing(run, walk, directory, made, there, how, told, console).all(groups)
+    replace(made, complete=True).save(directory / UPSCALED)
+    return paths
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawing:
+    """What stays the same from group to group.
+
+    Attributes:
+        run, walk: the model, and how is drawn.
+        directory: where files are written.
+        made: the manifest.
+        there: names of the files that are there already.
+        how: options of :meth:`~iddpm.runs.run.Run.upscale`.
+        told: the conditioning of all items.
+        console: where it is said what was written.
+    """
+
+    run: Run
+    walk: Walk
+    directory: Path
+    made: MadeFiles
+    there: set[str]
+    how: dict[str, Any]
+    told: dict[str, Tensor]
+    console: Console
+
+    def all(self, groups: list[Group]) -> None:
+        """Draw and write what is missing, group after group, and then the comparison."""
+        self._say(groups)
+        at_once, steps = self.walk.sampling.batch_size, self.walk.sampling.steps
+        evaluations = [group.tiling.batches(group.count, at_once) * steps for group in groups]
+        compared = COMPARISON in self.there
+        shown: list[tuple[Tensor, Tensor]] = []
         start = 0
-        for group in groups:
-            known = there.issuperset(group.files)
-            if known and (compared or len(shown) >= SHOWN):
-                written += [directory / name for name in group.files]
+        with progress_bar(self.console, "upscaling") as progress:
+            task = progress.add_task("", total=sum(evaluations))
+            for group, count in zip(groups, evaluations, strict=True):
+                if self.there.issuperset(group.files) and (compared or len(shown) >= SHOWN):
+                    progress.advance(task, count)
+                else:
+                    pairs = self._one(group, start, lambda: progress.advance(task))
+                    shown += [p for p in pairs if p[0].shape == (shown or [p])[0][0].shape]
+                    del shown[SHOWN:]
                 start += group.count
-                progress.advance(
-                    task, group.tiling.batches(group.count, at_once) * walk.sampling.steps
-                )
-                continue
-            low_res = group.read()
-            x = run.upscale(
-                low_res,
-                seed=seed,
-                classes=class_name,
-                given={name: value[start : start + group.count] for name, value in told.items()},
-                overlap=overlap,
-                start=start,
-                on_batch=lambda: progress.advance(task),
-                **settings,
-            )
-            start += group.count
-            group.check(x)
-            write_json(directory / MANIFEST, facts)
-            for path, new in group.write(x, directory, there):
-                if new:
-                    console.print(f"wrote {path}", markup=False)
-                written.append(path)
-            middles = zip(*_middle(low_res, x, scale), strict=True)
-            shown += [pair for pair in middles if pair[0].shape == (shown or [pair])[0][0].shape]
-            del shown[SHOWN:]
-    if compared:
-        return [*written, directory / COMPARISON]
-    low_res, x = (torch.stack(part) for part in zip(*shown, strict=True))
-    linear = resize_linear(low_res, x.shape[2:])
-    written.append(save_side_by_side(directory / COMPARISON, low_res, linear, x))
-    console.print(f"wrote {written[-1]}", markup=False)
-    return written
+        if not compared:
+            low_res, x = (torch.stack(part) for part in zip(*shown, strict=True))
+            linear = resize_linear(low_res, x.shape[2:])
+            path = save_side_by_side(self.directory / COMPARISON, low_res, linear, x)
+            self.console.print(f"wrote {path}", markup=False)
+
+    def _one(
+        self, group: Group, start: int, on_batch: Callable[[], None]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Draw a group whose first item has the number ``start``; return what is shown of it."""
+        low_res = group.read()
+        rows = slice(start, start + group.count)
+        x = self.run.upscale(
+            low_res,
+            given={name: value[rows] for name, value in self.told.items()},
+            start=start,
+            on_batch=on_batch,
+            **self.how,
+        )
+        group.check(x)
+        self.made.save(self.directory / UPSCALED)
+        for path, new in group.write(x, self.directory, self.there):
+            if new:
+                self.console.print(f"wrote {path}", markup=False)
+        return list(zip(*_middle(low_res, x, scale_of(self.run.config)), strict=True))
+
+    def _say(self, groups: list[Group]) -> None:
+        items = sum(group.count for group in groups)
+        tiles = sum(group.count * group.tiling.count for group in groups)
+        parts = f" in {tiles} tiles" if tiles > items else ""
+        plural = "" if items == 1 else "s"
+        self.console.print(f"{items} item{plural}{parts}, each {self.walk}", markup=False)
+
+
+def _unguided(run: Run, conditions: Asked | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings for items without a class, where there is none to exaggerate."""
+    check_upscaling(run.config, run.directory, False)
+    guidance = settings.get("guidance")
+    if guidance not in (None, 1) and not conditions:
+        raise ValueError(
+            f"guidance={guidance:g} exaggerates a class, and there is none: give --class, or leave "
+            "--guidance out"
+        )
+    return {**settings, "guidance": guidance or 1.0}
 
 
 def _labels(run: Run, opened: Mapping[str, LowRes], class_name: str | int | None) -> Tensor | None:
@@ -215,69 +207,6 @@ def _labels(run: Run, opened: Mapping[str, LowRes], class_name: str | int | None
     if NO_CLASS in y:
         check_upscaling(run.config, run.directory, False)
     return torch.tensor(y)
-
-
-def _facts(
-    run: Run,
-    opened: Mapping[str, LowRes],
-    walk: str,
-    sampling: dict[str, Any],
-    call: dict[str, Any],
-) -> dict[str, Any]:
-    """Return all that the finer files depend on."""
-    network = run.denoiser.network
-    assert isinstance(network, torch.nn.Module)
-    files = {}
-    for name, file in opened.items():
-        with file.path.open("rb") as content:
-            files[name] = hashlib.file_digest(content, "sha256").hexdigest()
-    weights = hash_weights(network.state_dict())
-    return {"weights": weights, "walk": walk, "sampling": sampling, **call, "files": files}
-
-
-def _already_there(
-    directory: Path, opened: Mapping[str, LowRes], facts: dict[str, Any]
-) -> set[str]:
-    """Return the names of the files that an interrupted call of the same left.
-
-    Raises:
-        ValueError: a file that would get a name of ours.
-        FileExistsError: files that were there before, or were made in another way.
-    """
-    for name in (COMPARISON, MANIFEST):
-        if name in opened:
-            raise ValueError(f"a file cannot become {name}, which is about all: rename it")
-    there = {name for name in opened if (directory / name).exists()}
-    try:
-        same = json.loads((directory / MANIFEST).read_text(encoding="utf-8")) == facts
-    except (OSError, ValueError):
-        same = False
-    if there and not same:
-        raise FileExistsError(
-            f"{directory / min(there)} is there already and would be overwritten: remove it, or "
-            "give another --out; only the same command with the same files goes on where it was"
-        )
-    if not same:
-        (directory / COMPARISON).unlink(missing_ok=True)
-    return there
-
-
-def _groups(
-    run: Run, opened: Mapping[str, LowRes], overlap: float, at_once: int
-) -> Iterator[_Group]:
-    """Yield files in their order, together those that follow one another and fit a batch."""
-    group: _Group | None = None
-    for name, file in opened.items():
-        if group is not None:
-            other = next(iter(group.files.values()))
-            fits = (group.count + file.count) * group.tiling.count <= at_once
-            if file.shape == other.shape and fits:
-                group.files[name] = file
-                continue
-            yield group
-        group = _Group({name: file}, build_tiling(run.config, file.shape[1:], overlap))
-    if group is not None:
-        yield group
 
 
 def _middle(low_res: Tensor, x: Tensor, scale: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,66 @@
+"""Files of one size, made finer together."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from iddpm.builders import Tiling, build_tiling
+from iddpm.config import Config
+from iddpm.data.upscaling.low_res import LowRes
+from iddpm.runtime.atomic_files import write_atomically
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files of one size that are drawn together, by the names of the finer ones."""
+
+    files: dict[str, LowRes]
+    tiling: Tiling
+
+    @property
+    def count(self) -> int:
+        """Number of items."""
+        return sum(file.count for file in self.files.values())
+
+    def read(self) -> Tensor:
+        """Return all items."""
+        return torch.cat([file.read(0, file.count) for file in self.files.values()])
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what is not finite."""
+        if not x.isfinite().all():
+            raise ValueError(
+                f"what was drawn for {next(iter(self.files))} holds NaN or infinity and was not "
+                "written: try another checkpoint"
+            )
+
+    def write(self, x: Tensor, directory: Path, there: set[str]) -> Iterator[tuple[Path, bool]]:
+        """Write the finer files that are not there yet, and say so."""
+        parts = x.split([file.count for file in self.files.values()])
+        for (name, file), part in zip(self.files.items(), parts, strict=True):
+            path = directory / name
+            if name not in there:
+                write_atomically(path, partial(file.write, part))
+            yield path, name not in there
+
+
+def groups_of(
+    config: Config, opened: Mapping[str, LowRes], overlap: float, at_once: int
+) -> Iterator[Group]:
+    """Yield files in their order, together those that follow one another and fit a batch."""
+    group: Group | None = None
+    for name, file in opened.items():
+        if group is not None:
+            other = next(iter(group.files.values()))
+            fits = (group.count + file.count) * group.tiling.count <= at_once
+            if file.shape == other.shape and fits:
+                group.files[name] = file
+                continue
+            yield group
+        group = Group({name: file}, build_tiling(config, file.shape[1:], overlap))
+    if group is not None:
+        yield group

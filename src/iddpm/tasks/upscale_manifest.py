@@ -1,0 +1,70 @@
+"""What the finer files of a directory were made of, for going on after an interruption."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iddpm.builders import Walk
+from iddpm.data.upscaling.low_res import LowRes
+from iddpm.runs.run import Run
+from iddpm.runtime.made_files import UPSCALED, MadeFiles, read_made
+from iddpm.training.checkpoints.weights import hash_weights
+
+COMPARISON = "comparison.png"
+
+
+def manifest_of(
+    run: Run, opened: Mapping[str, LowRes], walk: Walk, call: dict[str, Any]
+) -> MadeFiles:
+    """Return the manifest of files that are to be made: all that they depend on.
+
+    Args:
+        run: the model.
+        opened: what is made finer, by the names of the finer files.
+        walk: how they are drawn.
+        call: the other options.
+    """
+    network = run.denoiser.network
+    assert isinstance(network, torch.nn.Module)
+    sources = {}
+    for name, file in opened.items():
+        with file.path.open("rb") as content:
+            sources[name] = hashlib.file_digest(content, "sha256").hexdigest()
+    facts = {
+        "weights": hash_weights(network.state_dict()),
+        "walk": str(walk),
+        "sampling": walk.sampling.model_dump(mode="json"),
+        **call,
+        "sources": sources,
+    }
+    return MadeFiles(facts, (*opened, COMPARISON), complete=False)
+
+
+def already_there(directory: Path, wanted: MadeFiles) -> set[str]:
+    """Return the names of the files that an interrupted call of the same left.
+
+    Raises:
+        ValueError: a file that would get a name of ours.
+        FileExistsError: files that were there before, or were made in another way.
+    """
+    names = [name for name in wanted.files if name != COMPARISON]
+    for name in (COMPARISON, UPSCALED):
+        if name in wanted.facts["sources"]:
+            raise ValueError(f"a file cannot become {name}, which is about all: rename it")
+    there = {name for name in names if (directory / name).exists()}
+    try:
+        found = read_made(directory / UPSCALED)
+    except ValueError:
+        found = None
+    same = found is not None and (found.facts, found.files) == (wanted.facts, wanted.files)
+    if there and not same:
+        raise FileExistsError(
+            f"{directory / min(there)} is there already and would be overwritten: remove it, or "
+            "give another --out; only the same command with the same files goes on where it was"
+        )
+    if same and (directory / COMPARISON).exists():
+        there.add(COMPARISON)
+    return there

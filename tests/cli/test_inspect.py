@@ -46,7 +46,7 @@ def test_it_says_what_it_found_of_clips(tmp_path):
         "frames     4 an item, 50 ms each, written as GIF",
     ):
         assert part in out
-    assert Image.open(tmp_path / "p.png").size == (2 + 2 * 247, 2 + 4 * 65)
+    assert Image.open(tmp_path / "p.png").size == (2 + 2 * 247, 2 + 4 * 65 + 124)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,31 @@ def test_what_is_wrong_is_said(tmp_path, name, text, message):
     status, _, complaint = told("data", "inspect", tmp_path / name)
     assert (status, complaint.count("\n")) == (2, 1)
     assert message in complaint
+
+
+def test_the_histogram_is_under_the_items(tmp_path):
+    x = np.zeros((20, 8, 8, 1), np.uint8)
+    x[::2] = 127
+    np.save(tmp_path / "x.npy", x)
+    status, out, _ = told("data", "inspect", tmp_path / "x.npy", "--out", tmp_path / "p.png")
+    assert status == 0
+    assert "used       0 to 127" in out
+    picture = np.asarray(Image.open(tmp_path / "p.png").convert("RGB"))
+    bars = (picture == (31, 78, 160)).all(-1).any(0)
+    shaded = (picture == (220, 232, 246)).all(-1).any(0)
+    assert bars[:12].any()  # the zeros at the left end
+    places = np.flatnonzero(bars[20:]) + 20  # the 127s in the middle, and no other
+    assert (abs(places - 8 - 303 / 2) < 4).all()
+    assert places.size
+    assert abs(np.flatnonzero(shaded).max() - 8 - 303 / 2) < 3  # half of the range is used
+
+
+def test_arrays_in_groups_of_a_hdf5_file_are_listed(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["train/images"] = np.zeros((4, 8, 8, 1), np.uint8)
+        file["test/images"] = np.zeros((2, 8, 8, 1), np.uint8)
+    for also in ((), ("-s", "data.column=imgs")):
+        status, _, complaint = told("data", "inspect", tmp_path / "a.h5", *also)
+        assert (status, complaint.count("\n")) == (2, 1)
+        assert "data.column= and one of test/images, train/images" in complaint

@@ -121,7 +121,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path, values, message):
 
 def test_mask_files_that_are_none(tmp_path):
     path, _ = picture(tmp_path / "m.png", size=(9, 9))
-    with pytest.raises(ValueError, match=r"\(8, 6\) or \(40, 30\), the picture's"):
+    with pytest.raises(ValueError, match=r"\(8, 6\): give a mask of that shape or \(40, 30\), the"):
         read_mask(path, (8, 6), (40, 30))
     with pytest.raises(ValueError, match=r"mask of shape \(9,\): give a \.npy array"):
         read_mask(path, (9,))

@@ -125,8 +125,8 @@ def read_mask(
     if values.shape != wanted:
         known = f" or {picture_size}, the picture's" if picture_size else ""
         raise ValueError(
-            f"the mask {path} has shape {values.shape} and the model's data {spatial}: make one of "
-            f"shape {spatial}{known}"
+            f"the mask {path} has shape {values.shape} and the model's data {spatial}: give "
+            f"a mask of that shape{known}"
         )
     high = 255 if values.max(initial=0) > 1 else 1
     if not bool(((values >= 0) & (values <= high)).all()):

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iddpm.builders import conditions_of, propose, resolve
 from iddpm.builders.run_data import Split, open_told
@@ -11,7 +13,8 @@ from iddpm.config import Config, read_config
 from iddpm.data.file_format import Form
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.source import Source
-from iddpm.data.values import natural_values
+from iddpm.data.values import Values, natural_values
+from iddpm.data.writers.histogram import draw_histogram
 from iddpm.data.writers.image_files import save_grid
 from iddpm.runs.step_tables import spread
 from iddpm.training.precision import choose_device
@@ -25,6 +28,8 @@ _CLIPS = {
 }
 LOOKED_AT = 1000
 """Items whose range is measured and printed."""
+_BINS = 128
+"""Bars of the histogram; integers of fewer levels have one a level."""
 
 
 def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
@@ -48,7 +53,8 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     shape = f"{_by(source.shape)} ({_what(source)})"
     yield f"found      {source.name}: {len(source)} items, each {shape}"
     yield f"values     {values}"
-    yield f"used       {_used(source)}"
+    used = _look(source, values)
+    yield f"used       {used.say(len(source))}"
     yield f"labels     {_labels(source)}"
     if source.taken:
         yield f"table      {source.taken}"
@@ -65,7 +71,8 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     yield f"training   {_training(config, split)}"
     for name, value in _facts(source):
         yield f"{name:<10} {value}"
-    save_grid(items, out, film=source.form.kind == "clip")
+    histogram = draw_histogram(used.counts, (values.low, values.high), (used.low, used.high))
+    save_grid(items, out, film=source.form.kind == "clip", below=histogram)
     yield f"wrote {out}"
 
 
@@ -79,19 +86,40 @@ def _training(config: Config, split: Split) -> str:
     return "takes memory that cannot be told here" if proposal is None else str(proposal)
 
 
-def _used(source: Source) -> str:
+class _Used(NamedTuple):
+    """The stored numbers that items use.
+
+    Attributes:
+        low, high: the lowest and the highest.
+        counts: how many lie in each part ``[bins]`` of the range that becomes [-1, 1].
+        items: how many items were looked at.
+    """
+
+    low: float
+    high: float
+    counts: NDArray[np.int64]
+    items: int
+
+    def say(self, total: int) -> str:
+        some = "" if self.items == total else f", of {self.items} items looked at"
+        return f"{self.low:.6g} to {self.high:.6g}{some}"
+
+
+def _look(source: Source, values: Values) -> _Used:
+    """Look at all items, or at `LOOKED_AT` spread over the data."""
     chosen = spread(np.arange(len(source)), LOOKED_AT)
-    values = source.form.values or natural_values(source.bits)
     lowest, highest = np.inf, -np.inf
+    counts = np.zeros(_BINS if values.bits is None else min(_BINS, 2**values.bits), np.int64)
     for start in range(0, len(chosen), SHOWN):
-        x = to_model_range(source.read_many(chosen[start : start + SHOWN]), source.bits)
+        x = to_model_range(source.read_many(chosen[start : start + SHOWN]), source.bits).numpy()
         lowest, highest = min(lowest, float(x.min())), max(highest, float(x.max()))
+        places = ((x.ravel().astype(np.float64) + 1) / 2 * len(counts)).astype(np.int64)
+        counts += np.bincount(places.clip(0, len(counts) - 1), minlength=len(counts))
     half = (values.high - values.low) / 2
     low, high = ((end + 1) * half + values.low for end in (lowest, highest))
     if values.bits is not None:
         low, high = round(low), round(high)
-    some = "" if len(chosen) == len(source) else f", of {len(chosen)} items looked at"
-    return f"{low:.6g} to {high:.6g}{some}"
+    return _Used(low, high, counts, len(chosen))
 
 
 def _labels(source: Source) -> str:

@@ -121,14 +121,14 @@ def test_arrays_keep_their_axes_and_dtype(tmp_path, suffix, shape, wanted_shape,
     if suffix == ".npy":
         np.save(path, stored)
     else:
-        np.savez(path, images=stored, labels=np.arange(5))
+        np.savez(path, images=stored, labels=np.arange(count))
     wanted = target(wanted_shape[0], (2, 2), natural_values(None))
     x, opened, path = made_finer(path, tmp_path / "out", wanted)
     assert (opened.count, opened.shape) == (count, wanted_shape)
     assert x.shape == (count, *wanted_shape)
     again = np.load(path)
     if suffix == ".npz":
-        assert again["labels"].tolist() == list(range(5))
+        assert again["labels"].tolist() == list(range(count))
         again = again["images"]
     finer = stored
     for axis in np.flatnonzero(np.isin(shape, (7, 6))):

@@ -90,6 +90,8 @@ def open_hdf5(
         members = {k: v for k in file if isinstance(v := file.get(k), h5py.Dataset)}
         if column is not None and isinstance(inside := file.get(column), h5py.Dataset):
             members[column] = inside
+        elif column is not None or not members:
+            _refuse_groups(path, file, column)
         label_key = next((key for key in _LABELS if key in members and key != column), None)
         rows = LazyRows(path, data_key(path, members, label_key, column))
         if not rows.ndim:
@@ -115,6 +117,25 @@ def open_hdf5(
         path=path,
         value_range=value_range,
     )
+
+
+def _refuse_groups(path: Path, file: Any, column: str | None) -> None:
+    """Refuse a file whose arrays lie in groups by their names; return where none do."""
+    h5py = needed("h5py", "hdf5", f"reading {path}")
+    inside: list[str] = []
+
+    def look(name: str, member: Any) -> None:
+        if isinstance(member, h5py.Dataset):
+            inside.append(name)
+
+    file.visititems(look)
+    if any("/" in name for name in inside):
+        more = f" and {len(inside) - 12} more" if len(inside) > 12 else ""
+        what = "its arrays in groups" if column is None else f"no array {column!r}"
+        raise ValueError(
+            f"{path} holds {what}: say which is the data with -s data.column= and one of "
+            f"{', '.join(inside[:12])}{more}"
+        )
 
 
 def read_members(path: Path) -> dict[str, NDArray[Any]]:

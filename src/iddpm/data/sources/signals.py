@@ -65,7 +65,7 @@ class Sounds(RecordingFiles):
         if len(counts) > 1:
             raise ValueError(
                 f"{self.name} holds sounds of {' and '.join(map(str, counts))} channels: convert "
-                "them to one number"
+                "them to one number with another program; no setting mixes channels"
             )
         self.channels = counts[0]
         self._rates = [fact.samplerate for fact in facts]

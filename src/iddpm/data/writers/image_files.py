@@ -77,6 +77,7 @@ def save_grid(
     padding: int = 2,
     scale: int | None = None,
     film: bool = False,
+    below: Image.Image | None = None,
 ) -> Path:
     """Write a mosaic of ``x`` ``[N, C, *spatial]`` in [-1, 1] for the eye, in 8 bits.
 
@@ -92,6 +93,7 @@ def save_grid(
         scale: how many times images and slices are enlarged, by repeating pixels; by default
             so many that a tile is about 64 pixels.
         film: whether ``x`` of three axes are clips.
+        below: a picture to put under the mosaic.
 
     Returns:
         ``path``.
@@ -99,7 +101,14 @@ def save_grid(
     Raises:
         ValueError: a shape, number or value that cannot be drawn.
     """
-    return _save(_mosaic(x, columns, padding, scale, film), Path(path))
+    mosaic = _mosaic(x, columns, padding, scale, film)
+    if below is not None:
+        size = (max(mosaic.width, below.width), mosaic.height + below.height)
+        joined = Image.new("RGB", size, (_PAPER,) * 3)
+        joined.paste(mosaic, (0, 0))
+        joined.paste(below, (0, mosaic.height))
+        mosaic = joined
+    return _save(mosaic, Path(path))
 
 
 def save_gif(

@@ -113,7 +113,12 @@ def test_what_is_stated_and_what_a_run_had_is_not_measured(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "busy", [{"each": 0.02}, {"noise": lambda n: 3.0**n % 7}, {"noise": lambda n: 2.0 * n}]
+    "busy",
+    [
+        {"each": 0.02, "noise": lambda n: 0},
+        {"noise": lambda n: 3.0**n % 7},
+        {"noise": lambda n: 2.0 * n},
+    ],
 )
 def test_a_busy_machine_means_float32_until_it_can_be_told(busy, tmp_path):
     """Calls take too long for three rounds, or no two rounds agree: nothing is kept."""

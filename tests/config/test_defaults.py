@@ -1,0 +1,30 @@
+"""Defaults that the documents and results rely on: another one is a decision, not an accident."""
+
+import pytest
+
+from iddpm.config import Config
+
+DEFAULTS = {
+    "training.learning_rate": 1e-4,
+    "training.betas": (0.9, 0.999),
+    "training.weight_decay": 0.0,
+    "training.ema_rates": (0.9999,),
+    "training.ema_warmup": True,
+    "training.gradient_clip": 1.0,
+    "training.label_dropout": 0.1,
+    "training.clean_share": 0.25,
+    "diffusion.rescale_timesteps": True,
+    "sampling.steps": 50,
+    "sampling.clip": True,
+    "model.smooth_start": True,
+    "model.num_heads": 4,
+    "data.held_out": 0.05,
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_default_is_what_it_was(name):
+    section, setting = name.split(".")
+    model = type(getattr(Config(), section)) if section in Config.model_fields else None
+    assert model is not None
+    assert model.model_fields[setting].get_default() == DEFAULTS[name]

@@ -320,3 +320,11 @@ def test_a_size_too_small_is_refused_and_the_next_one_runs():
     with pytest.raises(ValueError, match=r"\(4, 4\) shrinks to \(1, 1\) at level 2"):
         network(torch.randn(1, 3, 4, 4), torch.zeros(1))
     forward_backward(network, (4, 5))
+
+
+def test_heads_of_the_decoder_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match="num_heads_upsample=5"):
+        UNet(
+            in_channels=1, out_channels=1, model_channels=32, num_res_blocks=1,
+            attention_downsampling=(1,), num_heads=4, num_heads_upsample=5,
+        )  # fmt: skip

@@ -138,7 +138,14 @@ class UNet(Trunk):
                 layers: list[nn.Module] = [self._res_block(ch + skips.pop(), width)]
                 ch = width
                 if 2**level in self.attention_at:
-                    layers.append(self._attention(ch, num_heads_upsample or num_heads))
+                    try:
+                        layers.append(self._attention(ch, num_heads_upsample or num_heads))
+                    except ValueError as error:
+                        if num_heads_upsample is None:
+                            raise
+                        raise ValueError(
+                            f"num_heads_upsample={num_heads_upsample} does not work: {error}"
+                        ) from None
                 if level and i == num_res_blocks:
                     up: nn.Module
                     if resblock_updown:

@@ -3,7 +3,6 @@
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from iddpm.data.file_format import Form
 from iddpm.data.sources.arrays import ArraySource
 from iddpm.data.sources.label_tables import LABEL_NAMES, class_table
-from iddpm.data.sources.text_tables import TABLES, TextTable, is_missing, number, open_table
+from iddpm.data.sources.text_grid import Grid, read_grid
+from iddpm.data.sources.text_tables import TABLES, is_missing, open_table
 from iddpm.data.values import Wanted
 
 TEXTS = TABLES
@@ -36,28 +36,6 @@ class Series(NamedTuple):
     labels: NDArray[np.int64] | None
     class_names: tuple[str, ...]
     taken: str = ""
-
-
-@dataclass
-class _Grid:
-    """Numbers [rows, columns], NaN where a word stands, and words by column and row."""
-
-    table: TextTable
-    values: NDArray[np.float64]
-    lines: list[int]
-    words: dict[int, dict[int, str]] = field(default_factory=dict)
-
-    @property
-    def path(self) -> Path:
-        return self.table.path
-
-    def title(self, column: int) -> str:
-        """Return a column's number from 1 on, with its name."""
-        column %= self.values.shape[1]
-        return f"column {column + 1}" + (f" ({self.name(column)})" if self.name(column) else "")
-
-    def name(self, column: int) -> str:
-        return self.table.header[column] if self.table.header is not None else ""
 
 
 def open_series(
@@ -105,7 +83,7 @@ def read_series(path: Path, labels: str = "auto", layout: str | None = None) -> 
         raise ValueError(
             f"layout={layout!r} does not go with the text table {path}: use rows or columns"
         )
-    grid = _read(open_table(path))
+    grid = read_grid(open_table(path))
     if layout == "columns":
         return _down(grid, labels)
     column = _label_column(grid, labels)
@@ -129,32 +107,7 @@ def read_series(path: Path, labels: str = "auto", layout: str | None = None) -> 
     return Series(grid.values[:, keep], classes, names, f"{grid.table.taken()}, {taken}")
 
 
-def _read(table: TextTable) -> _Grid:
-    rows: list[NDArray[np.float64]] = []
-    grid = _Grid(table, np.empty((0, 0)), [])
-    for line, cells in table:
-        try:
-            if "_" in "".join(cells):
-                raise ValueError("Python takes 1_0 for 10")
-            row = np.array([float(cell) for cell in cells])
-        except ValueError:
-            row = np.array([np.nan if v is None else v for v in _numbers(table, cells)])
-        for column in np.flatnonzero(~np.isfinite(row)).tolist():
-            row[column] = np.nan
-            grid.words.setdefault(column, {})[len(rows)] = cells[column]
-        rows.append(row)
-        grid.lines.append(line)
-    if not rows:
-        raise ValueError(f"{table.path} holds no rows of numbers")
-    grid.values = np.stack(rows)
-    return grid
-
-
-def _numbers(table: TextTable, cells: Sequence[str]) -> list[float | None]:
-    return [number(cell, table.comma) for cell in cells]
-
-
-def _down(grid: _Grid, labels: str) -> Series:
+def _down(grid: Grid, labels: str) -> Series:
     """Return the columns as items, but for times in the first."""
     path, count = grid.path, grid.values.shape[1]
     if labels not in ("auto", "none"):
@@ -182,11 +135,11 @@ def _down(grid: _Grid, labels: str) -> Series:
     return Series(values, None, (), f"{grid.table.taken()}, {taken}")
 
 
-def _named_time(grid: _Grid) -> bool:
+def _named_time(grid: Grid) -> bool:
     return bool(_TIMES.fullmatch(grid.name(0)))
 
 
-def _is_time(grid: _Grid) -> bool:
+def _is_time(grid: Grid) -> bool:
     """Say whether the first column is time: by its name, or it has none and rises evenly."""
     times = grid.values[:, 0]
     if _named_time(grid):
@@ -197,16 +150,16 @@ def _is_time(grid: _Grid) -> bool:
     return bool(np.ptp(steps) <= 0.02 * steps.mean())
 
 
-def _all_words(grid: _Grid, column: int) -> bool:
+def _all_words(grid: Grid, column: int) -> bool:
     cells = grid.words.get(column, {})
     return len(cells) == len(grid.lines) and not any(map(is_missing, cells.values()))
 
 
-def _whole(grid: _Grid, column: int) -> bool:
+def _whole(grid: Grid, column: int) -> bool:
     return bool(_integral(grid.values[:, column]).all())
 
 
-def _label_column(grid: _Grid, labels: str) -> int | None:
+def _label_column(grid: Grid, labels: str) -> int | None:
     header, path = grid.table.header, grid.path
     last = grid.values.shape[1] - 1
     if labels == "none":
@@ -227,7 +180,7 @@ def _label_column(grid: _Grid, labels: str) -> int | None:
     return _guess_labels(grid, last)
 
 
-def _guess_labels(grid: _Grid, last: int) -> int | None:
+def _guess_labels(grid: Grid, last: int) -> int | None:
     path = grid.path
     words = [end for end in dict.fromkeys((0, last)) if _all_words(grid, end)]
     if len(words) == 2:
@@ -264,7 +217,7 @@ def _guess_labels(grid: _Grid, last: int) -> int | None:
     return ends[0] if ends else None
 
 
-def _say_unlikely(grid: _Grid, column: int) -> None:
+def _say_unlikely(grid: Grid, column: int) -> None:
     """Warn of labels that say nothing: one class for all, or one for each."""
     cells = grid.values[:, column]
     distinct = len(np.unique(cells))
@@ -282,7 +235,7 @@ def _say_unlikely(grid: _Grid, column: int) -> None:
         )
 
 
-def _classes(grid: _Grid, column: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _classes(grid: Grid, column: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     words, cells = grid.words.get(column, {}), grid.values[:, column]
     empty = next((row for row, word in words.items() if is_missing(word)), None)
     if empty is not None:
@@ -298,7 +251,7 @@ def _classes(grid: _Grid, column: int) -> tuple[NDArray[np.int64], tuple[str, ..
     )
 
 
-def _refuse_words(grid: _Grid, columns: Sequence[int]) -> None:
+def _refuse_words(grid: Grid, columns: Sequence[int]) -> None:
     """Refuse cells that are no numbers by their place."""
     places = [(row, k) for k in columns for row in grid.words.get(k, ())]
     if not places:
@@ -318,7 +271,7 @@ def _refuse_words(grid: _Grid, columns: Sequence[int]) -> None:
     )
 
 
-def _say_columns(grid: _Grid, keep: Sequence[int]) -> None:
+def _say_columns(grid: Grid, keep: Sequence[int]) -> None:
     """Warn where signals seem to run down the columns."""
     count = len(grid.lines)
     timed = count > 2 and _named_time(grid) and bool((np.diff(grid.values[:, 0]) > 0).all())
@@ -332,7 +285,7 @@ def _say_columns(grid: _Grid, keep: Sequence[int]) -> None:
         )
 
 
-def _say_numbered(grid: _Grid) -> None:
+def _say_numbered(grid: Grid) -> None:
     """Warn of a first row that numbers the columns."""
     first = grid.values[0]
     steps = np.diff(first[np.isfinite(first)])

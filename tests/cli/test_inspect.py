@@ -99,3 +99,19 @@ def test_arrays_in_groups_of_a_hdf5_file_are_listed(tmp_path):
         status, _, complaint = told("data", "inspect", tmp_path / "a.h5", *also)
         assert (status, complaint.count("\n")) == (2, 1)
         assert "data.column= and one of test/images, train/images" in complaint
+
+
+def test_a_group_is_a_pattern_with_brackets(tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(80):
+        picture = Image.fromarray(np.full((8, 8), number, np.uint8))
+        picture.save(tmp_path / f"in/{number // 4:02}_{number % 4}.png")
+    for rule, together in (("[0-9]+", 4), ("[0-9]", 40)):
+        status, out, err = told(
+            "data", "inspect", tmp_path / "in", "-s", f"data.group={rule}",
+            "-s", "data.held_out=0.3", "--out", tmp_path / "p.png",
+        )  # fmt: skip
+        assert status == 0, err
+        line = next(line for line in out.splitlines() if line.startswith("split"))
+        assert int(line.split()[1]) % together == 0
+        assert 0 < int(line.split()[1]) < 80

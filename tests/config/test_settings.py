@@ -25,6 +25,29 @@ def test_file_then_assignments(tmp_path):
     assert validate(yaml.safe_load(to_yaml(config))) == config
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[0-9]+", "[0-9]+"),
+        ("{a}", "{a}"),
+        ("a: b", "a: b"),
+        ("a #1", "a #1"),
+        ("007", "007"),
+        ("no", "no"),
+        ("*x", "*x"),
+        ("[" * 50, "[" * 50),
+        ("'[x]'", "[x]"),
+        ('"null"', "null"),
+        ("null", None),
+        ("", None),
+    ],
+)
+def test_a_setting_that_takes_text_takes_it_as_it_stands(text, value):
+    for name in ("group", "path", "column", "layout"):
+        assert getattr(read_config(None, [f"data.{name}={text}"]).data, name) == value
+    assert read_config(None, [f"training.wandb={text}"]).training.wandb == value
+
+
 def test_loss_by_name_by_kind_and_by_option():
     assert isinstance(read_config(None, ["diffusion.loss=vlb"]).diffusion.loss, VLBLoss)
     assert isinstance(read_config(None, ["diffusion.loss.kind=vlb"]).diffusion.loss, VLBLoss)

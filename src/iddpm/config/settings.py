@@ -1,11 +1,12 @@
 """All settings of a run, read from YAML and the command line."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 from iddpm.config.data import DataConfig
 from iddpm.config.degradation import DegradationConfig
@@ -20,6 +21,8 @@ from iddpm.config.yaml_text import DEEPEST, parse_yaml
 
 LARGEST_FILE = 2_000_000
 """Bytes of a settings file; thousands of class names fit."""
+_NOTHING = ("", "~", "null", "Null", "NULL")
+"""What YAML reads as no value."""
 
 
 class Config(Section):
@@ -111,7 +114,8 @@ def read_config(
 
     Args:
         path: a YAML file, or None for the defaults.
-        assignments: such as ``training.learning_rate=1e-4``; the value is read as YAML.
+        assignments: such as ``training.learning_rate=1e-4``; the value is read as YAML,
+            but that of a setting that takes text as it stands unless it is quoted.
         base: a nested mapping of settings that the file and the assignments override.
 
     Raises:
@@ -178,31 +182,41 @@ def _parse_assignment(assignment: str) -> dict[str, Any]:
         raise ValueError(
             f"{shortened(key)!r} is not a setting: no name has more than {DEEPEST} parts"
         )
-    try:
-        value = parse_yaml(text)
-    except yaml.MarkedYAMLError:  # text that is no YAML, such as a path with a colon
-        value = text
-    except (yaml.YAMLError, ValueError) as error:
-        reason = shortened(" ".join(str(error).split()))
-        raise ValueError(f"{shortened(key)}={shortened(text)} does not work: {reason}") from None
-    if value is not None and not isinstance(value, str) and _is_text(parts):
-        value = text.strip()  # such as a pattern with brackets, or a folder whose name is a number
+    value: Any
+    if _is_text([part.strip() for part in parts]) and not re.match(r"""\s*["'].*["']\s*$""", text):
+        # Brackets, colons and numbers are part of a path, a name or a pattern.
+        value = None if text.strip() in _NOTHING else text.strip()
+    else:
+        value = _yaml_value(key, text)
     for part in reversed(parts):
         value = {part: value}
     return dict(value)
 
 
+def _yaml_value(key: str, text: str) -> Any:
+    try:
+        return parse_yaml(text)
+    except yaml.MarkedYAMLError:  # text that is no YAML, such as a path with a colon
+        return text
+    except (yaml.YAMLError, ValueError) as error:
+        reason = shortened(" ".join(str(error).split()))
+        raise ValueError(f"{shortened(key)}={shortened(text)} does not work: {reason}") from None
+
+
 def _is_text(parts: Sequence[str]) -> bool:
-    """Whether a setting takes text and nothing else."""
+    """Say whether a setting takes text and nothing else, but for null."""
     section: Any = Config
     for part in parts[:-1]:
         field = section.model_fields.get(part)
         section = field.annotation if field is not None else None
-        if not (isinstance(section, type) and issubclass(section, Section)):
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return False
     field = section.model_fields.get(parts[-1])
-    kinds = {type(None)} if field is None else {field.annotation, *get_args(field.annotation)}
-    return str in kinds and kinds <= {str, type(None), getattr(field, "annotation", None)}
+    if field is None:
+        return False
+    choices = get_args(field.annotation) or (field.annotation,)
+    plain = {get_args(c)[0] if get_origin(c) is Annotated else c for c in choices}
+    return plain - {type(None)} == {str}
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

@@ -163,6 +163,8 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
             _hold(model, "given_channels", source.given.shape[0], source.given.name)
         values["class_names"] = source.class_names
         values["bits"] = source.bits
+        if config.form is None:  # runs from before there was a choice keep their split
+            values["data"]["identical"] = config.data.identical or "together"
         _keep_form(values, source)
         if config.uses_labels and source.labels is None:
             raise ValueError(_no_labels(config, source))

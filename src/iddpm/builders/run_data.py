@@ -1,6 +1,7 @@
 """The data of a run: its split, batches on the device, and their conditioning."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from iddpm.builders import (
 )
 from iddpm.config import Config
 from iddpm.data.batches import Batch, Batches
+from iddpm.data.identical import identical_items, in_words, joined
 from iddpm.data.sources.memory import is_in_memory
 from iddpm.data.sources.source import Source
 from iddpm.data.split import groups_of, held_out_mask
@@ -70,12 +72,30 @@ def open_told(config: Config, memory: Any = None) -> tuple[Config, Split]:
     source = open_data(config, memory)
     if config.form is None and config.data.range is None:
         _look_at_range(source)
-    rule = config.data.group
-    groups = None if rule is None else groups_of(rule, source)
-    mask = held_out_mask(source, config.data.held_out, groups)
+    mask = held_out_mask(source, config.data.held_out, _groups(config, source))
     split = Split(source, np.flatnonzero(~mask), np.flatnonzero(mask))
     tell_given(config, source)
     return tell_conditions(config, source, split.train), split
+
+
+def _groups(config: Config, source: Source) -> list[str]:
+    """Return the group of each item; a run goes on with the rule that it was split by."""
+    rule, count = config.data.group, len(source)
+    if rule is not None:
+        groups = groups_of(rule, source)
+    else:
+        groups = [source.group(index) for index in range(count)]
+    kept = config.data.identical or ("together" if config.form is None else "apart")
+    if kept == "apart":
+        return groups
+    identical = identical_items(source) or []
+    if config.form is None and identical:
+        warnings.warn(
+            f"{in_words(source, identical)}: identical items are kept on one side of the split, "
+            "and each copy is trained on",
+            stacklevel=3,
+        )
+    return joined(groups, identical)
 
 
 def _look_at_range(source: Source) -> None:

@@ -56,6 +56,9 @@ class DataConfig(Section):
     group: str | None = None
     """What may not lie on both sides of the split: ``folder`` (items of one folder), or a pattern
     that file names start with, such as [^_]+ for the patient in p01_slice3.png."""
+    identical: Literal["together", "apart"] | None = None
+    """Whether identical items are found and kept on one side of the split; by default together. A
+    run keeps how it was split."""
     flip: bool = False
     """Mirror items left to right at random; volumes along the axis that their affine says."""
     random_crop: bool = False

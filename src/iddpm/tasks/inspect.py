@@ -11,6 +11,7 @@ from iddpm.builders import conditions_of, propose, resolve
 from iddpm.builders.run_data import Split, open_told
 from iddpm.config import Config, read_config
 from iddpm.data.file_format import Form
+from iddpm.data.identical import identical_items, in_words
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.source import Source
 from iddpm.data.values import Values, natural_values
@@ -26,6 +27,8 @@ _CLIPS = {
     "TIFF": "TIFF of many pages",
     "frames": "folders of PNG",
 }
+COMPARED = 100_000
+"""Items that are all read to find identical ones, where they are no files."""
 LOOKED_AT = 1000
 """Items whose range is measured and printed."""
 _BINS = 128
@@ -65,6 +68,7 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     if source.given is not None:
         yield f"given      {source.given.name}: {_by(source.given.shape)} with each item"
     yield f"split      {len(split.train)} to train on, {len(split.held_out)} held out"
+    yield f"identical  {_identical(source)}"
     size = len(source) * int(np.prod(source.shape)) * (4 if source.bits is None else _bytes(source))
     item = size / len(source)
     yield f"memory     {size / 1e6:.3g} MB in all, {item / 1e3:.3g} kB an item as it is read"
@@ -84,6 +88,19 @@ def _training(config: Config, split: Split) -> str:
     except ValueError as error:  # the data is shown all the same
         return f"not possible as it is: {error}"
     return "takes memory that cannot be told here" if proposal is None else str(proposal)
+
+
+def _identical(source: Source) -> str:
+    """Return how many items repeat another; all are read for it where they are no files."""
+    found = identical_items(source)
+    if found is not None:
+        return in_words(source, found) or "none"
+    if len(source) > COMPARED:
+        return f"not looked for: more than {COMPARED} items that are no files of their own"
+    found = identical_items(source, None)
+    if not found:
+        return "none" if found is not None else "not looked for among windows"
+    return f"{in_words(source, found)}; the split does not keep them on one side"
 
 
 class _Used(NamedTuple):

@@ -22,6 +22,9 @@ def files(folder):
     np.savez(folder / "a.npz", arr_0=images(), arr_1=np.arange(60) % 3)
     np.savez(folder / "two.npz", left=images()[:20], right=images()[:30])
     np.save(folder / "plain.npy", images()[:40])
+    twins = images()[:60].copy()
+    twins[::3] = twins[0]
+    np.save(folder / "twins.npy", twins)
     np.save(folder / "axes.npy", np.zeros((40, 3, 8, 16), np.uint8))
     np.save(folder / "signals.npy", np.tile(np.linspace(-1, 1, 64), (40, 1)).astype(np.float32))
     np.save(
@@ -165,6 +168,11 @@ DATA = {
     "data.group": [
         data(told(lambda config, split: split.held_out.tolist()),
              {"[0-9]": DIFFERS, "[0-9]+": DIFFERS}, *ARRAY, "data.held_out=0.5"),
+    ],
+    "data.identical": [
+        data(told(lambda config, split: (split.held_out % 3).tolist().count(0) % 20 == 0),
+             {"together": True, "apart": False}, "data.path={folder}/twins.npy",
+             "data.held_out=0.5"),
     ],
     "data.workers": [data(ahead("workers"), {"0": None, "2": 2, "3": 3}, *ARRAY)],
     "data.worker_timeout": [

@@ -1,14 +1,22 @@
 """Standard output and progress bars."""
 
 import unicodedata
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
+class _PrintableConsole(Console):
+    """A console that prints the control characters of names as escapes."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **options)
+
+
 def open_console(speaks: bool = True) -> Console:
     """Return standard output for plain lines; silent unless this process ``speaks``."""
-    return Console(highlight=False, soft_wrap=True, quiet=not speaks)
+    return _PrintableConsole(highlight=False, soft_wrap=True, quiet=not speaks)
 
 
 def progress_bar(console: Console, what: str) -> Progress:

@@ -39,9 +39,8 @@ def told(tmp_path_factory):
 def test_it_is_refused_in_one_sentence_and_takes_no_memory(told, name, command):
     facts = told[name, command]
     assert facts["grown"] < MOST
-    assert facts["seconds"] < 20
     if name in FINE:
-        assert facts["status"] == 0
+        assert facts["status"] == 0, facts["said"]
         return
     assert facts["status"] == 2, facts["said"]
     assert facts["said"].startswith("error: ")

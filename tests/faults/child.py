@@ -1,11 +1,12 @@
-"""The command line in a world that is worse: ``python child.py '{"fsync": 0.1}' train ...``.
+"""The command line in a world that is worse: ``python child.py '{"grace": 0.1}' train ...``.
 
-Facts: ``fsync``, seconds that reaching the disk takes; ``hold``, a folder: as long as it has a file
-``hold`` a checkpoint in writing does not go on, and files ``held`` and, once a signal to stop has
-been taken, ``heard`` tell of it; ``grace``, seconds that who leaves waits for a checkpoint;
+Facts: ``hold``, a folder: as long as it has a file ``hold`` a checkpoint in writing does not go on,
+at once or after as many calls of fsync as the file says; files ``held`` and, once a signal to stop
+has been taken, ``heard`` tell of it; ``grace``, seconds that who leaves waits for a checkpoint;
 ``file_size``, bytes of the longest file; ``pauses``, seconds before each further try to save.
 """
 
+import itertools
 import json
 import os
 import resource
@@ -16,10 +17,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+passed = itertools.count()
+"""Calls of fsync since there was something to hold."""
+
 
 def hold(folder: Path) -> None:
-    """Hold back the thread that writes a checkpoint."""
-    while threading.current_thread().name == "checkpoint" and (folder / "hold").exists():
+    """Hold back the thread that writes a checkpoint, after the calls that may still pass."""
+    if threading.current_thread().name != "checkpoint" or not (folder / "hold").exists():
+        return
+    if next(passed) < int((folder / "hold").read_text() or 0):
+        return
+    while (folder / "hold").exists():
         (folder / "held").touch()
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # given back by the first signal
             (folder / "heard").touch()
@@ -38,8 +46,6 @@ def before_fsync(action: Callable[[], None]) -> None:
 
 def main() -> None:
     facts = json.loads(sys.argv[1])
-    if "fsync" in facts:
-        before_fsync(lambda: time.sleep(facts["fsync"]))
     if "hold" in facts:
         before_fsync(lambda: hold(Path(facts["hold"])))
     if "file_size" in facts:

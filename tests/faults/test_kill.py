@@ -1,8 +1,8 @@
 """A run that is killed again and again ends with the same bits as one that never was.
 
 ``make kill-test`` kills 54 times and prints what it counted; the short form runs with the other
-tests. The moments are drawn from a seed and told by what the run has done (steps in its log, a
-checkpoint being written), not by the clock, so that a busy machine changes little.
+tests. The moments are drawn from a seed and told by what the run has done: steps in its log, and
+inside a save the calls of fsync, at one of which it is held and then killed.
 """
 
 import json
@@ -53,9 +53,9 @@ LONGEST_WAIT = 28
 EARLY_SHARE = 0.2
 """Share of the kills outside a save that come while a life still begins."""
 START_SECONDS = 4.0
-SLOW = {"fsync": 0.05}
-SAVE_SECONDS = 0.8
-"""About the time that a checkpoint takes on such a disk."""
+"""A life that comes further before is killed then; nothing that is counted depends on it."""
+FSYNCS = 12
+"""Kills inside a save come before one of so many calls; a save has about as many."""
 
 
 @dataclass
@@ -158,21 +158,26 @@ def killed_run(out: Path, steps: int, ranks: int, kills: int, data: Path, seed: 
     while counts.kills < kills:
         during_save = counts.kills % 2 == 0
         before, start = inode(out / "log.jsonl"), newest(out)
-        life = Life(out, steps, ranks, SLOW if during_save else {}, data)
+        hold, held = (out.with_name(name) for name in ("hold", "held"))
+        life = Life(out, steps, ranks, {"hold": str(out.parent)}, data)
         try:
             if not during_save and draw.random() < EARLY_SHARE:
-                time.sleep(draw.uniform(0, START_SECONDS))
+                end, last = time.monotonic() + draw.uniform(0, START_SECONDS), start + LONGEST_WAIT
+                life.wait_for(lambda e=end, n=last: time.monotonic() > e or last_step(out) >= n)
             else:
                 life.wait_for(lambda before=before: inode(out / "log.jsonl") != before)
                 wanted = start + draw.randint(0, LONGEST_WAIT)
                 life.wait_for(lambda wanted=wanted: last_step(out) >= wanted)
                 if during_save:
-                    life.wait_for(lambda: saving(out))
-                time.sleep(draw.uniform(0, SAVE_SECONDS if during_save else 0.05))
+                    hold.with_name("count").write_text(str(draw.randrange(FSYNCS)))
+                    hold.with_name("count").rename(hold)  # never seen empty
+                    life.wait_for(held.exists)
         finally:
             life.kill()
         counts.kills += 1
-        counts.inside_a_save += saving(out)
+        counts.inside_a_save += held.exists() or saving(out)
+        for name in (hold, held):
+            name.unlink(missing_ok=True)
         counts.losses += _lost(life.said.read_text(), start)
     start = newest(out)
     life = Life(out, steps, ranks, {}, data)
@@ -242,4 +247,4 @@ def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(tmp_path, capsys, 
     assert not found, found
     assert counts.losses == 0
     assert counts.kills == kills
-    assert counts.inside_a_save >= kills / 2 - 1
+    assert counts.inside_a_save >= kills / 2

@@ -2,16 +2,16 @@
 
 import io
 import tarfile
-import time
 
-import numpy as np
 import pytest
 from PIL import Image
 
 import iddpm
 from iddpm.data.sources.arrays import ArraySource
 from iddpm.tasks.train import train
+from iddpm.training.step import TrainStep
 from tests.conftest import assert_same_state, images
+from tests.training.test_loop import Clock
 
 COUNT = 30
 
@@ -47,32 +47,23 @@ def test_a_resumed_run_on_shards_with_workers_and_a_cache_is_the_uninterrupted_o
     assert list((tmp_path / "cache").glob("*/items.npy"))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_waiting_for_slow_data_is_logged_as_such(workers, tmp_path, array_file, tiny, monkeypatch):
-    """Of a batch that takes so long to read, all but the time of a step is waited for."""
-    slow, read = 0.3, ArraySource.read_many
-
-    def read_slowly(source, indices):
-        time.sleep(slow)
-        return read(source, indices)
-
-    monkeypatch.setattr(ArraySource, "read_many", read_slowly)
-    settings = [*tiny, "training.steps=9", "training.log_every=3", f"data.workers={workers}"]
+@pytest.mark.parametrize(("read", "learn", "share"), [(3, 1, 0.75), (0, 1, 0), (0.25, 0.75, 0.25)])
+def test_waiting_for_data_is_logged_as_such(
+    read, learn, share, tmp_path, array_file, tiny, monkeypatch
+):
+    """Of the time of a batch and its step, by a clock that only these two move."""
+    clock = Clock(monkeypatch)
+    for kind, name, seconds in ((ArraySource, "read_many", read), (TrainStep, "__call__", learn)):
+        monkeypatch.setattr(kind, name, clock.passes(seconds, getattr(kind, name)))
+    settings = [*tiny, "training.steps=9", "training.log_every=3"]
     run = train(array_file, out=tmp_path / "run", settings=settings)
     record = run.log[1]  # beside the start and the end
-    share, elapsed = record["data_wait_share"], 3 * 8 / record["items_per_second"]
-    steps = elapsed * (1 - share)
-    assert 0 < share < 1
-    assert run.log[-1]["data_wait_share"] < 1  # a wait counts in the record in which it passed
-    if workers == 0:  # reading and training take turns
-        assert share * elapsed == pytest.approx(3 * slow, rel=0.25)
-    else:  # a worker reads while training goes on, so that only the rest is waited for
-        assert 3 * slow - steps - 0.2 < share * elapsed < 3 * slow + 0.2
-
-
-def test_data_that_is_there_is_not_waited_for(tmp_path, array_file, tiny):
-    run = train(array_file, out=tmp_path / "run", settings=[*tiny, "training.steps=5"])
-    assert np.mean([record["data_wait_share"] for record in run.log]) < 0.3
+    assert record["step"] == 6
+    assert record["data_wait_share"] == pytest.approx(share)
+    assert record["items_per_second"] == pytest.approx(8 / (read + learn))
+    # A wait counts in the record in which it passed; the next batch is read before a record.
+    expected = 2 * read / (2 * read + 3 * learn)
+    assert run.log[-1]["data_wait_share"] == pytest.approx(expected)
 
 
 def test_changed_data_is_refused_before_its_cache_is_built_anew(tmp_path, tiny):

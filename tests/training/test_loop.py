@@ -287,7 +287,31 @@ class AsIfTwo(Ranks):
         return [value, value | {"data_wait_share": 0.75, "memory_mb": 1e6}]
 
 
-def test_a_record_is_of_all_ranks(tmp_path):
+class Clock:
+    """Time that passes only where a test lets it: a module's ``time`` with this ``monotonic``."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        for module in ("loop", "monitoring.records"):
+            monkeypatch.setattr(f"iddpm.training.{module}.time", self)
+
+    def monotonic(self):
+        return self.now
+
+    time = monotonic
+
+    def passes(self, seconds, then):
+        """Return the function with so much time before it."""
+
+        def later(*arguments, **options):
+            self.now += seconds
+            return then(*arguments, **options)
+
+        return later
+
+
+def test_a_record_is_of_all_ranks(tmp_path, monkeypatch):
+    clock = Clock(monkeypatch)
     state, step = make()
     effort = Effort(state.precision)
     effort._most = 1000.0  # items a second that this process could do
@@ -306,10 +330,13 @@ def test_a_record_is_of_all_ranks(tmp_path):
         None,
         None,
     )
-    loop._learn(*next(batches(0, 1)))
+    clock.now = 2.0  # and half a second more for the batch
+    read = iter([next(batches(0, 1))])
+    loop._learn(*loop._fetch(clock.passes(0.5, read.__next__)() for _ in range(1)))
     record = loop._measured()
     assert record["step"] == 1
-    assert record["ranks"]["data_wait_share"] == [pytest.approx(0, abs=0.1), 0.75]
+    assert record["items_per_second"] == pytest.approx(5 / 2.5)
+    assert record["ranks"]["data_wait_share"] == [pytest.approx(0.2), 0.75]
     assert (record["data_wait_share"], record["memory_mb"]) == (0.75, 1e6)
     # Each process learns from half of the items of the global batch.
     assert record["compute_share"] == pytest.approx(record["items_per_second"] / 2 / 1000)

@@ -56,7 +56,7 @@ def test_bad_input_is_one_sentence(run, capsys):
         ([picture, "--overlap", "1"], "overlap=1 is a share of a tile"),
         ([picture, "--low-res-noise", "0.9"], "low_res_noise=0.9 needs a model"),
         ([picture, "--steps", "99"], "99"),
-        ([picture, "--class", "cat"], "class 'cat' was asked for"),
+        ([picture, "--class", "cat"], "class 'cat' was requested"),
         ([picture, picture], "would both become a.png"),
     ):
         assert command(["upscale", str(run), *arguments, "--out", out]) == 2, arguments

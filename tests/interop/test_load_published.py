@@ -65,3 +65,42 @@ def test_a_pickle_is_not_executed(tmp_path, capsys):
     with pytest.raises(ValueError, match="not a checkpoint of weights alone"):
         load_published(path, "improved-diffusion", FLAGS)
     assert "executed" not in capsys.readouterr().out
+
+
+def test_flags_are_read_as_the_published_scripts_read_them():
+    texts = {"image_size": "32", "num_channels": "32", "learn_sigma": "False", "class_cond": "no"}
+    numbers = {"image_size": 32, "num_channels": 32, "learn_sigma": False, "class_cond": False}
+    assert constructor_from_flags("improved-diffusion", texts) == constructor_from_flags(
+        "improved-diffusion", numbers
+    )
+    for word, value in {"True": 6, "yes": 6, "1": 6, "t": 6, "no": 3, "0": 3, "F": 3}.items():
+        _, arguments = constructor_from_flags("guided-diffusion", {**texts, "learn_sigma": word})
+        assert arguments["out_channels"] == value, word
+    free = {"lr": "1e-4", "batch_size": 128, "timestep_respacing": "250", "use_ddim": "maybe"}
+    constructor_from_flags("improved-diffusion", {**texts, **free})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"noise_shedule": "cosine"}, "noise_shedule is no published flag.*noise_schedule"),
+        ({"num_chanels": 32}, "did you mean num_channels"),
+        ({"noise_schedule": "squared"}, "'squared' is unknown: use linear or cosine"),
+        ({"learn_sigma": "perhaps"}, "learn_sigma='perhaps' is neither true nor false"),
+        ({"learn_sigma": 2}, "learn_sigma='2' is neither true nor false"),
+        ({"num_channels": "many"}, "num_channels='many' is no whole number"),
+        ({"num_channels": 3.5}, "num_channels='3.5' is no whole number"),
+        ({"dropout": "x"}, "dropout='x' is no number"),
+        ({"attention_resolutions": "a,b"}, "is no list such as 1,2,3"),
+        ({"attention_resolutions": "0"}, "is not above 0"),
+    ],
+)
+def test_wrong_flags_are_refused(flags, message, tmp_path):
+    whole = {"image_size": 32, "num_channels": 32, "num_res_blocks": 1}
+    with pytest.raises(ValueError, match=message):
+        constructor_from_flags("improved-diffusion", {**whole, **flags})
+    path = tmp_path / "model.pt"
+    network = build_published(*constructor_from_flags("improved-diffusion", whole))
+    torch.save(network.state_dict(), path)
+    with pytest.raises(ValueError, match=message):
+        load_published(path, "improved-diffusion", {**whole, **flags})

@@ -68,7 +68,8 @@ def test_classes_by_name_number_and_seed(run_directory):
     drawn = run.classes.labels(50, 0)
     assert set(drawn.tolist()) == {0, 1, 2}
     assert torch.equal(run.classes.labels(10, 0), drawn[:10])
-    for wrong in ("bird", 3, -1, "7"):
+    assert run.classes.labels(2, 0, -1).tolist() == [-1, -1]  # no class
+    for wrong in ("bird", 3, -2, "7"):
         with pytest.raises(ValueError, match=r"not one of the 3 classes.*cat, dog, owl"):
             run.classes.labels(1, 0, wrong)
     with pytest.raises(ValueError, match="2 classes were given for 3"):

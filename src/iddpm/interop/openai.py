@@ -13,6 +13,7 @@ import torch
 
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear
 from iddpm.diffusion.prediction import VarianceKind
+from iddpm.interop.published_flags import read_flags
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 
 Family = Literal["improved-diffusion", "guided-diffusion"]
@@ -120,8 +121,10 @@ def constructor_from_flags(family: Family, flags: Mapping[str, Any]) -> tuple[st
         The class name and arguments that :func:`translate_arguments` takes.
 
     Raises:
-        ValueError: an image size for which the family has no channel multipliers.
+        ValueError: an image size for which the family has no channel multipliers; a flag that the
+            published scripts do not have, or a value that is none of its type.
     """
+    flags = read_flags(flags)
     prefix = {"improved-diffusion": "id", "guided-diffusion": "gd"}[family]
     upsampler = "large_size" in flags or "image_size" not in flags
     size = int(flags.get("large_size", 256)) if upsampler else int(flags["image_size"])
@@ -132,9 +135,7 @@ def constructor_from_flags(family: Family, flags: Mapping[str, Any]) -> tuple[st
             f"{family} has no channel multipliers for image size {size}: known are "
             f"{', '.join(map(str, published))}, or give channel_mult"
         )
-    if isinstance(channel_mult, str):
-        channel_mult = tuple(float(part) for part in channel_mult.split(","))
-    pixels = str(flags.get("attention_resolutions", "16,8")).split(",")
+    pixels = flags.get("attention_resolutions", (16, 8))
     kwargs: dict[str, Any] = {
         "in_channels": 3,
         "model_channels": flags.get("num_channels", 128),
@@ -183,6 +184,7 @@ def load_published(path: Path | str, family: Family, flags: Mapping[str, Any]) -
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"{file} is not a checkpoint of weights alone: {reason}") from None
+    flags = read_flags(flags)
     network = build_published(*constructor_from_flags(family, flags))
     names = network.state_dict()
     if not isinstance(weights, dict) or weights.keys() != names.keys():
@@ -198,7 +200,7 @@ def load_published(path: Path | str, family: Family, flags: Mapping[str, Any]) -
                 f"there and {list(value.shape)} here"
             )
     network.load_state_dict(weights)
-    make = cosine if flags.get("noise_schedule", "linear") == "cosine" else linear
+    make: Any = {"linear": linear, "cosine": cosine}[flags.get("noise_schedule", "linear")]
     rescale = flags.get("rescale_timesteps", family == "improved-diffusion")
     schedule = make(int(flags.get("diffusion_steps", 1000)), rescale_timesteps=bool(rescale))
     variance: VarianceKind = "fixed_small" if flags.get("sigma_small", False) else "fixed_large"

@@ -378,12 +378,10 @@ def test_bad_data_are_refused_in_a_sentence(labelled, continuous, folder, tmp_pa
         likelihood(run, tmp_path / "hens.npz")
     with pytest.raises(ValueError, match="variance=fixed_small, so none is learned"):
         likelihood(iddpm.load(continuous), variance="learned")
-    copy = tmp_path / "copy"
-    shutil.copytree(labelled, copy)
-    text = (copy / "config.yaml").read_text()
-    (copy / "config.yaml").write_text(text.replace("held_out: 0.25", "held_out: 0.0"))
+    data = run.config.data.model_copy(update={"held_out": 0.0})
+    run.config = run.config.model_copy(update={"data": data})
     with pytest.raises(ValueError, match=r"holds no items out.*name data to measure"):
-        likelihood(iddpm.load(copy))
+        likelihood(run)
 
 
 def test_bad_requests_of_the_command_write_nothing(labelled, tmp_path, capsys):

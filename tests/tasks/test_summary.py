@@ -15,7 +15,8 @@ NOW = 2_000_000_000.0
 
 def write_run(directory, records, *settings):
     directory.mkdir(exist_ok=True)
-    lines = ["training:", "  steps: 1000", "  batch_size: 10", *settings]
+    model = "{channels: 1, size: [8, 8], channel_mult: [1], attention_downsampling: []}"
+    lines = [f"model: {model}", "training:", "  steps: 1000", "  batch_size: 10", *settings]
     (directory / "config.yaml").write_text("\n".join(lines))
     (directory / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
 
@@ -70,7 +71,10 @@ def test_a_run_in_progress(tmp_path, capsys, monkeypatch):
     assert lines["speed"] == "5 items/s, 25.0% of the time waiting for data"
     assert lines["memory"] == "640 MB at most"
     assert lines["skipped"].startswith("3 steps")
-    assert lines["checkpoints"] == "step_00000600, the last 1m40s ago"
+    assert (
+        lines["checkpoints"]
+        == "step_00000600 (damaged: checksums.json is missing), the last 1m40s ago"
+    )
 
 
 def test_a_run_that_may_be_stuck(tmp_path, capsys, monkeypatch):

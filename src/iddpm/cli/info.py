@@ -144,7 +144,12 @@ def _speed(facts: dict[str, Any]) -> str:
 def _kept(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     from iddpm.training.monitoring.terminal import format_seconds
 
-    text = ", ".join(facts["checkpoints"]) or "none yet"
+    damaged = facts.get("damaged", {})
+    text = ", ".join(
+        f"{name} (damaged: {damaged[name]})" if name in damaged else name
+        for name in facts["checkpoints"]
+    )
+    text = text or "none yet"
     if "checkpoint_age" in facts:
         text += f", the last {format_seconds(facts['checkpoint_age'])} ago"
     yield "checkpoints", text
@@ -155,5 +160,7 @@ def _kept(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "snapshots" in facts:
         snapshots = facts["snapshots"]
         yield "averages", f"{snapshots['count']} snapshots up to {snapshots['last']}"
+    if "missing_snapshots" in facts:
+        yield "missing", f"averages of {', '.join(facts['missing_snapshots'])}"
     yield "weights", facts.get("weights", "not yet")
     yield "samples", facts.get("picture", "none yet")

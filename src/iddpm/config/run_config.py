@@ -21,7 +21,27 @@ def read_run_config(directory: Path) -> Config:
         raise FileNotFoundError(f"there is no run directory {directory}")
     if not (directory / CONFIG).is_file():
         raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG}")
-    return read_config(directory / CONFIG)
+    config = read_config(directory / CONFIG)
+    if missing := _missing(config):
+        raise ValueError(
+            f"{directory / CONFIG} is not the settings of a run: it does not say "
+            f"{', '.join(missing)}; training writes them there, so the file is damaged or another's"
+        )
+    return config
+
+
+def _missing(config: Config) -> list[str]:
+    """Return the settings that training fills in and that are not there."""
+    model, training = config.model, config.training
+    needed: dict[str, object] = {
+        "model.channels": model.channels,
+        "model.size": model.size,
+        "training.batch_size": training.batch_size,
+    }
+    if model.network is None:
+        needed["model.channel_mult"] = model.channel_mult
+        needed["model.attention_downsampling"] = model.attention_downsampling
+    return [name for name, value in needed.items() if value is None]
 
 
 def written_settings(config: Config) -> str:

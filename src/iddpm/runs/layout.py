@@ -7,6 +7,7 @@ from torch import Tensor
 from iddpm.config import Config
 from iddpm.config.run_config import CONFIG as CONFIG
 from iddpm.config.run_config import WEIGHTS as WEIGHTS
+from iddpm.runs.sealed_settings import check_checkpoint
 from iddpm.runs.sealed_settings import read_run_config as read_run_config
 from iddpm.training.checkpoints.best import POINTER, read_best
 from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
@@ -56,6 +57,7 @@ def read_run_weights(
         return read_released(released), released
     group = _group(config, ema)
     read = load_checkpoint(directory, _step(directory, checkpoint), group)
+    check_checkpoint(directory, config, read.path)
     if group not in read.tensors:
         rates = ", ".join(map(str, config.training.ema_rates))
         raise FileNotFoundError(f"{read.path} has no average of rate {ema}: use {rates} or none")

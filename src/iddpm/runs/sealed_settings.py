@@ -12,7 +12,13 @@ from typing import Any
 from iddpm.config import Config
 from iddpm.config.run_config import CONFIG, WEIGHTS, is_as_written
 from iddpm.config.run_config import read_run_config as read_settings
-from iddpm.training.checkpoints.checkpoint_files import newest_sealed, read_facts
+from iddpm.training.checkpoints.checkpoint_files import (
+    damage_of,
+    list_checkpoints,
+    newest_sealed,
+    read_facts,
+    read_sealed,
+)
 
 NOT_SEALED = frozenset(
     [
@@ -45,6 +51,12 @@ def read_run_config(directory: Path) -> Config:
     """
     config = read_settings(directory)
     trained = trained_with(directory)
+    if trained is None and any(map(damage_of, list_checkpoints(directory))):
+        warnings.warn(
+            f"{directory / CONFIG} cannot be held against what the weights were trained with: the "
+            "checkpoints are damaged",
+            stacklevel=2,
+        )
     if trained is not None:
         _compare(directory, seal(config), trained, is_as_written(directory / CONFIG))
     return config
@@ -57,9 +69,21 @@ def trained_with(directory: Path) -> dict[str, Any] | None:
     """
     sealed = newest_sealed(directory)
     if sealed is None and (directory / WEIGHTS).is_file():
-        sealed, _ = read_facts(directory / WEIGHTS)
+        try:
+            sealed, _ = read_facts(directory / WEIGHTS)
+        except ValueError:
+            if not list_checkpoints(directory):
+                raise
     settings = (sealed or {}).get("settings")
     return settings if isinstance(settings, dict) else None
+
+
+def check_checkpoint(directory: Path, config: Config, checkpoint: Path) -> None:
+    """Raise ValueError where a chosen checkpoint was trained with other settings than the run's."""
+    settings = (read_sealed(checkpoint) or {}).get("settings")
+    if isinstance(settings, dict):
+        trained = {k: v for k, v in settings.items() if not k.startswith("sampling.")}
+        _compare(directory, seal(config), trained, is_as_written(directory / CONFIG))
 
 
 def changed_settings(config: Config, trained: dict[str, Any]) -> str:

@@ -8,6 +8,12 @@ from typing import Any
 from iddpm.config.run_config import WEIGHTS
 from iddpm.runs.sealed_settings import read_run_config
 from iddpm.runtime.directory_lock import LOCK, holder
+from iddpm.training.checkpoints.checkpoint_files import (
+    damage_of,
+    list_checkpoints,
+    missing_snapshots,
+    snapshot_names,
+)
 from iddpm.training.monitoring.log_files import read_log
 from iddpm.training.stop import read_exit
 
@@ -115,19 +121,23 @@ def _ahead(records: Records, steps: int, batch_size: int, now: float) -> dict[st
 def _kept(run: Path, records: Records, now: float) -> dict[str, Any]:
     """Return what there is to go on from and to look at."""
     facts: dict[str, Any] = {}
-    checkpoints = sorted((run / "checkpoints").glob("step_*"))
+    checkpoints = list_checkpoints(run)
     facts["checkpoints"] = [path.name for path in checkpoints]
+    if damaged := {path.name: why for path in checkpoints if (why := damage_of(path))}:
+        facts["damaged"] = damaged
     if checkpoints:
         facts["checkpoint_age"] = max(0.0, now - checkpoints[-1].stat().st_mtime)
     if (run / "best").is_file():
-        name = (run / "best").read_text(encoding="utf-8").strip()
+        name = (run / "best").read_text(encoding="utf-8", errors="replace").strip()[:200]
         facts["best"] = {"checkpoint": name}
         for record in records:
             if name == f"step_{record['step']:08d}" and "held_out_loss" in record:
                 facts["best"]["held_out_loss"] = record["held_out_loss"]
-    snapshots = sorted((run / "averages").glob("step_*.safetensors"))
+    snapshots = snapshot_names(run)
+    if missing := missing_snapshots(run):
+        facts["missing_snapshots"] = missing
     if snapshots:
-        facts["snapshots"] = {"count": len(snapshots), "last": snapshots[-1].stem}
+        facts["snapshots"] = {"count": len(snapshots), "last": snapshots[-1]}
     if (run / WEIGHTS).is_file():
         facts["weights"] = str(run / WEIGHTS)
     pictures = sorted((run / "samples").rglob("*.png"), key=lambda path: path.stat().st_mtime)

@@ -68,7 +68,7 @@ def read_best(directory: Path) -> int:
             f"{directory} has no best checkpoint: that takes data.held_out above 0 and "
             "training.validate_every"
         )
-    name = path.read_text(encoding="utf-8").strip()
+    name = path.read_text(encoding="utf-8", errors="replace").strip()[:200]
     try:
         return step_of(Path(name))
     except ValueError:

@@ -12,6 +12,8 @@ STATE = "state.json"
 CHECKSUMS = "checksums.json"
 SETTINGS = "settings.json"
 """What a checkpoint was trained with: settings, and the fingerprint of the data."""
+SNAPSHOTS = "averages"
+"""Which of them names the snapshots of averages that a run had written until then."""
 FACTS, FACTS_SHA256, TENSORS_SHA256 = "iddpm", "facts_sha256", "tensors_sha256"
 """Metadata of a sealed safetensors file: facts as JSON, their checksum, that of the tensors."""
 _NAME = re.compile(r"step_(\d{8,})")
@@ -68,6 +70,25 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
     return read_json_file(path / SETTINGS)
 
 
+def damage_of(path: Path) -> str:
+    """Return what is wrong with a checkpoint as far as it shows without reading weights, or ''."""
+    try:
+        if not (path / CHECKSUMS).is_file():
+            return f"{CHECKSUMS} is missing"
+        checksums = read_json_file(path / CHECKSUMS)
+        for name, sha256 in checksums.items():
+            if not (path / name).is_file():
+                return f"{name} is missing"
+            if name.endswith(".json") and file_sha256(path / name) != sha256:
+                return f"{name} has changed since"
+        if STATE not in checksums:
+            return f"{CHECKSUMS} does not name {STATE}"
+        read_sealed(path)
+    except (ValueError, OSError) as error:
+        return str(error).removeprefix(f"checkpoint {path} is damaged: ")
+    return ""
+
+
 def newest_sealed(directory: Path) -> dict[str, Any] | None:
     """Return what the newest checkpoint that can say so was trained with; None for none."""
     for path in reversed(list_checkpoints(directory)):
@@ -78,6 +99,22 @@ def newest_sealed(directory: Path) -> dict[str, Any] | None:
         if sealed is not None:
             return sealed
     return None
+
+
+def snapshot_names(directory: Path) -> list[str]:
+    """Return the names of the snapshots of averages in a run directory, oldest first."""
+    return sorted(path.stem for path in (directory / "averages").glob("step_*.safetensors"))
+
+
+def missing_snapshots(directory: Path) -> list[str]:
+    """Return the names of the snapshots of averages that the newest checkpoint knows and that are
+    gone.
+    """
+    known = (newest_sealed(directory) or {}).get(SNAPSHOTS)
+    if not isinstance(known, list):
+        return []
+    there = snapshot_names(directory)
+    return [name for name in known if name not in there]
 
 
 def seal_metadata(facts: dict[str, Any], tensors_sha256: str) -> dict[str, str]:

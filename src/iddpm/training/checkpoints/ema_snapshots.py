@@ -3,6 +3,7 @@
 ``averages/step_00001000.safetensors`` holds the averages of that step, named ``0.05/WEIGHT``.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ from torch import Tensor
 
 from iddpm.runtime.atomic_files import write_atomically
 from iddpm.runtime.processes import ALONE, Ranks
-from iddpm.training.checkpoints.checkpoint_files import checkpoint_name, read_facts, step_of
+from iddpm.training.checkpoints.checkpoint_files import (
+    checkpoint_name,
+    missing_snapshots,
+    read_facts,
+    step_of,
+)
 from iddpm.training.checkpoints.weights import check_tensors, write_sealed
 from iddpm.training.ema import EMA
 from iddpm.training.parallel import whole_weights
@@ -57,6 +63,16 @@ def drop_later_snapshots(directory: Path, step: int) -> None:
             path.unlink()
 
 
+def tell_missing(directory: Path) -> None:
+    """Warn of snapshots that are gone: an average made from the others is another one."""
+    if missing := missing_snapshots(directory):
+        warnings.warn(
+            f"{directory / 'averages'} has lost {', '.join(missing)}, which the run had written: "
+            "averages of any length are made from the others and are other ones",
+            stacklevel=3,
+        )
+
+
 def list_snapshots(directory: Path) -> list[Path]:
     """Return the snapshots of a run directory, oldest first."""
     return sorted((directory / "averages").glob("step_*.safetensors"))
@@ -79,6 +95,7 @@ def reconstruct(directory: Path, length: float) -> dict[str, Tensor]:
             f"{directory} keeps no averages to make ema_length={length:g} from: train with "
             "training.posthoc_ema=true, or choose one of the run's averages by its rate (ema)"
         )
+    tell_missing(directory)
     facts = [_facts(path) for path in paths]
     kept = [(k, length) for k, fact in enumerate(facts) for length in fact["lengths"]]
     ends = np.array([float(facts[k]["updates"]) for k, _ in kept])

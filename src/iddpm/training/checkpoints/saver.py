@@ -20,7 +20,12 @@ from iddpm.runtime.errors import NotSaved, warned
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.training.checkpoints.best import NOTHING, POINTER, Best, point_to_best
 from iddpm.training.checkpoints.checkpoint import FORMAT, checkpoint_name, list_checkpoints
-from iddpm.training.checkpoints.checkpoint_files import SETTINGS, STATE
+from iddpm.training.checkpoints.checkpoint_files import (
+    SETTINGS,
+    SNAPSHOTS,
+    STATE,
+    snapshot_names,
+)
 from iddpm.training.checkpoints.commit import (
     LATEST,
     Files,
@@ -161,7 +166,8 @@ class Saver:
         if self.ranks.first:
             texts[STATE] = json.dumps({"format": FORMAT, "step": step, **numbers}, indent=2) + "\n"
             if self.sealed:
-                texts[SETTINGS] = json.dumps(self.sealed, indent=2) + "\n"
+                sealed = {**self.sealed, SNAPSHOTS: snapshot_names(self.directory)}
+                texts[SETTINGS] = json.dumps(sealed, indent=2) + "\n"
         work = _Save(
             step, self._snapshot(tensors), texts, self.directory / "checkpoints" / name, last
         )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from iddpm.data.sources.color_profile import to_srgb
 from iddpm.data.sources.tiff_pages import TiffPage, is_tiff, read_pages, read_samples
 from iddpm.data.sources.unreadable import UnreadablePictureError as UnreadablePictureError
 
@@ -82,7 +83,7 @@ def load_picture(file: Path | bytes, name: str | None = None) -> tuple[Image.Ima
         mode, raw = image.mode, raw_mode(image)
         frames = image.format if is_animated(image) else None
         if frames is None:
-            image = ImageOps.exif_transpose(image)
+            image = to_srgb(ImageOps.exif_transpose(image), name)
     refuse_animated(name, frames)
     return image, bits_of(name, mode, raw)
 
@@ -110,7 +111,7 @@ def load_page(file: Path | bytes, name: str, page: TiffPage) -> Image.Image:
             stream = io.BytesIO(file) if isinstance(file, bytes) else file.open("rb")
             with stream, TiffImageFile(stream) as image:
                 image.seek(page.number)
-                return ImageOps.exif_transpose(image)
+                return to_srgb(ImageOps.exif_transpose(image), name)
         except MemoryError:
             raise
         except Exception as error:

@@ -12,8 +12,8 @@ from typing import Any
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 _TEMPORARY = re.compile(r"\..+\.tmp_(?:([0-9a-f]{8})_([0-9]+)_)?\w{8}(\.\w+)?")
-_CLEARED: set[Path] = set()
-"""Directories that this process has looked at for what killed ones have left."""
+_latest: Path | None = None
+"""The directory written to last: a thousand files in a row need one look for what is left over."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
@@ -27,9 +27,10 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.parent not in _CLEARED:
+    global _latest
+    if path.parent != _latest:
         _clear_left_behind(path.parent)
-        _CLEARED.add(path.parent)
+        _latest = path.parent
     prefix = f".{path.stem}.tmp_{_HOST}_{os.getpid()}_"
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     os.close(handle)

@@ -10,7 +10,11 @@ from iddpm.tasks.resume import settings_to_resume
 @pytest.mark.parametrize("stored", ["true", "[true,true]"])
 @pytest.mark.parametrize("given", ["true", "[true,true]"])
 def test_all_axes_may_be_said_at_once_or_one_by_one(tmp_path, stored, given):
-    facts = ["model.channels=1", "model.size=[8,8]", f"model.circular={stored}"]
+    facts = [
+        "model.channels=1", "model.size=[8,8]", "model.channel_mult=[1]",
+        "model.attention_downsampling=[]", "training.batch_size=4", "form={kind: array}",
+        "data.path=pictures.npz", f"model.circular={stored}",
+    ]  # fmt: skip
     (tmp_path / CONFIG).write_text(to_yaml(read_config(None, facts)))
     wanted = settings_to_resume(
         tmp_path, None, [f"model.circular={given}", "model.stride=[2,2]", "training.steps=9"]

@@ -23,7 +23,7 @@ from iddpm.data.embedded import embedded
 from iddpm.data.levels import to_model_range
 from iddpm.data.split import held_out_mask
 from iddpm.data.writers.image_files import save_grid
-from iddpm.runs.run import CONFIG
+from iddpm.runs.layout import CONFIG
 from iddpm.tasks.demo import SETTINGS
 from iddpm.tasks.train import train
 from iddpm.training.monitoring.terminal import TerminalReporter

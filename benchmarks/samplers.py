@@ -24,8 +24,8 @@ from upsampling import SETTINGS  # the same small network
 
 from iddpm.data.levels import to_model_range, to_stored_range
 from iddpm.evaluation.distances import Estimate
-from iddpm.runs.layout import read_run_config
-from iddpm.runs.run import CONFIG, Run, load
+from iddpm.runs.layout import CONFIG, read_run_config
+from iddpm.runs.run import Run, load
 from iddpm.runtime.atomic_files import write_atomically, write_text
 from iddpm.sampling import SampleNoise
 from iddpm.tasks.train import train

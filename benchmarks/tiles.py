@@ -24,7 +24,8 @@ from iddpm.data.levels import round_to_levels, to_model_range
 from iddpm.data.resample import enlarge_bicubic, shrink_box
 from iddpm.data.writers.image_files import save_grid
 from iddpm.evaluation.fidelity import psnr_of_all
-from iddpm.runs.run import WEIGHTS, Run, load
+from iddpm.runs.layout import WEIGHTS
+from iddpm.runs.run import Run, load
 from iddpm.sampling import tile_starts
 from iddpm.tasks.train import train
 

@@ -22,7 +22,8 @@ from mnist import digits
 from iddpm.builders import build_network, place, resolve
 from iddpm.config import read_config
 from iddpm.data.levels import to_model_range, to_stored_range
-from iddpm.runs.run import CONFIG, WEIGHTS, Run, load
+from iddpm.runs.layout import CONFIG, WEIGHTS
+from iddpm.runs.run import Run, load
 from iddpm.runtime.atomic_files import write_json, write_text
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.train import train

@@ -18,7 +18,8 @@ from iddpm.config import Config
 from iddpm.data.levels import to_model_range, to_stored_range
 from iddpm.evaluation.measures import Measures
 from iddpm.runs.classifier import SETTINGS as CLASSIFIER_SETTINGS
-from iddpm.runs.run import CONFIG, Run
+from iddpm.runs.layout import CONFIG
+from iddpm.runs.run import Run
 from iddpm.runtime.atomic_files import write_text
 from iddpm.tasks.evaluate import Evaluation, evaluate
 from iddpm.tasks.likelihood import likelihood

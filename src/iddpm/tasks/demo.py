@@ -8,7 +8,8 @@ from rich.console import Console
 
 from iddpm.runs.classifier import SETTINGS as CLASSIFIER_SETTINGS
 from iddpm.runs.classifier import held_out_accuracy, load_classifier
-from iddpm.runs.run import CONFIG, Run, load
+from iddpm.runs.layout import CONFIG
+from iddpm.runs.run import Run, load
 from iddpm.runtime.console import open_console
 from iddpm.tasks.curves import save_curves
 from iddpm.tasks.draw import draw

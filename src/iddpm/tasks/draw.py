@@ -21,7 +21,8 @@ from iddpm.data.writers.data_files import (
     suffix_of,
 )
 from iddpm.data.writers.image_files import fits_picture, save_gif, save_grid, save_images, save_npz
-from iddpm.runs.run import Run, SampleBatch
+from iddpm.runs.drawing import SampleBatch
+from iddpm.runs.run import Run
 from iddpm.runtime.console import open_console, progress_bar
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.tasks.pairs import held_out_pairs

@@ -1,0 +1,178 @@
+"""Samples of an opened run, in batches."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iddpm.builders import Walk, check_given, check_low_res, tell_low_res
+from iddpm.data.conditioning.labels import Wanted
+from iddpm.data.conditioning.requested import Asked, ask
+from iddpm.runs.opened_run import OpenedRun
+from iddpm.sampling import NO_CLASS, SampleNoise
+from iddpm.training.precision import Precision
+
+
+@dataclass(frozen=True)
+class SampleBatch:
+    """Some of the samples that were asked for.
+
+    Attributes:
+        x: [N, C, *spatial] on the CPU; about [-1, 1].
+        y: [N] classes, or None.
+        start: number of the first.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    start: int
+
+
+@dataclass(frozen=True)
+class Requested:
+    """Which samples are drawn.
+
+    Attributes:
+        n: how many.
+        seed: any integer; sample k depends on it and k alone.
+        classes: one class for all, or one per sample, by name or number; None draws them.
+        given: other conditioning, a tensor [n, ...] for each name; row 0 belongs to ``start``.
+        size: spatial size; that of the data by default.
+        start: number of the first sample, for going on where others ended.
+    """
+
+    n: int
+    seed: int = 0
+    classes: Wanted = None
+    given: Mapping[str, Tensor] | None = None
+    size: Sequence[int] | None = None
+    start: int = 0
+
+
+def draw_batches(
+    run: OpenedRun,
+    walk: Walk,
+    requested: Requested,
+    *,
+    turns: slice = slice(None),
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> Iterator[SampleBatch]:
+    """Draw samples and yield each batch as it is finished; all is checked before the first.
+
+    Args:
+        run: the model.
+        walk: how they are drawn.
+        requested: which.
+        turns: picks among the batches, for sharing them out.
+        on_step: called after every step with the number of steps taken and the state,
+            [N, C, *spatial]; first with 0 and the noise.
+
+    Raises:
+        ValueError: no samples, or conditioning that does not fit the model or their number.
+    """
+    n, start = requested.n, requested.start
+    shape = run.shape if requested.size is None else (run.shape[0], *requested.size)
+    conditioning = _conditioning(run, walk, requested, shape)
+    labels, at_once = conditioning.get("y"), walk.sampling.batch_size
+    context = Precision(walk.sampling.precision, run.device)
+
+    def batches() -> Iterator[SampleBatch]:
+        for first in range(start, start + n, at_once)[turns]:
+            count = min(at_once, start + n - first)
+            rows = slice(first - start, first - start + count)
+            noise = SampleNoise(requested.seed, (count, *shape), first, run.device)
+            part = {name: value[rows].to(run.device) for name, value in conditioning.items()}
+            if run.config.task == "super_resolution":
+                level, numbers = walk.sampling.low_res_noise, range(first, first + count)
+                part |= tell_low_res(run.config, part["low_res"], level, numbers, requested.seed)
+            if on_step is not None:
+                on_step(0, noise.initial())
+            with context.autocast():
+                for state in walk.states(noise, **part):
+                    x = state.x
+                    if on_step is not None:
+                        on_step(state.number, x)
+            yield SampleBatch(x.cpu(), None if labels is None else labels[rows], first)
+
+    return batches()
+
+
+def requested_conditions(run: OpenedRun, n: int, conditions: Asked | None = None) -> Tensor:
+    """Return the requested conditions of ``n`` samples, float64 [n, K].
+
+    Raises:
+        ValueError: an unknown condition or class, text where a number belongs, or a condition
+            that is left open and never was in training (training.label_dropout=0).
+    """
+    told = ask(run.conditions, conditions or {}, n, run.directory)
+    open_ = np.isnan(told).any(axis=0)
+    if open_.any() and not run.config.training.label_dropout:
+        name = run.conditions[int(np.argmax(open_))].name
+        raise ValueError(
+            f"{run.directory} was trained to be told {name} always "
+            f"(training.label_dropout=0): ask for it, such as by --condition {name}=..."
+        )
+    return torch.from_numpy(told)
+
+
+def _conditioning(
+    run: OpenedRun, walk: Walk, requested: Requested, shape: Sequence[int]
+) -> dict[str, Tensor]:
+    """Return what the network takes beside x and the time, checked; n rows each, on the CPU."""
+    n = requested.n
+    if n < 1:
+        raise ValueError(f"cannot draw {n} samples: ask for 1 or more")
+    told = dict(requested.given or {})
+    if run.conditions and "conditions" not in told:
+        told["conditions"] = requested_conditions(run, n)
+    for name, value in told.items():
+        if len(value) != n:
+            raise ValueError(f"{name} has {len(value)} rows for {n} samples: give one for each")
+    check_given(run.config, run.directory, told.get("given"), shape[1:])
+    if run.config.task == "super_resolution":
+        check_low_res(run.config, run.directory, told.get("low_res"), shape)
+    if told.get("y") is None:
+        labels = _labels(run, walk, requested)
+        if labels is not None:
+            told["y"] = labels
+    _check_something_to_guide(run, walk, told)
+    if "conditions" in told:  # float64 for who writes them down
+        told["conditions"] = told["conditions"].float()
+    return told
+
+
+def _labels(run: OpenedRun, walk: Walk, requested: Requested) -> Tensor | None:
+    n, seed, wanted, start = requested.n, requested.seed, requested.classes, requested.start
+    if walk.classes is not None:
+        if wanted is None:  # drawn by number
+            return walk.classes.labels(start + n, seed)[start:]
+        return walk.classes.labels(n, seed, wanted)
+    if wanted is not None:
+        raise ValueError(
+            f"class {wanted!r} was requested, and {run.directory} was trained without classes "
+            "(model.class_conditional=false)"
+        )
+    return None
+
+
+def _check_something_to_guide(run: OpenedRun, walk: Walk, told: Mapping[str, Tensor]) -> None:
+    """Refuse guidance that was requested for samples without class and conditions.
+
+    The run's own setting is the model as trained there, which is what guidance then gives.
+    """
+    guidance, model = walk.sampling.guidance, run.config.model
+    if guidance in (1, run.config.sampling.guidance) or not model.told:
+        return
+    y, conditions = told.get("y"), told.get("conditions")
+    if y is not None and model.class_conditional and bool((y != NO_CLASS).any()):
+        return
+    if conditions is not None and not bool(conditions.isnan().all()):
+        return
+    known = ["a class"] * model.class_conditional
+    known += [f"--condition {condition.name}=..." for condition in run.conditions]
+    raise ValueError(
+        f"guidance={guidance:g} exaggerates a class or conditions, and there are none: give "
+        f"{' or '.join(known)}, or leave --guidance out"
+    )

@@ -1,0 +1,60 @@
+"""How a run's samples are drawn, guided by a classifier or a weaker model or not."""
+
+from pathlib import Path
+from typing import Any
+
+from iddpm.builders import (
+    Guides,
+    Walk,
+    build_gradient,
+    build_walk,
+    build_weaker,
+    requested_sampling,
+)
+from iddpm.data.conditioning.labels import Classes
+from iddpm.runs.classifier import load_classifier
+from iddpm.runs.layout import read_run_config
+from iddpm.runs.opened_run import OpenedRun
+from iddpm.runs.step_tables import find_table
+
+
+def plan_sampling(
+    run: OpenedRun,
+    *,
+    classifier: Path | str | None = None,
+    classifier_scale: float = 1.0,
+    classifier_form: str = "score",
+    autoguidance: Path | str | int | None = None,
+    autoguidance_scale: float = 2.0,
+    **settings: Any,
+) -> Walk:
+    """Return how a run's samples are drawn; arguments and errors as for :meth:`Run.walk`."""
+    config = run.config
+    sampling = requested_sampling(config.sampling, config.diffusion.num_steps, settings)
+    classes, gradient, weaker = run.classes, None, None
+    if classifier is not None:
+        guide = load_classifier(classifier, str(run.device))
+        gradient = build_gradient(config, run.denoiser, guide.network, guide.config, guide.schedule)
+        names = guide.class_names
+        classes = classes or Classes(len(names), names, str(classifier))
+    if autoguidance is not None:
+        other = _weaker(run, autoguidance)
+        weaker = build_weaker(config, run.denoiser, other.config, other.denoiser)
+    guides = Guides(weaker, autoguidance_scale, gradient, classifier_scale, classifier_form)
+    table = find_table(run.directory, run.denoiser) if sampling.needs_table else None
+    return build_walk(config, run.denoiser, sampling, guides=guides, classes=classes, table=table)
+
+
+def _weaker(run: OpenedRun, which: Path | str | int) -> OpenedRun:
+    """Return an earlier checkpoint of this run, or another run."""
+    device = str(run.device)
+    if str(which).isdecimal() and not Path(str(which)).exists():
+        return OpenedRun(
+            run.directory,
+            ema=run.ema,
+            checkpoint=int(str(which)),
+            device=device,
+            network=run.network,
+        )
+    same = read_run_config(Path(str(which))).model.network == run.config.model.network
+    return OpenedRun(str(which), device=device, network=run.network if same else None)

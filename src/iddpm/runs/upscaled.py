@@ -1,0 +1,40 @@
+"""Data of any size made finer by an opened run."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iddpm.builders import build_tiling, check_upscaling
+from iddpm.runs.drawing import Requested, draw_batches
+from iddpm.runs.guided_plan import plan_sampling
+from iddpm.runs.opened_run import OpenedRun
+from iddpm.sampling import NO_CLASS
+
+
+def upscale(
+    run: OpenedRun,
+    low_res: Tensor,
+    requested: Requested,
+    *,
+    overlap: float,
+    on_batch: Callable[[], None] | None,
+    settings: Mapping[str, Any],
+) -> Tensor:
+    """Make data finer by a run; arguments and errors as for :meth:`Run.upscale`.
+
+    ``requested`` says which samples, all but their size and ``low_res``.
+    """
+    labeled = requested.classes is not None or "y" in (requested.given or {})
+    check_upscaling(run.config, run.directory, labeled)
+    tiling = build_tiling(run.config, low_res.shape[2:], overlap)
+    told = {**(requested.given or {}), "low_res": tiling.pad(low_res)}
+    settings = dict(settings)
+    if run.classes is not None and not labeled:
+        told["y"] = torch.full((len(low_res),), NO_CLASS)
+        settings["guidance"] = settings.get("guidance") or 1.0  # none to exaggerate
+    walk = tiling.around(plan_sampling(run, **settings), on_batch)
+    batches = draw_batches(run, walk, replace(requested, given=told, size=tiling.size))
+    return torch.cat([tiling.crop(batch.x) for batch in batches])

@@ -35,8 +35,8 @@ def accuracy(run: Run, judge: Classifier, n: int, **settings: Any) -> Accuracy:
     """Return how often the judge sees the class that was asked for."""
     assert run.classes is not None
     y = torch.arange(n) % run.classes.count
-    walk = run.walk(precision="auto", **settings)
-    batches = run.sample_batches(n, walk, classes=y.tolist())
+    plan = run.plan(precision="auto", **settings)
+    batches = run.sample_batches(n, plan, classes=y.tolist())
     logits = torch.cat([judge.logits(batch.x) for batch in batches])
     return class_accuracy(logits, y, judge.class_names)
 
@@ -117,7 +117,7 @@ def main() -> None:
     run, judge = load(arguments.run), load_classifier(arguments.judge)
     n, steps = arguments.n, arguments.steps
 
-    print(f"{n} samples a scale, each {run.walk(steps=steps)}, judged by {judge.hash[:12]}\n")
+    print(f"{n} samples a scale, each {run.plan(steps=steps)}, judged by {judge.hash[:12]}\n")
     print("Classifier-free guidance\n")
     free = {s: accuracy(run, judge, n, steps=steps, guidance=s) for s in arguments.scales}
     print("\n".join(table(free, judge.class_names)), flush=True)

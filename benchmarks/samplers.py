@@ -101,13 +101,13 @@ def draw(run: Run, cell: Cell, part: int, folder: Path, deadline: float) -> None
     """Draw what is missing of a part of a cell, keeping every batch."""
     path = cell.files(folder)[part]
     done = np.load(path) if path.is_file() else np.empty((0, *run.shape), np.uint8)
-    walk = run.walk(sampler=cell.sampler, spacing=cell.spacing, steps=cell.evaluations)
+    plan = run.plan(sampler=cell.sampler, spacing=cell.spacing, steps=cell.evaluations)
     started, before, size = time.monotonic(), len(done), N // PARTS
     while len(done) < size and time.monotonic() < deadline:
         noise = SampleNoise(cell.seed, (BATCH, *run.shape), part * size + len(done))
         x = noise.initial()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            for state in walk.states(noise):
+            for state in plan.states(noise):
                 x = state.x
         done = np.concatenate([done, to_stored_range(x, 8).numpy()])
         write_atomically(path, partial(_save, done))

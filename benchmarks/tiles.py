@@ -113,7 +113,7 @@ def seams(run: Run, planes: int, folder: Path) -> None:
     truth = to_model_range(stored[:, None], 8)
     low_res = round_to_levels(shrink_box(truth, (2, 2)), 8)
     print(
-        f"{planes} planes of {SIZE} x {SIZE}, {STEPS} evaluations a tile: {run.walk(steps=STEPS)}"
+        f"{planes} planes of {SIZE} x {SIZE}, {STEPS} evaluations a tile: {run.plan(steps=STEPS)}"
     )
     print("| | tiles | across / inside | truth | error across / inside | bicubic | PSNR |")
     print("|---|---|---|---|---|---|---|")
@@ -141,10 +141,10 @@ def seams(run: Run, planes: int, folder: Path) -> None:
 
 def whole(run: Run, low_res: Tensor, steps: int) -> Tensor:
     """Return the finer data drawn in one piece, as the network's convolutions allow."""
-    walk = run.walk(steps=steps, batch_size=1)
+    plan = run.plan(steps=steps, batch_size=1)
     size = [2 * n for n in low_res.shape[2:]]
     told = {"low_res": low_res}
-    return torch.cat([b.x for b in run.sample_batches(len(low_res), walk, given=told, size=size)])
+    return torch.cat([b.x for b in run.sample_batches(len(low_res), plan, given=told, size=size)])
 
 
 def small(run: Run) -> None:
@@ -157,9 +157,9 @@ def small(run: Run) -> None:
         stored = np.stack([items[a : a + size, b : b + size] for a, b in corners])
         truth = to_model_range(stored[:, None], 8)
         low_res = round_to_levels(shrink_box(truth, (2, 2)), 8)
-        walk = run.walk(steps=STEPS)
+        plan = run.plan(steps=STEPS)
         batches = run.sample_batches(
-            len(truth), walk, given={"low_res": low_res}, size=truth.shape[2:]
+            len(truth), plan, given={"low_res": low_res}, size=truth.shape[2:]
         )
         as_it_is = torch.cat([batch.x for batch in batches])
         values = (

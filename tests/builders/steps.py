@@ -9,8 +9,8 @@ from iddpm.builders import (
     build_loss,
     build_network,
     build_optimizer,
+    build_sampling_plan,
     build_timesteps,
-    build_walk,
     resolve,
     training_low_res,
 )
@@ -68,7 +68,7 @@ def trains_and_samples(
     some = {name: value[:drawn] for name, value in told.items()}
     for name in ("ddim", "ddpm"):
         sampling = config.sampling.model_copy(update={"sampler": name, "steps": evaluations})
-        walk = build_walk(config, step.denoiser, sampling)
-        *_, last = walk.states(SampleNoise(0, (drawn, *shape)), **some)
+        plan = build_sampling_plan(config, step.denoiser, sampling)
+        *_, last = plan.states(SampleNoise(0, (drawn, *shape)), **some)
         assert last.x.shape == (drawn, *shape)
         assert bool(last.x.isfinite().all())

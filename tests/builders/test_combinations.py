@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from iddpm.builders import build_denoiser, build_network, build_walk, resolve
+from iddpm.builders import build_denoiser, build_network, build_sampling_plan, resolve
 from iddpm.config import read_config
 from iddpm.config.choices import SAMPLERS
 from iddpm.sampling import SampleNoise
@@ -60,7 +60,9 @@ def test_every_sampler_takes_every_variance(sampler, variance):
         )
     )
     denoiser = build_denoiser(config, build_network(config).eval())
-    *_, last = build_walk(config, denoiser, config.sampling).states(SampleNoise(0, (2, 1, 8)))
+    *_, last = build_sampling_plan(config, denoiser, config.sampling).states(
+        SampleNoise(0, (2, 1, 8))
+    )
     assert last.x.shape == (2, 1, 8)
     assert bool(last.x.isfinite().all())
 

@@ -117,7 +117,7 @@ def test_from_a_file_to_samples_one_item_at_a_time(tmp_path, name):
     assert [path.suffix for path in (run.directory / "samples").iterdir()] == [".png"] * 2
     if len(shape) == 4:
         assert run.config.model.stride == (2, 2, 2)
-    draw(run, 1, run.walk(steps=2, sampler="ddim"), out=tmp_path / "out", npz=True)
+    draw(run, 1, run.plan(steps=2, sampler="ddim"), out=tmp_path / "out", npz=True)
     assert Image.open(tmp_path / "out/grid.png").size > (10, 10)
     written = open_source(tmp_path / "out/samples.npz", layout=last)
     assert (written.shape, written.bits, len(written)) == (shape, 8, 1)

@@ -182,8 +182,8 @@ def test_steps_count_network_evaluations(run_directory, sampler, taken):
     run = iddpm.load(run_directory)
     evaluations, steps = [], []
     run.denoiser.network.register_forward_hook(lambda *_: evaluations.append(1))
-    walk = run.walk(sampler=sampler, steps=5)
-    for _ in run.sample_batches(1, walk, on_step=lambda number, _: steps.append(number)):
+    plan = run.plan(sampler=sampler, steps=5)
+    for _ in run.sample_batches(1, plan, on_step=lambda number, _: steps.append(number)):
         pass
     assert len(evaluations) == 5
     assert steps[-1] == taken  # Heun's method: 2 + 2 + 1 evaluations
@@ -191,10 +191,12 @@ def test_steps_count_network_evaluations(run_directory, sampler, taken):
 
 def test_batches_are_shared_out_whole(run_directory):
     run = iddpm.load(run_directory)
-    walk = run.walk(steps=2, batch_size=3)
-    whole = list(run.sample_batches(8, walk, start=2))
+    plan = run.plan(steps=2, batch_size=3)
+    with pytest.warns(DeprecationWarning, match=r"Run\.plan"):
+        assert str(run.walk(steps=2)) == str(plan)
+    whole = list(run.sample_batches(8, plan, start=2))
     for turns in (slice(0, None, 2), slice(1, None, 2), slice(3, None, 4)):
-        mine = list(run.sample_batches(8, walk, start=2, turns=turns))
+        mine = list(run.sample_batches(8, plan, start=2, turns=turns))
         assert [batch.start for batch in mine] == [batch.start for batch in whole[turns]]
         assert all(torch.equal(a.x, b.x) for a, b in zip(mine, whole[turns], strict=True))
 
@@ -238,12 +240,12 @@ def test_what_is_given_reaches_the_samples_rows(run_directory):
     run = iddpm.load(run_directory)
     told = run.denoiser.network = _Told(run.denoiser.network)
     low_res = torch.arange(7.0).reshape(7, 1, 1, 1)
-    walk = run.walk(steps=1, batch_size=3)
-    whole = list(run.sample_batches(7, walk, start=2, given={"low_res": low_res}))
+    plan = run.plan(steps=1, batch_size=3)
+    whole = list(run.sample_batches(7, plan, start=2, given={"low_res": low_res}))
     assert [rows.flatten().tolist() for rows in told.seen] == [[0, 1, 2], [3, 4, 5], [6]]
     told.seen.clear()
     turns = slice(1, None, 2)
-    (own,) = run.sample_batches(7, walk, start=2, turns=turns, given={"low_res": low_res})
+    (own,) = run.sample_batches(7, plan, start=2, turns=turns, given={"low_res": low_res})
     assert [rows.flatten().tolist() for rows in told.seen] == [[3, 4, 5]]
     assert torch.equal(own.x, whole[1].x)
     assert not torch.equal(

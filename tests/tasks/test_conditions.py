@@ -154,9 +154,9 @@ def test_what_is_measured_has_the_conditions_of_training_items(folder, monkeypat
     split = open_split(run.config)
     kept = Run.sample_batches
 
-    def listened(self, n, walk=None, **options):
+    def listened(self, n, plan=None, **options):
         given.append(options["given"]["conditions"])
-        return kept(self, n, walk, **options)
+        return kept(self, n, plan, **options)
 
     monkeypatch.setattr(Run, "sample_batches", listened)
     first = draw_samples(run, 6, {"steps": 2}, split, 0, None, QUIET)

@@ -170,15 +170,15 @@ def test_samplers_take_steps_and_variance_from_the_same_table(labelled, tmp_path
     shutil.copytree(labelled, bare, ignore=shutil.ignore_patterns("cache"))
     for settings in ({"spacing": "optimal"}, {"variance": "analytic"}):
         with pytest.raises(FileNotFoundError, match=r"make it by iddpm likelihood .*bare --stride"):
-            iddpm.load(bare).walk(**settings)
+            iddpm.load(bare).plan(**settings)
     run = iddpm.load(labelled)
     for variance, sampler in (("trained", "heun"), ("analytic", "ddpm")):
-        walk = run.walk(steps=6, spacing="optimal", variance=variance, sampler=sampler)
+        plan = run.plan(steps=6, spacing="optimal", variance=variance, sampler=sampler)
         steps = 3 if sampler == "heun" else 6
         kind = None if variance == "trained" else variance
         kept = likelihood(run, steps=steps, stride="optimal", variance=kind).facts["kept"]
-        assert walk.schedule.index.tolist() == kept
-    assert str(walk) == "6 evaluations: ddpm, optimal, analytic variance"
+        assert plan.schedule.index.tolist() == kept
+    assert str(plan) == "6 evaluations: ddpm, optimal, analytic variance"
     for sampler in ("ddpm", "ddim"):
         options = {"steps": 5, "sampler": sampler, "seed": 1}
         plain, analytic = (run.sample(3, variance=v, **options) for v in ("trained", "analytic"))
@@ -187,9 +187,9 @@ def test_samplers_take_steps_and_variance_from_the_same_table(labelled, tmp_path
         alone = run.sample(2, variance="analytic", batch_size=1, **options)
         assert torch.allclose(analytic[:2], alone, atol=1e-3)
     with pytest.raises(ValueError, match="that of steps of ddpm or ddim, and the sampler is heun"):
-        run.walk(sampler="heun", variance="analytic")
+        run.plan(sampler="heun", variance="analytic")
     with pytest.raises(ValueError, match="variance='free' does not work"):
-        run.walk(variance="free")
+        run.plan(variance="free")
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_pairs_without_a_class_are_drawn_without_one(folder, tmp_path):
     )  # fmt: skip
     split = run.open_split()
     n = len(split.held_out)
-    draw(run, n, run.walk(steps=1), out=tmp_path, console=Console(file=io.StringIO()))
+    draw(run, n, run.plan(steps=1), out=tmp_path, console=Console(file=io.StringIO()))
     rows = (tmp_path / "labels.csv").read_text().splitlines()[1:]
     labels = [row.split(",")[1] for row in rows]
     assert sorted(labels) == sorted(str(k) for k in split.source.labels[split.held_out])

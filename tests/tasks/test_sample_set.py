@@ -85,7 +85,7 @@ def test_a_part_is_marked_and_told(run, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(drawing, "save_images", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        draw(run, 5, run.walk(batch_size=2), out=out, npz=True, console=QUIET)
+        draw(run, 5, run.plan(batch_size=2), out=out, npz=True, console=QUIET)
     monkeypatch.undo()
     assert files_of(out) == ["000000.png", "000001.png", "samples.json"]
     with pytest.warns(UserWarning, match=r"holds a part of what was to be written.*samples\.json"):

@@ -192,8 +192,8 @@ def test_every_command_takes_such_a_run(folder, capsys):
 def test_the_classes_of_samples_are_those_of_their_items(folder):
     run = iddpm.load(folder / "run")
     pairs = held_out_pairs(run, 5)
-    walk = run.walk()
-    assert pairs.classes(walk) == (pairs.items % 3).tolist()
+    plan = run.plan()
+    assert pairs.classes(plan) == (pairs.items % 3).tolist()
     assert torch.equal(held_out_pairs(run, 2).low_res, pairs.low_res[:2])
     low_res, _ = items_of(run, 60)
     order = {int(item): k for k, item in enumerate(open_split(run.config).held_out)}

@@ -31,9 +31,9 @@ from iddpm.builders.network import (
 from iddpm.builders.paired_inputs import check_given, read_given, tell_given
 from iddpm.builders.proposal import Proposal, fit, propose
 from iddpm.builders.sampling_plan import (
-    Walk,
+    SamplingPlan,
+    build_sampling_plan,
     build_sampling_schedule,
-    build_walk,
     requested_sampling,
 )
 from iddpm.builders.tiling import Tiling, build_tiling
@@ -53,8 +53,8 @@ __all__ = [
     "Footprint",
     "Guides",
     "Proposal",
+    "SamplingPlan",
     "Tiling",
-    "Walk",
     "build_augmentations",
     "build_averages",
     "build_degradation",
@@ -67,10 +67,10 @@ __all__ = [
     "build_loss",
     "build_network",
     "build_optimizer",
+    "build_sampling_plan",
     "build_sampling_schedule",
     "build_tiling",
     "build_timesteps",
-    "build_walk",
     "build_weaker",
     "check_class_left_open",
     "check_flip",

@@ -62,7 +62,7 @@ def requested_sampling(
 
 
 @dataclass(frozen=True, eq=False)
-class Walk:
+class SamplingPlan:
     """All that is needed to go from noise to data.
 
     Attributes:
@@ -106,7 +106,7 @@ class Walk:
         )
 
 
-def build_walk(
+def build_sampling_plan(
     config: Config,
     denoiser: Denoiser,
     sampling: SamplingConfig,
@@ -114,7 +114,7 @@ def build_walk(
     guides: Guides = NO_GUIDES,
     classes: Classes | None = None,
     table: StepTable | None = None,
-) -> Walk:
+) -> SamplingPlan:
     """Return how to draw samples of a model, guided by others or not.
 
     ``table`` is what the model says at every step; settings that choose by it need it.
@@ -139,7 +139,7 @@ def build_walk(
             )
         assert table is not None
         denoise = table.analytic.around(denoise)
-    return Walk(
+    return SamplingPlan(
         sampling,
         method,
         build_sampler(method.sampler, sampling.eta),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from iddpm.builders.low_resolution import low_res_size, scale_of
-from iddpm.builders.sampling_plan import Walk
+from iddpm.builders.sampling_plan import SamplingPlan
 from iddpm.config import Config
 from iddpm.diffusion import Level, Prediction
 from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
@@ -70,25 +70,27 @@ class Tiling:
             x = x.narrow(axis, before * factor, n * factor)
         return x
 
-    def around(self, walk: Walk, on_batch: Callable[[], None] | None = None) -> Walk:
-        """Return a walk over tiles, as many at a time as the walk takes samples at a time.
+    def around(
+        self, plan: SamplingPlan, on_batch: Callable[[], None] | None = None
+    ) -> SamplingPlan:
+        """Return a plan that draws tiles, as many at a time as ``plan`` draws samples.
 
         Args:
-            walk: of a model of tiles.
+            plan: how a model of tiles is drawn from.
             on_batch: called after each batch of tiles.
         """
-        at_once = walk.sampling.batch_size
+        at_once = plan.sampling.batch_size
 
         def noticed(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
-            prediction = walk.denoise(x_t, level, **conditioning)
+            prediction = plan.denoise(x_t, level, **conditioning)
             if on_batch is not None:
                 on_batch()
             return prediction
 
         return replace(
-            walk,
+            plan,
             denoise=tiled(noticed, self.tile, overlap=self.overlap, at_once=at_once),
-            sampling=walk.sampling.model_copy(update={"batch_size": self._rows(at_once)}),
+            sampling=plan.sampling.model_copy(update={"batch_size": self._rows(at_once)}),
         )
 
     def batches(self, n: int, at_once: int) -> int:

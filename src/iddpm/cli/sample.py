@@ -126,7 +126,7 @@ def sample(
                 device=device,
                 network=network,
             )
-            walk = opened.walk(
+            plan = opened.plan(
                 steps=steps,
                 sampler=sampler,
                 eta=eta,
@@ -148,7 +148,7 @@ def sample(
         draw(
             opened,
             n if n is not None else 64 if beside is None else len(beside),
-            walk,
+            plan,
             out=out,
             seed=seed,
             classes=class_name,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iddpm.builders import Walk, check_given, check_low_res, tell_low_res
+from iddpm.builders import SamplingPlan, check_given, check_low_res, tell_low_res
 from iddpm.data.conditioning.labels import Wanted
 from iddpm.data.conditioning.requested import Asked, ask
 from iddpm.runs.opened_run import OpenedRun
@@ -53,7 +53,7 @@ class Requested:
 
 def draw_batches(
     run: OpenedRun,
-    walk: Walk,
+    plan: SamplingPlan,
     requested: Requested,
     *,
     turns: slice = slice(None),
@@ -63,7 +63,7 @@ def draw_batches(
 
     Args:
         run: the model.
-        walk: how they are drawn.
+        plan: how they are drawn.
         requested: which.
         turns: picks among the batches, for sharing them out.
         on_step: called after every step with the number of steps taken and the state,
@@ -74,9 +74,9 @@ def draw_batches(
     """
     n, start = requested.n, requested.start
     shape = run.shape if requested.size is None else (run.shape[0], *requested.size)
-    conditioning = _conditioning(run, walk, requested, shape)
-    labels, at_once = conditioning.get("y"), walk.sampling.batch_size
-    context = Precision(walk.sampling.precision, run.device)
+    conditioning = _conditioning(run, plan, requested, shape)
+    labels, at_once = conditioning.get("y"), plan.sampling.batch_size
+    context = Precision(plan.sampling.precision, run.device)
 
     def batches() -> Iterator[SampleBatch]:
         for first in range(start, start + n, at_once)[turns]:
@@ -85,12 +85,12 @@ def draw_batches(
             noise = SampleNoise(requested.seed, (count, *shape), first, run.device)
             part = {name: value[rows].to(run.device) for name, value in conditioning.items()}
             if run.config.task == "super_resolution":
-                level, numbers = walk.sampling.low_res_noise, range(first, first + count)
+                level, numbers = plan.sampling.low_res_noise, range(first, first + count)
                 part |= tell_low_res(run.config, part["low_res"], level, numbers, requested.seed)
             if on_step is not None:
                 on_step(0, noise.initial())
             with context.autocast():
-                for state in walk.states(noise, **part):
+                for state in plan.states(noise, **part):
                     x = state.x
                     if on_step is not None:
                         on_step(state.number, x)
@@ -118,7 +118,7 @@ def requested_conditions(run: OpenedRun, n: int, conditions: Asked | None = None
 
 
 def _conditioning(
-    run: OpenedRun, walk: Walk, requested: Requested, shape: Sequence[int]
+    run: OpenedRun, plan: SamplingPlan, requested: Requested, shape: Sequence[int]
 ) -> dict[str, Tensor]:
     """Return what the network takes beside x and the time, checked; n rows each, on the CPU."""
     n = requested.n
@@ -134,21 +134,21 @@ def _conditioning(
     if run.config.task == "super_resolution":
         check_low_res(run.config, run.directory, told.get("low_res"), shape)
     if told.get("y") is None:
-        labels = _labels(run, walk, requested)
+        labels = _labels(run, plan, requested)
         if labels is not None:
             told["y"] = labels
-    _check_something_to_guide(run, walk, told)
+    _check_something_to_guide(run, plan, told)
     if "conditions" in told:  # float64 for who writes them down
         told["conditions"] = told["conditions"].float()
     return told
 
 
-def _labels(run: OpenedRun, walk: Walk, requested: Requested) -> Tensor | None:
+def _labels(run: OpenedRun, plan: SamplingPlan, requested: Requested) -> Tensor | None:
     n, seed, wanted, start = requested.n, requested.seed, requested.classes, requested.start
-    if walk.classes is not None:
+    if plan.classes is not None:
         if wanted is None:  # drawn by number
-            return walk.classes.labels(start + n, seed)[start:]
-        return walk.classes.labels(n, seed, wanted)
+            return plan.classes.labels(start + n, seed)[start:]
+        return plan.classes.labels(n, seed, wanted)
     if wanted is not None:
         raise ValueError(
             f"class {wanted!r} was requested, and {run.directory} was trained without classes "
@@ -157,12 +157,14 @@ def _labels(run: OpenedRun, walk: Walk, requested: Requested) -> Tensor | None:
     return None
 
 
-def _check_something_to_guide(run: OpenedRun, walk: Walk, told: Mapping[str, Tensor]) -> None:
+def _check_something_to_guide(
+    run: OpenedRun, plan: SamplingPlan, told: Mapping[str, Tensor]
+) -> None:
     """Refuse guidance that was requested for samples without class and conditions.
 
     The run's own setting is the model as trained there, which is what guidance then gives.
     """
-    guidance, model = walk.sampling.guidance, run.config.model
+    guidance, model = plan.sampling.guidance, run.config.model
     if guidance in (1, run.config.sampling.guidance) or not model.told:
         return
     y, conditions = told.get("y"), told.get("conditions")

@@ -5,9 +5,9 @@ from typing import Any
 
 from iddpm.builders import (
     Guides,
-    Walk,
+    SamplingPlan,
     build_gradient,
-    build_walk,
+    build_sampling_plan,
     build_weaker,
     requested_sampling,
 )
@@ -27,8 +27,8 @@ def plan_sampling(
     autoguidance: Path | str | int | None = None,
     autoguidance_scale: float = 2.0,
     **settings: Any,
-) -> Walk:
-    """Return how a run's samples are drawn; arguments and errors as for :meth:`Run.walk`."""
+) -> SamplingPlan:
+    """Return how a run's samples are drawn; arguments and errors as for :meth:`Run.plan`."""
     config = run.config
     sampling = requested_sampling(config.sampling, config.diffusion.num_steps, settings)
     classes, gradient, weaker = run.classes, None, None
@@ -42,7 +42,9 @@ def plan_sampling(
         weaker = build_weaker(config, run.denoiser, other.config, other.denoiser)
     guides = Guides(weaker, autoguidance_scale, gradient, classifier_scale, classifier_form)
     table = find_table(run.directory, run.denoiser) if sampling.needs_table else None
-    return build_walk(config, run.denoiser, sampling, guides=guides, classes=classes, table=table)
+    return build_sampling_plan(
+        config, run.denoiser, sampling, guides=guides, classes=classes, table=table
+    )
 
 
 def _weaker(run: OpenedRun, which: Path | str | int) -> OpenedRun:

@@ -1,5 +1,6 @@
 """A trained run and what can be done with it: draw samples and make data finer."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iddpm.builders import Walk
+from iddpm.builders import SamplingPlan
 from iddpm.builders.own_network import Network
 from iddpm.data.conditioning.labels import Wanted
 from iddpm.data.conditioning.requested import Asked
@@ -49,16 +50,16 @@ class Run(OpenedRun):
                 one for each; what is not named is left open. See :meth:`ask`.
             given: what else the network is told, a tensor [n, ...] for each name, such as
                 ``low_res`` of a model of super-resolution.
-            settings: of sampling, such as ``steps=10`` or ``sampler="unipc_3"``; see :meth:`walk`.
+            settings: of sampling, such as ``steps=10`` or ``sampler="unipc_3"``; see :meth:`plan`.
 
         Raises:
             ValueError: an unknown class or setting, more steps than the process has, or tensors
                 of another number of rows.
         """
-        walk = self.walk(**settings)
+        plan = self.plan(**settings)
         if conditions is not None:
             given = {**(given or {}), "conditions": self.ask(n, conditions)}
-        batches = self.sample_batches(n, walk, seed=seed, classes=classes, given=given)
+        batches = self.sample_batches(n, plan, seed=seed, classes=classes, given=given)
         return torch.cat([batch.x for batch in batches])
 
     def upscale(
@@ -102,7 +103,7 @@ class Run(OpenedRun):
             self, low_res, requested, overlap=overlap, on_batch=on_batch, settings=settings
         )
 
-    def walk(self, **settings: Any) -> Walk:
+    def plan(self, **settings: Any) -> SamplingPlan:
         """Return how samples are drawn: the run's settings of sampling with some changed.
 
         Args:
@@ -121,10 +122,15 @@ class Run(OpenedRun):
         """
         return plan_sampling(self, **settings)
 
+    def walk(self, **settings: Any) -> SamplingPlan:
+        """Return :meth:`plan`; its name in version 0.1, deprecated."""
+        warnings.warn("Run.walk is now called Run.plan", DeprecationWarning, stacklevel=2)
+        return self.plan(**settings)
+
     def sample_batches(
         self,
         n: int,
-        walk: Walk | None = None,
+        plan: SamplingPlan | None = None,
         *,
         seed: int = 0,
         classes: Wanted = None,
@@ -143,7 +149,7 @@ class Run(OpenedRun):
         ``size`` is the spatial size, that of the data by default.
         """
         requested = Requested(n, seed, classes, given, size, start)
-        return draw_batches(self, walk or self.walk(), requested, turns=turns, on_step=on_step)
+        return draw_batches(self, plan or self.plan(), requested, turns=turns, on_step=on_step)
 
     def ask(self, n: int, conditions: Asked | None = None) -> Tensor:
         """Return the requested conditions of ``n`` samples, float64 [n, K].

@@ -35,6 +35,6 @@ def upscale(
     if run.classes is not None and not labeled:
         told["y"] = torch.full((len(low_res),), NO_CLASS)
         settings["guidance"] = settings.get("guidance") or 1.0  # none to exaggerate
-    walk = tiling.around(plan_sampling(run, **settings), on_batch)
-    batches = draw_batches(run, walk, replace(requested, given=told, size=tiling.size))
+    plan = tiling.around(plan_sampling(run, **settings), on_batch)
+    batches = draw_batches(run, plan, replace(requested, given=told, size=tiling.size))
     return torch.cat([tiling.crop(batch.x) for batch in batches])

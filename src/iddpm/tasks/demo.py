@@ -98,7 +98,7 @@ def run_demo(
     grid, animation = draw(
         run,
         PER_CLASS * classes,
-        run.walk(batch_size=PER_CLASS * classes, precision="auto"),
+        run.plan(batch_size=PER_CLASS * classes, precision="auto"),
         classes=[k // PER_CLASS for k in range(PER_CLASS * classes)],
         columns=PER_CLASS,
         gif=True,

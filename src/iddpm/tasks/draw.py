@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.builders import Walk, form_of, values_of
+from iddpm.builders import SamplingPlan, form_of, values_of
 from iddpm.data.conditioning.labels import Wanted
 from iddpm.data.conditioning.requested import Asked, describe
 from iddpm.data.writers.comparison import save_side_by_side
@@ -39,7 +39,7 @@ SLICE_MILLISECONDS = 80
 def draw(
     run: Run,
     n: int,
-    walk: Walk | None = None,
+    plan: SamplingPlan | None = None,
     *,
     out: Path | None = None,
     seed: int = 0,
@@ -65,7 +65,7 @@ def draw(
         n, seed, classes, conditions: as in :meth:`Run.sample`.
         given: data to draw for, [M, C, *spatial] in [-1, 1], for models that are given it: sample k
             goes by item k modulo M. By default what goes with the held-out items.
-        walk: how to draw them, ``run.walk()`` by default.
+        plan: how to draw them, ``run.plan()`` by default.
         out: the directory, ``RUN/samples/seed_SEED`` by default.
         npz: also write ``samples.npz``.
         gif: also write ``denoising.gif`` of the first samples.
@@ -86,7 +86,7 @@ def draw(
     each = form.kind in EACH  # a file like those of the data for each sample
     # All samples in one file, not only those of the grid.
     whole = npz or not (each or (picture and exact))
-    walk = walk or run.walk()
+    plan = plan or run.plan()
     pairs = None
     finer = run.config.task == "super_resolution"
     if finer and given is not None:
@@ -97,7 +97,7 @@ def draw(
     if finer or (run.config.model.given_channels and given is None):
         with ranks.together():
             pairs = held_out_pairs(run, n)
-        classes = pairs.classes(walk) if classes is None else classes
+        classes = pairs.classes(plan) if classes is None else classes
     frames: list[Tensor] = []
     first = ranks.first
 
@@ -119,7 +119,7 @@ def draw(
                 told["conditions"] = asked
             batches = run.sample_batches(
                 n,
-                walk,
+                plan,
                 seed=seed,
                 classes=classes,
                 given=told,
@@ -133,13 +133,13 @@ def draw(
         parts = names
         if form.encoding == "frames":
             parts = [f"{name}/{k:04d}.png" for name in names for k in range(run.shape[1])]
-        facts = {"samples": n, "seed": seed, "walk": str(walk)}
+        facts = {"samples": n, "seed": seed, "walk": str(plan)}
         made = ranks.by_first(lambda: begin_set(directory, parts, facts, console))
-        console.print(f"{n} samples, each {walk}", markup=False)
+        console.print(f"{n} samples, each {plan}", markup=False)
         if run.conditions:
             console.print(describe(run.conditions, asked.numpy()), markup=False)
-        count = -(-n // walk.sampling.batch_size)
-        task = progress.add_task("", total=len(walk.schedule) * -(-count // ranks.count))
+        count = -(-n // plan.sampling.batch_size)
+        task = progress.add_task("", total=len(plan.schedule) * -(-count // ranks.count))
 
         def written() -> Iterator[SampleBatch | None]:
             nonlocal first
@@ -181,8 +181,8 @@ def draw(
             members = condition_members(run.conditions, asked[: len(x)].numpy())
             path = directory / "samples.npz"
             paths.append(save_npz(x, path, labels=y, values=values, members=members))
-        if names and walk.classes is not None:
-            chosen = [walk.classes.name(int(k)) for k in walk.classes.labels(n, seed, classes)]
+        if names and plan.classes is not None:
+            chosen = [plan.classes.name(int(k)) for k in plan.classes.labels(n, seed, classes)]
             paths.append(save_labels(chosen, directory / "labels.csv", names))
         if run.conditions:
             path, rows = directory / "conditions.csv", names or [str(k) for k in range(n)]

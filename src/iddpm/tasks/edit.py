@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.builders import Walk, build_sampling_schedule, check_class_left_open, values_of
+from iddpm.builders import SamplingPlan, build_sampling_schedule, check_class_left_open, values_of
 from iddpm.config.choices import SPACINGS, listed
 from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.levels import to_model_range
@@ -174,7 +174,7 @@ def inpaint(
         class_name: the class to fill in; none by default.
         out: the directory, ``RUN/samples/inpainting`` by default.
         console: where progress is shown.
-        settings: of sampling, as for :meth:`~iddpm.runs.run.Run.walk`. By default DDIM with fresh
+        settings: of sampling, as for :meth:`~iddpm.runs.run.Run.plan`. By default DDIM with fresh
             noise (eta 1) at even timesteps, which fits the rest to the known part best.
 
     Returns:
@@ -191,24 +191,24 @@ def inpaint(
     _check_number(n)
     item = open_item(run, file)
     fill = read_mask(Path(mask), run.shape[1:], item.picture_size)
-    walk = _walk(run, class_name, settings)
+    plan = _plan(run, class_name, settings)
     known, where = item.x.expand(n, *run.shape).to(run.device), fill.to(run.device)
     noise = SampleNoise(seed, known.shape, device=run.device)
     states = fill_in(
-        walk.sampler,
-        walk.denoise,
-        walk.schedule,
+        plan.sampler,
+        plan.denoise,
+        plan.schedule,
         known,
         where,
         noise.initial(),
         resample=resample,
         jump=jump,
         noise=noise,
-        self_condition=walk.self_condition,
+        self_condition=plan.self_condition,
         **_conditioning(run, n, class_name),
     )
     passes = f", {resample} passes over jumps of {jump}" if resample > 1 else ""
-    x = _drawn(run, walk, states, console, f"{n} versions, each {walk}{passes}")
+    x = _drawn(run, plan, states, console, f"{n} versions, each {plan}{passes}")
     before = torch.stack([item.x, torch.where(fill, torch.zeros_like(item.x), item.x)])
     return _before_and_after(run, before, x, out or run.directory / "samples/inpainting", console)
 
@@ -237,7 +237,7 @@ def edit(
         class_name: the class to draw; none by default.
         out: the directory, ``RUN/samples/edit`` by default.
         console: where progress is shown.
-        settings: of sampling, as for :meth:`~iddpm.runs.run.Run.walk`.
+        settings: of sampling, as for :meth:`~iddpm.runs.run.Run.plan`.
 
     Returns:
         The files written: ``before_after.png`` (the item, then the versions) and the versions.
@@ -256,26 +256,26 @@ def edit(
     console = console or open_console()
     _check_number(n)
     x0 = open_item(run, file).x
-    walk = _walk(run, class_name, settings)
+    plan = _plan(run, class_name, settings)
     whole = run.denoiser.diffusion.schedule
     lower = whole.respace(range(max(1, round(strength * len(whole)))))
-    steps = min(max(1, round(strength * walk.sampling.steps)), len(lower))
-    walk = _walk(run, class_name, {**settings, "steps": steps})
-    levels = {"sigma_max": walk.sampling.sigma_max, "rho": walk.sampling.rho}
-    walk = replace(walk, schedule=build_sampling_schedule(lower, walk.method, steps, **levels))
+    steps = min(max(1, round(strength * plan.sampling.steps)), len(lower))
+    plan = _plan(run, class_name, {**settings, "steps": steps})
+    levels = {"sigma_max": plan.sampling.sigma_max, "rho": plan.sampling.rho}
+    plan = replace(plan, schedule=build_sampling_schedule(lower, plan.method, steps, **levels))
     start = x0.expand(n, *run.shape).to(run.device)
     noise = SampleNoise(seed, start.shape, device=run.device)
     states = redraw(
-        walk.sampler,
-        walk.denoise,
-        walk.schedule,
+        plan.sampler,
+        plan.denoise,
+        plan.schedule,
         start,
         noise.initial(),
         noise=noise,
-        self_condition=walk.self_condition,
+        self_condition=plan.self_condition,
         **_conditioning(run, n, class_name),
     )
-    x = _drawn(run, walk, states, console, f"{n} versions, each {walk}")
+    x = _drawn(run, plan, states, console, f"{n} versions, each {plan}")
     return _before_and_after(run, x0[None], x, out or run.directory / "samples/edit", console)
 
 
@@ -284,8 +284,8 @@ def _check_number(n: int) -> None:
         raise ValueError(f"cannot draw {n} versions: ask for 1 or more")
 
 
-def _walk(run: Run, class_name: str | int | None, settings: dict[str, Any]) -> Walk:
-    """Return the walk of these settings; without a class there is nothing to exaggerate."""
+def _plan(run: Run, class_name: str | int | None, settings: dict[str, Any]) -> SamplingPlan:
+    """Return the plan of these settings; without a class there is nothing to exaggerate."""
     if class_name is None:
         guidance = settings.get("guidance")
         if guidance not in (None, 1) and run.config.model.told:
@@ -294,7 +294,7 @@ def _walk(run: Run, class_name: str | int | None, settings: dict[str, Any]) -> W
                 "leave --guidance out"
             )
         settings = {**settings, "guidance": 1.0 if guidance is None else guidance}
-    return run.walk(**settings)
+    return run.plan(**settings)
 
 
 def _conditioning(run: Run, n: int, class_name: str | int | None) -> dict[str, Tensor]:
@@ -313,10 +313,12 @@ def _conditioning(run: Run, n: int, class_name: str | int | None) -> dict[str, T
     return told | {"y": torch.full((n,), NO_CLASS, device=run.device)}
 
 
-def _drawn(run: Run, walk: Walk, states: Iterator[State], console: Console, what: str) -> Tensor:
+def _drawn(
+    run: Run, plan: SamplingPlan, states: Iterator[State], console: Console, what: str
+) -> Tensor:
     """Walk to the end with a progress bar and return the data, on the CPU."""
     console.print(what, markup=False)
-    precision = Precision(walk.sampling.precision, run.device)
+    precision = Precision(plan.sampling.precision, run.device)
     with progress_bar(console, "drawing") as progress, precision.autocast():
         return _last(progress.track(states)).cpu()
 

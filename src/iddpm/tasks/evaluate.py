@@ -89,7 +89,7 @@ def evaluate(
         features: ``"pca"``, the directory of a classifier, or an ``.onnx`` file.
         seed: of the samples.
         classes: one class for all; by default drawn as often as the training data has them.
-        sampling: how to draw them, as for :meth:`Run.walk`.
+        sampling: how to draw them, as for :meth:`Run.plan`.
         samples: a .npz file of samples to measure instead, as ``iddpm sample --npz`` writes it.
         reference: statistics that another evaluation left, to compare with instead.
         out: where to write, ``RUN/evaluation`` by default.

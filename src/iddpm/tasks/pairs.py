@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iddpm.builders import Walk, build_degradation, held_out_low_res
+from iddpm.builders import SamplingPlan, build_degradation, held_out_low_res
 from iddpm.builders.run_data import Split, on_device, shuffled
 from iddpm.config import Config
 from iddpm.data.batches import held_out_batches
@@ -50,11 +50,11 @@ class Pairs:
         """[N, C, *spatial] in [-1, 1]."""
         return self.given["low_res"]
 
-    def classes(self, walk: Walk) -> list[int] | None:
+    def classes(self, plan: SamplingPlan) -> list[int] | None:
         """Return the class of each item, for a class-conditional model."""
-        if walk.classes is None or self.labels is None:
+        if plan.classes is None or self.labels is None:
             return None
-        if walk.classes.names != self.source.class_names:  # a classifier's
+        if plan.classes.names != self.source.class_names:  # a classifier's
             return None
         return [int(label) for label in self.labels]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.builders import Walk, values_of
+from iddpm.builders import SamplingPlan, values_of
 from iddpm.builders.run_data import Split, open_other
 from iddpm.config import Config
 from iddpm.data.fingerprint import fingerprint
@@ -69,16 +69,16 @@ def draw_samples(
     parts that it drew; all return all samples. A run of super-resolution draws from ``pairs``.
     """
     with ranks.together():
-        walk = run.walk(**settings)
-        facts = _facts(run, walk, settings, seed, classes) | _told_facts(split)
-        labels = _labels(walk, split, n, seed, classes)
+        plan = run.plan(**settings)
+        facts = _facts(run, plan, settings, seed, classes) | _told_facts(split)
+        labels = _labels(plan, split, n, seed, classes)
         told = _told(split, n, seed, None if classes is None else labels)
         if pairs is not None:
             told = pairs.given
             facts["low_res"] = pairs.facts
             if classes is None:
                 facts["classes"] = "those of the items"
-                labels = pairs.classes(walk)
+                labels = pairs.classes(plan)
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     directory = run.directory / "cache" / f"samples_{name}"
     levels = natural_values(run.config.bits)
@@ -88,7 +88,7 @@ def draw_samples(
         with ranks.together():
             batches = run.sample_batches(
                 n - count,
-                walk,
+                plan,
                 seed=seed,
                 classes=classes if labels is None else labels[count:],
                 given={name: rows[count:] for name, rows in told.items()},
@@ -97,7 +97,7 @@ def draw_samples(
                 on_step=lambda number, _: progress.advance(task, min(number, 1)),
             )
         ranks.by_first(lambda: write_json(directory / "facts.json", facts))
-        console.print(f"drawing {n - count} samples, each {walk}", markup=False)
+        console.print(f"drawing {n - count} samples, each {plan}", markup=False)
 
         def drawn() -> Iterator[Part]:
             for batch in batches:
@@ -106,8 +106,8 @@ def draw_samples(
                 yield _read_npz(path, levels)
 
         with progress_bar(console, "sampling") as progress:
-            pieces = -(-(n - count) // walk.sampling.batch_size)
-            total = len(walk.schedule) * -(-pieces // ranks.count)
+            pieces = -(-(n - count) // plan.sampling.batch_size)
+            total = len(plan.schedule) * -(-pieces // ranks.count)
             task = progress.add_task("sampling", total=total)
             done += ranks.in_rounds(drawn(), pieces)
     x = torch.cat([part for part, _ in done])[:n]
@@ -147,17 +147,17 @@ def read_samples(path: Path, config: Config) -> Samples:
 
 
 def _facts(
-    run: Run, walk: Walk, settings: Mapping[str, Any], seed: int, classes: int | str | None
+    run: Run, plan: SamplingPlan, settings: Mapping[str, Any], seed: int, classes: int | str | None
 ) -> dict[str, Any]:
     """Return what defines samples that are drawn."""
     network = run.denoiser.network
     assert isinstance(network, torch.nn.Module)
-    sampling = walk.sampling.model_dump(mode="json")
+    sampling = plan.sampling.model_dump(mode="json")
     del sampling["batch_size"]
     return {
         "weights": hash_weights(network.state_dict()),
         "sampling": sampling,
-        "walk": str(walk),
+        "walk": str(plan),
         "guides": _guides(settings),
         "seed": seed,
         "classes": "as in the training data" if classes is None else str(classes),
@@ -204,21 +204,21 @@ def _levels(path: Path, stored: NDArray[Any], values: Values) -> Tensor:
 
 
 def _labels(
-    walk: Walk, split: Split, n: int, seed: int, wanted: int | str | None
+    plan: SamplingPlan, split: Split, n: int, seed: int, wanted: int | str | None
 ) -> list[int] | None:
     """Return the class of each sample, as often as the training data has it unless one is wanted.
 
     None for samples without classes.
     """
-    if walk.classes is None:
+    if plan.classes is None:
         return None
     known = split.source.labels
     if wanted is not None or known is None:
-        return [int(k) for k in walk.classes.labels(n, seed, wanted)]
+        return [int(k) for k in plan.classes.labels(n, seed, wanted)]
     known = known[split.train]
     known = known[known >= 0]
     if not len(known):
-        return [int(k) for k in walk.classes.labels(n, seed)]
+        return [int(k) for k in plan.classes.labels(n, seed)]
     return [int(known[place]) for place in _places(n, seed, len(known))]
 
 

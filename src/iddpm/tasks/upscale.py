@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.builders import Walk, check_upscaling, form_of, scale_of
+from iddpm.builders import SamplingPlan, check_upscaling, form_of, scale_of
 from iddpm.data.conditioning.requested import Asked
 from iddpm.data.upscaling.find import open_low_res
 from iddpm.data.upscaling.low_res import LowRes, Target
@@ -75,16 +75,16 @@ def upscale(
     y = _labels(run, opened, class_name)
     if y is None and class_name is None and run.classes is not None:
         settings = _unguided(run, conditions, settings)
-    walk = run.walk(**settings)
+    plan = run.plan(**settings)
     call = {
         "seed": seed,
         "class": None if class_name is None else str(class_name),
         "conditions": {name: str(value) for name, value in (conditions or {}).items()},
         "overlap": overlap,
     }
-    made = manifest_of(run, opened, walk, call)
+    made = manifest_of(run, opened, plan, call)
     there = already_there(directory, made)
-    groups = list(groups_of(run.config, opened, overlap, walk.sampling.batch_size))
+    groups = list(groups_of(run.config, opened, overlap, plan.sampling.batch_size))
     items = sum(group.count for group in groups)
     told = {"conditions": run.ask(items, conditions)} if run.conditions or conditions else {}
     if y is not None:
@@ -94,7 +94,7 @@ def upscale(
         console.print(f"all {len(opened)} are in {directory} already", markup=False)
     else:
         how = {"seed": seed, "classes": class_name, "overlap": overlap, **settings}
-        _Drawing(run, walk, directory, made, there, how, told, console).all(groups)
+        _Drawing(run, plan, directory, made, there, how, told, console).all(groups)
     replace(made, complete=True).save(directory / UPSCALED)
     return paths
 
@@ -104,7 +104,7 @@ class _Drawing:
     """What stays the same from group to group.
 
     Attributes:
-        run, walk: the model, and how is drawn.
+        run, plan: the model, and how is drawn.
         directory: where files are written.
         made: the manifest.
         there: names of the files that are there already.
@@ -114,7 +114,7 @@ class _Drawing:
     """
 
     run: Run
-    walk: Walk
+    plan: SamplingPlan
     directory: Path
     made: MadeFiles
     there: set[str]
@@ -125,7 +125,7 @@ class _Drawing:
     def all(self, groups: list[Group]) -> None:
         """Draw and write what is missing, group after group, and then the comparison."""
         self._say(groups)
-        at_once, steps = self.walk.sampling.batch_size, self.walk.sampling.steps
+        at_once, steps = self.plan.sampling.batch_size, self.plan.sampling.steps
         evaluations = [group.tiling.batches(group.count, at_once) * steps for group in groups]
         compared = COMPARISON in self.there
         shown: list[tuple[Tensor, Tensor]] = []
@@ -171,7 +171,7 @@ class _Drawing:
         tiles = sum(group.count * group.tiling.count for group in groups)
         parts = f" in {tiles} tiles" if tiles > items else ""
         plural = "" if items == 1 else "s"
-        self.console.print(f"{items} item{plural}{parts}, each {self.walk}", markup=False)
+        self.console.print(f"{items} item{plural}{parts}, each {self.plan}", markup=False)
 
 
 def _unguided(run: Run, conditions: Asked | None, settings: dict[str, Any]) -> dict[str, Any]:

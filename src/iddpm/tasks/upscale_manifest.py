@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from iddpm.builders import Walk
+from iddpm.builders import SamplingPlan
 from iddpm.data.upscaling.low_res import LowRes
 from iddpm.runs.run import Run
 from iddpm.runtime.made_files import UPSCALED, MadeFiles, read_made
@@ -17,14 +17,14 @@ COMPARISON = "comparison.png"
 
 
 def manifest_of(
-    run: Run, opened: Mapping[str, LowRes], walk: Walk, call: dict[str, Any]
+    run: Run, opened: Mapping[str, LowRes], plan: SamplingPlan, call: dict[str, Any]
 ) -> MadeFiles:
     """Return the manifest of files that are to be made: all that they depend on.
 
     Args:
         run: the model.
         opened: what is made finer, by the names of the finer files.
-        walk: how they are drawn.
+        plan: how they are drawn.
         call: the other options.
     """
     network = run.denoiser.network
@@ -35,8 +35,8 @@ def manifest_of(
             sources[name] = hashlib.file_digest(content, "sha256").hexdigest()
     facts = {
         "weights": hash_weights(network.state_dict()),
-        "walk": str(walk),
-        "sampling": walk.sampling.model_dump(mode="json"),
+        "walk": str(plan),
+        "sampling": plan.sampling.model_dump(mode="json"),
         **call,
         "sources": sources,
     }

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from iddpm.builders import build_denoiser, build_learner, build_walk
+from iddpm.builders import build_denoiser, build_learner, build_sampling_plan
 from iddpm.builders.run_data import Split, on_device, shuffled
 from iddpm.config import Config
 from iddpm.data.batches import Batch, held_out_batches
@@ -90,7 +90,7 @@ def build_preview(
         sampling = sampling.model_copy(update={"spacing": "auto", "variance": "trained"})
 
     def preview(step: int, network: nn.Module) -> Path | None:
-        walk = build_walk(config, build_denoiser(config, network), sampling)
+        plan = build_sampling_plan(config, build_denoiser(config, network), sampling)
         truth: Tensor | None = None
         conditioning: dict[str, Any] = {}
         if shown is not None:
@@ -105,7 +105,7 @@ def build_preview(
             shape = (len(range(count)[piece]), channels, *size)
             noise = SampleNoise(0, shape, start, device=precision.device)
             with precision.autocast():
-                last = deque(walk.states(noise, **some), maxlen=1)[0]
+                last = deque(plan.states(noise, **some), maxlen=1)[0]
             drawn.append(last.x.cpu())
         if not ranks.first:
             return None

@@ -54,7 +54,7 @@ class Effect:
             assignments that this value needs beside it.
         also: assignments beside it.
         before: makes files in the folder, which ``{folder}`` stands for in assignments.
-        key: the setting as it is written, where the walk names it otherwise.
+        key: the setting as it is written, where the plan names it otherwise.
     """
 
     look: Callable[[Scene], Any]

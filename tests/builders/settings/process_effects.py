@@ -9,8 +9,8 @@ from iddpm.builders import (
     build_diffusion,
     build_loss,
     build_network,
+    build_sampling_plan,
     build_timesteps,
-    build_walk,
     held_out_low_res,
     low_res_size,
     tell_low_res,
@@ -91,11 +91,11 @@ def loss_by(call, variance="learned_range", **options):
 
 
 def seen_by_network(scene):
-    """How many channels go in and come out, and whether the walk hands on its estimates."""
+    """How many channels go in and come out, and whether the plan hands on its estimates."""
     config = scene.config
     built = build_network(config)
-    walk = build_walk(config, build_denoiser(config, built), config.sampling)
-    return [built.input_blocks[0][0].in_channels, walk.self_condition,
+    plan = build_sampling_plan(config, build_denoiser(config, built), config.sampling)
+    return [built.input_blocks[0][0].in_channels, plan.self_condition,
             build_denoiser(config, built).self_condition]  # fmt: skip
 
 

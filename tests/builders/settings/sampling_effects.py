@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from iddpm.builders import build_denoiser, build_walk, tell_low_res
+from iddpm.builders import build_denoiser, build_sampling_plan, tell_low_res
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine
 from iddpm.sampling import (
     DDIM,
@@ -40,7 +40,9 @@ def network(x, shown, y=None):
 
 def walk_of(scene, table=None):
     config = scene.config
-    return build_walk(config, build_denoiser(config, network), config.sampling, table=table)
+    return build_sampling_plan(
+        config, build_denoiser(config, network), config.sampling, table=table
+    )
 
 
 def drawn(scene):
@@ -83,7 +85,7 @@ OF_SDE = ("sampling.sampler=dpmpp_2m_sde",)
 
 
 def with_table(scene):
-    """Whether the walk goes by the table of steps: by its variance, and by its choice of steps."""
+    """Whether the plan goes by the table of steps: by its variance, and by its choice of steps."""
     asked = []
 
     def optimal(variance, count):
@@ -94,8 +96,8 @@ def with_table(scene):
         asked.append("variance")
         return denoise
 
-    walk = walk_of(scene, SimpleNamespace(analytic=SimpleNamespace(around=around), optimal=optimal))
-    return [walk.method.sampler, walk.schedule.index.tolist() == [0, 3, 11, 30, 49], asked]
+    plan = walk_of(scene, SimpleNamespace(analytic=SimpleNamespace(around=around), optimal=optimal))
+    return [plan.method.sampler, plan.schedule.index.tolist() == [0, 3, 11, 30, 49], asked]
 
 
 SAMPLING = {

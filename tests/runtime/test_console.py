@@ -1,8 +1,34 @@
 """What is printed."""
 
-from iddpm.runtime.console import open_console
+import re
+from pathlib import Path
+
+import pytest
+
+import iddpm
+from iddpm.runtime.console import open_console, say
 
 
 def test_control_characters_of_names_do_not_reach_the_terminal(capsys):
     open_console().print("class \x1b[31mred\x9b\x07 [b] is\nthere", markup=False)
     assert capsys.readouterr().out == "class \\x1b[31mred\\x9b\\x07 [b] is\nthere\n"
+
+
+@pytest.mark.parametrize("stderr", [False, True])
+def test_brackets_and_colons_of_names_stay(capsys, stderr):
+    open_console(stderr=stderr).print("wrote [/x]/[red]/:cat:")
+    assert "".join(capsys.readouterr()) == "wrote [/x]/[red]/:cat:\n"
+
+
+def test_what_commands_print_holds_no_control_characters(capsys):
+    say("a\x1b[31m\x00\t\u202e\udcff é", end="")
+    assert capsys.readouterr().out == "a\\x1b[31m\\x00\t\\u202e\\udcff é"
+
+
+def test_nothing_prints_past_the_console():
+    """What is printed in any other way could hold control characters of names."""
+    past = re.compile(r"\btyper\.echo\(|(?<![\w.])print\(|[^_]\bConsole\(")
+    allowed = {"runtime/console.py", "cli/main.py"}
+    root = Path(iddpm.__file__).parent
+    printing = [path for path in root.rglob("*.py") if past.search(path.read_text())]
+    assert {path.relative_to(root).as_posix() for path in printing} == allowed

@@ -6,7 +6,7 @@ import pytest
 
 from iddpm.runtime.errors import RankLost, TrainingDiverged
 from iddpm.runtime.processes import ALONE, Ranks
-from iddpm.training.stop import Stop, failures_noted, write_exit
+from iddpm.training.stop import Stop, failures_noted, read_exit, write_exit
 
 
 def read(directory):
@@ -63,3 +63,13 @@ def test_a_note_that_cannot_be_written_hides_no_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr("iddpm.training.stop.write_json", full)
     fail(tmp_path, ValueError("the cause"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "null", '{"status": 0}', '{"status": "0", "reason": 1}', "\xff"]
+)
+def test_a_damaged_file_says_nothing(tmp_path, text):
+    write_exit(tmp_path, 0, "finished", 7, "finished at step 7")
+    assert read_exit(tmp_path)["step"] == 7
+    (tmp_path / "exit.json").write_text(text, encoding="latin-1")
+    assert read_exit(tmp_path) == {}

@@ -15,6 +15,7 @@ from iddpm.cli.options import (
     Network,
     Threads,
 )
+from iddpm.runtime.console import say
 
 
 def evaluate(
@@ -126,4 +127,4 @@ def evaluate(
             ranks=ranks,
         )
     if ranks.first:
-        typer.echo(markdown(result.report), nl=False)
+        say(markdown(result.report), end="")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from iddpm.cli.options import Network
+from iddpm.runtime.console import say
 
 if TYPE_CHECKING:
     from iddpm.config import Config
@@ -37,20 +38,20 @@ def info(
 
     config = read_run_config(run)
     if settings:
-        typer.echo(to_yaml(config), nl=False)
+        say(to_yaml(config), end="")
         return
     facts = summarize(run)
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        say(json.dumps(facts, indent=2))
         return
     for name, text in (*_progress(facts), *_kept(facts), *_model(config)):
-        typer.echo(f"{name:<13}{text}")
+        say(f"{name:<13}{text}")
     if network is not None:
         from iddpm.builders.own_network import expect_own, make_own
 
         expect_own(config, network, run)
         count = sum(p.numel() for p in make_own(network, config).parameters())
-        typer.echo(f"{'parameters':<13}{count / 1e6:.2f} M in {network}")
+        say(f"{'parameters':<13}{count / 1e6:.2f} M in {network}")
 
 
 def _model(config: "Config") -> Iterator[tuple[str, str]]:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from iddpm.runtime.console import say
+
 data = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -30,8 +32,7 @@ def inspect(
     out: Annotated[Path, typer.Option(help="The picture of some items.")] = Path("inspect.png"),
 ) -> None:
     """Describe data; see `iddpm.tasks.inspect`."""
-    from iddpm.runtime.console import printable
     from iddpm.tasks.inspect import inspect
 
     for line in inspect(path, settings or [], out):
-        typer.echo(printable(line))
+        say(line)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from iddpm.cli.options import Checkpoint, Device, Ema, EmaLength, Network, Threads
+from iddpm.runtime.console import say
 
 
 def likelihood(
@@ -113,21 +114,21 @@ def likelihood(
     if not ranks.first:
         return
     if result.unit == "nats/dim":
-        typer.echo(
+        say(
             "continuous data: nats per dimension of a bound on its density in [-1, 1]; bits/dim "
             "would need the data's levels (--bits)"
         )
         values = values_of(opened.config)
         if not values.natural:
-            typer.echo(
+            say(
                 f"for the density in the data's own units ({values.low:g} to {values.high:g} are "
                 f"-1 to 1) add {log((values.high - values.low) / 2):.4f} nats/dim"
             )
     beside = f" given the {result.facts['given']}" if result.facts["given"] else ""
     for part in ("prior", "steps", "decoder"):
         value = getattr(result, part)
-        typer.echo(f"  {part:<8} {value.mean:10.4f} +- {value.error:.4f}")
-    typer.echo(
+        say(f"  {part:<8} {value.mean:10.4f} +- {value.error:.4f}")
+    say(
         f"{result}{beside} ({result.facts['items']} items, {result.facts['steps']} of "
         f"{result.facts['trained_steps']} steps, {result.facts['seconds']:.1f} s)"
     )

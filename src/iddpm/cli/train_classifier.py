@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from iddpm.cli.options import AcceptData, Threads
+from iddpm.runtime.console import say
 
 
 def train_classifier(
@@ -61,7 +62,7 @@ def train_classifier(
         classifier = load_classifier(run.directory, str(run.device))
         shares = held_out_accuracy(classifier)
         told = ", ".join(f"{100 * share:.2f} % at t={t}" for t, share in shares.items())
-        typer.echo(f"accuracy on held-out items: {told or 'nothing was held out'}")
+        say(f"accuracy on held-out items: {told or 'nothing was held out'}")
         path = run.directory / "accuracy.json"
-        typer.echo(f"wrote {write_json(path, {'held_out': shares, 'hash': classifier.hash})}")
+        say(f"wrote {write_json(path, {'held_out': shares, 'hash': classifier.hash})}")
     raise typer.Exit(reason.exit_status)

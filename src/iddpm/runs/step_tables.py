@@ -23,6 +23,7 @@ from iddpm.evaluation.step_costs import Group, StepTable, measure_steps
 from iddpm.runs.training_data import open_training_data
 from iddpm.runtime.atomic_files import write_atomically
 from iddpm.runtime.console import open_console, progress_bar
+from iddpm.runtime.errors import warned
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.training.checkpoints.weights import hash_weights
 from iddpm.training.precision import Precision, PrecisionName
@@ -144,12 +145,13 @@ def step_table(
             ranks=ranks,
         )
     tensors = {name: value.contiguous() for name, value in table.tensors().items()}
-    ranks.by_first(
-        lambda: write_atomically(
-            path, lambda temporary: save_file(tensors, temporary, {"key": text})
-        )
-    )
-    console.print(f"wrote {path}", markup=False)
+
+    def keep() -> None:
+        with warned("the table of steps is not kept"):
+            write_atomically(path, lambda temporary: save_file(tensors, temporary, {"key": text}))
+            console.print(f"wrote {path}", markup=False)
+
+    ranks.by_first(keep)
     return table
 
 

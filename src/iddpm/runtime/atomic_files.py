@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from iddpm.runtime.kept_directory import make_directory
+
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 _TEMPORARY = re.compile(r"\..+\.tmp_(?:([0-9a-f]{8})_([0-9]+)_)?\w{8}(\.\w+)?")
 _latest: Path | None = None
@@ -24,9 +26,12 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
 
     Returns:
         ``path``, for printing.
+
+    Raises:
+        DirectoryMoved: see :func:`~iddpm.runtime.kept_directory.kept_directory`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     global _latest
     if path.parent != _latest:
         _clear_left_behind(path.parent)

@@ -42,6 +42,12 @@ class NotSaved(RunFailed):
     reason = "not saved"
 
 
+class DirectoryMoved(RunFailed):
+    """The run directory was renamed or removed while something wrote into it."""
+
+    reason = "moved"
+
+
 class OutOfMemory(RunFailed):
     """A step takes more memory than the device has."""
 

@@ -37,6 +37,7 @@ from iddpm.runs.run import Run
 from iddpm.runs.step_tables import spread
 from iddpm.runtime.atomic_files import write_json, write_text
 from iddpm.runtime.console import open_console, progress_bar
+from iddpm.runtime.errors import warned
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.tasks.pairs import compare, held_out_pairs, interpolated
 from iddpm.tasks.samples import draw_samples, read_samples
@@ -340,8 +341,12 @@ def _reference(
 
         parts = list(ranks.in_rounds(features(), count))
     made = Reference.of(torch.cat(parts), facts)
-    ranks.by_first(lambda: made.save(path))
-    console.print(f"wrote {path}", markup=False)
+
+    def keep() -> None:
+        with warned("the statistics of the real data are not kept"):
+            console.print(f"wrote {made.save(path)}", markup=False)
+
+    ranks.by_first(keep)
     return made
 
 

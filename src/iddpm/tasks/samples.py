@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -96,20 +98,20 @@ def draw_samples(
                 turns=ranks.turns,
                 on_step=lambda number, _: progress.advance(task, min(number, 1)),
             )
-        ranks.by_first(lambda: write_json(directory / "facts.json", facts))
+        can_keep = ranks.by_first(lambda: _begin(directory, facts))
         console.print(f"drawing {n - count} samples, each {plan}", markup=False)
 
-        def drawn() -> Iterator[Part]:
+        def drawn(folder: Path) -> Iterator[Part]:
             for batch in batches:
-                path = directory / f"{batch.start:08d}.npz"
+                path = folder / f"{batch.start:08d}.npz"
                 save_npz(batch.x, path, labels=batch.y, bits=run.config.bits)
                 yield _read_npz(path, levels)
 
-        with progress_bar(console, "sampling") as progress:
+        with TemporaryDirectory() as other, progress_bar(console, "sampling") as progress:
             pieces = -(-(n - count) // plan.sampling.batch_size)
             total = len(plan.schedule) * -(-pieces // ranks.count)
             task = progress.add_task("sampling", total=total)
-            done += ranks.in_rounds(drawn(), pieces)
+            done += ranks.in_rounds(drawn(directory if can_keep else Path(other)), pieces)
     x = torch.cat([part for part, _ in done])[:n]
     parts = [y for _, y in done if y is not None]
     return Samples(x, torch.cat(parts)[:n] if parts else None, facts)
@@ -163,6 +165,19 @@ def _facts(
         "classes": "as in the training data" if classes is None else str(classes),
         "rounded_to_bits": run.config.bits,
     }
+
+
+def _begin(directory: Path, facts: Mapping[str, Any]) -> bool:
+    """Begin to keep samples; say whether that is possible, which it is not in a read-only run."""
+    try:
+        write_json(directory / "facts.json", facts)
+    except OSError as error:
+        warnings.warn(
+            f"the samples are not kept, and an evaluation that is interrupted begins anew: {error}",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def _kept(directory: Path, n: int, values: Values) -> list[Part]:

@@ -47,6 +47,7 @@ from iddpm.runs.training_data import expect_memory
 from iddpm.runtime.atomic_files import write_atomically, write_json, write_text
 from iddpm.runtime.directory_lock import DirectoryLock
 from iddpm.runtime.errors import NotSaved, TrainingDiverged
+from iddpm.runtime.kept_directory import kept_directory
 from iddpm.runtime.processes import JOINING, Ranks, joined_ranks
 from iddpm.tasks.resume import check_data, refuse_used, run_directory, settings_to_resume
 from iddpm.tasks.watch import build_preview, build_validation
@@ -214,6 +215,7 @@ def train_until_stop(
                 if ranks.first:
                     directory.mkdir(parents=True, exist_ok=True)
                     held.enter_context(DirectoryLock(directory))
+            held.enter_context(kept_directory(directory))
             held.enter_context(failures_noted(directory, ranks, lambda: state.step))
             held.enter_context(ranks.talking())
             with ranks.together():

@@ -8,6 +8,7 @@ from typing import Any
 
 from iddpm.runtime.atomic_files import write_text
 from iddpm.runtime.errors import warned
+from iddpm.runtime.kept_directory import refuse_moved
 from iddpm.training.step import StepResult
 
 BAD_STEPS = "bad_steps.jsonl"
@@ -57,6 +58,7 @@ class BadSteps:
         for row, (index, key) in zip(rows, names, strict=True):
             t, loss = int(result.t[row]), _number(float(result.loss[row]))
             record["items"].append({"index": index, "key": key, "t": t, "loss": loss})
+        refuse_moved(self.path)
         with (
             warned(f"{BAD_STEPS} lacks step {step}"),
             self.path.open("a", encoding="utf-8") as file,

@@ -13,12 +13,14 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from iddpm.runtime.atomic_files import write_json
-from iddpm.runtime.errors import RankLost, RunFailed
+from iddpm.runtime.errors import DirectoryMoved, RankLost, RunFailed
 
 if TYPE_CHECKING:  # it brings torch, and `iddpm info` reads the file without
     from iddpm.runtime.processes import Ranks
 
 EXIT = "exit.json"
+_FIELDS = {"status": int, "reason": str, "step": int, "message": str}
+"""What the file always says."""
 
 
 class Stop(Enum):
@@ -55,12 +57,15 @@ def write_exit(
 
 
 def read_exit(directory: Path) -> dict[str, Any]:
-    """Return what ``exit.json`` says; nothing where a run goes on or was killed outright."""
+    """Return what ``exit.json`` says; nothing where a run goes on, was killed, or it is damaged."""
     try:
         said = json.loads((directory / EXIT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    whole = isinstance(said, dict) and all(
+        isinstance(said.get(name), kind) for name, kind in _FIELDS.items()
+    )
+    return said if whole else {}
 
 
 @contextmanager
@@ -79,7 +84,7 @@ def failures_noted(directory: Path, ranks: "Ranks", step: Callable[[], int]) -> 
             status, reason = _kind(error)
             message = str(error) or "left at once, without saving"
             rank = ranks.rank if ranks.count > 1 else None
-            with suppress(OSError):  # such as a full disk, which may be what failed
+            with suppress(OSError, DirectoryMoved):  # as on a full disk, which may be what failed
                 write_exit(directory, status, reason, step(), message, rank)
         raise
 

@@ -7,13 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from iddpm.data.cache import built_once, digest, user_cache
 from iddpm.data.sources.shard_paths import shard_paths
 from iddpm.data.sources.source import Stamp
 from iddpm.runtime.atomic_files import fsync_file
-from iddpm.runtime.console import progress_bar
+from iddpm.runtime.console import open_console, progress_bar
 
 STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
 
@@ -107,7 +105,7 @@ def as_arrow(paths: list[Path], name: str) -> list[Path]:
     if all(path.suffix.lower() == ".arrow" for path in paths):
         return paths
     facts = {"version": 1, "files": digest(*(Stamp.of(path, path.name) for path in paths))}
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = open_console(stderr=True)
     directory = user_cache() / "tables" / f"{name}-{digest(*(path.resolve() for path in paths))}"
     files = [f"{number:05}.arrow" for number in range(len(paths))]
 

@@ -19,7 +19,7 @@ from iddpm.data.sources.arrays import ArraySource
 from iddpm.data.sources.npy import map_npy
 from iddpm.data.sources.source import DerivedSource, Source
 from iddpm.runtime.atomic_files import fsync_file
-from iddpm.runtime.console import progress_bar
+from iddpm.runtime.console import open_console, progress_bar
 
 ITEMS = "items.npy"
 _LAYOUTS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
@@ -73,7 +73,7 @@ def cached(
     """
     if source.ready:
         return source
-    console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+    console = console or open_console(stderr=True)
     keys = digest(*(source.key(index) for index in range(len(source))))
     stamps = source.stamps()
     facts = {

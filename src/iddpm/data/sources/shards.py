@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from iddpm.data.sources.file_lists import Files
 from iddpm.data.sources.label_tables import RULES, Labels, class_table, labels_of_files
@@ -22,7 +21,7 @@ from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.shard_paths import shard_paths
 from iddpm.data.sources.source import Stamp
 from iddpm.data.sources.tar_index import Member, read_index
-from iddpm.runtime.console import progress_bar
+from iddpm.runtime.console import open_console, progress_bar
 
 _ITEMS = frozenset(suffix[1:] for suffix in SUFFIXES) | {"npy"}
 _PICKLES = frozenset(("pkl", "pickle", "pyd", "pth", "pt"))
@@ -57,7 +56,7 @@ class TarFiles(Files):
         places: list[tuple[int, int, int]] = []
         tables: list[tuple[int, int]] = []
         without: list[str] = []
-        with progress_bar(Console(stderr=True), "reading shards") as progress:
+        with progress_bar(open_console(stderr=True), "reading shards") as progress:
             for number, shard in enumerate(progress.track(self._shards)):
                 for key, members in _samples(read_index(shard)).items():
                     suffix = self._item_suffix(f"{shard}: {key}", members, column)

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from iddpm.runtime.atomic_files import fsync_directory, write_json, write_text
+from iddpm.runtime.kept_directory import make_directory
 from iddpm.runtime.processes import Ranks
 from iddpm.training.checkpoints.checkpoint import (
     CHECKSUMS,
@@ -41,7 +42,7 @@ def write_part(
         texts: the first process's JSON by file name.
         between: called again and again; what it raises ends the writing.
     """
-    temporary.mkdir(parents=True, exist_ok=True)
+    make_directory(temporary)
     checksums = {}
     for name, named in files.items():
         path = temporary / f"{name}.safetensors"

@@ -1,0 +1,77 @@
+"""A directory that a process works in for long: never made anew once it was renamed or removed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from iddpm.runtime.errors import DirectoryMoved
+
+_KEPT: dict[Path, int] = {}
+"""Open descriptors of such directories by their absolute paths."""
+
+
+@contextmanager
+def kept_directory(directory: Path) -> Iterator[None]:
+    """Refuse to write below ``directory`` once another one, or none, has its name.
+
+    The directory is held open meanwhile, so that no later one gets its number. Without effect where
+    it does not exist, as on another machine, and where directories cannot be opened.
+    """
+    path = Path(os.path.abspath(directory))  # not resolved: a link may come to lead elsewhere
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    _KEPT[path] = descriptor
+    try:
+        yield
+    finally:
+        del _KEPT[path]
+        os.close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and its parents, as far as they are missing.
+
+    Raises:
+        DirectoryMoved: it lies below a kept directory that is no longer there.
+    """
+    refuse_moved(path)
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_moved(path: Path) -> None:
+    """Raise DirectoryMoved for a path below a kept directory that is no longer there."""
+    if not _KEPT:
+        return
+    path = Path(os.path.abspath(path))
+    for kept, descriptor in list(_KEPT.items()):
+        if path.is_relative_to(kept) and not _is_there(kept, descriptor):
+            raise DirectoryMoved(_message(kept, descriptor))
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # a disk in trouble: whoever writes will see
+        return True
+
+
+def _message(path: Path, descriptor: int) -> str:
+    try:
+        now = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    except OSError:  # another system than Linux
+        now = None
+    if now is not None and now.is_dir():
+        return (
+            f"{path} was renamed to {now} during training, so nothing more is saved: go on with "
+            f"iddpm train --resume --out {now}"
+        )
+    return (
+        f"{path} was renamed or removed during training, so nothing more is saved: go on with "
+        "iddpm train --resume where its last checkpoint is"
+    )

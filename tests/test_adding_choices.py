@@ -89,7 +89,8 @@ def sampler(copy: Path) -> str:
 
 def schedule(copy: Path) -> str:
     append(copy, "diffusion/schedule.py", SCHEDULE)
-    add_row(copy, "SCHEDULES", '"quadratic": Choice("x", "iddpm.diffusion.schedule:quadratic"),')
+    row = '"quadratic": ScheduleChoice("x", "iddpm.diffusion.schedule:quadratic"),'
+    add_row(copy, "SCHEDULES", row)
     return "diffusion.schedule=quadratic"
 
 

@@ -19,6 +19,7 @@ from .diffusion import (
     bits_per_dim as bits_per_dim,
     cosine as cosine,
     linear as linear,
+    log_snr as log_snr,
     losses as losses,
     zero_terminal_snr as zero_terminal_snr,
 )

@@ -104,7 +104,7 @@ def test_settings_offer_what_the_rooms_compute():
 
 def test_a_name_that_no_table_knows_is_refused():
     for setting, known in (
-        ("diffusion.schedule=quadratic", "'linear' or 'cosine'"),
+        ("diffusion.schedule=quadratic", "'linear', 'cosine' or"),
         ("diffusion.predicts=score", "'eps'"),
         ("sampling.sampler=euler", "'ddim'"),
         ("training.timestep_sampler=often", "'uniform'"),

@@ -16,6 +16,7 @@ from iddpm.diffusion import (
     bits_per_dim,
     cosine,
     linear,
+    log_snr,
 )
 from iddpm.diffusion.variational_bound import (
     discretized_gaussian_log_likelihood,
@@ -292,6 +293,8 @@ SCHEDULES = {
     "respaced": linear(1000).respace(range(0, 1000, 40)),
     "two steps": cosine(1000).respace([300, 900]),
     "one step": cosine(1000).respace([600]),
+    "log_snr": log_snr(80),
+    "log_snr of 1 bit": log_snr(30, log_snr_max=2.2),
 }
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from iddpm.diffusion import Prediction, cosine, linear
+from iddpm.diffusion import Prediction, cosine, linear, log_snr
 from iddpm.sampling import DDIM, DDPM, even_timesteps, invert, sample, space_timesteps
 
 
@@ -91,6 +91,7 @@ SCHEDULES = {
     "linear": linear(1000).respace(range(0, 1000, 13)),
     "cosine": cosine(60),
     "two steps": linear(1000).respace([100, 999]),
+    "log_snr": log_snr(60, log_snr_max=8.0),
 }
 
 

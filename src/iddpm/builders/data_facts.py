@@ -17,6 +17,8 @@ from iddpm.data.sources.open import open_source
 from iddpm.data.sources.source import Source
 from iddpm.data.sources.windows import Pieces, Rows
 from iddpm.data.values import Values, natural_values
+from iddpm.diffusion import log_snr_of_levels
+from iddpm.diffusion.schedule import LOG_SNR_MAX, LOG_SNR_MIN
 from iddpm.networks.layers import MAX_GROUPS, num_groups
 from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
 
@@ -195,12 +197,23 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
             )
     if model["network"] is None:
         _resolve_unet(model, config.model.model_fields_set)
+    _resolve_schedule(values["diffusion"], values["bits"])
     resolved = validate(values)
     check_guidance(resolved, resolved.sampling.guidance)
     check_low_res_noise(resolved, resolved.sampling.low_res_noise)
     if resolved.task == "super_resolution":
         low_res_size(resolved)  # refuses a scale that does not fit
     return resolved
+
+
+def _resolve_schedule(diffusion: dict[str, Any], bits: int | None) -> None:
+    """Fill in the ends of a log-SNR schedule, the least noise from the depth of the data."""
+    if diffusion["schedule"] != "log_snr":
+        return
+    if diffusion["log_snr_max"] is None:
+        diffusion["log_snr_max"] = LOG_SNR_MAX if bits is None else log_snr_of_levels(bits)
+    if diffusion["log_snr_min"] is None:
+        diffusion["log_snr_min"] = LOG_SNR_MIN
 
 
 def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:

@@ -145,8 +145,13 @@ def place(network: nn.Module, device: torch.device) -> None:
 def build_diffusion(config: Config) -> GaussianDiffusion:
     """Build the process."""
     diffusion = config.diffusion
-    make = load(SCHEDULES[diffusion.schedule].home)
-    schedule = make(diffusion.num_steps, rescale_timesteps=diffusion.rescale_timesteps)
+    row = SCHEDULES[diffusion.schedule]
+    stated = {name: getattr(diffusion, name) for name in row.settings}
+    schedule = load(row.home)(
+        diffusion.num_steps,
+        rescale_timesteps=diffusion.rescale_timesteps,
+        **{name: value for name, value in stated.items() if value is not None},
+    )
     if diffusion.zero_terminal_snr:
         schedule = zero_terminal_snr(schedule)
     return GaussianDiffusion(schedule, diffusion.variance)

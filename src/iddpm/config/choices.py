@@ -113,10 +113,29 @@ SPACINGS: Mapping[str, SpacingChoice] = {
     "ddim": SpacingChoice("an integer stride from 0", "iddpm.sampling.spacing:strided"),
 }
 
-SCHEDULES: Mapping[str, Choice] = {
-    "linear": Choice("betas rise linearly (Ho et al. 2020)", "iddpm.diffusion.schedule:linear"),
-    "cosine": Choice(
+
+@dataclass(frozen=True)
+class ScheduleChoice(Choice):
+    """A function ``(num_steps, *, rescale_timesteps, **settings)`` that returns a schedule.
+
+    Attributes:
+        settings: those of ``diffusion`` that only some schedules take.
+    """
+
+    settings: tuple[str, ...] = ()
+
+
+SCHEDULES: Mapping[str, ScheduleChoice] = {
+    "linear": ScheduleChoice(
+        "betas rise linearly (Ho et al. 2020)", "iddpm.diffusion.schedule:linear"
+    ),
+    "cosine": ScheduleChoice(
         "alpha_bar follows a cosine (Nichol & Dhariwal 2021)", "iddpm.diffusion.schedule:cosine"
+    ),
+    "log_snr": ScheduleChoice(
+        "log-SNR falls linearly (Kingma et al. 2021)",
+        "iddpm.diffusion.schedule:log_snr",
+        ("log_snr_max", "log_snr_min"),
     ),
 }
 

@@ -8,6 +8,8 @@ from iddpm.config.choices import BLIND_AT_PURE_NOISE, PREDICTIONS, SCHEDULES, On
 from iddpm.config.section import Section, Whole
 
 Predicts = Annotated[str, OneOf(PREDICTIONS)]
+LogSNR = Annotated[float, Field(ge=-100, le=30)]
+"""In nats; of 30 on, 1 - alpha_bar would lose its digits in float64."""
 
 
 class ConstantWeighting(Section):
@@ -102,6 +104,11 @@ class DiffusionConfig(Section):
     schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
     num_steps: Annotated[Whole, Field(gt=0, le=1_000_000)] = 1000
     """T, the number of steps of training."""
+    log_snr_max: LogSNR | None = None
+    """Of schedule=log_snr, at the least noise, in nats; by default 13.3 for 8 bits and continuous
+    data, and for other depths where the noise is as many levels (0.165)."""
+    log_snr_min: LogSNR | None = None
+    """Of schedule=log_snr, at the most noise, in nats; by default -5."""
     rescale_timesteps: bool = True
     """Show the network t * 1000 / T, so that its embedding sees one range whatever T is."""
     zero_terminal_snr: bool = False
@@ -122,6 +129,20 @@ class DiffusionConfig(Section):
         if isinstance(value, str):
             return {"kind": value}
         return {"kind": "hybrid", **value} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _the_log_snr_falls(self) -> Self:
+        high, low = self.log_snr_max, self.log_snr_min
+        taken = SCHEDULES[self.schedule].settings
+        for name, value in (("log_snr_max", high), ("log_snr_min", low)):
+            if value is not None and name not in taken:
+                raise ValueError(f"{name}={value:g} is for schedule=log_snr, not {self.schedule}")
+        if high is not None and low is not None and high <= low:
+            raise ValueError(
+                f"schedule=log_snr falls from log_snr_max={high:g} to log_snr_min={low:g}, which "
+                "is no fall: use a log_snr_max above log_snr_min, such as 13.3 and -5"
+            )
+        return self
 
     @model_validator(mode="after")
     def _loss_trains_the_variance(self) -> Self:

@@ -12,7 +12,15 @@ from iddpm.diffusion.prediction import (
     from_v,
     from_x0,
 )
-from iddpm.diffusion.schedule import Level, NoiseSchedule, cosine, linear, zero_terminal_snr
+from iddpm.diffusion.schedule import (
+    Level,
+    NoiseSchedule,
+    cosine,
+    linear,
+    log_snr,
+    log_snr_of_levels,
+    zero_terminal_snr,
+)
 from iddpm.diffusion.variational_bound import BitsPerDim, bits_per_dim
 
 __all__ = [
@@ -33,6 +41,8 @@ __all__ = [
     "from_v",
     "from_x0",
     "linear",
+    "log_snr",
+    "log_snr_of_levels",
     "losses",
     "zero_terminal_snr",
 ]

@@ -12,6 +12,8 @@ from torch import Tensor
 
 MAX_COSINE_BETA = 0.999
 """Cap on the last betas of the cosine schedule (Nichol & Dhariwal 2021, section 3.2)."""
+LOG_SNR_MAX, LOG_SNR_MIN = 13.3, -5.0
+"""Ends of the log-SNR schedule for data of 8 bits (Kingma et al. 2021, appendix)."""
 
 
 class Level(NamedTuple):
@@ -184,6 +186,48 @@ def cosine(
     f = torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
     betas = (1 - f[1:] / f[:-1]).clamp(max=MAX_COSINE_BETA)
     return _from_betas(betas, rescale_timesteps)
+
+
+def log_snr(
+    num_steps: int = 1000,
+    *,
+    log_snr_max: float = LOG_SNR_MAX,
+    log_snr_min: float = LOG_SNR_MIN,
+    rescale_timesteps: bool = True,
+) -> NoiseSchedule:
+    """Return the schedule whose log-SNR falls linearly (Kingma et al. 2021, "VDM").
+
+    log-SNR is log(alpha_bar / (1 - alpha_bar)), the paper's -gamma, in nats. Both ends are steps
+    of the process at any length, so that all lengths share their prior and their decoder.
+
+    Args:
+        num_steps: T; a single step has the noisiest level.
+        log_snr_max: that of step 0; see :func:`log_snr_of_levels`.
+        log_snr_min: that of step T - 1.
+        rescale_timesteps: show the network the log-SNR, scaled so that step 0 is 0 and the
+            noisiest 1000, whatever T is; otherwise t.
+
+    Raises:
+        ValueError: no steps, or a log-SNR that does not fall.
+    """
+    _check_length(num_steps)
+    if not log_snr_min < log_snr_max:
+        raise ValueError(
+            f"the log-SNR falls from log_snr_max to log_snr_min, and {log_snr_max:g} is not above "
+            f"{log_snr_min:g}: use values such as {LOG_SNR_MAX:g} and {LOG_SNR_MIN:g}"
+        )
+    index = torch.arange(num_steps)
+    share = index.double() / max(num_steps - 1, 1) if num_steps > 1 else torch.ones(1).double()
+    alpha_bar = torch.sigmoid(log_snr_max + share * (log_snr_min - log_snr_max))
+    return NoiseSchedule(alpha_bar, index, 1000 * share if rescale_timesteps else index.double())
+
+
+def log_snr_of_levels(bits: int) -> float:
+    """Return the log-SNR at which the noise is 0.165 levels of so many bits: 13.3 for 8 bits.
+
+    A level is then read off the noisy data with an error in two or three of a thousand.
+    """
+    return LOG_SNR_MAX + 2 * math.log((2**bits - 1) / 255)
 
 
 def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:

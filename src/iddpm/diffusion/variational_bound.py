@@ -10,7 +10,7 @@ from torch import Tensor
 
 from iddpm.diffusion.denoiser import Denoise
 from iddpm.diffusion.gaussian import Gaussian, GaussianDiffusion
-from iddpm.diffusion.prediction import Prediction
+from iddpm.diffusion.prediction import Prediction, posterior_coefficients
 from iddpm.diffusion.schedule import broadcast
 
 
@@ -109,8 +109,16 @@ def vlb_term(
     Returns:
         [N].
     """
-    p = diffusion.p_posterior(prediction, x_t, t)
-    terms = per_item(gaussian_kl(diffusion.q_posterior(x0, x_t, t), p))
+    p, q = diffusion.p_posterior(prediction, x_t, t), diffusion.q_posterior(x0, x_t, t)
+    if prediction.mean is None:
+        # The means differ by that of x0 alone. Near the data of many bits they are a million times
+        # as large as their difference, which float32 would lose.
+        of_x0, _ = posterior_coefficients(diffusion.schedule.at(t))
+        apart = broadcast(of_x0, x_t) * (x0 - prediction.x0)
+        centred = Gaussian(torch.zeros_like(apart), p.log_variance)
+        terms = per_item(gaussian_kl(Gaussian(apart, q.log_variance), centred))
+    else:
+        terms = per_item(gaussian_kl(q, p))
     (last,) = torch.nonzero(t == 0, as_tuple=True)
     if len(last):  # rare in training: the decoder is computed for those items alone
         here = last.to(x0.device)

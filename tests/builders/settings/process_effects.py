@@ -23,6 +23,7 @@ from iddpm.diffusion import (
     GaussianDiffusion,
     cosine,
     linear,
+    log_snr,
     losses,
     zero_terminal_snr,
 )
@@ -157,7 +158,18 @@ DIFFUSION = {
     ],
     "diffusion.schedule": [
         Effect(curve, {"cosine": lambda: curve_of(cosine(50)),
-                       "linear": lambda: curve_of(linear(50))}),
+                       "linear": lambda: curve_of(linear(50)),
+                       "log_snr": lambda: curve_of(log_snr(50))}),
+    ],
+    "diffusion.log_snr_max": [
+        Effect(curve, {"13.3": lambda: curve_of(log_snr(50)),
+                       "6": lambda: curve_of(log_snr(50, log_snr_max=6.0))},
+               ("diffusion.schedule=log_snr",)),
+    ],
+    "diffusion.log_snr_min": [
+        Effect(curve, {"-5": lambda: curve_of(log_snr(50)),
+                       "-8": lambda: curve_of(log_snr(50, log_snr_min=-8.0))},
+               ("diffusion.schedule=log_snr",)),
     ],
     "diffusion.num_steps": [
         Effect(curve, {"50": lambda: curve_of(cosine(50)), "40": lambda: curve_of(cosine(40))}),
@@ -170,6 +182,8 @@ DIFFUSION = {
         Effect(lambda s: curve(s)[1][1][-1], {"true": 49 * 1000 / 50, "false": 49.0}),
         Effect(lambda s: curve(s)[1][1][-1], {"true": 49 * 1000 / 50, "false": 49.0},
                ("diffusion.schedule=linear",)),
+        Effect(lambda s: curve(s)[1][1][-1], {"true": 1000.0, "false": 49.0},
+               ("diffusion.schedule=log_snr",)),
     ],
     "diffusion.zero_terminal_snr": [
         Effect(curve, {"false": lambda: curve_of(cosine(50)),

@@ -1,5 +1,6 @@
 """Arrays in HDF5 files, read row by row."""
 
+import warnings
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -15,6 +16,8 @@ from iddpm.data.values import Wanted
 
 HDF5 = (".h5", ".hdf5")
 _LABELS = ("labels", "y")
+_SCALES = {"scale_factor": 1, "add_offset": 0}
+"""Attributes by which netCDF (the CF conventions) scales numbers, and what changes none."""
 _CHUNK = 1 << 26
 """Largest chunk of many rows, all of which are unpacked to read one; the last one is kept."""
 
@@ -26,9 +29,11 @@ class LazyRows:
         self._path, self._key = path, key
         self._open: Any = None
         data = self._data()
+        _refuse_unreal(path, key, data)
         self.shape, self.dtype, self.ndim = data.shape, data.dtype, data.ndim
         self.nbytes = prod(self.shape) * self.dtype.itemsize
-        if self.nbytes > max(data.id.get_storage_size(), 1) * DENSEST:
+        real = not data.is_virtual and not data.external
+        if real and self.nbytes > max(data.id.get_storage_size(), 1) * DENSEST:
             raise ValueError(
                 f"{path} promises {self.nbytes} bytes in {key} and holds "
                 f"{data.id.get_storage_size()}: it was not written whole"
@@ -117,6 +122,39 @@ def open_hdf5(
         path=path,
         value_range=value_range,
     )
+
+
+def _refuse_unreal(path: Path, key: str, data: Any) -> None:
+    """Refuse numbers that stand for others, and those that lie in files that are gone.
+
+    HDF5 fills in what it does not find, which is warned of where it was never written.
+    """
+    if data.shape is None:
+        raise ValueError(f"{path} holds nothing in {key}: it is an empty data set")
+    scale = {name: data.attrs[name] for name in _SCALES if name in data.attrs}
+    if any(np.any(np.asarray(scale.get(name, unit)) != unit) for name, unit in _SCALES.items()):
+        words = " and ".join(f"{name}={value}" for name, value in scale.items())
+        raise ValueError(
+            f"{path} says that the numbers in {key} stand for others, by the attributes {words}: "
+            "save those that are meant, value * scale_factor + add_offset"
+        )
+    if data.is_virtual:
+        names = {source.file_name for source in data.virtual_sources()} - {"."}
+        lost = sorted(name for name in names if not (path.parent / name).is_file())
+        if lost:
+            raise ValueError(
+                f"{path} takes {key} from other files, and {lost[0]} is not there: bring it back, "
+                "or copy the numbers into one file"
+            )
+    elif data.chunks:
+        blocks = prod(-(-n // c) for n, c in zip(data.shape, data.chunks, strict=True))
+        written = data.id.get_num_chunks()
+        if 0 < written < blocks:
+            warnings.warn(
+                f"{path} holds {written} of the {blocks} chunks of {key}; what was never written "
+                f"is read as {data.fillvalue}",
+                stacklevel=4,
+            )
 
 
 def _refuse_groups(path: Path, file: Any, column: str | None) -> None:

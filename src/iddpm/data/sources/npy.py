@@ -138,6 +138,8 @@ def _read_header(path: Path | str, file: IO[bytes]) -> tuple[tuple[int, ...], bo
         version = np.lib.format.read_magic(file)
         if version == (1, 0):
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version not in ((2, 0), (3, 0)):
+            raise ValueError(f"version {version[0]}.{version[1]} of the format is not known")
         else:  # (3, 0) differs from (2, 0) in the names of fields, and those are refused
             shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(file)
     except Exception as error:  # numpy reads a header as Python: SyntaxError, TokenError, ...

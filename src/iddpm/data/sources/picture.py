@@ -26,6 +26,8 @@ GRAY_MODES = frozenset(("1", "L", "LA", "I", "I;16", "I;16B", "I;16L"))
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs, it raises too
 _ORIENTATION = 0x0112
+_STEPS = {"L;2": 85, "L;4": 17}
+"""From one level of a PNG of few bits to the next, in 8 bits."""
 _MODE_OF_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -64,10 +66,11 @@ def read_header(file: Path | bytes, name: str | None = None) -> Header:
         return Header(page.size, page.mode, 8 * page.dtype.itemsize, page.transparency)
     with opened_picture(file, name) as image:
         size = upright_size(image)
-        mode, raw, transparency = image.mode, raw_mode(image), image.has_transparency_data
+        mode, raw = image.mode, raw_mode(image)
+        transparency = image.has_transparency_data or _empty_parts(image)
         frames = image.format if is_animated(image) else None
     refuse_animated(name, frames)
-    return Header(size, mode, bits_of(name, mode, raw), transparency)
+    return Header(size, mode, _checked_bits(name, mode, raw, transparency), transparency)
 
 
 def load_picture(file: Path | bytes, name: str | None = None) -> tuple[Image.Image, int]:
@@ -81,11 +84,46 @@ def load_picture(file: Path | bytes, name: str | None = None) -> tuple[Image.Ima
         return load_page(file, name, page), 8 * page.dtype.itemsize
     with opened_picture(file, name) as image:
         mode, raw = image.mode, raw_mode(image)
+        transparency = image.has_transparency_data
         frames = image.format if is_animated(image) else None
         if frames is None:
-            image = to_srgb(ImageOps.exif_transpose(image), name)
+            image = to_srgb(ImageOps.exif_transpose(_mended(image, raw)), name)
     refuse_animated(name, frames)
-    return image, bits_of(name, mode, raw)
+    return image, _checked_bits(name, mode, raw, transparency)
+
+
+def _checked_bits(name: str, mode: str, raw: str, transparency: bool) -> int:
+    """Return 8 or 16; refuse transparency beside 16 bits, which no array of one channel has."""
+    bits = bits_of(name, mode, raw)
+    if bits == 16 and transparency:
+        raise ValueError(
+            f"{name} holds 16-bit gray of which one level is transparent, which would be lost: "
+            "save it without transparency, or with 8 bits"
+        )
+    return bits
+
+
+def _mended(image: Image.Image, raw: str) -> Image.Image:
+    """Return an opened picture as its format says where Pillow has it otherwise."""
+    if image.format == "PNG":
+        level, step = image.info.get("transparency"), _STEPS.get(raw)
+        if step is not None and isinstance(level, int) and level * step <= 255:
+            image.info["transparency"] = level * step  # of few bits, which Pillow spreads out
+        codes = next((start for kind, start in _png_chunks(image) if kind == b"cICP"), None)
+        if codes is not None:
+            image.info["cicp"] = codes[:4]
+    if _empty_parts(image):
+        box = image.dispose_extent  # type: ignore[attr-defined]
+        drawn = image.convert("RGBA").crop(box)
+        image = Image.new("RGBA", image.size)
+        image.paste(drawn, box[:2])
+    return image
+
+
+def _empty_parts(image: Image.Image) -> bool:
+    """Tell whether a GIF draws on a part of its screen: the rest is transparent, as in clips."""
+    box = getattr(image, "dispose_extent", None)
+    return image.format == "GIF" and box not in (None, (0, 0, *image.size))
 
 
 def _only_page(file: Path | bytes, name: str) -> TiffPage:
@@ -104,7 +142,7 @@ def load_page(file: Path | bytes, name: str, page: TiffPage) -> Image.Image:
     """Return a page of a TIFF that is a picture, or that holds floats, upright."""
     limit = Image.MAX_IMAGE_PIXELS
     small = limit is None or page.size[0] * page.size[1] <= limit  # a fax may be larger
-    if small and (page.by_pillow or page.dtype.kind == "f"):
+    if small and page.by_pillow:
         try:
             # Not by its path, by which Pillow maps a plain TIFF and garbles it if it lies on its
             # side.
@@ -117,6 +155,8 @@ def load_page(file: Path | bytes, name: str, page: TiffPage) -> Image.Image:
         except Exception as error:
             raise UnreadablePictureError(f"{name} is damaged ({error})") from error
     planes = read_samples(file, name, page)
+    if page.dtype.kind == "f":
+        return Image.fromarray(planes[0].astype(np.float32))
     mode = "RGB" if page.mode == "P" else page.mode
     height, width = page.size
     return Image.frombytes(mode, (width, height), np.moveaxis(planes, 0, -1).tobytes())
@@ -180,19 +220,23 @@ _OF_TEXTS = (b"Raw profile type ", b"XML:com.adobe.xmp")
 
 def _has_other_facts(image: Image.Image) -> bool:
     """Tell whether a PNG may hold an orientation after its pixels, or in a text."""
+    return any(
+        kind == b"eXIf" or (kind in _TEXTS and start in _OF_TEXTS)
+        for kind, start in _png_chunks(image)
+    )
+
+
+def _png_chunks(image: Image.Image) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the name of each chunk of an opened PNG and its first 17 bytes."""
     stream: Any = image.fp  # type: ignore[attr-defined]
     place = stream.tell()
     try:
         stream.seek(8)
-        while len(head := stream.read(8)) == 8:
-            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        while len(head := stream.read(8)) == 8 and head[4:] != b"IEND":
             start = stream.tell()
-            if kind == b"eXIf" or (kind in _TEXTS and stream.read(17) in _OF_TEXTS):
-                return True
-            if kind == b"IEND":
-                return False
+            length = int.from_bytes(head[:4], "big")
+            yield head[4:], stream.read(min(17, length))
             stream.seek(start + length + 4)
-        return False
     finally:
         stream.seek(place)
 

@@ -1,8 +1,9 @@
 """Sound files (WAV, FLAC) as signals, resampled where one rate is wanted."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from iddpm.data.values import Chunk, Values, Wanted, find_values
 
 SOUNDS = (".wav", ".flac")
 _WHOLE = Values("int16", -32768.0, 32767.0)
+_UNKNOWN = 0x7FFFF000
+"""Bytes from which a length stands for one that was not known (sox, ffmpeg) or lies elsewhere."""
 _FRAMES = 1 << 20  # looked at at a time
 _DENSEST = 4096  # frames that a byte of the densest coding can hold
 _FINEST = 100  # samples that one may become
@@ -119,7 +122,7 @@ class Sounds(RecordingFiles):
                 path, length, start, dtype=self._dtype.name, always_2d=True
             )
         except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error})") from None
+            raise ValueError(f"{path} is damaged ({_reason(error)})") from None
         if 0 < length != len(sound):
             raise ValueError(f"{path} is cut short: {length} frames were promised at {start}")
         return np.ascontiguousarray(sound.T)
@@ -129,7 +132,13 @@ class Sounds(RecordingFiles):
         try:
             facts = _soundfile().info(path)
         except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{path} is not a sound that can be read ({error})") from None
+            raise ValueError(f"{path} is not a sound that can be read ({_reason(error)})") from None
+        missing = missing_bytes(path)
+        if missing > 0:
+            raise ValueError(
+                f"{path} is cut short: {missing} of the bytes that it promises are missing; copy "
+                "it again"
+            )
         if facts.frames <= 0:
             raise ValueError(f"{path} holds no sound")
         if facts.frames * facts.channels > path.stat().st_size * _DENSEST:
@@ -143,5 +152,29 @@ class Sounds(RecordingFiles):
                 yield [index], self._raw(index, (start,), (min(_FRAMES, length - start),))[None]
 
 
+def missing_bytes(path: Path) -> int:
+    """Return how many bytes of sound a WAV promises and does not hold; libsndfile says nothing.
+
+    None are missing where a program that could not know the length wrote the most that fits.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
+            return 0
+        order: Literal["big", "little"] = "big" if head[:4] == b"RIFX" else "little"
+        while len(name := file.read(8)) == 8:
+            length = int.from_bytes(name[4:], order)
+            if name[:4] == b"data":
+                held = path.stat().st_size - file.tell()
+                return 0 if length >= _UNKNOWN else length - held
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return 0
+
+
 def _soundfile() -> Any:
     return needed("soundfile", "audio", "reading sounds")
+
+
+def _reason(error: Exception) -> str:
+    """Return what libsndfile says, without the path that it repeats."""
+    return str(getattr(error, "error_string", error)).rstrip(".")

@@ -216,6 +216,8 @@ def _facts(page: Any, number: int, name: str) -> TiffPage:
     orientation = _number(page, 274)
     orientation = orientation if orientation in _TURNS else 1
     size = (page.imagelength, page.imagewidth)
+    exact = int(page.compression) in (_BY_PILLOW if int(page.predictor) == 1 else _PREDICTED)
+    known = not (page.parent.is_bigtiff and page.parent.byteorder == ">")  # not to Pillow
     return TiffPage(
         number,
         size[::-1] if orientation >= 5 else size,
@@ -224,7 +226,7 @@ def _facts(page: Any, number: int, name: str) -> TiffPage:
         picture,
         mode if picture else "",
         alpha,
-        int(page.compression) in (_BY_PILLOW if int(page.predictor) == 1 else _PREDICTED),
+        exact and known,
         orientation,
         f"{samples} sample{'s' * (samples > 1)} of {page.dtype.newbyteorder('=')} a pixel",
     )

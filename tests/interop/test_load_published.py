@@ -76,7 +76,7 @@ def test_flags_are_read_as_the_published_scripts_read_them():
     for word, value in {"True": 6, "yes": 6, "1": 6, "t": 6, "no": 3, "0": 3, "F": 3}.items():
         _, arguments = constructor_from_flags("guided-diffusion", {**texts, "learn_sigma": word})
         assert arguments["out_channels"] == value, word
-    free = {"lr": "1e-4", "batch_size": 128, "timestep_respacing": "250", "use_ddim": "maybe"}
+    free = {"lr": "1e-4", "batch_size": 128, "timestep_respacing": "250", "use_ddim": "True"}
     constructor_from_flags("improved-diffusion", {**texts, **free})
 
 

@@ -38,7 +38,7 @@ def test_published_defaults_are_not_ours():
 
 
 def test_attention_resolutions_are_factors():
-    ours = translated(attention_resolutions=[4, 8])
+    ours = translated(attention_resolutions=[4, 8, 16], channel_mult=(1, 2, 2, 2))
     assert ours["attention_downsampling"] == (4, 8)
     assert "attention_resolutions" not in ours
 

@@ -117,7 +117,7 @@ def build_encoder(config: Config) -> EncoderUNet:
         checkpoint_engine=_checkpoint_engine(config),
         # A mean over positions after a normalization that small widths give to each channel alone
         # would keep nothing but the shape of its distribution.
-        pool="attention",
+        pool=model.pool or "attention",
     )
 
 

@@ -58,7 +58,8 @@ def _model(config: "Config") -> Iterator[tuple[str, str]]:
     model, diffusion = config.model, config.diffusion
     shape = " x ".join(map(str, (model.channels, *(model.size or ()))))
     classes = f", {model.num_classes} classes" if model.num_classes else ""
-    yield "data", f"{config.data.path}: {shape}{classes}"
+    where = "none yet" if config.data.path is None and config.imported_from else config.data.path
+    yield "data", f"{where}: {shape}{classes}"
     if model.conditions:
         yield "conditions", ", ".join(model.conditions)
     if model.given_channels:
@@ -80,6 +81,10 @@ def _progress(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
     yield "run", facts["run"]
     yield "state", _state(facts)
+    if "imported_from" in facts:
+        yield "origin", f"imported from {facts['imported_from']}"
+    if facts["state"] == "imported":
+        return
     step, steps = facts["step"], facts["steps"]
     left = f", {format_seconds(facts['seconds_left'])} left" if "seconds_left" in facts else ""
     many = f", on {facts['ranks']} ranks" if "ranks" in facts else ""
@@ -122,8 +127,8 @@ def _state(facts: dict[str, Any]) -> str:
         return f"{said['reason']} (exit status {said['status']}): {said['message']}"
     if state == "ended":
         return "finished"
-    if state == "not started":
-        return "not started"
+    if state in ("not started", "imported"):
+        return str(state)
     return (
         "not running, and it did not say how it ended (killed, or its machine stopped): go on by "
         f"iddpm train --resume --out {facts['run']}"

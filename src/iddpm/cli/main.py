@@ -11,6 +11,7 @@ import typer
 from iddpm.cli.demo import demo
 from iddpm.cli.edit import edit
 from iddpm.cli.evaluate import evaluate
+from iddpm.cli.import_run import import_
 from iddpm.cli.info import info
 from iddpm.cli.inpaint import inpaint
 from iddpm.cli.inspect import data
@@ -43,6 +44,7 @@ COMMANDS = (
     evaluate,
     likelihood,
     train_classifier,
+    import_,
     info,
     demo,
 )
@@ -50,7 +52,7 @@ UsageError: Any = typer.BadParameter.__base__
 """Of click, which newer versions of typer carry inside themselves."""
 LONGEST_LINE = 400
 """Characters of a message."""
-ALONE = ("interpolate", "inpaint", "edit", "upscale", "info", "demo")
+ALONE = ("interpolate", "inpaint", "edit", "upscale", "import", "info", "demo")
 """Commands that would only do the same several times over."""
 for command in COMMANDS:
     example = (command.__doc__ or "").partition("\n\n")[2].strip()

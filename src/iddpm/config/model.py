@@ -80,6 +80,8 @@ class ModelConfig(Section):
     """The fewest channels of a normalization group: by default 4 where ``channel_mult`` is left to
     be chosen, else 1 as published, where 32 groups are made of any width. Groups of one channel
     lose the level of the data."""
+    pool: Literal["adaptive", "attention", "spatial", "spatial_v2"] | None = None
+    """How a classifier joins all positions; by default attention. The others are published ones."""
     use_checkpoint: bool = False
     """Recompute activations in the backward pass: less memory, more time; by default where memory
     is short."""

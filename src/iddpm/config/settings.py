@@ -43,6 +43,8 @@ class Config(Section):
     """Bit depth of the data; None for continuous data."""
     form: FormConfig | None = None
     """What the data was on disk."""
+    imported_from: str | None = None
+    """The file and flags of another program that the weights were imported from."""
 
     @property
     def uses_labels(self) -> bool:
@@ -66,6 +68,12 @@ class Config(Section):
                 "task=classification learns to tell the class, which "
                 "model.class_conditional=true would show it: leave that false"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_classifier_pools(self) -> Self:
+        if self.model.pool is not None and self.task != "classification":
+            raise ValueError(f"model.pool is for task=classification, and task={self.task}")
         return self
 
     @model_validator(mode="after")

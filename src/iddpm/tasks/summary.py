@@ -51,6 +51,8 @@ def summarize(run: Path, now: float | None = None) -> dict[str, Any]:
     if records:
         facts |= _newest(records[-1], now)
         facts |= _losses(records)
+    if config.imported_from is not None:
+        facts["imported_from"] = config.imported_from
     facts |= _state(run, facts)
     if facts["state"] == "running" and records:
         facts |= _ahead(records, steps, config.training.batch_size or 1, now)
@@ -90,6 +92,8 @@ def _state(run: Path, facts: dict[str, Any]) -> dict[str, Any]:
         return {"state": "running", "held_by": held_by}
     if said := read_exit(run):
         return {"state": "ended", "exit": said}
+    if "imported_from" in facts and not facts["step"]:
+        return {"state": "imported"}
     if facts["step"] >= facts["steps"]:
         return {"state": "ended"}
     return {"state": "gone" if (run / LOCK).exists() else "not started"}

@@ -1,0 +1,68 @@
+"""``iddpm import``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="A .pt file of weights, such as ema_0.9999_500000.pt."),
+    ] = None,
+    flags: Annotated[
+        str, typer.Option(help='The flags it was made with, as "--image_size 64 ...".')
+    ] = "",
+    family: Annotated[
+        str, typer.Option(help="Whose it is: improved, guided (-diffusion) or recode (-idm).")
+    ] = "improved",
+    out: Annotated[
+        Path | None, typer.Option(help="The run directory [default: runs/NAME].")
+    ] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(help="A text file of class names, one per line [default: numbers]."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the flags as settings and write nothing.")
+    ] = False,
+) -> None:
+    """Make a run of a published checkpoint: a network, an upsampler or a classifier.
+
+    Example: iddpm import cifar10_uncond_50M_500K.pt --flags "--image_size 32 --num_channels 128
+    --num_res_blocks 3 --learn_sigma True --dropout 0.3 --diffusion_steps 4000 --noise_schedule
+    cosine" --out runs/cifar10
+    """
+    from iddpm.tasks.import_run import (
+        import_published,
+        published_settings,
+        settings_text,
+        write_imported,
+    )
+    from iddpm.tasks.resume import refuse_used
+
+    if file is None:
+        if not dry_run:
+            raise ValueError(
+                "no FILE given to import; --dry-run alone prints the settings of flags"
+            )
+        typer.echo(settings_text(*published_settings(flags, family=family)), nl=False)
+        return
+    directory = out or Path("runs") / file.stem
+    if not dry_run:
+        refuse_used(directory, resume=False)
+    names = []
+    if class_names is not None:
+        names = class_names.read_text(encoding="utf-8").split("\n")
+        names = [name.strip() for name in names if name.strip()]
+    imported = import_published(file, flags, family=family, class_names=names)
+    typer.echo(settings_text(imported.settings, imported.left), nl=False)
+    if not dry_run:
+        write_imported(imported, directory)
+        count = sum(value.numel() for value in imported.weights.values())
+        typer.echo(f"# {count / 1e6:.2f} M parameters, task {imported.config.task}")
+        typer.echo(f"# wrote {directory}")
+
+
+import_.__name__ = "import"  # a word of Python's, and the command's name

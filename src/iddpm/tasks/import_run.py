@@ -1,0 +1,149 @@
+"""A run made of a file that another program saved."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from iddpm.builders import build_diffusion, resolve
+from iddpm.builders.meta_network import on_paper
+from iddpm.builders.proposal import batch_for
+from iddpm.builders.sampling_plan import build_sampling_schedule, choose_method
+from iddpm.config import Config, read_config
+from iddpm.config.run_config import CONFIG, WEIGHTS, written_settings
+from iddpm.interop.openai import build_published, constructor_from_flags
+from iddpm.interop.published_flags import family_of, read_flags, split_flags
+from iddpm.interop.published_settings import (
+    facts_as_settings,
+    settings_from_flags,
+    without_counterpart,
+)
+from iddpm.interop.published_weights import Facts, check_fit, facts_of, read_published
+from iddpm.runs.sealed_settings import seal
+from iddpm.runtime.atomic_files import write_atomically, write_text
+from iddpm.runtime.directory_lock import DirectoryLock
+from iddpm.tasks.resume import refuse_used
+from iddpm.training.checkpoints.checkpoint_files import file_sha256
+from iddpm.training.checkpoints.weights import write_sealed
+
+SEALED = ("task", "scale", "bits", "degradation", "model", "diffusion", "sampling")
+"""Sections that describe imported weights; those of data and training are the user's to choose."""
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """What a file of another program holds, as ours.
+
+    Attributes:
+        config: the resolved settings of the run.
+        weights: by parameter name, float32.
+        settings: those that the flags stand for, for training a network like it.
+        left: flags that are no setting, and what there is instead.
+    """
+
+    config: Config
+    weights: Mapping[str, torch.Tensor]
+    settings: dict[str, Any]
+    left: dict[str, str]
+
+
+def import_published(
+    file: Path | str,
+    flags: str | Mapping[str, Any],
+    *,
+    family: str = "improved",
+    class_names: Sequence[str] = (),
+) -> Imported:
+    """Read a checkpoint of improved-diffusion, guided-diffusion or Recode-IDM.
+
+    Networks, upsamplers and classifiers are told apart by the weights.
+
+    Args:
+        file: the ``.pt`` file of the weights, averages included.
+        flags: as on the command line of that family, or names and values.
+        family: ``improved``, ``guided`` or ``recode``.
+        class_names: of the classes, in the order of their numbers; numbers by default.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, it holds something else than the
+            weights that the flags describe, or flags that the family does not have.
+    """
+    read = read_flags(split_flags(flags, family) if isinstance(flags, str) else flags, family)
+    weights = read_published(file)
+    facts = facts_of(weights, read)
+    with torch.device("meta"):
+        published = build_published(*constructor_from_flags(family, read, facts))
+    check_fit(file, weights, published.state_dict(), read)
+    settings = settings_from_flags(family, read, facts)
+    known = facts_as_settings(family, read, facts)
+    if class_names:
+        if len(class_names) != len(known["class_names"]):
+            raise ValueError(
+                f"{len(class_names)} class names were given, and {file} has "
+                f"{len(known['class_names'])} classes"
+            )
+        known["class_names"] = list(class_names)
+    line = " ".join(f"--{name} {_text(value)}" for name, value in read.items())
+    origin = f"{Path(file).name} (sha256 {file_sha256(Path(file))[:16]}) of {family_of(family)}"
+    config = _config(settings, known, f"{origin}: {line}" if line else origin)
+    built, _ = on_paper(config)
+    check_fit(file, weights, built.state_dict(), read)  # our settings build the same network
+    return Imported(config, weights, settings, without_counterpart(read))
+
+
+def published_settings(
+    flags: str | Mapping[str, Any], *, family: str = "improved"
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the settings that published flags stand for without any file, and the flags left.
+
+    Without a file the flags say what they are for: a classifier where they give one of its sizes
+    and none of a network, an upsampler where they give ``large_size``.
+    """
+    read = read_flags(split_flags(flags, family) if isinstance(flags, str) else flags, family)
+    facts = Facts("network")
+    if any(name.startswith("classifier_") for name in read) and "num_channels" not in read:
+        facts = Facts("classifier")
+    elif "large_size" in read:
+        facts = Facts("upsampler")
+    return settings_from_flags(family, read, facts), without_counterpart(read)
+
+
+def settings_text(settings: Mapping[str, Any], left: Mapping[str, str]) -> str:
+    """Return settings as YAML, with a comment for each flag that is none."""
+    notes = [f"# --{name} is no setting: {instead}\n" for name, instead in left.items()]
+    return "".join(notes) + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+
+
+def write_imported(imported: Imported, out: Path) -> None:
+    """Make a run directory of what was imported; FileExistsError where there is something."""
+    refuse_used(out, resume=False)
+    settings = seal(imported.config)
+    facts = {"settings": {k: v for k, v in settings.items() if k.partition(".")[0] in SEALED}}
+    out.mkdir(parents=True, exist_ok=True)
+    with DirectoryLock(out):
+        write_atomically(
+            out / WEIGHTS, lambda temporary: write_sealed(temporary, imported.weights, facts)
+        )
+        write_text(out / CONFIG, written_settings(imported.config))  # makes it a run
+
+
+def _config(settings: Mapping[str, Any], known: Mapping[str, Any], origin: str) -> Config:
+    """Return the resolved settings of a run; ValueError where they do not go together."""
+    values = {**settings, "imported_from": origin, "class_names": known["class_names"]}
+    values["model"] = {**settings["model"], **known["model"]}
+    values["data"] = {**settings["data"], "identical": "together"}
+    values["form"] = {"kind": "picture"}
+    training = {"batch_size": batch_for(known["model"]["size"], 10**6), **settings["training"]}
+    values["training"] = training
+    config = resolve(read_config(base=values))
+    if config.task != "classification":
+        schedule = build_diffusion(config).schedule
+        build_sampling_schedule(schedule, choose_method(config.sampling), config.sampling.steps)
+    return config
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

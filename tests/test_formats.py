@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 import soundfile
+import tifffile
 from PIL import Image
 
 import iddpm
@@ -122,6 +123,21 @@ def of_clips(*shape, dtype=np.uint8, suffix=".gif", alone=False, high=256):
                 image.save(path / f"frame{place + 9}.png")
 
     return one(write, suffix) if alone else in_folders(write, suffix)
+
+
+def of_rasters(*shape, dtype, pages=1):
+    """TIFF files of numbers; of several pages one."""
+    low, high = (-300, 300) if np.dtype(dtype).kind in "if" else (0, 250)
+    stored = RANDOM.integers(low, high, (COUNT, pages, *shape)).astype(dtype)
+    light = "rgb" if shape[2:] == (3,) else "minisblack"
+
+    def write(path: Path, number: int) -> None:
+        extra = {"extrasamples": ["unspecified"] * 4} if shape[2:] == (5,) else {}
+        tifffile.imwrite(
+            path, np.squeeze(stored[number]), photometric=light, metadata=None, **extra
+        )
+
+    return in_folders(write, ".tif") if pages == 1 else one(write, ".tif")
 
 
 def one(write: Callable[[Path, int], None], suffix: str) -> Callable[[Path], Path]:
@@ -240,6 +256,15 @@ CASES: dict[str, dict[str, Case]] = {
         "one .tif of 12 bits": Case(
             of_clips(8, 6, dtype=np.uint16, suffix=".tif", alone=True, high=4096), "*.tif",
             ("data.window=[3,8,6]", "data.range=auto"),
+        ),
+    },
+    "numbers as TIFF: floats, signed or longer integers, any number of samples, `.tif`, "
+    "`.tiff`: a file or a folder": {
+        ".tif of floats": Case(of_rasters(8, 6, dtype=np.float32), "*.tif", CONDITIONAL),
+        ".tiff of 16 bits in color": Case(of_rasters(8, 6, 3, dtype=np.uint16), "*.tif"),
+        ".tif of 5 samples": Case(of_rasters(8, 6, 5, dtype=np.uint8), "*.tif"),
+        "one .tif of signed pages": Case(
+            of_rasters(8, 6, dtype=np.int16, pages=12), "*.tif", ("data.window=[3,8,6]",)
         ),
     },
     "frames of clips, a folder of folders of pictures, with `data.layout=frames`": {

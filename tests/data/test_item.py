@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 
 from iddpm.data.item import read_item, read_mask
+from iddpm.data.values import Values
+from iddpm.data.writers.raster_files import write_raster
 
 
 def picture(path, size=(8, 6), mode="L"):
@@ -147,3 +149,38 @@ def test_a_mask_in_an_alpha_channel_is_refused(tmp_path, mode):
     opaque = Image.fromarray(alpha).convert(mode)
     opaque.save(tmp_path / "opaque.png")
     assert read_mask(tmp_path / "opaque.png", (6, 4))[0, :, 0].tolist() == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 6), (3, 8, 6), (2, 4, 8, 6)])
+@pytest.mark.parametrize("dtype", ["int16", "float32", "uint32"])
+def test_tiffs_of_numbers_are_read_by_the_models_range(tmp_path, shape, dtype):
+    low = 0 if dtype == "uint32" else -300
+    x = np.random.default_rng(0).integers(low, 1000, shape).astype(dtype)
+    write_raster(tmp_path / "a.tif", x, rgb=shape[0] == 3)
+    ends = (-300.0, 1000.0) if dtype == "float32" else (-1024.0, 1023.0)
+    ends = (0.0, 1023.0) if dtype == "uint32" else ends
+    values = Values(dtype, *ends)
+    item = read_item(tmp_path / "a.tif", shape, values.bits, values)
+    assert item.picture_size == (8, 6)
+    np.testing.assert_allclose(values.restore(item.x), x, atol=1e-4)
+    half = read_item(tmp_path / "a.tif", (*shape[:-2], 4, 3), values.bits, values)
+    assert abs(float(half.x.mean() - item.x.mean())) < 0.1
+    with pytest.raises(ValueError, match="as many samples a pixel and as many pages"):
+        read_item(tmp_path / "a.tif", (shape[0] + 1, *shape[1:]), values.bits, values)
+    with pytest.raises(ValueError, match=f"holds {dtype} numbers, and the model's data int8"):
+        read_item(tmp_path / "a.tif", shape, 8, Values("int8", -128, 127))
+
+
+def test_pictures_are_read_by_the_models_range_too(tmp_path):
+    x = np.random.default_rng(0).integers(0, 4096, (8, 6)).astype(np.uint16)
+    Image.fromarray(x).save(tmp_path / "a.png")
+    values = Values("uint16", 0, 4095)
+    item = read_item(tmp_path / "a.png", (1, 8, 6), values.bits, values)
+    assert np.array_equal(values.restore(item.x)[0], x)
+    labels = np.arange(48, dtype=np.uint8).reshape(8, 6) % 4
+    Image.fromarray(labels).save(tmp_path / "b.png")
+    values = Values("uint8", 0, 3)
+    item = read_item(tmp_path / "b.png", (1, 8, 6), values.bits, values)
+    assert np.array_equal(values.restore(item.x)[0], labels)
+    with pytest.raises(ValueError, match=r"holds integers in .*state a wider data.range"):
+        read_item(tmp_path / "b.png", (1, 8, 6), 1, Values("uint8", 0, 1))

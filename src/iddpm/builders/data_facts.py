@@ -45,7 +45,7 @@ def open_data(config: Config, memory: Any = None) -> Source:
     return source
 
 
-_CUT_TO_SIZE = ("array", "picture", "clip")
+_CUT_TO_SIZE = ("array", "picture", "clip", "raster")
 """Kinds of data whose items are cropped, resized and converted to other channels."""
 
 

@@ -183,7 +183,7 @@ def check_flip(config: Config) -> None:
         )
     if form is not None and form.affine is not None:
         left_right_axis(form.affine)
-    elif dims == 3 and form is not None and form.kind != "clip":
+    elif dims == 3 and form is not None and form.kind not in ("clip", "raster"):
         warnings.warn(
             f"{config.data.path} has no affine that tells left from right: data.flip mirrors its "
             "last axis; save volumes as NIfTI to have another one mirrored",

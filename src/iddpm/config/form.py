@@ -8,13 +8,14 @@ from iddpm.config.section import Section
 class FormConfig(Section):
     """How samples are written, so that they are files like those of the data."""
 
-    kind: Literal["array", "picture", "signal", "table", "volume", "clip"] = "array"
+    kind: Literal["array", "picture", "signal", "table", "volume", "clip", "raster"] = "array"
     dtype: str | None = None
     """Numbers that are stored, where data.range says which of them become -1 and 1."""
     sample_rate: int | None = None
     """Of signals, in Hz."""
     encoding: str | None = None
-    """Of sound files, such as PCM_16; of clips GIF, WEBP, TIFF or frames."""
+    """Of sound files, such as PCM_16; of clips GIF, WEBP, TIFF or frames; of rasters rgb or
+    minisblack."""
     container: Literal["FLAC"] | None = None
     """Of sound files that are no WAV."""
     affine: tuple[tuple[float, ...], ...] | None = None

@@ -5,7 +5,7 @@ from typing import Literal
 
 from iddpm.data.values import Values
 
-Kind = Literal["array", "picture", "signal", "table", "volume", "clip"]
+Kind = Literal["array", "picture", "signal", "table", "volume", "clip", "raster"]
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,12 @@ class Form:
 
     Attributes:
         kind: what one item is: ``array`` (.npy, .npz, HDF5), ``picture``, ``signal`` (a sound
-            file), ``table`` (a row of text), ``volume`` or ``clip``.
+            file), ``table`` (a row of text), ``volume``, ``clip``, or ``raster`` (a TIFF of
+            numbers).
         values: the numbers that are stored; None when the depth says it all.
         sample_rate: of signals, in Hz.
         encoding: of sound files, such as ``PCM_16``; of clips ``GIF``, ``WEBP``, ``TIFF`` or
-            ``frames``.
+            ``frames``; of rasters ``rgb``, or ``minisblack`` for samples that are no colors.
         container: of sound files, ``FLAC`` where they all are; else they are written as .wav.
         affine: of volumes: from voxel indices to millimetres, 4 x 4.
         milliseconds: of clips: how long a frame is shown.

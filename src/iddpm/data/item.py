@@ -12,6 +12,7 @@ from torch import Tensor
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.npy import map_npy
 from iddpm.data.sources.picture import SUFFIXES, fit, load_picture, to_array
+from iddpm.data.sources.rasters import fitted, holds_numbers, read_raster
 from iddpm.data.values import Values, natural_values, range_hint
 
 _DEPTHS = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}
@@ -32,17 +33,18 @@ class Item(NamedTuple):
 def read_item(
     path: Path, shape: tuple[int, ...], bits: int | None, values: Values | None = None
 ) -> Item:
-    """Read an item of a model's shape from a picture or a .npy array.
+    """Read an item of a model's shape from a picture, a .npy array or a TIFF of numbers.
 
-    A picture is converted to the channels, its centre cropped to the aspect ratio and resized. An
-    array has the shape itself, or without the axis of a single channel, or with channels last;
-    floats lie in [-1, 1], uint8 and uint16 span that range, unless the model's data has another.
+    A picture is converted to the channels, its centre cropped to the aspect ratio and resized; a
+    TIFF of numbers is cropped and resized. An array has the shape itself, or without the axis of a
+    single channel, or with channels last. Floats lie in [-1, 1], uint8 and uint16 span that range,
+    unless the model's data has another.
 
     Args:
         path: the file.
         shape: (C, *spatial) of the model's data.
         bits: depth of the model's data; None for floats.
-        values: the numbers of the model's data, which an array then holds.
+        values: the numbers of the model's data, which the file then holds.
 
     Raises:
         FileNotFoundError: no such file.
@@ -50,43 +52,67 @@ def read_item(
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    own = values if values is not None and not values.natural else None
+    picture = path.suffix.lower() in SUFFIXES
     if path.suffix.lower() == ".npy":
-        stored = np.array(map_npy(path))
-        if values is not None and not values.natural:
-            if stored.dtype != values.dtype and (
-                values.bits is not None or stored.dtype.kind != "f"
-            ):
-                raise ValueError(
-                    f"{path} holds {stored.dtype} numbers, and the model's data {values.dtype}"
-                )
-            levels = values.read(_arranged(path, stored, shape)[None], str(path), [0])[0]
-            return Item(to_model_range(levels, values.bits), None)
-        depth = None if stored.dtype.kind == "f" else _DEPTHS.get(stored.dtype)
-        if depth is None and stored.dtype.kind != "f":
-            raise ValueError(
-                f"{path} holds {stored.dtype} numbers: save floats in [-1, 1], uint8 or uint16"
-            )
-        _refuse_deeper(path, depth, bits)
-        x = to_model_range(_arranged(path, stored, shape), depth)
-        if not bool((x.abs() <= 1).all()):  # false for NaN
-            raise ValueError(f"{path} holds values outside [-1, 1], which is the model's range")
-        hint = range_hint(natural_values(depth), float(stored.min()), float(stored.max()))
-        if depth is None and hint is not None:
-            way = ", save 2 * x - 1" if "half of" in hint else "; scale it as the model's data was"
-            warnings.warn(f"{path} holds {hint}{way}", stacklevel=2)
-        return Item(x, None)
-    if len(shape) != 3 or shape[0] not in (1, 3, 4) or path.suffix.lower() not in SUFFIXES:
+        stored, size = _arranged(path, np.array(map_npy(path)), shape), None
+    elif picture and len(shape) > 2 and holds_numbers(path):
+        stored, size = _read_fitted(path, shape)
+    elif picture and len(shape) == 3 and shape[0] in (1, 3, 4):
+        image, depth = load_picture(path)
+        if own is None:
+            _refuse_deeper(path, depth, bits)
+        size = (image.height, image.width)
+        if depth == 16 and shape[0] != 1:
+            raise ValueError(f"{path} is 16-bit gray, and the model draws {shape[0]} channels")
+        stored = to_array(image, channels=shape[0], size=(shape[1], shape[2]), bits=depth)
+    else:
         raise ValueError(
             f"{path} cannot be read as an item of shape {shape}: give a .npy array"
             + (" or a picture" if len(shape) == 3 and shape[0] in (1, 3, 4) else "")
+            + (" or a TIFF of numbers" if len(shape) > 2 else "")
         )
-    image, depth = load_picture(path)
+    return Item(_natural(path, stored, bits) if own is None else _by(own, path, stored), size)
+
+
+def _by(values: Values, path: Path, stored: NDArray[Any]) -> Tensor:
+    """Return numbers in [-1, 1] by the range of the model's data."""
+    if stored.dtype != values.dtype and (values.bits is not None or stored.dtype.kind != "f"):
+        raise ValueError(
+            f"{path} holds {stored.dtype} numbers, and the model's data {values.dtype}"
+        )
+    levels = values.read(stored[None], str(path), [0])[0]
+    return to_model_range(levels, values.bits)
+
+
+def _natural(path: Path, stored: NDArray[Any], bits: int | None) -> Tensor:
+    """Return numbers in [-1, 1] by their dtype."""
+    depth = None if stored.dtype.kind == "f" else _DEPTHS.get(stored.dtype)
+    if depth is None and stored.dtype.kind != "f":
+        raise ValueError(
+            f"{path} holds {stored.dtype} numbers: save floats in [-1, 1], uint8 or uint16"
+        )
     _refuse_deeper(path, depth, bits)
-    size = (image.height, image.width)
-    if depth == 16 and shape[0] != 1:
-        raise ValueError(f"{path} is 16-bit gray, and the model draws {shape[0]} channels")
-    pixels = to_array(image, channels=shape[0], size=(shape[1], shape[2]), bits=depth)
-    return Item(to_model_range(pixels, depth), size)
+    x = to_model_range(stored, depth)
+    if not bool((x.abs() <= 1).all()):  # false for NaN
+        raise ValueError(f"{path} holds values outside [-1, 1], which is the model's range")
+    hint = range_hint(natural_values(depth), float(stored.min()), float(stored.max()))
+    if depth is None and hint is not None:
+        way = ", save 2 * x - 1" if "half of" in hint else "; scale it as the model's data was"
+        warnings.warn(f"{path} holds {hint}{way}", stacklevel=3)
+    return x
+
+
+def _read_fitted(path: Path, shape: tuple[int, ...]) -> tuple[NDArray[Any], tuple[int, int]]:
+    """Return the numbers of a TIFF, cropped and resized as a picture is, and its first size."""
+    stored = read_raster(path)
+    if (stored.shape[:-2], stored.ndim) != (shape[:-2], len(shape)):
+        raise ValueError(
+            f"{path} holds numbers of shape {stored.shape} and the model's items have shape "
+            f"{shape}: give a TIFF of as many samples a pixel and as many pages"
+        )
+    size = (stored.shape[-2], stored.shape[-1])
+    return stored if size == shape[-2:] else fitted(stored, (shape[-2], shape[-1])), size
 
 
 def read_mask(

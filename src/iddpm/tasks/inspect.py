@@ -158,6 +158,8 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
     if form.affine is not None:
         spacing = np.linalg.norm(np.array(form.affine)[:3, :3], axis=0)
         yield "voxels", " x ".join(f"{s:.3g}" for s in spacing) + " mm"
+    if form.kind == "raster":
+        yield "samples", "written as TIFF files of such numbers"
     if form.kind == "clip":
         pace = f"{form.milliseconds} ms each, " if form.milliseconds is not None else ""
         yield "frames", f"{source.shape[1]} an item, {pace}written as {_CLIPS[form.encoding or '']}"

@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 import soundfile
+import tifffile
 import torch
 from PIL import Image
 
@@ -15,6 +16,7 @@ from iddpm.data.upscaling.low_res import Target
 from iddpm.data.upscaling.whole_volumes import finer_affine
 from iddpm.data.values import Values, natural_values
 from iddpm.data.writers.clip_encoding import write_clip
+from iddpm.data.writers.raster_files import write_raster
 
 
 def target(channels, scale, values, **facts):
@@ -307,3 +309,40 @@ def test_what_a_model_wrote_at_the_end_of_its_range_is_taken(tmp_path):
     np.save(tmp_path / "a.npy", wanted.values.restore(torch.ones(1, 8)))
     (opened,) = open_low_res([tmp_path / "a.npy"], wanted).values()
     assert torch.equal(opened.read(0, 1), torch.ones(1, 1, 8))
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint32", "float32", "float16", "float64"])
+@pytest.mark.parametrize("shape", [(1, 6, 4), (3, 6, 4), (5, 6, 4), (2, 3, 6, 4)])
+def test_tiffs_of_numbers_keep_their_samples_and_numbers(tmp_path, dtype, shape):
+    floats = dtype.startswith("float")
+    values = Values("float32", 0, 1000) if floats else Values(dtype, 0, 1023)
+    x = np.random.default_rng(0).integers(0, 1000, shape).astype(dtype)
+    write_raster(tmp_path / "a.tif", x, rgb=shape[0] == 3)
+    scale = (2,) * (len(shape) - 1)
+    (tmp_path / "out").mkdir()
+    _, opened, path = made_finer(
+        tmp_path / "a.tif", tmp_path / "out", target(shape[0], scale, values)
+    )
+    assert (opened.shape, path.name) == (shape, "a.tif")
+    with tifffile.TiffFile(path) as file:
+        found = np.stack([page.asarray() for page in file.pages])
+        rgb = file.pages[0].photometric.name == "RGB"
+    assert (found.dtype, rgb) == (dtype, shape[0] == 3)
+    found = found[..., None] if shape[0] == 1 else found
+    wanted = x if x.ndim == 4 else x[:, None]
+    for axis in range(1 if x.ndim == 4 else 2, 4):
+        wanted = wanted.repeat(2, axis)
+    np.testing.assert_allclose(np.moveaxis(found, -1, 0), wanted, atol=1e-3, rtol=1e-3)
+
+
+def test_a_tiff_of_numbers_that_the_model_does_not_fit_is_refused(tmp_path):
+    x = np.zeros((2, 3, 6, 4), np.int16)
+    write_raster(tmp_path / "a.tif", x, rgb=False)
+    values = Values("int16", -32768, 32767)
+    for wanted, message in (
+        (target(2, (2, 2), values), "holds 3 pages, and the model makes TIFFs of one finer"),
+        (target(1, (2, 2, 2), values), "a TIFF of 2 samples of int16 a pixel, 2 channels"),
+        (target(2, (2, 2, 2), natural_values(16)), "holds int16 numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_low_res([tmp_path / "a.tif"], wanted)

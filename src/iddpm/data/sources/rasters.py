@@ -55,7 +55,7 @@ class Rasters(RecordingFiles):
     ) -> None:
         super().__init__(path, tuple(SUFFIXES))
         self._resized = (image_size, image_size) if isinstance(image_size, int) else image_size
-        self._pages = [_pages_of(self._root / key) for key in self._keys]
+        self._pages = [raster_pages(self._root / key) for key in self._keys]
         kinds = {
             (pages[0].what, len(pages) > 1): key
             for pages, key in zip(self._pages, self._keys, strict=True)
@@ -82,7 +82,7 @@ class Rasters(RecordingFiles):
         self._nbytes = sum(map(prod, self.sizes)) * self.channels * self._dtype.itemsize
         self._values = find_values(self.name, self._dtype, value_range, self._nbytes, self._chunks)
         self.bits = self._values.bits
-        self.form = Form("array", self._values)
+        self.form = Form("raster", self._values, encoding="rgb" if page.rgb else "minisblack")
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what was decoded behind."""
@@ -98,7 +98,7 @@ class Rasters(RecordingFiles):
             path = self._root / self._keys[index]
             numbers = read_raster(path, self._pages[index])
             if self._resized is not None:
-                numbers = _fitted(numbers, self._resized)
+                numbers = fitted(numbers, self._resized)
             if self._nbytes > _KEPT:
                 self._decoded.clear()
             self._decoded[index] = numbers
@@ -129,11 +129,16 @@ def read_raster(path: Path, pages: Sequence[TiffPage] | None = None) -> NDArray[
         ValueError: a damaged file, or pages that differ.
     """
     name = str(path)
-    planes = [read_samples(path, name, page) for page in pages or _pages_of(path)]
+    planes = [read_samples(path, name, page) for page in pages or raster_pages(path)]
     return planes[0] if len(planes) == 1 else np.stack(planes, 1)
 
 
-def _pages_of(path: Path) -> list[TiffPage]:
+def raster_pages(path: Path) -> list[TiffPage]:
+    """Return the pages of a TIFF of numbers.
+
+    Raises:
+        ValueError: no TIFF, a damaged one, or pages that differ or run through several axes.
+    """
     name = str(path)
     if path.suffix.lower() not in TIFF or not is_tiff(path):
         raise ValueError(
@@ -151,7 +156,7 @@ def _counted(several: bool) -> str:
     return "pages" if several else "one page"
 
 
-def _fitted(numbers: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def fitted(numbers: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """Crop and resize planes, each as a picture is; whole numbers are rounded and clamped."""
     planes = numbers.reshape(-1, *numbers.shape[-2:])
     fitted = np.stack(

@@ -48,6 +48,7 @@ class TiffPage:
         transparency: whether its last sample is one.
         by_pillow: whether Pillow decodes it exactly.
         orientation: 1 to 8, as in EXIF.
+        rgb: whether its first three samples are red, green and blue.
         what: for messages, such as ``5 samples of uint8``.
     """
 
@@ -60,6 +61,7 @@ class TiffPage:
     transparency: bool
     by_pillow: bool
     orientation: int
+    rgb: bool
     what: str
 
 
@@ -228,6 +230,7 @@ def _facts(page: Any, number: int, name: str) -> TiffPage:
         alpha,
         exact and known,
         orientation,
+        light == _RGB,
         f"{samples} sample{'s' * (samples > 1)} of {page.dtype.newbyteorder('=')} a pixel",
     )
 

@@ -5,13 +5,16 @@ from pathlib import Path
 
 from iddpm.data.sources.folder import find_files
 from iddpm.data.sources.picture import SUFFIXES
+from iddpm.data.sources.rasters import holds_numbers
 from iddpm.data.sources.series import TEXTS
 from iddpm.data.sources.signals import SOUNDS
+from iddpm.data.sources.tiff_pages import TIFF
 from iddpm.data.sources.volumes import NIFTI
 from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.upscaling.whole_arrays import ArrayFile
 from iddpm.data.upscaling.whole_clips import Clip
 from iddpm.data.upscaling.whole_pictures import Picture
+from iddpm.data.upscaling.whole_rasters import Raster
 from iddpm.data.upscaling.whole_sounds import Sound
 from iddpm.data.upscaling.whole_tables import Table
 from iddpm.data.upscaling.whole_volumes import Volume
@@ -48,11 +51,14 @@ def open_low_res(paths: Iterable[Path | str], target: Target) -> dict[str, LowRe
             raise FileNotFoundError(f"{given} holds no file of {known}")
         for key in keys:
             path = given if given.is_file() else given / key
+            opener: Callable[[Path, Target], LowRes] | None
             opener = next((make for some, make in kinds if path.name.lower().endswith(some)), None)
             if opener is None:
                 raise ValueError(
                     f"{path} cannot be made finer by a model of {target.dims}-D data: give {known}"
                 )
+            if opener in (Picture, Clip) and path.suffix.lower() in TIFF and holds_numbers(path):
+                opener = Raster
             opened = opener(path, target)
             for start in range(0, opened.count, _AT_ONCE):
                 opened.read(start, start + _AT_ONCE)

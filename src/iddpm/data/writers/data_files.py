@@ -17,9 +17,10 @@ from iddpm.data.file_format import Form
 from iddpm.data.sources.extras import needed
 from iddpm.data.values import natural_values
 from iddpm.data.writers.clip_encoding import SUFFIXES, to_images, write_clip
+from iddpm.data.writers.raster_files import write_raster
 from iddpm.runtime.atomic_files import write_atomically, write_text
 
-EACH = ("signal", "volume", "clip")
+EACH = ("signal", "volume", "clip", "raster")
 """Kinds that have a file for each item, or a folder."""
 
 
@@ -27,7 +28,7 @@ def save_files(x: torch.Tensor, directory: Path | str, form: Form, *, start: int
     """Write each of ``x`` ``[N, C, *spatial]`` in [-1, 1] as a file of the data's kind.
 
     Sounds become .wav or .flac files of the data's rate and coding, volumes .nii.gz files with its
-    affine, clips .gif, .webp or .tif files or folders of .png frames.
+    affine, clips .gif, .webp or .tif files or folders of .png frames, rasters .tif files.
 
     Args:
         x: finite samples.
@@ -127,6 +128,8 @@ def suffix_of(form: Form) -> str:
     """Return how the files of a form in `EACH` end; nothing for folders."""
     if form.kind == "clip":
         return SUFFIXES.get(form.encoding or "", "")
+    if form.kind == "raster":
+        return ".tif"
     if form.kind == "signal":
         return ".wav" if form.container is None else f".{form.container.lower()}"
     return ".nii.gz"
@@ -135,6 +138,8 @@ def suffix_of(form: Form) -> str:
 def _write(path: Path, item: NDArray[Any], form: Form) -> None:
     if form.kind == "clip":
         write_clip(path, item, form.encoding or "WEBP", form.milliseconds)
+    elif form.kind == "raster":
+        write_raster(path, item, rgb=form.encoding == "rgb")
     elif form.kind == "signal":
         _write_sound(path, item, form)
     else:

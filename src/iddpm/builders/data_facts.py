@@ -75,7 +75,7 @@ def _open_in_memory(data: DataConfig, memory: Any) -> Source:
             f"data was passed in memory and data.path={data.path} was stated: give one"
         )
     defaults = DataConfig()
-    for name in ("column", "cache", "sample_rate", "corrupt"):
+    for name in ("column", "cache", "sample_rate", "corrupt", "max_pixels"):
         value = getattr(data, name)
         if value != getattr(defaults, name):
             raise ValueError(f"data.{name}={value} is for files, and data was passed in memory")
@@ -112,6 +112,7 @@ def open_path(data: DataConfig) -> Source:
         window=data.window,
         stride=data.stride,
         sample_rate=data.sample_rate,
+        max_pixels=data.max_pixels,
     )
     if data.cache == "none":
         return source

@@ -47,7 +47,9 @@ class DataConfig(Section):
     """Stored numbers that become -1 and 1: [low, high], or auto to measure them; by default known
     for uint8, uint16 and floats in [-1, 1] and measured for others. A run keeps them."""
     corrupt: Literal["error", "skip"] = "error"
-    """What to do about images that cannot be read."""
+    """What to do about images that cannot be read: damaged ones, and kinds that are not read."""
+    max_pixels: Annotated[Whole, Field(gt=0, le=10**10)] | None = None
+    """The most pixels that an image may have; by default 89 million, as Pillow takes for safe."""
     cache: str = "none"
     """``none``, ``auto`` or a folder: decode, crop and resize once, then read from an array there;
     ``auto`` is the user's cache."""

@@ -12,6 +12,7 @@ from iddpm.config import Config
 from iddpm.data.conditioning.conditions import Condition
 from iddpm.data.conditioning.labels import Classes
 from iddpm.data.sources.memory import is_in_memory
+from iddpm.data.sources.pixel_limit import limit_pixels
 from iddpm.diffusion import Denoiser
 from iddpm.runs.layout import read_run_config, read_run_weights
 from iddpm.runs.training_data import expect_memory, known_memory, open_training_data
@@ -53,6 +54,7 @@ class OpenedRun:
     ) -> None:
         self.directory = Path(directory)
         self.config: Config = read_run_config(self.directory)
+        limit_pixels(self.config.data.max_pixels)
         self.device = choose_device(device)
         self.ema = ema
         self.checkpoint = checkpoint

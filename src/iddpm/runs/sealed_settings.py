@@ -23,7 +23,7 @@ from iddpm.training.checkpoints.checkpoint_files import (
 NOT_SEALED = frozenset(
     [
         *(f"data.{name}" for name in ("path", "conditions", "given")),  # known by a fingerprint
-        *(f"data.{name}" for name in ("workers", "worker_timeout", "cache")),
+        *(f"data.{name}" for name in ("workers", "worker_timeout", "cache", "max_pixels")),
         *(f"training.{name}" for name in ("max_time", "microbatch", "parallel", "timeout")),
         *(f"training.{name}" for name in ("compile", "device", "threads", "log_every")),
         *(f"training.{name}" for name in ("save_every", "save_minutes", "keep_checkpoints")),

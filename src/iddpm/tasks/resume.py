@@ -18,6 +18,7 @@ from iddpm.training.loop_settings import Reporter
 FREE_ON_RESUME = (
     "training",
     "sampling",
+    "data.max_pixels",
     "data.workers",
     "data.worker_timeout",
     "data.cache",

@@ -81,6 +81,16 @@ def corrupt(scene):
         return "refused"
 
 
+def large(scene):
+    """What happens to pictures where Pillow's limit is low."""
+    scene.patch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    scene.patch.setenv("IDDPM_MAX_PIXELS", "")
+    try:
+        return len(open_data(scene.config))
+    except ValueError as error:
+        return str(error).partition("more than the ")[2].split()[0]
+
+
 def ahead(name):
     """Return what looks at how batches are read ahead; None where they are not."""
 
@@ -157,6 +167,7 @@ DATA = {
     ],
     "data.corrupt": [data(corrupt, {"error": "refused", "skip": [1, 1]},
                           "data.path={folder}/broken")],
+    "data.max_pixels": [data(large, {"null": "50", "63": "63", "64": 4}, *PICTURES)],
     "data.cache": [data(cached, {"none": [False, False], "auto": [False, True],
                                  "{folder}/mine": [True, False]}, *PICTURES)],
     "data.held_out": [

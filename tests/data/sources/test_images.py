@@ -1,5 +1,7 @@
 import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ from PIL import Image
 
 from iddpm.data.sources import pictures
 from iddpm.data.sources.images import ImageFolder
+from iddpm.data.sources.open import open_source
+from iddpm.data.sources.picture import read_header
 
 
 def save(path, *, size=(6, 4), colour=0, mode="L"):
@@ -139,12 +143,99 @@ def test_16_bits_are_kept_when_all_have_them(tmp_path):
         ImageFolder(tmp_path, channels=3)
 
 
-def test_mixed_depths_are_refused_at_opening(tmp_path):
-    for index in range(80):  # more than are probed for channels
+@pytest.mark.parametrize(("place", "when"), [(79, "opening"), (40, "reading")])
+def test_mixed_depths_are_refused(place, when, tmp_path):
+    for index in range(80):  # more than are probed
         save(tmp_path / f"{index:02}.png")
-    Image.new("I;16", (6, 4)).save(tmp_path / "33.png")
-    with pytest.raises(ValueError, match=r"33\.png is 16-bit gray but"):
+    Image.new("I;16", (6, 4)).save(tmp_path / f"{place}.png")
+    if when == "opening":
+        with pytest.raises(ValueError, match=r"79\.png is 16-bit gray but"):
+            ImageFolder(tmp_path, image_size=4)
+    else:
+        source = ImageFolder(tmp_path, image_size=4)
+        with pytest.raises(ValueError, match=r"40\.png has 16 bits .* others have 8"):
+            source.read(40)
+    with pytest.raises(ValueError, match="is 16-bit gray but"):  # sizes have to be alike
+        ImageFolder(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp"])
+def test_with_a_size_few_headers_are_read(suffix, tmp_path, monkeypatch):
+    for index in range(100):
+        save(tmp_path / f"{index:02}.{suffix}")
+    read = []
+    monkeypatch.setattr(pictures, "read_header", lambda *a: read.append(a) or read_header(*a))
+    ImageFolder(tmp_path, image_size=4)
+    assert len(read) == 32
+    ImageFolder(tmp_path)
+    assert len(read) == 132
+
+
+def deep_color(path):
+    """A PNG of 16-bit colour, which Pillow cannot write."""
+    import zlib
+
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + kind + data + check
+
+    header = (6).to_bytes(4, "big") + (4).to_bytes(4, "big") + bytes([16, 2, 0, 0, 0])
+    pixels = zlib.compress((b"\0" + bytes(6 * 3 * 2)) * 4)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+def test_what_is_whole_and_not_read_is_not_called_damaged(tmp_path, monkeypatch):
+    for index in range(3):
+        save(tmp_path / f"{index}.png")
+    deep_color(tmp_path / "deep.png")
+    frames = [Image.new("RGB", (6, 4), (n, 0, 0)) for n in range(2)]
+    frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:])
+    save(tmp_path / "huge.png", size=(60, 40))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    with pytest.raises(ValueError, match=r"16-bit colour.*data\.corrupt=skip") as caught:
         ImageFolder(tmp_path, image_size=4)
+    assert "damaged" not in str(caught.value)
+    said = r"left out 3 pictures of .* whole and of a kind that is not read, first: .*deep\.png"
+    with pytest.warns(UserWarning, match=said) as warned:
+        source = ImageFolder(tmp_path, image_size=4, corrupt="skip")
+    assert source.skipped == ["deep.png", "huge.png", "moving.png"]
+    assert len(source) == 3
+    assert "damaged" not in str([w.message for w in warned if w.category is UserWarning])
+    (tmp_path / "cut.png").write_bytes(b"nothing")
+    with pytest.warns(UserWarning, match=r"left out 1 damaged .*cut\.png; and 3 pictures of"):
+        ImageFolder(tmp_path, image_size=4, corrupt="skip")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "tif"])
+def test_large_pictures_have_a_setting(suffix, tmp_path, monkeypatch):
+    monkeypatch.setenv("IDDPM_MAX_PIXELS", "")  # what it was is put back
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for size in ((40, 40), (60, 50)):  # Pillow warns of the first and refuses the second
+        save(tmp_path / f"{size[0]}/a.{suffix}", size=size)
+        wanted = size[0] * size[1]
+        folder = tmp_path / str(size[0])
+        with pytest.raises(
+            ValueError, match=f"more than the 1000 .*-s data.max_pixels={wanted}\\b"
+        ):
+            open_source(folder, image_size=4)
+        assert open_source(folder, image_size=4, max_pixels=wanted).read(0).shape[-2:] == (4, 4)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+
+
+def test_processes_that_are_spawned_know_of_large_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    monkeypatch.setenv("IDDPM_MAX_PIXELS", "")
+    save(tmp_path / "a.png", size=(40, 40))
+    source = open_source(tmp_path, max_pixels=10**8)
+    program = "import pickle, sys; print(pickle.load(sys.stdin.buffer).read(0).shape)"
+    (tmp_path / "source").write_bytes(pickle.dumps(source))
+    command = [sys.executable, "-W", "error", "-c", "from PIL import Image\n"
+               "Image.MAX_IMAGE_PIXELS = 10\n" + program]  # fmt: skip
+    with open(tmp_path / "source") as stdin:
+        told = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False)
+    assert told.stdout == "(1, 40, 40)\n", told.stderr
 
 
 def test_a_depth_that_hides_behind_a_suffix_is_refused_at_reading(tmp_path, monkeypatch):
@@ -210,7 +301,7 @@ def test_damaged_pictures_are_skipped_and_named(tmp_path):
 
 def test_skipping_everything_is_an_error(tmp_path):
     (tmp_path / "d.png").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"all 1 pictures .*d\.png"):
+    with pytest.raises(ValueError, match=r"no picture is left without 1 damaged .*d\.png"):
         ImageFolder(tmp_path, corrupt="skip")
     with pytest.raises(ValueError, match="'ignore'"):
         ImageFolder(tmp_path, corrupt="ignore")

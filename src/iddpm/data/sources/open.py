@@ -18,6 +18,7 @@ from iddpm.data.sources.hdf5 import HDF5, open_hdf5
 from iddpm.data.sources.images import ImageFolder
 from iddpm.data.sources.picture import ANIMATED_SUFFIXES, SUFFIXES
 from iddpm.data.sources.pictures import Pictures
+from iddpm.data.sources.pixel_limit import limit_pixels
 from iddpm.data.sources.ranged import ranged
 from iddpm.data.sources.rasters import Rasters, holds_numbers
 from iddpm.data.sources.series import TEXTS, open_series
@@ -52,20 +53,23 @@ def open_source(
     window: int | tuple[int, ...] | None = None,
     stride: int | None = None,
     sample_rate: int | None = None,
+    max_pixels: int | None = None,
 ) -> Source:
     """Open data by its path, whatever it is, or an embedded data set by name.
 
     A path that exists comes before an embedded name. A folder whose only data are .tar files is a
     set of shards. ``corrupt`` is for pictures, ``layout`` for arrays (but ``"frames"`` makes clips
     of folders of pictures, and text tables have ``"rows"`` or ``"columns"``), ``column`` for shards
-    and tables; ``value_range`` is that of `iddpm.data.values.find_values`; the other arguments are
-    those of the sources.
+    and tables; ``value_range`` is that of `iddpm.data.values.find_values`; ``max_pixels`` is the
+    most that a picture may have, in this process from now on; the other arguments are those of the
+    sources.
 
     Raises:
         FileNotFoundError: nothing there, with the nearest embedded name.
         ValueError: there is something, but it cannot be used.
     """
     path = Path(path_or_name).expanduser()
+    limit_pixels(max_pixels)
     recordings: Recordings
     kind = _kind(path, layout)
     if path.is_dir() and not _suffixes_in(path) & {".tar", ".arrow", ".parquet"}:

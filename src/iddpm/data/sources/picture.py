@@ -14,18 +14,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from iddpm.data.sources.color_profile import to_srgb
+from iddpm.data.sources.jpeg_draft import BOX, ORIENTATION, draft
+from iddpm.data.sources.pixel_limit import check_pixels, pixels_of, too_large
 from iddpm.data.sources.tiff_pages import TiffPage, is_tiff, read_pages, read_samples
 from iddpm.data.sources.unreadable import UnreadablePictureError as UnreadablePictureError
+from iddpm.data.sources.unreadable import UnsupportedPictureError
 
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 )
-DEEP_SUFFIXES = frozenset((".png", ".tif", ".tiff", ".ppm", ".pgm"))  # may hold 16 bits a sample
 ANIMATED_SUFFIXES = frozenset((".gif", ".webp", ".tif", ".tiff"))
 GRAY_MODES = frozenset(("1", "L", "LA", "I", "I;16", "I;16B", "I;16L"))
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs, it raises too
-_ORIENTATION = 0x0112
 _STEPS = {"L;2": 85, "L;4": 17}
 """From one level of a PNG of few bits to the next, in 8 bits."""
 _MODE_OF_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -57,8 +58,8 @@ def read_header(file: Path | bytes, name: str | None = None) -> Header:
 
     Raises:
         UnreadablePictureError: no header Pillow understands.
-        ValueError: 16-bit colour or 32-bit samples, which would be degraded to 8 bits; or several
-            frames, of which all but the first would be lost.
+        UnsupportedPictureError: 16-bit colour or 32-bit samples, which would be degraded to 8 bits;
+            several frames, of which all but the first would be lost; or too many pixels.
     """
     name = name or str(file)
     if is_tiff(file):
@@ -73,10 +74,13 @@ def read_header(file: Path | bytes, name: str | None = None) -> Header:
     return Header(size, mode, _checked_bits(name, mode, raw, transparency), transparency)
 
 
-def load_picture(file: Path | bytes, name: str | None = None) -> tuple[Image.Image, int]:
+def load_picture(
+    file: Path | bytes, name: str | None = None, size: tuple[int, int] | None = None
+) -> tuple[Image.Image, int]:
     """Return the decoded picture, turned upright by its EXIF orientation, and its bits (8 or 16).
 
-    Arguments and errors as in `read_header`.
+    Where it will be fitted to a ``size`` (height, width) that is much smaller, a JPEG is decoded at
+    a fraction of its own, and `fit` knows. Other arguments and errors as in `read_header`.
     """
     name = name or str(file)
     if is_tiff(file):
@@ -87,7 +91,10 @@ def load_picture(file: Path | bytes, name: str | None = None) -> tuple[Image.Ima
         transparency = image.has_transparency_data
         frames = image.format if is_animated(image) else None
         if frames is None:
+            box = None if size is None else draft(image, size)
             image = to_srgb(ImageOps.exif_transpose(_mended(image, raw)), name)
+            if box is not None:
+                image.info[BOX] = box
     refuse_animated(name, frames)
     return image, _checked_bits(name, mode, raw, transparency)
 
@@ -96,7 +103,7 @@ def _checked_bits(name: str, mode: str, raw: str, transparency: bool) -> int:
     """Return 8 or 16; refuse transparency beside 16 bits, which no array of one channel has."""
     bits = bits_of(name, mode, raw)
     if bits == 16 and transparency:
-        raise ValueError(
+        raise UnsupportedPictureError(
             f"{name} holds 16-bit gray of which one level is transparent, which would be lost: "
             "save it without transparency, or with 8 bits"
         )
@@ -131,7 +138,7 @@ def _only_page(file: Path | bytes, name: str) -> TiffPage:
     pages = read_pages(file, name)
     refuse_animated(name, "TIFF" if len(pages) > 1 else None)
     if not pages[0].picture:
-        raise ValueError(
+        raise UnsupportedPictureError(
             f"{name} holds {pages[0].what}, which a picture cannot have: such files are read as "
             "numbers from a folder of nothing else"
         )
@@ -197,9 +204,10 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     height, width = size
     if image.size == (width, height):
         return image
-    crop_width = min(image.width, image.height * width / height)
-    crop_height = min(image.height, image.width * height / width)
-    left, top = (image.width - crop_width) / 2, (image.height - crop_height) / 2
+    left, top, right, bottom = image.info.get(BOX, (0, 0, *image.size))
+    crop_width = min(right - left, (bottom - top) * width / height)
+    crop_height = min(bottom - top, (right - left) * height / width)
+    left, top = (left + right - crop_width) / 2, (top + bottom - crop_height) / 2
     box = (left, top, left + crop_width, top + crop_height)
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
@@ -210,7 +218,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     orientation = 1
     if image.format != "PNG" or "exif" in image.info or _has_other_facts(image):
         # Pillow decodes a PNG to look for an orientation elsewhere than in a leading eXIf.
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        orientation = image.getexif().get(ORIENTATION, 1)
     return (width, height) if orientation >= 5 else (height, width)
 
 
@@ -267,7 +275,7 @@ def bits_of(name: str, mode: str, raw: str) -> int:
     """Return 8 or 16 for a picture of a mode; refuse what Pillow would degrade.
 
     Raises:
-        ValueError: 16-bit colour, signed numbers, or 32 bits a sample.
+        UnsupportedPictureError: 16-bit colour, signed numbers, or 32 bits a sample.
     """
     # "BGR;16" is a BMP of 5 + 6 + 5 bits a pixel.
     deep = ";16" in raw and not raw.startswith("BGR")
@@ -275,12 +283,12 @@ def bits_of(name: str, mode: str, raw: str) -> int:
         return 16
     if mode in ("I", "F"):
         what = "signed 16-bit" if deep else f"32-bit samples (mode {mode})"
-        raise ValueError(
+        raise UnsupportedPictureError(
             f"{name} holds {what} of unknown range; convert it to 8-bit or "
             "16-bit gray, or store the set as a float .npy array in [-1, 1]"
         )
     if deep:
-        raise ValueError(
+        raise UnsupportedPictureError(
             f"{name} holds 16-bit colour, which Pillow would cut to 8 bits; convert it to 8-bit "
             "colour or 16-bit gray, or store the set as a uint16 .npy array"
         )
@@ -290,29 +298,16 @@ def bits_of(name: str, mode: str, raw: str) -> int:
 def refuse_animated(name: str, form: str | None) -> None:
     """Refuse several frames where one is read; ``form`` is Pillow's name of the format, or None."""
     if form == "PNG":
-        raise ValueError(
+        raise UnsupportedPictureError(
             f"{name} is an animated PNG, which is not read: save it as WebP or GIF, or its frames "
             "as a folder of pictures with -s data.layout=frames"
         )
     if form is not None:
-        raise ValueError(
+        raise UnsupportedPictureError(
             f"{name} holds several frames, and a picture has one: animations and stacks in a "
             "folder of their own are read as clips, and frames of clips from folders of pictures "
             "with -s data.layout=frames"
         )
-
-
-def _refuse_bomb(name: str, image: Image.Image) -> None:
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise UnreadablePictureError(_bomb_message(name, f"{image.width}x{image.height}", limit))
-
-
-def _bomb_message(name: str, pixels: str, limit: int | None) -> str:
-    return (
-        f"{name} has {pixels} pixels, more than the {limit} that Pillow takes for safe; "
-        "shrink the picture first"
-    )
 
 
 @contextmanager
@@ -323,16 +318,20 @@ def opened_picture(file: Path | bytes, name: str) -> Iterator[Image.Image]:
         # side.
         stream = io.BytesIO(file) if isinstance(file, bytes) else file.open("rb")
         with stream, Image.open(stream) as image:
-            _refuse_bomb(name, image)
+            check_pixels(name, image.height, image.width)
             yield image
-    except Image.DecompressionBombError as error:
-        message = _bomb_message(name, "too many", Image.MAX_IMAGE_PIXELS)
-        raise UnreadablePictureError(message) from error
+    except Image.DecompressionBombError as error:  # of more than twice the limit
+        pixels = pixels_of(error)
+        raise too_large(name, f"{pixels or 'too many'} pixels", pixels) from error
     except (UnreadablePictureError, FileNotFoundError, PermissionError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         empty = not file if isinstance(file, bytes) else file.stat().st_size == 0
         what = "is empty" if empty else "is not a picture Pillow can read"
         raise UnreadablePictureError(f"{name} {what}") from error
+    except NotImplementedError as error:
+        raise UnsupportedPictureError(
+            f"{name} is of a kind that Pillow does not read ({error})"
+        ) from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
         raise UnreadablePictureError(f"{name} is damaged ({error})") from error

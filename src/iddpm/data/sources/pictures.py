@@ -14,7 +14,6 @@ from torch.utils.data import get_worker_info
 
 from iddpm.data.sources.file_lists import Files
 from iddpm.data.sources.picture import (
-    DEEP_SUFFIXES,
     GRAY_MODES,
     Header,
     UnreadablePictureError,
@@ -23,6 +22,7 @@ from iddpm.data.sources.picture import (
     to_array,
 )
 from iddpm.data.sources.source import Source, Stamp
+from iddpm.data.sources.unreadable import UnsupportedPictureError
 
 CACHE_BYTES = 1 << 30  # decoded sets up to this size stay in memory
 _PROBED = 32  # pictures that decide the number of channels
@@ -41,11 +41,12 @@ class Pictures(Source):
         channels: 1 (gray), 3 (RGB) or 4 (RGBA). None decides by up to 32 pictures spread over the
             set: 4 if all have transparent pixels, 1 if all are stored as gray, else 3.
         labels: a rule that the files know.
-        corrupt: ``"error"`` raises where a damaged file is met; ``"skip"`` decodes every file once
-            at opening and leaves the damaged ones out, with a warning.
+        corrupt: ``"error"`` raises where a file is met that is damaged or of a kind that is not
+            read; ``"skip"`` decodes every file once at opening and leaves these out, with a
+            warning.
 
     Attributes:
-        skipped: keys of the damaged files left out.
+        skipped: keys of the files left out.
 
     Raises:
         ValueError: sizes, bit depths or labels that do not go together, or a damaged file.
@@ -68,7 +69,7 @@ class Pictures(Source):
         self._chosen: Sequence[int] = range(len(files))
         self.skipped: list[str] = []
         if corrupt == "skip":
-            self._leave_out_damaged()
+            self._leave_out_unreadable(size)
         elif corrupt != "error":
             raise ValueError(f"corrupt is {corrupt!r}; use 'error' or 'skip'")
 
@@ -116,7 +117,7 @@ class Pictures(Source):
         number = self._chosen[index]
         title = self.files.title(number)
         with _advice():
-            image, bits = load_picture(self.files.content(number), title)
+            image, bits = load_picture(self.files.content(number), title, self._size)
         if bits != self.bits:
             raise ValueError(
                 f"{title} has {bits} bits a sample while the others have {self.bits}; "
@@ -141,40 +142,43 @@ class Pictures(Source):
             self._cache = np.empty((len(self), *self.shape), dtype), np.zeros(len(self), np.bool_)
         return self._cache
 
-    def _leave_out_damaged(self) -> None:
-        def damaged(number: int) -> bool:
+    def _leave_out_unreadable(self, size: tuple[int, int] | None) -> None:
+        def problem(number: int) -> UnreadablePictureError | None:
             try:
-                load_picture(self.files.content(number), self.files.title(number))
-            except UnreadablePictureError:
-                return True
-            return False
+                load_picture(self.files.content(number), self.files.title(number), size)
+            except UnreadablePictureError as error:
+                return error
+            return None
 
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            verdicts = list(pool.map(damaged, self._chosen))
-        self.skipped = [self.files.key(n) for n in self._chosen if verdicts[n]]
-        self._chosen = [n for n in self._chosen if not verdicts[n]]
+            problems = dict(zip(self._chosen, pool.map(problem, self._chosen), strict=True))
+        self._chosen = [n for n, error in problems.items() if error is None]
+        self.skipped = [self.files.key(n) for n, error in problems.items() if error is not None]
+        if not self.skipped:
+            return
+        unsupported = [e for e in problems.values() if isinstance(e, UnsupportedPictureError)]
+        damaged = [
+            self.files.key(n)
+            for n, error in problems.items()
+            if error is not None and not isinstance(error, UnsupportedPictureError)
+        ]
+        parts = []
+        if damaged:
+            parts.append(
+                f"{len(damaged)} damaged pictures of {self.files.where}: {_listed(damaged)}"
+            )
+        if unsupported:
+            parts.append(
+                f"{len(unsupported)} pictures of {self.files.where} that are whole and of a kind "
+                f"that is not read, first: {unsupported[0]}"
+            )
         if not self._chosen:
-            raise ValueError(
-                f"all {len(self.skipped)} pictures in {self.files.where} are damaged: "
-                f"{_listed(self.skipped)}"
-            )
-        if self.skipped:
-            warnings.warn(
-                f"left out {len(self.skipped)} damaged pictures of {self.files.where}: "
-                f"{_listed(self.skipped)}",
-                stacklevel=4,
-            )
+            raise ValueError(f"no picture is left without {'; and '.join(parts)}")
+        warnings.warn(f"left out {'; and '.join(parts)}", stacklevel=4)
 
     def _read_headers(self, *, every: bool) -> dict[int, Header]:
-        """Read the headers that may refuse the set: cheap, and earlier than a step of training."""
-        spread = set(self._spread())
-        probed = [
-            n
-            for n in self._chosen
-            if every
-            or n in spread
-            or os.path.splitext(self.files.title(n))[1].lower() in DEEP_SUFFIXES
-        ]
+        """Read the headers that decide; those of all where sizes have to be alike."""
+        probed = self._chosen if every else dict.fromkeys(self._spread())
         with _advice():
             return {n: read_header(self.files.content(n), self.files.title(n)) for n in probed}
 
@@ -210,9 +214,11 @@ class Pictures(Source):
 
 @contextmanager
 def _advice() -> Iterator[None]:
-    """Add to a message on a damaged file what can be done about it."""
+    """Add to a message on a file what can be done about it."""
     try:
         yield
+    except UnsupportedPictureError as error:
+        raise ValueError(f"{error}; or leave out such files with -s data.corrupt=skip") from error
     except UnreadablePictureError as error:
         raise ValueError(
             f"{error}; remove it, or leave out damaged files with -s data.corrupt=skip"

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from iddpm.data.sources.unreadable import UnreadablePictureError
+from iddpm.data.sources.pixel_limit import check_pixels
+from iddpm.data.sources.unreadable import UnreadablePictureError, UnsupportedPictureError
 
 TIFF = (".tif", ".tiff")
 _MOST_PAGES = 1 << 16
@@ -84,7 +84,7 @@ def read_pages(file: Path | bytes, name: str) -> list[TiffPage]:
 
     Raises:
         UnreadablePictureError: a damaged file, or one that promises more than it can hold.
-        ValueError: pages that are no pictures in a plane.
+        UnsupportedPictureError: pages that are no pictures in a plane, or have too many pixels.
     """
     nbytes = len(file) if isinstance(file, bytes) else file.stat().st_size
     found: list[TiffPage] = []
@@ -190,7 +190,7 @@ def _number(page: Any, tag: int) -> int:
 
 def _facts(page: Any, number: int, name: str) -> TiffPage:
     if page.imagedepth > 1 or page.dtype is None or page.axes not in ("YX", "YXS", "SYX"):
-        raise ValueError(
+        raise UnsupportedPictureError(
             f"{name} holds pages of axes {page.axes} and sample format "
             f"{page.sampleformat} of {page.bitspersample} bits, which are not read: save pages of "
             "integers or floats in a plane"
@@ -209,7 +209,7 @@ def _facts(page: Any, number: int, name: str) -> TiffPage:
     )
     picture = picture or (light in _GRAY and samples == 1 and unsigned and bits == 16)
     if not picture and light not in (*_GRAY, _RGB):
-        raise ValueError(
+        raise UnsupportedPictureError(
             f"{name} holds {samples} samples of {page.dtype} in the colours "
             f"{getattr(page.photometric, 'name', light)}, which are not read: convert it to gray "
             "or RGB"
@@ -244,12 +244,7 @@ def _promised(page: Any, name: str, nbytes: int) -> tuple[int, int]:
     bits = bits * page.samplesperpixel if isinstance(bits, int) else sum(bits)
     bilevel = bits == 1
     width, height = page.imagewidth, page.imagelength
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and width * height > limit * (8 if bilevel else 1):
-        raise UnreadablePictureError(
-            f"{name} has {width}x{height} pixels, more than the {limit} that Pillow takes for "
-            "safe; shrink the picture first"
-        )
+    check_pixels(name, height, width, 8 if bilevel else 1)
     ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=False) if n]
     if max(ends, default=0) > nbytes:
         raise UnreadablePictureError(

@@ -1,5 +1,9 @@
-"""The error of files that are damaged, or no pictures at all."""
+"""The errors of files that give no picture, each by itself."""
 
 
 class UnreadablePictureError(ValueError):
     """The file is damaged, or is no picture at all."""
+
+
+class UnsupportedPictureError(UnreadablePictureError):
+    """The file is whole, and holds a picture of a kind or a size that is not read."""

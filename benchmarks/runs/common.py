@@ -193,13 +193,11 @@ def _row(name: str, likelihood: str, found: Evaluation) -> list[str]:
 
 
 def _cells(found: Measures) -> list[str]:
-    shape, kernel = found.manifold, found.kernel
+    kernel = found.kernel
     return [
         f"{found.frechet.value:.3g}",
         f"{kernel.value:.2g} +- {kernel.error:.1g}",
-        f"{shape.precision:.2f}",
-        f"{shape.recall:.2f}",
-        f"{shape.coverage:.2f}",
+        *(f"{found.values[name]:.2f}" for name in ("precision", "recall", "coverage")),
     ]
 
 

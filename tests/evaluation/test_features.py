@@ -79,11 +79,11 @@ def test_noise_lies_outside_of_smooth_data():
     of_noise, of_data = (
         measure(x, reference, 1000, beside=extractor.beside) for x in (noise, extractor(held_out))
     )
-    assert of_noise.manifold.precision == 0
-    assert of_noise.manifold.density == 0
-    assert of_data.manifold.precision > 0.6
+    assert of_noise.values["precision"] == 0
+    assert of_noise.values["density"] == 0
+    assert of_data.values["precision"] > 0.6
     blind = measure(noise[:, :-1], Reference.of(extractor(train)[:, :-1], {}), 1000)
-    assert blind.manifold.precision > 0.4
+    assert blind.values["precision"] > 0.4
     assert blind.frechet == pytest.approx(of_noise.frechet)  # the distances stay as they were
     assert blind.kernel == pytest.approx(of_noise.kernel)
 

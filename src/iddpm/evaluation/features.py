@@ -36,6 +36,7 @@ class Extractor:
         whiten: whether they are compared in units of their spread over real data.
         beside: how many of the last features only the measures of neighbors take (precision,
             recall, density, coverage), and not the distances.
+        fitted: whether the function was fitted to the data: it sees its directions alone.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Extractor:
     is_inception: bool = False
     whiten: bool = False
     beside: int = 0
+    fitted: bool = False
 
     @property
     def distance_name(self) -> str:
@@ -99,7 +101,7 @@ def pixel_pca(items: Tensor, components: int = COMPONENTS) -> Extractor:
     outside = count < x.shape[1] and len(x) >= ITEMS_TO_DIRECTION * count
     data.update(f"pca {count}{' and residual' if outside else ''}".encode())
     projection = _Projection(mean, directions, tuple(items.shape[1:]), outside)
-    return Extractor("pixel PCA", data.hexdigest(), projection, beside=int(outside))
+    return Extractor("pixel PCA", data.hexdigest(), projection, beside=int(outside), fitted=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,14 @@
 """All that is said of one set of features against the reference."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
-from iddpm.evaluation.distances import Estimate, frechet_estimate, kernel_distance
-from iddpm.evaluation.precision_recall import Manifold, manifold
+from iddpm.evaluation.distances import Estimate
+from iddpm.evaluation.metrics import METRICS, Comparison
 from iddpm.evaluation.reference import PAIRS, Reference, evenly
 from iddpm.evaluation.whitening import Whitening
 
@@ -23,39 +25,47 @@ class Measures:
 
     Attributes:
         count: items that were measured.
-        frechet: the Frechet distance.
-        kernel: the squared kernel distance.
-        manifold: precision, recall, density, coverage.
-        real: real items that kernel distance and manifold were measured against.
+        real: real items that metrics over pairs were computed with.
+        values: by the names of :data:`iddpm.evaluation.metrics.METRICS`.
     """
 
     count: int
-    frechet: Estimate
-    kernel: Estimate
-    manifold: Manifold
     real: int
+    values: Mapping[str, Estimate | float]
+
+    @property
+    def frechet(self) -> Estimate:
+        """The Frechet distance."""
+        return self._estimate("frechet_distance")
+
+    @property
+    def kernel(self) -> Estimate:
+        """The squared kernel distance."""
+        return self._estimate("kernel_distance")
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return {
-            "count": self.count,
-            "compared_with": self.real,
-            "frechet_distance": self.frechet._asdict(),
-            "kernel_distance": self.kernel._asdict(),
-            **vars(self.manifold),
+        values = {
+            name: value._asdict() if isinstance(value, Estimate) else value
+            for name, value in self.values.items()
         }
+        return {"count": self.count, "compared_with": self.real, **values}
+
+    def _estimate(self, name: str) -> Estimate:
+        value = self.values[name]
+        return value if isinstance(value, Estimate) else Estimate(value, math.nan)
 
 
 def measure(
     features: Tensor, reference: Reference, pairs: int, *, whiten: bool = False, beside: int = 0
 ) -> Measures:
-    """Compare features [N, d] with the reference, over pairs with ``pairs`` of its items.
+    """Compare features [N, d] with the reference by every metric, over ``pairs`` of its items.
 
     ``whiten`` first brings all features into units of the reference's spread. The last ``beside``
     features are for the neighbors alone: both distances leave them out.
 
     Raises:
-        ValueError: too few items to have neighbours, or features of another size.
+        ValueError: too few items to have neighbors, or features of another size.
     """
     if whiten:
         white = Whitening.of(reference.stats)
@@ -63,18 +73,17 @@ def measure(
         reference = replace(
             reference, stats=white.stats(reference.stats), features=white(reference.features)
         )
-    real = reference.features[evenly(len(reference.features), pairs)]
-    some = features[evenly(len(features), PAIRS)]
     size = features.shape[1] - beside
     stats = reference.stats
-    stats = replace(stats, mean=stats.mean[:size], covariance=stats.covariance[:size, :size])
-    return Measures(
-        len(features),
-        frechet_estimate(features[:, :size], stats),
-        kernel_distance(some[:, :size], real[:, :size]),
-        manifold(some, real),
-        len(real),
+    compared = Comparison(
+        features[:, :size],
+        replace(stats, mean=stats.mean[:size], covariance=stats.covariance[:size, :size]),
+        features[evenly(len(features), PAIRS)],
+        reference.features[evenly(len(reference.features), pairs)],
+        beside,
     )
+    values = {name: metric.compute(compared) for name, metric in METRICS.items()}
+    return Measures(len(features), len(compared.real), values)
 
 
 def warn_of_small_numbers(count: int, size: int) -> list[str]:

@@ -2,27 +2,24 @@
 
 from typing import Any
 
+from iddpm.evaluation.metrics import METRICS
+
 
 def markdown(report: dict[str, Any]) -> str:
     """Return ``report.json`` as Markdown: a table, and what has to be known beside it."""
     samples, held_out, fewer = (report[key] for key in ("samples", "held_out", "as_many_samples"))
-    rows = [
-        (report["frechet_name"], "frechet_distance", "lower"),
-        ("kernel distance x 1000", "kernel_distance", "lower"),
-        ("precision", "precision", "higher"),
-        ("recall", "recall", "higher"),
-        ("density", "density", "near 1"),
-        ("coverage", "coverage", "higher"),
-    ]
     header = ["measure", f"{samples['count']} samples"]
     if fewer:
         header.append(f"{fewer['count']} of them")
     if held_out:
         header.append(f"{held_out['count']} held-out items")
     lines = [_row([*header, "better"]), _row(["---"] * (len(header) + 1))]
-    for title, key, better in rows:
-        cells = [_cell(columns[key], key) for columns in (samples, fewer, held_out) if columns]
-        lines.append(_row([title, *cells, better]))
+    titles = {"frechet_distance": report["frechet_name"]}
+    for name, metric in METRICS.items():
+        cells = [
+            _cell(columns[name], metric.scale) for columns in (samples, fewer, held_out) if columns
+        ]
+        lines.append(_row([titles.get(name, metric.title), *cells, metric.better]))
     lines += _finer(report)
     return "\n".join([f"# Evaluation of {report['run']}", "", *lines, "", *_notes(report)]) + "\n"
 
@@ -40,7 +37,7 @@ def _finer(report: dict[str, Any]) -> list[str]:
     header = [f"{finer['count']} held-out items", *finer["ways"], "better"]
     lines = ["", _row(header), _row(["---"] * len(header))]
     for title, key, better in rows:
-        cells = [_cell(way[key], key) for way in finer["ways"].values()]
+        cells = [_cell(way[key]) for way in finer["ways"].values()]
         lines.append(_row([title, *cells, better]))
     return lines
 
@@ -99,10 +96,9 @@ def _notes(report: dict[str, Any]) -> list[str]:
     return notes + [f"- Warning: {warning}." for warning in report["warnings"]]
 
 
-def _cell(value: Any, key: str) -> str:
+def _cell(value: Any, scale: float = 1) -> str:
     if not isinstance(value, dict):
-        return f"{value:.4f}"
-    scale = 1000 if key == "kernel_distance" else 1
+        return f"{scale * value:.4f}"
     return f"{scale * value['value']:.4g} +- {scale * value['error']:.2g}"
 
 

@@ -116,6 +116,66 @@ def prediction(copy: Path) -> str:
     return "diffusion.predicts=minus_eps"
 
 
+METRIC = '''"""How far apart the means are."""
+
+from iddpm.evaluation.feature_sets import FeatureSets
+
+
+def mean_gap(compared: FeatureSets) -> float:
+    """Return the distance between the means of both sets of features."""
+    return float((compared.features.double().mean(dim=0) - compared.stats.mean).norm())
+'''
+COMMAND_TASK = '''"""Count the weights of a run."""
+
+from iddpm.runs.run import Run
+
+
+def count(run: Run) -> int:
+    """Return how many numbers the network holds."""
+    return sum(weight.numel() for weight in run.denoiser.network.parameters())
+'''
+COMMAND = '''"""``iddpm count``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iddpm.runtime.console import say
+
+
+def count(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Count the weights of a run.
+
+    Example: iddpm count runs/photos
+    """
+    import iddpm
+    from iddpm.tasks.count import count
+
+    say(f"{count(iddpm.load(run))} weights")
+'''
+
+
+def metric(copy: Path) -> str:
+    (copy / "evaluation/mean_gap.py").write_text(METRIC)
+    path = copy / "evaluation/metrics.py"
+    text = path.read_text()
+    text = text.replace(
+        "= {\n", '= {\n    "mean_gap": Metric("gap of the means", "lower", mean_gap),\n', 1
+    )
+    first = "from iddpm.evaluation.distances"
+    path.write_text(
+        text.replace(first, f"from iddpm.evaluation.mean_gap import mean_gap\n{first}", 1)
+    )
+    return "gap of the means"
+
+
+def new_command(copy: Path) -> str:
+    (copy / "tasks/count.py").write_text(COMMAND_TASK)
+    (copy / "cli/count.py").write_text(COMMAND)
+    return " weights"
+
+
 def changed_files(copy: Path) -> list[str]:
     """Return the files that differ from the source or are not in it."""
     names = [path.relative_to(copy).as_posix() for path in copy.rglob("*.py")]
@@ -126,28 +186,55 @@ def changed_files(copy: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("add", [sampler, schedule, weighting, timestep_sampler, prediction])
-def test_it_takes_two_files_and_trains_and_samples(add, tmp_path, array_file, tiny):
-    copy = tmp_path / "src" / "iddpm"
-    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    setting = add(copy)
-    assert len(changed_files(copy)) == 2
+def run(root: Path, *arguments: str) -> str:
+    """Run the command of the copy and return what it prints."""
     code = (
         "import iddpm, sys; assert iddpm.__file__.startswith(sys.argv[1]), iddpm.__file__\n"
         "from iddpm.cli.main import run; sys.exit(run(sys.argv[2:]))"
     )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(root), *arguments],
+        env=os.environ | {"PYTHONPATH": str(root / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    copy = tmp_path / "src" / "iddpm"
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@pytest.mark.parametrize("add", [sampler, schedule, weighting, timestep_sampler, prediction])
+def test_a_setting_takes_two_files_and_trains_and_samples(add, copy, tmp_path, array_file, tiny):
+    setting = add(copy)
+    assert len(changed_files(copy)) == 2
     settings = [part for text in (*tiny, setting) for part in ("-s", text)]
-    base = [sys.executable, "-c", code, str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
-    for command in (
-        ["train", str(array_file), *settings, "--steps", "1", "--out", str(tmp_path / "run")],
-        ["sample", str(tmp_path / "run"), "-n", "1", "--steps", "3"],
-    ):
-        result = subprocess.run(
-            base + command, env=environment, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 0, result.stderr
+    directory = str(tmp_path / "run")
+    run(tmp_path, "train", str(array_file), *settings, "--steps", "1", "--out", directory)
+    run(tmp_path, "sample", directory, "-n", "1", "--steps", "3")
     assert (
         setting.partition("=")[2].split(":")[-1].strip(" }")
         in (tmp_path / "run/config.yaml").read_text()
     )
+
+
+@pytest.mark.parametrize(
+    ("add", "command"),
+    [(metric, ["evaluate", "-n", "8", "--steps", "1"]), (new_command, ["count"])],
+)
+def test_a_metric_or_command_takes_two_files_and_is_used(
+    add, command, copy, tmp_path, array_file, tiny
+):
+    shown = add(copy)
+    assert len(changed_files(copy)) == 2
+    settings = [part for text in tiny for part in ("-s", text)]
+    directory = str(tmp_path / "run")
+    run(tmp_path, "train", str(array_file), *settings, "--steps", "1", "--out", directory)
+    name, *options = command
+    assert shown in run(tmp_path, name, directory, *options)

@@ -7,19 +7,20 @@ import typer
 
 from iddpm.runtime.console import say
 
-data = typer.Typer(
+group = typer.Typer(
+    name="data",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-@data.callback()
+@group.callback()
 def _data() -> None:
-    """Inspect data before training on it."""
+    """Look at data before training on it."""
 
 
-@data.command(
+@group.command(
     help="Say what data is, what will be done to it and what it takes, with a picture.",
     epilog="Example: iddpm data inspect photos/ -s data.image_size=64 --out photos.png",
 )

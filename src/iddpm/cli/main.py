@@ -4,23 +4,13 @@ import os
 import re
 import sys
 import warnings
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 import typer
 
-from iddpm.cli.demo import demo
-from iddpm.cli.edit import edit
-from iddpm.cli.evaluate import evaluate
-from iddpm.cli.import_run import import_
-from iddpm.cli.info import info
-from iddpm.cli.inpaint import inpaint
-from iddpm.cli.inspect import data
-from iddpm.cli.interpolate import interpolate
-from iddpm.cli.likelihood import likelihood
-from iddpm.cli.sample import sample
-from iddpm.cli.train import train
-from iddpm.cli.train_classifier import train_classifier
-from iddpm.cli.upscale import upscale
+from iddpm import cli
 from iddpm.config.validation_message import shortened
 from iddpm.runtime.console import printable
 from iddpm.runtime.errors import SHARED, RunFailed
@@ -34,31 +24,51 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: iddpm train photos/ -s data.image_size=64 --out runs/photos",
 )
-COMMANDS = (
-    train,
-    sample,
-    interpolate,
-    inpaint,
-    edit,
-    upscale,
-    evaluate,
-    likelihood,
-    train_classifier,
-    import_,
-    info,
-    demo,
+ORDER = (
+    "train",
+    "sample",
+    "interpolate",
+    "inpaint",
+    "edit",
+    "upscale",
+    "evaluate",
+    "likelihood",
+    "train_classifier",
+    "import_",
+    "info",
+    "demo",
+    "inspect",
 )
+"""How ``--help`` lists the commands; others follow."""
 UsageError: Any = typer.BadParameter.__base__
 """Of click, which newer versions of typer carry inside themselves."""
 LONGEST_LINE = 400
 """Characters of a message."""
-ALONE = ("interpolate", "inpaint", "edit", "upscale", "import", "info", "demo")
-"""Commands that would only do the same several times over."""
-for command in COMMANDS:
-    example = (command.__doc__ or "").partition("\n\n")[2].strip()
-    app.command(help=(command.__doc__ or "").partition("\n\n")[0], epilog=example)(command)
+TOGETHER = ("train", "train-classifier", "sample", "likelihood", "evaluate")
+"""Commands that several processes share; the others would only do the same several times over."""
 
-app.add_typer(data, name="data", help="Look at data before training on it.")
+
+def _add_commands() -> None:
+    """Add what each module of :mod:`iddpm.cli` defines.
+
+    A command is the function of its module's name (``import_`` where Python keeps the name for
+    itself); the first paragraph of its docstring is its help, the rest an example. A module may
+    define a ``group`` of commands instead.
+    """
+    names = {module.name for module in iter_modules(cli.__path__)} - {"main", "options"}
+    places = {name: place for place, name in enumerate(ORDER)}
+    for name in sorted(names, key=lambda name: (places.get(name, len(places)), name)):
+        module = import_module(f"iddpm.cli.{name}")
+        if hasattr(module, "group"):
+            app.add_typer(module.group)
+            continue
+        command = getattr(module, name)
+        summary, _, example = (command.__doc__ or "").partition("\n\n")
+        title = name.rstrip("_").replace("_", "-")
+        app.command(title, help=summary, epilog=example.strip())(command)
+
+
+_add_commands()
 
 
 @app.callback(invoke_without_command=True)
@@ -75,7 +85,7 @@ def _main(
     if command is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)
-    if command in ALONE and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if command not in TOGETHER and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         error = ValueError(
             f"iddpm {command} runs in one process: start it without torchrun (train, "
             "train-classifier, sample, likelihood and evaluate share their work)"

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from iddpm.evaluation.distances import Estimate
-from iddpm.evaluation.metrics import METRICS, Comparison
+from iddpm.evaluation.feature_sets import FeatureSets
+from iddpm.evaluation.metrics import METRICS
 from iddpm.evaluation.reference import PAIRS, Reference, evenly
 from iddpm.evaluation.whitening import Whitening
 
@@ -75,7 +76,7 @@ def measure(
         )
     size = features.shape[1] - beside
     stats = reference.stats
-    compared = Comparison(
+    compared = FeatureSets(
         features[:, :size],
         replace(stats, mean=stats.mean[:size], covariance=stats.covariance[:size, :size]),
         features[evenly(len(features), PAIRS)],

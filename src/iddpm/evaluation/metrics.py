@@ -2,45 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
-from torch import Tensor
-
-from iddpm.evaluation.distances import (
-    Estimate,
-    FrechetStats,
-    frechet_estimate,
-    kernel_distance,
-)
-from iddpm.evaluation.precision_recall import Manifold, manifold
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Features of items and of real data, as metrics take them.
-
-    Attributes:
-        features: of all items, [N, d].
-        stats: the mean and covariance of all real features, of size d.
-        some: of at most as many items as metrics over pairs take, [n, d + beside].
-        real: of real items, [m, d + beside].
-        beside: the last features of ``some`` and ``real``, for metrics of neighbors alone.
-    """
-
-    features: Tensor
-    stats: FrechetStats
-    some: Tensor
-    real: Tensor
-    beside: int = 0
-
-    @cached_property
-    def manifold(self) -> Manifold:
-        """Precision, recall, density and coverage, computed together."""
-        return manifold(self.some, self.real)
-
-    def directions(self, features: Tensor) -> Tensor:
-        """Return features [n, d + beside] without those for neighbors."""
-        return features[:, : features.shape[1] - self.beside]
+from iddpm.evaluation.distances import Estimate, frechet_estimate, kernel_distance
+from iddpm.evaluation.feature_sets import FeatureSets
 
 
 @dataclass(frozen=True)
@@ -56,7 +20,7 @@ class Metric:
 
     title: str
     better: str
-    compute: Callable[[Comparison], Estimate | float]
+    compute: Callable[[FeatureSets], Estimate | float]
     scale: float = 1
 
 

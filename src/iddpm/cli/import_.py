@@ -63,6 +63,3 @@ def import_(
         count = sum(value.numel() for value in imported.weights.values())
         typer.echo(f"# {count / 1e6:.2f} M parameters, task {imported.config.task}")
         typer.echo(f"# wrote {directory}")
-
-
-import_.__name__ = "import"  # a word of Python's, and the command's name

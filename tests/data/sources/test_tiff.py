@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from iddpm.data.sources.animation import read_facts
-from iddpm.data.sources.tiff import page_axes, promised_pages
+from iddpm.data.sources.open import open_source
+from iddpm.data.sources.tiff import page_axes
 
 OME = '<?xml version="1.0"?><OME><Image><Pixels SizeC="{}" SizeZ="{}" SizeT="{}" SizeX="4"/>'
 
@@ -42,4 +44,36 @@ def test_a_stack_of_several_axes_is_refused(text, message, tmp_path):
     first.save(tmp_path / "a.tif", save_all=True, append_images=others, description=text)
     with pytest.raises(ValueError, match=message):
         read_facts(tmp_path / "a.tif")
-    assert promised_pages(text) >= 6
+
+
+STACK = np.arange(144, dtype=np.uint8).reshape(3, 8, 6)
+METAMORPH = (33629, 5, 4, [1] * 8, True)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"truncate": True}, "1 page listed of 3"),
+        (
+            {"metadata": None, "description": "ImageJ=1.53\nimages=9\nslices=9\n"},
+            "3 pages listed of 9",
+        ),
+        ({"metadata": None, "extratags": [METAMORPH]}, "3 pages listed of 4"),
+    ],
+)
+def test_pages_that_no_list_names_are_missed(options, message, kind, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", STACK.astype(kind), photometric="minisblack", **options)
+    with pytest.raises(ValueError, match=message):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int16", "float32"])
+def test_several_images_of_one_ome_file_are_no_clip(kind, tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif", ome=True) as file:
+        for _ in range(2):
+            file.write(STACK.astype(kind), photometric="minisblack", metadata={"axes": "TYX"})
+    with pytest.raises(ValueError, match="holds 6 pages and its OME note tells the axes of 3"):
+        open_source(tmp_path)
+    tifffile.imwrite(tmp_path / "a.tif", STACK.astype(kind), ome=True, metadata={"axes": "TYX"})
+    assert open_source(tmp_path).shape == (1, 3, 8, 6)

@@ -3,13 +3,9 @@
 import json
 import re
 from collections.abc import Sequence
+from math import prod
 
-from iddpm.data.sources.tiff_pages import TiffPage
-
-
-def promised_pages(text: str) -> int:
-    """Return how many pages ImageJ wrote; beyond 4 GB it lists the first alone."""
-    return int(_imagej(text).get("images", 1))
+from iddpm.data.sources.tiff_pages import TiffPage, imagej_note
 
 
 def page_axes(text: str, colours: int) -> dict[str, int]:
@@ -21,7 +17,9 @@ def page_axes(text: str, colours: int) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     if text.startswith("ImageJ="):
-        found = {k: v for k, v in _imagej(text).items() if k in ("channels", "slices", "frames")}
+        found = {
+            k: v for k, v in imagej_note(text).items() if k in ("channels", "slices", "frames")
+        }
     elif "<OME" in text:
         sizes = dict(re.findall(r'\bSize([CZT])="(\d{1,9})"', text)[:3])
         names = {"C": "channels", "Z": "slices", "T": "frames"}
@@ -40,7 +38,7 @@ def refuse_mixed_pages(name: str, text: str, pages: int, colours: int) -> None:
     """Refuse a stack whose pages are not one after the other in time or depth alone.
 
     Raises:
-        ValueError: several axes, or channels, lie in the order of the pages; or pages are missing.
+        ValueError: several axes, or channels, lie in the order of the pages; or several images.
     """
     axes = page_axes(text, colours)
     if len(axes) > 1 or "channels" in axes:
@@ -49,10 +47,10 @@ def refuse_mixed_pages(name: str, text: str, pages: int, colours: int) -> None:
             f"the pages of {name} run through {runs}, and those of a clip through its frames "
             "alone: split the stack, or save it as a .npy array with its channels as an axis"
         )
-    if promised_pages(text) > pages:
+    if "<OME" in text and prod(axes.values()) != pages:
         raise ValueError(
-            f"{name} has {pages} pages listed of {promised_pages(text)} (ImageJ beyond 4 GB): "
-            "save it in parts, or as a .npy array"
+            f"{name} holds {pages} pages and its OME note tells the axes of {prod(axes.values())}: "
+            "save each of several images in a file of its own"
         )
 
 
@@ -66,9 +64,3 @@ def refuse_differing(name: str, pages: Sequence[TiffPage]) -> None:
                 f"({first.mode or first.what}), page {page.number + 1} is "
                 f"{page.size[0]}x{page.size[1]} ({page.mode or page.what}); save those of one kind"
             )
-
-
-def _imagej(text: str) -> dict[str, int]:
-    if not text.startswith("ImageJ="):
-        return {}
-    return {k: int(v) for k, v in re.findall(r"^(\w+)=(\d{1,9})\s*$", text, re.MULTILINE)}

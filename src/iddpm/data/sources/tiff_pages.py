@@ -1,11 +1,14 @@
 """The pages of a TIFF by tifffile: what they hold, without decoding, and their samples."""
 
 import io
+import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ TIFF = (".tif", ".tiff")
 _MOST_PAGES = 1 << 16
 _ROOM = (1 << 24, 1 << 12)
 """Bytes of samples that any file may promise, and for each of its bytes, if that is more."""
+_METAMORPH = 33629  # has an entry for each plane of a stack, of which one is listed
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _GRAY, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = (0, 1), 2, 3, 5, 6, 8
 _MODES = {(0, 1): "L", (1, 1): "L", (0, 2): "LA", (1, 2): "LA", (2, 3): "RGB", (2, 4): "RGBA",
@@ -106,14 +110,40 @@ def read_pages(file: Path | bytes, name: str) -> list[TiffPage]:
                     f"{facts.size[1]} pixels, more than such a file can hold"
                 )
             found.append(facts)
+        said, listed = _said(tiff), number + 1 if found else 0
     if not found:
         raise UnreadablePictureError(f"{name} holds no page of full size")
+    if said > listed:
+        raise ValueError(
+            f"{name} has {listed} page{'s' * (listed > 1)} listed of {said} that its notes promise "
+            "(as ImageJ writes beyond 4 GB): save it with a list of all, or as a .npy array"
+        )
     if masks:
         warnings.warn(
             f"{name} holds {masks} page{'s' * (masks > 1)} with a mask of transparency, left out",
             stacklevel=3,
         )
     return found
+
+
+def _said(tiff: Any) -> int:
+    """Return how many pages the first one says that the file has, also those that no list names."""
+    tags = tiff.pages[0].tags
+    text, planes = tags.valueof(270), tags.get(_METAMORPH)
+    if planes is not None:
+        return int(planes.count)
+    if not isinstance(text, str):
+        return 1
+    if text.startswith('{"shape"') and '"truncated": true' in text:
+        return int(prod(json.loads(text)["shape"]) // prod(tiff.pages[0].shape))
+    return int(imagej_note(text).get("images", 1))
+
+
+def imagej_note(text: str) -> dict[str, int]:
+    """Return the numbers in a description by ImageJ; none of other descriptions."""
+    if not text.startswith("ImageJ="):
+        return {}
+    return {k: int(v) for k, v in re.findall(r"^(\w+)=(\d{1,9})\s*$", text, re.MULTILINE)}
 
 
 def read_samples(file: Path | bytes, name: str, page: TiffPage) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from iddpm.builders.guides import check_guidance
 from iddpm.builders.low_resolution import check_low_res_noise, low_res_size
 from iddpm.builders.proposal import batch_for, propose_network
-from iddpm.config import Config, DataConfig, validate
+from iddpm.config import Config, DataConfig, ResolvedConfig, settle, validate
 from iddpm.data.cache import user_cache
 from iddpm.data.file_format import Form
 from iddpm.data.sources.cached import cached
@@ -34,12 +34,12 @@ def open_data(config: Config, memory: Any = None) -> Source:
             "embedded set"
         )
     try:
-        source = open_path(data)
+        source = open_path(data, data.path)
     except NotClassesError:
         if config.form is None:
             raise
         # A run of an earlier version took these folders for classes, and stays what it is.
-        source = open_path(data.model_copy(update={"labels": "folder"}))
+        source = open_path(data.model_copy(update={"labels": "folder"}), data.path)
     if config.form is None:  # the settings of a run have been looked at, and may be older
         _refuse_other_kinds(data, source)
     return source
@@ -97,11 +97,10 @@ def _open_in_memory(data: DataConfig, memory: Any) -> Source:
     return pieces
 
 
-def open_path(data: DataConfig) -> Source:
-    """Open the data that lies at ``data.path``, by way of a cache where one is wanted."""
-    assert data.path is not None
+def open_path(data: DataConfig, path: str) -> Source:
+    """Open the data that lies at a path as the settings say, by way of a cache if wanted."""
     source = open_source(
-        data.path,
+        path,
         image_size=data.image_size,
         channels=data.channels,
         labels=data.labels,
@@ -117,7 +116,7 @@ def open_path(data: DataConfig) -> Source:
     if data.cache == "none":
         return source
     folder = user_cache() / "items" if data.cache == "auto" else Path(data.cache).expanduser()
-    return cached(source, folder, Path(data.path).resolve(), data.layout, data.column)
+    return cached(source, folder, Path(path).resolve(), data.layout, data.column)
 
 
 def values_of(config: Config) -> Values:
@@ -146,7 +145,7 @@ def _keep_form(values: dict[str, Any], source: Source) -> None:
         values["data"]["given_range"] = None if stored.natural else (stored.low, stored.high)
 
 
-def resolve(config: Config, source: Source | None = None, train_items: int = 0) -> Config:
+def resolve(config: Config, source: Source | None = None, train_items: int = 0) -> ResolvedConfig:
     """Return the settings with everything that was left to be derived filled in.
 
     Args:
@@ -199,7 +198,7 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
     if model["network"] is None:
         _resolve_unet(model, config.model.model_fields_set)
     _resolve_schedule(values["diffusion"], values["bits"])
-    resolved = validate(values)
+    resolved = settle(validate(values))
     check_guidance(resolved, resolved.sampling.guidance)
     check_low_res_noise(resolved, resolved.sampling.low_res_noise)
     if resolved.task == "super_resolution":

@@ -5,11 +5,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from iddpm.builders.meta_network import call_with, on_paper
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.training.step import SELF_CONDITION_SHARE
 
 
-def count_flops(config: Config, own: nn.Module | None = None) -> float:
+def count_flops(config: ResolvedConfig, own: nn.Module | None = None) -> float:
     """Return the floating-point operations of matrix products that training takes for an item.
 
     The forward pass is counted by PyTorch on a network that has shapes and no numbers; the

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from iddpm.builders.low_resolution import check_low_res_noise, input_of
-from iddpm.config import Config, SamplingConfig
+from iddpm.config import ResolvedConfig, SamplingConfig
 from iddpm.diffusion import Denoise, Denoiser, Level, NoiseSchedule, Prediction
 from iddpm.sampling import (
     EVERYWHERE,
@@ -58,7 +58,7 @@ NO_GUIDES = Guides()
 
 
 def guide(
-    config: Config, denoiser: Denoiser, sampling: SamplingConfig, guides: Guides = NO_GUIDES
+    config: ResolvedConfig, denoiser: Denoiser, sampling: SamplingConfig, guides: Guides = NO_GUIDES
 ) -> Denoise:
     """Return the model with guidance and clipping around it, as the settings want it.
 
@@ -98,7 +98,7 @@ def _bounded(denoise: Denoise, sampling: SamplingConfig) -> Denoise:
     return clip_x0(denoise) if sampling.clip else denoise
 
 
-def check_guidance(config: Config, guidance: float) -> None:
+def check_guidance(config: ResolvedConfig, guidance: float) -> None:
     """Raise ValueError unless the model is, or will be, trained for this guidance scale."""
     if guidance == 1:
         return
@@ -115,10 +115,10 @@ def check_guidance(config: Config, guidance: float) -> None:
 
 
 def build_gradient(
-    config: Config,
+    config: ResolvedConfig,
     denoiser: Denoiser,
     classifier: Callable[[Tensor, Tensor], Tensor],
-    trained: Config,
+    trained: ResolvedConfig,
     schedule: NoiseSchedule,
 ) -> Gradient:
     """Return the gradient of a classifier for the noise levels of a model.
@@ -145,7 +145,9 @@ def build_gradient(
     return lambda x_t, level, y: gradient(x_t, shown_by(schedule, level), y)
 
 
-def build_weaker(config: Config, denoiser: Denoiser, other: Config, weaker: Denoiser) -> Denoise:
+def build_weaker(
+    config: ResolvedConfig, denoiser: Denoiser, other: ResolvedConfig, weaker: Denoiser
+) -> Denoise:
     """Return another model for the noise levels of this one, to guide it.
 
     Raises:
@@ -175,8 +177,8 @@ def build_weaker(config: Config, denoiser: Denoiser, other: Config, weaker: Deno
     return mapped
 
 
-def _check_data(config: Config, other: Config, what: str) -> None:
-    mine, theirs = ((c.model.channels, *(c.model.size or ())) for c in (config, other))
+def _check_data(config: ResolvedConfig, other: ResolvedConfig, what: str) -> None:
+    mine, theirs = (c.model.shape for c in (config, other))
     if mine != theirs:
         raise ValueError(
             f"the {what} was trained on items of shape {theirs} and the model on {mine}: use one "
@@ -184,7 +186,7 @@ def _check_data(config: Config, other: Config, what: str) -> None:
         )
 
 
-def _names(config: Config) -> str:
+def _names(config: ResolvedConfig) -> str:
     if not config.uses_labels:
         return "no classes"
     names = config.class_names

@@ -7,21 +7,21 @@ import torch
 from torch import Tensor
 
 from iddpm.builders.condition_columns import check_class_left_open
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.data.degrade import Degradation, add_noise, noise_of
 from iddpm.networks.trunk import check_circular
 from iddpm.runtime.seeds import stream
 
 
-def scale_of(config: Config) -> tuple[int, ...]:
+def scale_of(config: ResolvedConfig) -> tuple[int, ...]:
     """Return how many times finer each axis becomes.
 
     Raises:
         ValueError: a scale for another number of axes, or one that leaves everything as it is.
     """
     size, scale = config.model.size, config.scale
-    assert size is not None
-    assert scale is not None
+    if scale is None:
+        raise ValueError(f"task={config.task} has no scale, and task=super_resolution was expected")
     axes = (scale,) * len(size) if isinstance(scale, int) else scale
     if len(axes) != len(size):
         raise ValueError(
@@ -33,14 +33,13 @@ def scale_of(config: Config) -> tuple[int, ...]:
     return axes
 
 
-def low_res_size(config: Config) -> tuple[int, ...]:
+def low_res_size(config: ResolvedConfig) -> tuple[int, ...]:
     """Return the spatial size of the low-resolution input.
 
     Raises:
         ValueError: the scale does not divide the size of the data.
     """
     size, scale = config.model.size, scale_of(config)
-    assert size is not None
     if any(n % factor for n, factor in zip(size, scale, strict=True)):
         nearest = " x ".join(str(max(n // f, 1) * f) for n, f in zip(size, scale, strict=True))
         raise ValueError(
@@ -50,7 +49,7 @@ def low_res_size(config: Config) -> tuple[int, ...]:
     return tuple(n // factor for n, factor in zip(size, scale, strict=True))
 
 
-def input_of(config: Config) -> str:
+def input_of(config: ResolvedConfig) -> str:
     """Describe the low-resolution input of a model in words."""
     if config.task != "super_resolution":
         return "no low resolution"
@@ -58,7 +57,7 @@ def input_of(config: Config) -> str:
     return f"a low resolution of {size}" + (" and its noise" if config.degradation.augment else "")
 
 
-def build_degradation(config: Config) -> Degradation:
+def build_degradation(config: ResolvedConfig) -> Degradation:
     """Return how resolved settings make low resolutions."""
     scale, degradation = scale_of(config), config.degradation
     return Degradation(
@@ -71,7 +70,7 @@ def build_degradation(config: Config) -> Degradation:
     )
 
 
-def check_low_res_noise(config: Config, level: float) -> None:
+def check_low_res_noise(config: ResolvedConfig, level: float) -> None:
     """Raise ValueError unless the model was, or will be, trained with so noisy low resolutions."""
     most = config.degradation.augment
     if level > most:
@@ -82,7 +81,7 @@ def check_low_res_noise(config: Config, level: float) -> None:
 
 
 def check_low_res(
-    config: Config, where: Path, low_res: Tensor | None, shape: Sequence[int]
+    config: ResolvedConfig, where: Path, low_res: Tensor | None, shape: Sequence[int]
 ) -> None:
     """Raise ValueError unless low resolutions [N, C, *spatial] are those of data of a shape."""
     factors = zip(shape[1:], scale_of(config), strict=True)
@@ -99,7 +98,7 @@ def check_low_res(
         )
 
 
-def check_upscaling(config: Config, where: Path, told_class: bool) -> None:
+def check_upscaling(config: ResolvedConfig, where: Path, told_class: bool) -> None:
     """Raise ValueError unless a model makes data of any size finer, with a class or without."""
     if config.task != "super_resolution":
         raise ValueError(
@@ -116,7 +115,7 @@ def check_upscaling(config: Config, where: Path, told_class: bool) -> None:
 
 
 def training_low_res(
-    config: Config, x: Tensor, items: Sequence[int], step: int
+    config: ResolvedConfig, x: Tensor, items: Sequence[int], step: int
 ) -> dict[str, Tensor]:
     """Return the low-resolution input in training, with fresh noise at every step.
 
@@ -136,13 +135,13 @@ def training_low_res(
     return {"low_res": add_noise(low_res, levels, noise), "low_res_noise": levels}
 
 
-def held_out_low_res(config: Config, x: Tensor, items: Sequence[int]) -> Tensor:
+def held_out_low_res(config: ResolvedConfig, x: Tensor, items: Sequence[int]) -> Tensor:
     """Return the low resolution of data, the same for an item whenever it is asked for."""
     return build_degradation(config)(x, items, 0, "held-out degradation")
 
 
 def tell_low_res(
-    config: Config, low_res: Tensor, level: float, numbers: Sequence[int], seed: int = 0
+    config: ResolvedConfig, low_res: Tensor, level: float, numbers: Sequence[int], seed: int = 0
 ) -> dict[str, Tensor]:
     """Return the low-resolution input for given data.
 

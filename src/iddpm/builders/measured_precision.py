@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from iddpm.builders.meta_network import on_paper
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.data.cache import digest, user_cache
 from iddpm.runtime.atomic_files import write_json
 from iddpm.training.precision import Precision, PrecisionName, computes_bfloat16
@@ -52,7 +52,11 @@ class Choice:
 
 
 def choose_precision(
-    config: Config, device: torch.device, *, as_before: bool = False, timer: Timer | None = None
+    config: ResolvedConfig,
+    device: torch.device,
+    *,
+    as_before: bool = False,
+    timer: Timer | None = None,
 ) -> Choice:
     """Return the precision of training that resolved settings stand for.
 
@@ -98,7 +102,7 @@ class _Convolution:
     count: int
 
 
-def _convolutions(config: Config) -> list[_Convolution]:
+def _convolutions(config: ResolvedConfig) -> list[_Convolution]:
     """Return the convolutions that most of the arithmetic is in, largest first."""
     network, told = on_paper(config)
     layers: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
@@ -135,11 +139,11 @@ def _convolutions(config: Config) -> list[_Convolution]:
     return found
 
 
-def _items(config: Config) -> int:
-    return config.training.microbatch or config.training.batch_size or 1
+def _items(config: ResolvedConfig) -> int:
+    return config.training.microbatch or config.training.batch_size
 
 
-def _facts(config: Config) -> dict[str, Any]:
+def _facts(config: ResolvedConfig) -> dict[str, Any]:
     """Return all that the choice depends on; no network is built for it."""
     return {
         "processor": _processor(),

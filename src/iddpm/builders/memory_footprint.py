@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from iddpm.builders.meta_network import call_with, on_paper
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.networks.costs import checkpoint_blocks, skip_stages
 
 _AT_WORK = 4
@@ -61,7 +61,7 @@ class _Stored:
         return x
 
 
-def footprint(config: Config, number: int = 4, own: nn.Module | None = None) -> Footprint:
+def footprint(config: ResolvedConfig, number: int = 4, own: nn.Module | None = None) -> Footprint:
     """Count the memory of resolved settings, from the tensors that autograd keeps for one item.
 
     Measured peaks are within a third of it (``benchmarks/memory.md``). Of an own network that names

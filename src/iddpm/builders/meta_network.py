@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 from iddpm.builders.low_resolution import low_res_size
 from iddpm.builders.network import build_encoder, build_network
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 
 
-def on_paper(config: Config, own: nn.Module | None = None) -> tuple[nn.Module, dict[str, Tensor]]:
+def on_paper(
+    config: ResolvedConfig, own: nn.Module | None = None
+) -> tuple[nn.Module, dict[str, Tensor]]:
     """Return the network of resolved settings to count on, and what it is called with.
 
     The built-in one has shapes and no numbers (device ``meta``). A copy of an own one stays where
@@ -33,11 +35,9 @@ def on_paper(config: Config, own: nn.Module | None = None) -> tuple[nn.Module, d
         return network, example_inputs(config, 1)
 
 
-def example_inputs(config: Config, count: int) -> dict[str, Tensor]:
+def example_inputs(config: ResolvedConfig, count: int) -> dict[str, Tensor]:
     """Return what the network of resolved settings is called with for ``count`` items."""
     model = config.model
-    assert model.channels is not None
-    assert model.size is not None
     shape = (count, model.channels * (2 if config.diffusion.self_condition else 1), *model.size)
     told = {
         "x": torch.linspace(-1, 1, math.prod(shape)).reshape(shape),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from iddpm.builders.load_choice import load
-from iddpm.config import ConditionConfig, Config
+from iddpm.config import ConditionConfig, ResolvedConfig, UNetModel
 from iddpm.config.choices import SCHEDULES
 from iddpm.diffusion import Denoiser, GaussianDiffusion, zero_terminal_snr
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
@@ -17,10 +17,10 @@ from iddpm.networks.condition_embedding import ConditionKind
 from iddpm.networks.costs import channels_last
 
 
-def build_network(config: Config, own: nn.Module | None = None) -> nn.Module:
+def build_network(config: ResolvedConfig, own: nn.Module | None = None) -> nn.Module:
     """Return the network of resolved settings: the U-Net, or a copy of an own one."""
-    if config.model.network is None:
-        return build_unet(config)
+    if isinstance(config.model, UNetModel):
+        return build_unet(config, config.model)
     if own is None:
         raise ValueError(
             f"model.network={config.model.network} is an own network, which is never imported by "
@@ -29,16 +29,11 @@ def build_network(config: Config, own: nn.Module | None = None) -> nn.Module:
     return copy.deepcopy(own)
 
 
-def build_unet(config: Config) -> UNet:
+def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
     """Build the U-Net of resolved settings.
 
     Its output channels follow from the variance, its input channels from self-conditioning.
     """
-    model = config.model
-    assert model.channels is not None
-    assert model.size is not None
-    assert model.channel_mult is not None
-    assert model.attention_downsampling is not None
     network: Any = UNet
     if config.task == "super_resolution":
         network = partial(SuperResUNet, noise_levels=config.degradation.augment > 0)
@@ -79,17 +74,14 @@ def _kind(condition: ConditionConfig) -> ConditionKind:
     return "number" if condition.period is None else "periodic"
 
 
-def build_encoder(config: Config) -> EncoderUNet:
+def build_encoder(config: ResolvedConfig) -> EncoderUNet:
     """Build the classifier of resolved settings: the downward half of their U-Net and a pool.
 
     Raises:
         ValueError: fewer than two classes.
     """
     model = config.model
-    assert model.size is not None
-    assert model.channels is not None
-    assert model.channel_mult is not None
-    assert model.attention_downsampling is not None
+    assert isinstance(model, UNetModel)
     if len(config.class_names) < 2:
         raise ValueError(
             f"a classifier needs two or more classes and the data has {len(config.class_names)}"
@@ -121,7 +113,7 @@ def build_encoder(config: Config) -> EncoderUNet:
     )
 
 
-def _checkpoint_engine(config: Config) -> CheckpointEngine:
+def _checkpoint_engine(config: ResolvedConfig) -> CheckpointEngine:
     """Choose PyTorch's own where a hand-written autograd Function will not do.
 
     torch.compile refuses one, and FSDP exchanges the parameters that it was given.
@@ -142,7 +134,7 @@ def place(network: nn.Module, device: torch.device) -> None:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def build_diffusion(config: Config) -> GaussianDiffusion:
+def build_diffusion(config: ResolvedConfig) -> GaussianDiffusion:
     """Build the process."""
     diffusion = config.diffusion
     row = SCHEDULES[diffusion.schedule]
@@ -157,7 +149,7 @@ def build_diffusion(config: Config) -> GaussianDiffusion:
     return GaussianDiffusion(schedule, diffusion.variance)
 
 
-def build_denoiser(config: Config, network: Any) -> Denoiser:
+def build_denoiser(config: ResolvedConfig, network: Any) -> Denoiser:
     """Join a network and the process."""
     diffusion = config.diffusion
     return Denoiser(

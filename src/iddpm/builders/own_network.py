@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from iddpm.builders.meta_network import example_inputs
-from iddpm.config import Config, OwnLoss, SimpleLoss, validate
+from iddpm.config import Config, OwnLoss, ResolvedConfig, SimpleLoss, settle, validate
 from iddpm.config.model import FACTS
 
 Network = nn.Module | str
@@ -25,7 +25,7 @@ def name_of(thing: Any) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def make_own(network: object, config: Config) -> nn.Module:
+def make_own(network: object, config: ResolvedConfig) -> nn.Module:
     """Return a copy of a module, or what a factory makes for resolved settings.
 
     A factory is called as ``factory(channels=, out_channels=, size=, num_classes=)``; its weights
@@ -42,7 +42,7 @@ def make_own(network: object, config: Config) -> nn.Module:
             f"network is {given[:80]}: pass a torch.nn.Module, or 'package.module:factory'"
         )
     factory, model = _find(network), config.model
-    channels = model.channels or 1
+    channels = model.channels
     learned = config.diffusion.variance.startswith("learned")
     arguments = {
         "channels": channels,
@@ -141,7 +141,9 @@ def expect_loss(config: Config, loss: object, where: object) -> None:
         )
 
 
-def adopt(wanted: Config, resolved: Config, network: nn.Module, device: torch.device) -> Config:
+def adopt(
+    wanted: Config, resolved: ResolvedConfig, network: nn.Module, device: torch.device
+) -> ResolvedConfig:
     """Return resolved settings with the variance and the loss that an own network allows.
 
     Args:
@@ -159,7 +161,7 @@ def adopt(wanted: Config, resolved: Config, network: nn.Module, device: torch.de
     diffusion = resolved.diffusion
     if learns == diffusion.variance.startswith("learned"):
         return resolved
-    channels = resolved.model.channels or 1
+    channels = resolved.model.channels
     stated = [n for n in ("variance", "loss") if n in wanted.diffusion.model_fields_set]
     stated = [n for n in stated if n == "variance" or diffusion.loss.kind != "own"]
     if stated:
@@ -173,14 +175,14 @@ def adopt(wanted: Config, resolved: Config, network: nn.Module, device: torch.de
     values["diffusion"]["variance"] = "learned_range" if learns else "fixed_small"
     if diffusion.loss.kind == "hybrid":
         values["diffusion"]["loss"] = SimpleLoss().model_dump()
-    return validate(values)
+    return settle(validate(values))
 
 
 def _kind(value: Any) -> str:
     return str(getattr(value, "kind", value))
 
 
-def returns_variance(config: Config, network: nn.Module, device: torch.device) -> bool:
+def returns_variance(config: ResolvedConfig, network: nn.Module, device: torch.device) -> bool:
     """Call an own network once and say whether it returns 2 C channels, and not C.
 
     Raises:
@@ -214,7 +216,7 @@ def returns_variance(config: Config, network: nn.Module, device: torch.device) -
         ) from error
     finally:
         network.train(training)
-    channels, size = model.channels or 1, tuple(model.size or ())
+    channels, size = model.channels, model.size
     if not isinstance(output, Tensor):
         raise ValueError(f"{shown} returned a {type(output).__name__}: it must return a tensor")
     if tuple(output.shape) not in ((2, channels, *size), (2, 2 * channels, *size)):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from iddpm.builders.data_facts import open_path
-from iddpm.config import Config
+from iddpm.config import Config, ResolvedConfig
 from iddpm.data.conditioning.paired import Paired
 from iddpm.data.item import read_item
 from iddpm.data.levels import to_model_range
@@ -23,9 +23,9 @@ def open_given(config: Config, path: str) -> Source:
     """
     own = {"channels": None, "labels": "none", "column": None, "corrupt": "error"}
     data = config.data.model_copy(
-        update={**own, "path": path, "range": config.data.given_range, "conditions": None}
+        update={**own, "range": config.data.given_range, "conditions": None}
     )
-    return open_path(data)
+    return open_path(data, path)
 
 
 def tell_given(config: Config, source: Source) -> None:
@@ -45,7 +45,7 @@ def tell_given(config: Config, source: Source) -> None:
     source.given = Paired(open_given(config, config.data.given), source)
 
 
-def read_given(config: Config, path: Path | str) -> Tensor:
+def read_given(config: ResolvedConfig, path: Path | str) -> Tensor:
     """Read data to draw samples for: a picture, or whatever data.given can be.
 
     Returns:
@@ -60,7 +60,6 @@ def read_given(config: Config, path: Path | str) -> Tensor:
         raise ValueError(
             f"{path} was given to a model that takes nothing but noise (data.given was not set)"
         )
-    assert model.size is not None
     wanted = (model.given_channels, *model.size)
     file = Path(path).expanduser()
     if file.is_file() and file.suffix.lower() in SUFFIXES and config.data.layout != "frames":

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from iddpm.builders.memory_footprint import Footprint, footprint
-from iddpm.config import Config
+from iddpm.config import Config, ResolvedConfig
 from iddpm.networks.blocks import default_stride
 from iddpm.training.available_memory import memory_at_hand
 from iddpm.training.precision import Precision
@@ -86,7 +86,7 @@ class Proposal:
         needed, memory: bytes for training, and bytes at hand.
     """
 
-    config: Config
+    config: ResolvedConfig
     changed: tuple[str, ...]
     needed: float
     memory: float
@@ -108,7 +108,7 @@ class Proposal:
 
 def fit(
     wanted: Config,
-    resolved: Config,
+    resolved: ResolvedConfig,
     memory: float,
     *,
     number: int = 4,
@@ -130,7 +130,6 @@ def fit(
     """
     room = _SHARE * memory
     batch = resolved.training.batch_size
-    assert batch is not None
     share = -(-batch // processes)
     fixed_piece = _stated(wanted, "training", "microbatch")
     at_most = min(resolved.training.microbatch or share, share)
@@ -155,7 +154,7 @@ def fit(
 
 def propose(
     wanted: Config,
-    resolved: Config,
+    resolved: ResolvedConfig,
     device: torch.device,
     *,
     processes: int = 1,
@@ -173,7 +172,7 @@ def propose(
     return fit(wanted, resolved, memory, number=number, processes=processes, own=own)
 
 
-def _candidates(wanted: Config, resolved: Config) -> Iterator[Config]:
+def _candidates(wanted: Config, resolved: ResolvedConfig) -> Iterator[ResolvedConfig]:
     """Yield the settings from the best on; each keeps less than the one before."""
     if resolved.model.network is not None:
         yield resolved
@@ -196,8 +195,8 @@ def _most(fixed: float, each: float, room: float, at_most: int) -> int:
 
 
 def _filled(
-    wanted: Config, candidate: Config, piece: int | None, takes: Footprint, room: float
-) -> Config:
+    wanted: Config, candidate: ResolvedConfig, piece: int | None, takes: Footprint, room: float
+) -> ResolvedConfig:
     """Return settings with the items of a backward pass, and those drawn at once, that fit."""
     sections: dict[str, Any] = {}
     if not _stated(wanted, "training", "microbatch"):
@@ -208,7 +207,7 @@ def _filled(
     return candidate.model_copy(update=sections)
 
 
-def _changes(before: Config, after: Config) -> tuple[str, ...]:
+def _changes(before: ResolvedConfig, after: ResolvedConfig) -> tuple[str, ...]:
     named = (
         ("model", "model_channels"),
         ("model", "use_checkpoint"),
@@ -227,9 +226,8 @@ def _stated(config: Config, section: str, name: str) -> bool:
     return name in getattr(config, section).model_fields_set
 
 
-def _too_large(config: Config, needed: float, memory: float) -> str:
+def _too_large(config: ResolvedConfig, needed: float, memory: float) -> str:
     size = config.model.size
-    assert size is not None
     half = [max(n // 2, 1) for n in size]
     smaller = {
         1: f"shorter pieces, such as data.window={half[0]}",

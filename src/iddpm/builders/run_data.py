@@ -24,7 +24,7 @@ from iddpm.builders import (
     training_low_res,
     values_of,
 )
-from iddpm.config import Config
+from iddpm.config import Config, ResolvedConfig
 from iddpm.data.batches import Batch, Batches
 from iddpm.data.identical import identical_items, in_words, joined
 from iddpm.data.sources.memory import is_in_memory
@@ -52,7 +52,7 @@ def open_split(config: Config, memory: Any = None) -> Split:
     return open_told(config, memory)[1]
 
 
-def open_to_train(config: Config, memory: Any = None) -> tuple[Config, Split]:
+def open_to_train(config: Config, memory: Any = None) -> tuple[ResolvedConfig, Split]:
     """Open data and return the settings with everything that follows from it filled in."""
     told, split = open_told(config, memory)
     resolved = resolve(told, split.source, len(split.train))
@@ -116,7 +116,7 @@ def shuffled(items: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def open_other(
-    config: Config,
+    config: ResolvedConfig,
     path: Any,
     conditions: str | Sequence[str] | None = None,
     given: Path | str | None = None,
@@ -134,14 +134,13 @@ def open_other(
             conditions or other data that do not go with it.
     """
     model = config.model
-    assert model.size is not None
     memory = path if is_in_memory(path) else None
     data = config.data.model_copy(update={"path": None if memory is not None else str(path)})
     source = open_data(config.model_copy(update={"data": data}), memory)
-    if source.shape != (model.channels, *model.size) or source.bits != config.bits:
+    if source.shape != model.shape or source.bits != config.bits:
         raise ValueError(
             f"{source.name} has items of shape {source.shape} in {_depth(source.bits)}, and the "
-            f"model was trained on {(model.channels, *model.size)} in {_depth(config.bits)}"
+            f"model was trained on {model.shape} in {_depth(config.bits)}"
         )
     stored, known = source.form.values or natural_values(source.bits), values_of(config)
     if (stored.low, stored.high) != (known.low, known.high):
@@ -155,8 +154,7 @@ def open_other(
     if given is not None:
         data = data.model_copy(update={"given": str(given)})
         tell_given(config.model_copy(update={"data": data}), source)
-        assert source.given is not None
-        if source.given.shape[0] != model.given_channels:
+        if source.given is not None and source.given.shape[0] != model.given_channels:
             raise ValueError(
                 f"{source.given.name} has {source.given.shape[0]} channels, and the model is given "
                 f"{model.given_channels}"
@@ -169,7 +167,7 @@ def _depth(bits: int | None) -> str:
 
 
 def training_batches(
-    config: Config,
+    config: ResolvedConfig,
     source: Source,
     items: NDArray[np.int64],
     start_step: int,
@@ -178,7 +176,6 @@ def training_batches(
 ) -> Batches:
     """Return this rank's rows of the batches from ``start_step`` to the last step."""
     batch_size = config.training.batch_size
-    assert batch_size is not None
     return Batches(
         source,
         items=items,
@@ -201,7 +198,11 @@ def items_of(batches: Batches, step: int, rows: Sequence[int]) -> list[tuple[int
 
 
 def on_device(
-    batches: Iterable[Batch], config: Config, device: torch.device, *, learning: bool = False
+    batches: Iterable[Batch],
+    config: ResolvedConfig,
+    device: torch.device,
+    *,
+    learning: bool = False,
 ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
     """Yield data in [-1, 1] on the device and its conditioning.
 
@@ -223,7 +224,7 @@ def on_device(
 
 
 def without_some_labels(
-    batches: Iterable[Batch], config: Config, ranks: Ranks = ALONE
+    batches: Iterable[Batch], config: ResolvedConfig, ranks: Ranks = ALONE
 ) -> Iterator[Batch]:
     """Hide labels at random, by a function of the step, so that the model knows what it is to do.
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from iddpm.builders.guides import NO_GUIDES, Guides, guide
 from iddpm.builders.load_choice import load
-from iddpm.config import Config, SamplingConfig, validate_sampling
+from iddpm.config import ResolvedConfig, SamplingConfig, validate_sampling
 from iddpm.config.choices import SAMPLERS, SPACINGS, listed
 from iddpm.data.conditioning.labels import Classes
 from iddpm.diffusion import Denoise, Denoiser, NoiseSchedule
@@ -107,7 +107,7 @@ class SamplingPlan:
 
 
 def build_sampling_plan(
-    config: Config,
+    config: ResolvedConfig,
     denoiser: Denoiser,
     sampling: SamplingConfig,
     *,

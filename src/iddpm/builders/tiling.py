@@ -10,7 +10,7 @@ from torch import Tensor
 
 from iddpm.builders.low_resolution import low_res_size, scale_of
 from iddpm.builders.sampling_plan import SamplingPlan
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig, UNetModel
 from iddpm.diffusion import Level, Prediction
 from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
 from iddpm.sampling import tile_starts, tiled
@@ -104,7 +104,7 @@ class Tiling:
         return max(1, at_once // self.count)
 
 
-def build_tiling(config: Config, low_res: Sequence[int], overlap: float) -> Tiling:
+def build_tiling(config: ResolvedConfig, low_res: Sequence[int], overlap: float) -> Tiling:
     """Return how low resolutions of a size are made finer by a model of resolved settings.
 
     Raises:
@@ -112,7 +112,6 @@ def build_tiling(config: Config, low_res: Sequence[int], overlap: float) -> Tili
             length does not fit the network.
     """
     model, scale, trained = config.model, scale_of(config), low_res_size(config)
-    assert model.size is not None
     if len(low_res) != len(scale):
         raise ValueError(
             f"low_res has {len(low_res)} axes of space, and the model was trained on {len(scale)}"
@@ -130,8 +129,7 @@ def build_tiling(config: Config, low_res: Sequence[int], overlap: float) -> Tili
         for n, factor, length, ring in zip(padded, scale, model.size, circular, strict=True)
     )
     stride = check_stride(model.stride, len(scale))
-    if model.network is None:  # others take tiles of the size that they were trained on
-        assert model.channel_mult is not None
+    if isinstance(model, UNetModel):  # others take tiles of the size that they were trained on
         widths = level_widths(model.model_channels, model.channel_mult)
         check_size(tile, stride, widths, circular, model.group_channels or 1)
     return Tiling(padded, before, tuple(low_res), scale, tile, overlap)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from iddpm.builders.load_choice import load
 from iddpm.builders.network import build_denoiser, build_diffusion
-from iddpm.config import Config, HybridLoss, OwnLoss, VLBLoss
+from iddpm.config import HybridLoss, OwnLoss, ResolvedConfig, VLBLoss
 from iddpm.config.choices import TIMESTEP_SAMPLERS
 from iddpm.data.augment import Augmentation, Flip, random_crop
 from iddpm.data.sources.volumes import left_right_axis
@@ -24,7 +24,7 @@ from iddpm.training.step import Loss
 from iddpm.training.timesteps import TimestepSampler
 
 
-def build_loss(config: Config, own: Loss | None = None) -> Loss:
+def build_loss(config: ResolvedConfig, own: Loss | None = None) -> Loss:
     """Return the loss with its options filled in, or an own one with its result checked."""
     if config.task == "classification":
         return cross_entropy
@@ -74,14 +74,14 @@ def _checked_loss(
     return terms
 
 
-def build_learner(config: Config, network: Any) -> Denoiser | NoisyClassifier:
+def build_learner(config: ResolvedConfig, network: Any) -> Denoiser | NoisyClassifier:
     """Join the network that is trained and the process."""
     if config.task == "classification":
         return NoisyClassifier(network, build_diffusion(config))
     return build_denoiser(config, network)
 
 
-def build_timesteps(config: Config) -> TimestepSampler:
+def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
     """Build the distribution over timesteps."""
     num_steps = config.diffusion.num_steps
     if config.task == "classification":
@@ -92,7 +92,7 @@ def build_timesteps(config: Config) -> TimestepSampler:
     return sampler
 
 
-def build_optimizer(config: Config, network: nn.Module) -> torch.optim.AdamW:
+def build_optimizer(config: ResolvedConfig, network: nn.Module) -> torch.optim.AdamW:
     """Build AdamW, fused: one pass over all weights."""
     training = config.training
     return torch.optim.AdamW(
@@ -104,11 +104,10 @@ def build_optimizer(config: Config, network: nn.Module) -> torch.optim.AdamW:
     )
 
 
-def check_sharing(config: Config, ranks: Ranks) -> None:
+def check_sharing(config: ResolvedConfig, ranks: Ranks) -> None:
     """Raise ValueError where the ranks cannot train with resolved settings together."""
     training, count = config.training, ranks.count
     size = training.batch_size
-    assert size is not None
     if size % count:
         raise ValueError(
             f"training.batch_size={size} is the batch of all {count} processes together and does "
@@ -126,7 +125,7 @@ def check_sharing(config: Config, ranks: Ranks) -> None:
         )
 
 
-def build_averages(config: Config, network: nn.Module) -> list[EMA]:
+def build_averages(config: ResolvedConfig, network: nn.Module) -> list[EMA]:
     """Return the averages of a network to keep: the released one first."""
     training = config.training
     posthoc = training.posthoc_ema
@@ -136,7 +135,7 @@ def build_averages(config: Config, network: nn.Module) -> list[EMA]:
     ]
 
 
-def build_loop_settings(config: Config) -> LoopSettings:
+def build_loop_settings(config: ResolvedConfig) -> LoopSettings:
     """Return what the loop needs to know."""
     training = config.training
     return LoopSettings(
@@ -156,7 +155,7 @@ def build_loop_settings(config: Config) -> LoopSettings:
     )
 
 
-def build_augmentations(config: Config) -> list[Augmentation]:
+def build_augmentations(config: ResolvedConfig) -> list[Augmentation]:
     """Return the augmentations of resolved settings in the order they are applied."""
     chosen: list[Augmentation] = []
     if config.data.random_crop:
@@ -167,7 +166,7 @@ def build_augmentations(config: Config) -> list[Augmentation]:
     return chosen
 
 
-def check_flip(config: Config) -> None:
+def check_flip(config: ResolvedConfig) -> None:
     """Refuse or mention what ``data.flip`` of resolved settings would mirror.
 
     Raises:
@@ -175,7 +174,7 @@ def check_flip(config: Config) -> None:
     """
     if not config.data.flip:
         return
-    dims, form = len(config.model.size or ()), config.form
+    dims, form = len(config.model.size), config.form
     if dims == 1:
         raise ValueError(
             "data.flip=true mirrors left and right, and a signal has neither: it would run "

@@ -10,7 +10,7 @@ from iddpm.cli.options import Network
 from iddpm.runtime.console import say
 
 if TYPE_CHECKING:
-    from iddpm.config import Config
+    from iddpm.config import ResolvedConfig
 
 STUCK = 10
 """Times the usual wait after which a missing record is worth a word."""
@@ -54,9 +54,9 @@ def info(
         say(f"{'parameters':<13}{count / 1e6:.2f} M in {network}")
 
 
-def _model(config: "Config") -> Iterator[tuple[str, str]]:
+def _model(config: "ResolvedConfig") -> Iterator[tuple[str, str]]:
     model, diffusion = config.model, config.diffusion
-    shape = " x ".join(map(str, (model.channels, *(model.size or ()))))
+    shape = " x ".join(map(str, model.shape))
     classes = f", {model.num_classes} classes" if model.num_classes else ""
     where = "none yet" if config.data.path is None and config.imported_from else config.data.path
     yield "data", f"{where}: {shape}{classes}"

@@ -5,6 +5,7 @@ from iddpm.config.data import DataConfig
 from iddpm.config.degradation import DegradationConfig
 from iddpm.config.diffusion import DiffusionConfig, HybridLoss, OwnLoss, SimpleLoss, VLBLoss
 from iddpm.config.model import ModelConfig
+from iddpm.config.resolved import OwnModel, ResolvedConfig, UNetModel, settle
 from iddpm.config.sampling import SamplingConfig
 from iddpm.config.settings import (
     Config,
@@ -25,12 +26,16 @@ __all__ = [
     "HybridLoss",
     "ModelConfig",
     "OwnLoss",
+    "OwnModel",
+    "ResolvedConfig",
     "SamplingConfig",
     "SimpleLoss",
     "TrainingConfig",
+    "UNetModel",
     "VLBLoss",
     "read_config",
     "read_yaml",
+    "settle",
     "to_yaml",
     "validate",
     "validate_sampling",

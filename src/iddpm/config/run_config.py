@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from iddpm.config.resolved import ResolvedConfig, settle
 from iddpm.config.settings import Config, read_config, to_yaml
 
 CONFIG = "config.yaml"
@@ -11,7 +12,7 @@ WEIGHTS = "model.safetensors"
 _MARK = "# sha256 of the lines above: "
 
 
-def read_run_config(directory: Path) -> Config:
+def read_run_config(directory: Path) -> ResolvedConfig:
     """Return the settings of a run directory; errors in one sentence."""
     if directory.is_file():
         raise ValueError(
@@ -27,7 +28,7 @@ def read_run_config(directory: Path) -> Config:
             f"{directory / CONFIG} is not the settings of a run: it does not say "
             f"{', '.join(missing)}; training writes them there, so the file is damaged or another's"
         )
-    return config
+    return settle(config)
 
 
 def _missing(config: Config) -> list[str]:

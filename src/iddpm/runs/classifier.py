@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iddpm.builders import build_diffusion, build_encoder, place
 from iddpm.builders.run_data import on_device, open_split
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.data.batches import held_out_batches
 from iddpm.diffusion import NoiseSchedule
 from iddpm.networks import EncoderUNet
@@ -52,7 +52,7 @@ class Classifier:
     """
 
     network: EncoderUNet
-    config: Config
+    config: ResolvedConfig
     schedule: NoiseSchedule
     device: torch.device
     hash: str
@@ -65,10 +65,7 @@ class Classifier:
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, *spatial) of the data it was trained on."""
-        model = self.config.model
-        assert model.channels is not None
-        assert model.size is not None
-        return (model.channels, *model.size)
+        return self.config.model.shape
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:

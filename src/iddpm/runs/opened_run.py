@@ -8,7 +8,7 @@ from typing import Any, Self
 from iddpm.builders import build_denoiser, build_network, conditions_of, place
 from iddpm.builders.own_network import Network, expect_own, make_own
 from iddpm.builders.run_data import Split
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.data.conditioning.conditions import Condition
 from iddpm.data.conditioning.labels import Classes
 from iddpm.data.sources.memory import is_in_memory
@@ -53,7 +53,7 @@ class OpenedRun:
         data: Any = None,
     ) -> None:
         self.directory = Path(directory)
-        self.config: Config = read_run_config(self.directory)
+        self.config: ResolvedConfig = read_run_config(self.directory)
         limit_pixels(self.config.data.max_pixels)
         self.device = choose_device(device)
         self.ema = ema
@@ -102,10 +102,7 @@ class OpenedRun:
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, *spatial) of the data."""
-        model = self.config.model
-        assert model.channels is not None
-        assert model.size is not None
-        return (model.channels, *model.size)
+        return self.config.model.shape
 
     @property
     def classes(self) -> Classes | None:

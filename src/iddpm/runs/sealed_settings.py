@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from iddpm.config import Config
+from iddpm.config import Config, ResolvedConfig
 from iddpm.config.run_config import CONFIG, WEIGHTS, is_as_written
 from iddpm.config.run_config import read_run_config as read_settings
 from iddpm.training.checkpoints.checkpoint_files import (
@@ -42,7 +42,7 @@ def seal(config: Config) -> dict[str, Any]:
     return {name: value for name, value in leaves.items() if name not in NOT_SEALED}
 
 
-def read_run_config(directory: Path) -> Config:
+def read_run_config(directory: Path) -> ResolvedConfig:
     """Return the settings of a run directory, held against those of its weights.
 
     Raises:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from iddpm.builders.run_data import on_device
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.data.batches import held_out_batches
 from iddpm.diffusion import Denoise, Denoiser, Level, Prediction
 from iddpm.evaluation.bound_terms import ItemNoise
@@ -62,7 +62,7 @@ def find_table(directory: Path, denoiser: Denoiser) -> StepTable:
 
 def step_table(
     directory: Path,
-    config: Config,
+    config: ResolvedConfig,
     denoiser: Denoiser,
     device: torch.device,
     *,

@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from iddpm.builders.run_data import on_device, open_other
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
 from iddpm.diffusion import AnalyticVariance, Denoise
@@ -326,7 +326,7 @@ def _items(
     return source, np.arange(len(source))
 
 
-def _beside(config: Config) -> str | None:
+def _beside(config: ResolvedConfig) -> str | None:
     """Return what items are likely or unlikely given, if anything but their class."""
     low_res = ["low resolution"] if config.task == "super_resolution" else []
     beside = ["data that goes with them"] if config.model.given_channels else []

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from iddpm.builders import SamplingPlan, build_degradation, held_out_low_res
 from iddpm.builders.run_data import Split, on_device, shuffled
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.data.batches import held_out_batches
 from iddpm.data.levels import round_to_levels, to_model_range
 from iddpm.data.resample import enlarge_bicubic
@@ -123,13 +123,12 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
     )
 
 
-def interpolated(config: Config, low_res: Tensor) -> dict[str, Tensor]:
+def interpolated(config: ResolvedConfig, low_res: Tensor) -> dict[str, Tensor]:
     """Return what interpolation makes of low resolutions, rounded to the data's levels.
 
     By name: ``linear`` and ``bicubic``, each [N, C, *spatial].
     """
     size = config.model.size
-    assert size is not None
     circular = check_circular(config.model.circular, len(size))
     finer = {
         "linear": resize_linear(low_res, size, circular),
@@ -139,7 +138,7 @@ def interpolated(config: Config, low_res: Tensor) -> dict[str, Tensor]:
 
 
 def compare(
-    config: Config, pairs: Pairs, ways: Mapping[str, tuple[Tensor, Measures]]
+    config: ResolvedConfig, pairs: Pairs, ways: Mapping[str, tuple[Tensor, Measures]]
 ) -> dict[str, Any]:
     """Return how near each way of making low resolutions finer comes to the truth, for JSON."""
     truth = pairs.truth()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from iddpm.builders import SamplingPlan, values_of
 from iddpm.builders.run_data import Split, open_other
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.data.fingerprint import fingerprint
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.arrays import LABEL_KEYS, data_key
@@ -117,7 +117,7 @@ def draw_samples(
     return Samples(x, torch.cat(parts)[:n] if parts else None, facts)
 
 
-def read_samples(path: Path, config: Config) -> Samples:
+def read_samples(path: Path, config: ResolvedConfig) -> Samples:
     """Read samples from a .npz file: ``arr_0`` [N, *spatial, C], class numbers in ``arr_1``.
 
     A .npz of another name's only array, and a .npy file, are read too.
@@ -135,7 +135,7 @@ def read_samples(path: Path, config: Config) -> Samples:
         )
     if path.suffix.lower() not in (".npy", ".npz"):
         raise ValueError(f"{path} holds no samples: give a .npz or .npy file")
-    layout = {1: "NLC", 2: "NHWC", 3: "NDHWC"}[len(config.model.size or ())]
+    layout = {1: "NLC", 2: "NHWC", 3: "NDHWC"}[len(config.model.size)]
     # How the run's own data is labelled, chosen, resized and cut says nothing about the file.
     own = {"labels": "auto", "column": None, "image_size": None, "window": None, "stride": None}
     own["sample_rate"] = None

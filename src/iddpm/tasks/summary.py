@@ -55,7 +55,7 @@ def summarize(run: Path, now: float | None = None) -> dict[str, Any]:
         facts["imported_from"] = config.imported_from
     facts |= _state(run, facts)
     if facts["state"] == "running" and records:
-        facts |= _ahead(records, steps, config.training.batch_size or 1, now)
+        facts |= _ahead(records, steps, config.training.batch_size, now)
     facts |= _kept(run, records, now)
     return facts
 

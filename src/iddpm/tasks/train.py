@@ -35,7 +35,7 @@ from iddpm.builders.run_data import (
     training_batches,
     without_some_labels,
 )
-from iddpm.config import Config, read_config
+from iddpm.config import Config, ResolvedConfig, read_config
 from iddpm.config.run_config import written_settings
 from iddpm.data.fingerprint import DATA, fingerprint
 from iddpm.data.sources.memory import is_in_memory
@@ -273,7 +273,7 @@ def _check_before_caching(directory: Path, wanted: Config, accept_data: bool) ->
     check_data(directory, fingerprint(source), source, accept_data, SilentReporter())
 
 
-def _lasting(config: Config) -> Config:
+def _lasting(config: ResolvedConfig) -> ResolvedConfig:
     """Return the settings without the time limit, which is for one session."""
     training = config.training.model_copy(update={"max_time": None})
     return config.model_copy(update={"training": training})
@@ -287,7 +287,7 @@ def _refuse_other_weights(same: bool) -> None:
         )
 
 
-def _network(config: Config, own: nn.Module | None) -> nn.Module:
+def _network(config: ResolvedConfig, own: nn.Module | None) -> nn.Module:
     """Build the network on the CPU, with the same first weights in every process."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
@@ -297,7 +297,11 @@ def _network(config: Config, own: nn.Module | None) -> nn.Module:
 
 
 def _build(
-    config: Config, network: nn.Module, loss: Loss | None, device: torch.device, ranks: Ranks
+    config: ResolvedConfig,
+    network: nn.Module,
+    loss: Loss | None,
+    device: torch.device,
+    ranks: Ranks,
 ) -> tuple[TrainState, TrainStep]:
     """Build what learns; ranks talk meanwhile."""
     training = config.training
@@ -362,7 +366,7 @@ def _release(state: TrainState, path: Path, ranks: Ranks) -> None:
 
 
 def _introduction(
-    config: Config,
+    config: ResolvedConfig,
     state: TrainState,
     source: Source,
     train_items: int,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from iddpm.builders import Tiling, build_tiling
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.data.upscaling.low_res import LowRes
 from iddpm.runtime.atomic_files import write_atomically
 
@@ -49,7 +49,7 @@ class Group:
 
 
 def groups_of(
-    config: Config, opened: Mapping[str, LowRes], overlap: float, at_once: int
+    config: ResolvedConfig, opened: Mapping[str, LowRes], overlap: float, at_once: int
 ) -> Iterator[Group]:
     """Yield files in their order, together those that follow one another and fit a batch."""
     group: Group | None = None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from iddpm.builders import build_denoiser, build_learner, build_sampling_plan
 from iddpm.builders.run_data import Split, on_device, shuffled
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.data.batches import Batch, held_out_batches
 from iddpm.data.sources.source import Source
 from iddpm.data.writers.comparison import save_side_by_side
@@ -29,7 +29,7 @@ PREVIEW_ITEMS = 16
 
 
 def build_validation(
-    config: Config,
+    config: ResolvedConfig,
     source: Source,
     items: NDArray[np.int64],
     step: TrainStep,
@@ -43,7 +43,7 @@ def build_validation(
     chosen = items[:HELD_OUT_ITEMS]
     if not len(chosen):
         return None
-    size = config.training.microbatch or config.training.batch_size or 1
+    size = config.training.microbatch or config.training.batch_size
 
     def held_out(start: int, stop: int) -> tuple[Tensor, dict[str, Any]]:
         part = held_out_batches(source, chosen[start:stop], batch_size=size)
@@ -64,7 +64,11 @@ def build_validation(
 
 
 def build_preview(
-    config: Config, directory: Path, precision: Precision, split: Split, ranks: Ranks = ALONE
+    config: ResolvedConfig,
+    directory: Path,
+    precision: Precision,
+    split: Split,
+    ranks: Ranks = ALONE,
 ) -> Preview | None:
     """Return the function that draws a grid of samples with the averaged weights, if it can.
 
@@ -78,8 +82,6 @@ def build_preview(
     if config.task == "classification":
         return None
     model = config.model
-    assert model.channels is not None
-    assert model.size is not None
     told = config.task == "super_resolution" or model.conditions or model.given_channels
     shown = _shown(split) if told else None
     count = PREVIEW_ITEMS if shown is None else len(shown.x)

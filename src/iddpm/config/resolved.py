@@ -1,0 +1,54 @@
+"""Settings after the data has been opened: what was left to be derived is known."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from iddpm.config.model import ModelConfig
+from iddpm.config.section import Length, Whole
+from iddpm.config.settings import Config
+from iddpm.config.training import TrainingConfig
+
+
+class ResolvedModel(ModelConfig):
+    """What is known of any network: the shape of its data."""
+
+    channels: Length
+    size: tuple[Length, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *spatial) of the data."""
+        return (self.channels, *self.size)
+
+
+class UNetModel(ResolvedModel):
+    """All that the built-in network is built of."""
+
+    network: None = None
+    channel_mult: tuple[float, ...]
+    attention_downsampling: tuple[Length, ...]
+
+
+class OwnModel(ResolvedModel):
+    """A network that was passed; the settings of the U-Net stay as they were."""
+
+    network: str
+
+
+class ResolvedTraining(TrainingConfig):
+    """How the weights are learned, the size of a batch included."""
+
+    batch_size: Annotated[Whole, Field(gt=0)]
+
+
+class ResolvedConfig(Config):
+    """All settings of a run; what a builder takes."""
+
+    model: UNetModel | OwnModel
+    training: ResolvedTraining
+
+
+def settle(config: Config) -> ResolvedConfig:
+    """Return settings in which everything is known as that; an error is a fault of the caller."""
+    return ResolvedConfig.model_validate(config.model_dump(exclude_unset=True))

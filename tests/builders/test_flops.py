@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from iddpm.builders import build_network, count_flops
-from iddpm.config import read_config
+from iddpm.config import read_config, settle
 from iddpm.networks.layers import TokenLinear
 
 SETTINGS = (
+    "training.batch_size=1",
     "model.channels=3",
     "model.size=[8,8]",
     "model.model_channels=8",
@@ -16,7 +17,7 @@ SETTINGS = (
 
 
 def config(*settings):
-    return read_config(None, [*SETTINGS, *settings])
+    return settle(read_config(None, [*SETTINGS, *settings]))
 
 
 def by_hand(network, x):

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from iddpm.builders import build_gradient, build_weaker
+from iddpm.builders import build_gradient, build_weaker, resolve
 from iddpm.config import validate
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear
 from iddpm.sampling import shown_by
 
-CONFIG = validate({"model": {"channels": 1, "size": [4]}})
+CONFIG = resolve(validate({"model": {"channels": 1, "size": [4]}}))
 X = torch.linspace(-1, 1, 8).reshape(2, 1, 4)
 
 

@@ -2,7 +2,6 @@ import pytest
 from torch.nn import GroupNorm
 
 from iddpm.builders import build_encoder, build_network, fit, resolve
-from iddpm.builders.proposal import batch_for
 from iddpm.config import read_config
 
 ROOM = 1e12
@@ -11,10 +10,6 @@ ROOM = 1e12
 def proposed(size, memory=ROOM, *more, channels=1, processes=1):
     wanted = read_config(None, [f"model.channels={channels}", f"model.size={list(size)}", *more])
     resolved = resolve(wanted)
-    training = resolved.training
-    if training.batch_size is None:  # as resolve does with data
-        training = training.model_copy(update={"batch_size": batch_for(size, 10**6)})
-    resolved = resolved.model_copy(update={"training": training})
     return fit(wanted, resolved, memory, processes=processes)
 
 

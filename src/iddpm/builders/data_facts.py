@@ -6,7 +6,7 @@ from typing import Any
 
 from iddpm.builders.guides import check_guidance
 from iddpm.builders.low_resolution import check_low_res_noise, low_res_size
-from iddpm.builders.proposal import batch_for, propose_network
+from iddpm.builders.proposal import MOST_ITEMS, batch_for, propose_network
 from iddpm.config import Config, DataConfig, ResolvedConfig, settle, validate
 from iddpm.data.cache import user_cache
 from iddpm.data.file_format import Form
@@ -159,33 +159,7 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
     values = config.model_dump()
     model, training = values["model"], values["training"]
     if source is not None:
-        _hold(model, "channels", source.shape[0], source.name)
-        _hold(model, "size", tuple(source.shape[1:]), source.name)
-        if source.given is not None:
-            _hold(model, "given_channels", source.given.shape[0], source.given.name)
-        values["class_names"] = source.class_names
-        values["bits"] = source.bits
-        if config.form is None:  # runs from before there was a choice keep their split
-            values["data"]["identical"] = config.data.identical or "together"
-        _keep_form(values, source)
-        if config.uses_labels and source.labels is None:
-            raise ValueError(_no_labels(config, source))
-        if config.task == "classification" and source.unlabeled:
-            raise ValueError(
-                f"task=classification needs the class of every item, and {source.unlabeled} of the "
-                f"{len(source)} items of {source.name} have none (label -1): leave them out"
-            )
-        if model["class_conditional"]:
-            _hold(model, "num_classes", len(source.class_names), source.name)
-        if training["batch_size"] is None:
-            training["batch_size"] = batch_for(model["size"], train_items)
-        if training["epochs"] is not None:
-            steps = round(training["epochs"] * train_items / training["batch_size"])
-            training["steps"] = max(steps, 1)
-            training["epochs"] = None  # said in steps now, which a resume may change
-    posthoc = training["posthoc_ema"]
-    if posthoc is not None and posthoc["every"] is None:
-        posthoc["every"] = max(training["steps"] // 20, 1)
+        _take_facts(values, config, source)
     for name in ("channels", "size", *(["num_classes"] if model["class_conditional"] else [])):
         if model[name] is None:
             raise ValueError(f"model.{name} must be stated to build a network without data")
@@ -195,6 +169,17 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
                 f"model.conditions.{name} must state its kind and its range, period or names to "
                 "build a network without data"
             )
+    if training["batch_size"] is None:
+        training["batch_size"] = batch_for(
+            model["size"], train_items if source is not None else MOST_ITEMS
+        )
+    if source is not None and training["epochs"] is not None:
+        steps = round(training["epochs"] * train_items / training["batch_size"])
+        training["steps"] = max(steps, 1)
+        training["epochs"] = None  # said in steps now, which a resume may change
+    posthoc = training["posthoc_ema"]
+    if posthoc is not None and posthoc["every"] is None:
+        posthoc["every"] = max(training["steps"] // 20, 1)
     if model["network"] is None:
         _resolve_unet(model, config.model.model_fields_set)
     _resolve_schedule(values["diffusion"], values["bits"])
@@ -214,6 +199,27 @@ def _resolve_schedule(diffusion: dict[str, Any], bits: int | None) -> None:
         diffusion["log_snr_max"] = LOG_SNR_MAX if bits is None else log_snr_of_levels(bits)
     if diffusion["log_snr_min"] is None:
         diffusion["log_snr_min"] = LOG_SNR_MIN
+def _take_facts(values: dict[str, Any], config: Config, source: Source) -> None:
+    """Fill in what the data says, and refuse data that the settings do not fit."""
+    model = values["model"]
+    _hold(model, "channels", source.shape[0], source.name)
+    _hold(model, "size", tuple(source.shape[1:]), source.name)
+    if source.given is not None:
+        _hold(model, "given_channels", source.given.shape[0], source.given.name)
+    values["class_names"] = source.class_names
+    values["bits"] = source.bits
+    if config.form is None:  # runs from before there was a choice keep their split
+        values["data"]["identical"] = config.data.identical or "together"
+    _keep_form(values, source)
+    if config.uses_labels and source.labels is None:
+        raise ValueError(_no_labels(config, source))
+    if config.task == "classification" and source.unlabeled:
+        raise ValueError(
+            f"task=classification needs the class of every item, and {source.unlabeled} of the "
+            f"{len(source)} items of {source.name} have none (label -1): leave them out"
+        )
+    if model["class_conditional"]:
+        _hold(model, "num_classes", len(source.class_names), source.name)
 
 
 def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:

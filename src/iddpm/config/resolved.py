@@ -49,6 +49,20 @@ class ResolvedConfig(Config):
     training: ResolvedTraining
 
 
+def what_is_missing(config: Config) -> list[str]:
+    """Return the settings that have to be known and are not, by their names."""
+    model, training = config.model, config.training
+    needed: dict[str, object] = {
+        "model.channels": model.channels,
+        "model.size": model.size,
+        "training.batch_size": training.batch_size,
+    }
+    if model.network is None:
+        needed["model.channel_mult"] = model.channel_mult
+        needed["model.attention_downsampling"] = model.attention_downsampling
+    return [name for name, value in needed.items() if value is None]
+
+
 def settle(config: Config) -> ResolvedConfig:
     """Return settings in which everything is known as that; an error is a fault of the caller."""
     return ResolvedConfig.model_validate(config.model_dump(exclude_unset=True))

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from iddpm.config.resolved import ResolvedConfig, settle
+from iddpm.config.resolved import ResolvedConfig, settle, what_is_missing
 from iddpm.config.settings import Config, read_config, to_yaml
 
 CONFIG = "config.yaml"
@@ -23,26 +23,12 @@ def read_run_config(directory: Path) -> ResolvedConfig:
     if not (directory / CONFIG).is_file():
         raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG}")
     config = read_config(directory / CONFIG)
-    if missing := _missing(config):
+    if missing := what_is_missing(config):
         raise ValueError(
             f"{directory / CONFIG} is not the settings of a run: it does not say "
             f"{', '.join(missing)}; training writes them there, so the file is damaged or another's"
         )
     return settle(config)
-
-
-def _missing(config: Config) -> list[str]:
-    """Return the settings that training fills in and that are not there."""
-    model, training = config.model, config.training
-    needed: dict[str, object] = {
-        "model.channels": model.channels,
-        "model.size": model.size,
-        "training.batch_size": training.batch_size,
-    }
-    if model.network is None:
-        needed["model.channel_mult"] = model.channel_mult
-        needed["model.attention_downsampling"] = model.attention_downsampling
-    return [name for name, value in needed.items() if value is None]
 
 
 def written_settings(config: Config) -> str:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from iddpm.config import Config, read_config
+from iddpm.config import Config, read_config, settle
+from iddpm.config.resolved import what_is_missing
 from tests.conftest import TINY
 
 BASE = (*TINY, "model.channels=1", "model.size=[8,8]", "model.num_heads=1")
@@ -39,8 +40,9 @@ class Scene:
 
     @property
     def config(self) -> Config:
-        """The settings, validated."""
-        return read_config(None, self.assignments)
+        """The settings, validated, and resolved where they state all facts."""
+        config = read_config(None, self.assignments)
+        return config if what_is_missing(config) else settle(config)
 
 
 @dataclass(frozen=True)

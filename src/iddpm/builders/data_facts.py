@@ -199,6 +199,8 @@ def _resolve_schedule(diffusion: dict[str, Any], bits: int | None) -> None:
         diffusion["log_snr_max"] = LOG_SNR_MAX if bits is None else log_snr_of_levels(bits)
     if diffusion["log_snr_min"] is None:
         diffusion["log_snr_min"] = LOG_SNR_MIN
+
+
 def _take_facts(values: dict[str, Any], config: Config, source: Source) -> None:
     """Fill in what the data says, and refuse data that the settings do not fit."""
     model = values["model"]

@@ -10,9 +10,8 @@ import yaml
 
 from iddpm.builders import build_diffusion, resolve
 from iddpm.builders.meta_network import on_paper
-from iddpm.builders.proposal import batch_for
 from iddpm.builders.sampling_plan import build_sampling_schedule, choose_method
-from iddpm.config import Config, read_config
+from iddpm.config import ResolvedConfig, read_config
 from iddpm.config.run_config import CONFIG, WEIGHTS, written_settings
 from iddpm.interop.openai import build_published, constructor_from_flags
 from iddpm.interop.published_flags import family_of, read_flags, split_flags
@@ -44,7 +43,7 @@ class Imported:
         left: flags that are no setting, and what there is instead.
     """
 
-    config: Config
+    config: ResolvedConfig
     weights: Mapping[str, torch.Tensor]
     settings: dict[str, Any]
     left: dict[str, str]
@@ -130,14 +129,12 @@ def write_imported(imported: Imported, out: Path) -> None:
         write_text(out / CONFIG, written_settings(imported.config))  # makes it a run
 
 
-def _config(settings: Mapping[str, Any], known: Mapping[str, Any], origin: str) -> Config:
+def _config(settings: Mapping[str, Any], known: Mapping[str, Any], origin: str) -> ResolvedConfig:
     """Return the resolved settings of a run; ValueError where they do not go together."""
     values = {**settings, "imported_from": origin, "class_names": known["class_names"]}
     values["model"] = {**settings["model"], **known["model"]}
     values["data"] = {**settings["data"], "identical": "together"}
     values["form"] = {"kind": "picture"}
-    training = {"batch_size": batch_for(known["model"]["size"], 10**6), **settings["training"]}
-    values["training"] = training
     config = resolve(read_config(base=values))
     if config.task != "classification":
         schedule = build_diffusion(config).schedule

@@ -46,6 +46,17 @@ class Facts:
     milliseconds: tuple[int, ...] = ()
 
 
+def can_be_opened(path: Path) -> bool:
+    """Say whether a file can be opened as a picture, or as a TIFF of anything."""
+    try:
+        if is_tiff(path):
+            return bool(read_pages(path, str(path)))
+        with opened_picture(path, str(path)):
+            return True
+    except (ValueError, OSError):  # whoever reads it will say so
+        return False
+
+
 def is_animation(path: Path) -> bool:
     """Say whether a file can be opened and holds several frames."""
     try:

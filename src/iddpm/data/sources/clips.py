@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,12 @@ from PIL import Image
 from iddpm.data.file_format import Form
 from iddpm.data.sources.animation import Facts, read_facts, read_frames
 from iddpm.data.sources.contents import describe
-from iddpm.data.sources.folder import find_files
+from iddpm.data.sources.folder import find_files, whole_files
 from iddpm.data.sources.label_tables import labels_of_files
 from iddpm.data.sources.picture import (
     GRAY_MODES,
     SUFFIXES,
+    UnreadablePictureError,
     fit,
     load_picture,
     read_header,
@@ -169,15 +170,25 @@ class Animations(Clips):
 
     Args:
         path: a folder or a file.
+        corrupt: ``"skip"`` reads every file once and leaves out those that cannot be read.
         image_size, channels, labels, value_range: as for `Clips`.
 
     Raises:
         ValueError: a damaged file, a still picture among them, or what cannot be kept.
     """
 
-    def __init__(self, path: Path, **settings: Any) -> None:
+    def __init__(
+        self, path: Path, *, corrupt: Literal["error", "skip"] = "error", **settings: Any
+    ) -> None:
         root = path.parent if path.is_file() else path
-        keys = find_files(path, tuple(SUFFIXES))
+        keys = find_files(path, tuple(SUFFIXES), skip_links=corrupt == "skip")
+        if corrupt == "skip":
+
+            def read(key: str) -> None:
+                for _ in read_frames(root / key, 0, read_facts(root / key).count):
+                    pass
+
+            keys = whole_files(str(path), keys, read, UnreadablePictureError)
         super().__init__(path, keys, [read_facts(root / key) for key in keys], **settings)
 
     def stamps(self) -> Iterator[Stamp]:

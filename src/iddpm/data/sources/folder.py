@@ -3,15 +3,17 @@
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 from iddpm.data.sources.source import Stamp
 from iddpm.data.sources.windows import Recordings
 from iddpm.data.values import Values
+
+_NAMED = 5  # files that a message lists
 
 
 def find_files(path: Path, suffixes: tuple[str, ...], *, skip_links: bool = False) -> list[str]:
@@ -44,6 +46,43 @@ def find_files(path: Path, suffixes: tuple[str, ...], *, skip_links: bool = Fals
     return sorted(found)
 
 
+def whole_files(
+    where: str,
+    keys: list[str],
+    read: Callable[[str], object],
+    damage: type[ValueError] = ValueError,
+) -> list[str]:
+    """Return the files that can be read whole, and warn of those left out (data.corrupt=skip).
+
+    Args:
+        where: for messages.
+        keys: names of the files.
+        read: reads one of them.
+        damage: the error that says that a file by itself cannot be read.
+
+    Raises:
+        ValueError: none is left.
+    """
+    problems: dict[str, ValueError] = {}
+    for key in keys:
+        try:
+            read(key)
+        except damage as error:
+            problems[key] = error
+    if not problems:
+        return keys
+    first = next(iter(problems.values()))
+    if len(problems) == len(keys):
+        raise ValueError(f"none of the {len(keys)} files of {where} can be read, first: {first}")
+    named = ", ".join([*list(problems)[:_NAMED], *["..."] * (len(problems) > _NAMED)])
+    warnings.warn(
+        f"left out {len(problems)} of {len(keys)} files of {where} that cannot be read ({named}), "
+        f"first: {first}",
+        stacklevel=4,
+    )
+    return [key for key in keys if key not in problems]
+
+
 def first_file(path: Path, suffixes: tuple[str, ...]) -> Path | None:
     """Return one of the files below a folder; looks no further, and finds the same each time."""
     found = next((n for n, ok in _walk(path) if ok and n.lower().endswith(suffixes)), None)
@@ -60,7 +99,7 @@ def _report_links(path: Path, broken: list[str], skip: bool) -> None:
     if not skip:
         raise ValueError(
             f"{first} is a link that leads nowhere (to {os.readlink(first)}): remove it, or bring "
-            "back what it led to; of pictures, -s data.corrupt=skip leaves such links out"
+            "back what it led to; -s data.corrupt=skip leaves such links out"
         )
     more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
     warnings.warn(f"left out links that lead nowhere: {first}{more}", stacklevel=4)
@@ -91,14 +130,21 @@ class RecordingFiles(Recordings):
     Args:
         path: a folder or a file.
         suffixes: of the files, in small letters.
+        corrupt: ``"skip"`` reads every file once and leaves out those that cannot be read.
     """
 
+    _damage: type[ValueError] = ValueError
+    """What `_read_whole` raises of a file that is damaged."""
     _values: Values
 
-    def __init__(self, path: Path, suffixes: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: Path, suffixes: tuple[str, ...], corrupt: Literal["error", "skip"] = "error"
+    ) -> None:
         self._root = path.parent if path.is_file() else path
         self.name = path.resolve().name
-        self._keys = find_files(path, suffixes)
+        self._keys = find_files(path, suffixes, skip_links=corrupt == "skip")
+        if corrupt == "skip":
+            self._keys = whole_files(str(path), self._keys, self._read_whole, self._damage)
 
     def key(self, index: int) -> str:
         """Return the path relative to the folder."""
@@ -114,6 +160,10 @@ class RecordingFiles(Recordings):
         raw = self._raw(index, start, size)[None]
         part: NDArray[Any] = self._values.read(raw, self._keys[index], [index])[0]
         return part
+
+    @abstractmethod
+    def _read_whole(self, key: str) -> None:
+        """Read a file from end to end; raise what says that it is damaged."""
 
     @abstractmethod
     def _raw(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:

@@ -3,17 +3,18 @@
 import difflib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from iddpm.data.embedded import EMBEDDED, embedded
-from iddpm.data.sources.animation import is_animation
+from iddpm.data.sources.animation import can_be_opened, is_animation
 from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.arrays import open_array
 from iddpm.data.sources.arrow import SPLITS, STATE
 from iddpm.data.sources.clips import Animations, FrameFolders
 from iddpm.data.sources.contents import check_contents
-from iddpm.data.sources.folder import first_file
+from iddpm.data.sources.folder import find_files, first_file
 from iddpm.data.sources.hdf5 import HDF5, open_hdf5
 from iddpm.data.sources.images import ImageFolder
 from iddpm.data.sources.picture import ANIMATED_SUFFIXES, SUFFIXES
@@ -58,11 +59,11 @@ def open_source(
     """Open data by its path, whatever it is, or an embedded data set by name.
 
     A path that exists comes before an embedded name. A folder whose only data are .tar files is a
-    set of shards. ``corrupt`` is for pictures, ``layout`` for arrays (but ``"frames"`` makes clips
-    of folders of pictures, and text tables have ``"rows"`` or ``"columns"``), ``column`` for shards
-    and tables; ``value_range`` is that of `iddpm.data.values.find_values`; ``max_pixels`` is the
-    most that a picture may have, in this process from now on; the other arguments are those of the
-    sources.
+    set of shards. ``corrupt`` is for files of one item each, ``layout`` for arrays (but
+    ``"frames"`` makes clips of folders of pictures, and text tables have ``"rows"`` or
+    ``"columns"``), ``column`` for shards and tables; ``value_range`` is that of
+    `iddpm.data.values.find_values`; ``max_pixels`` is the most that a picture may have, in this
+    process from now on; the other arguments are those of the sources.
 
     Raises:
         FileNotFoundError: nothing there, with the nearest embedded name.
@@ -71,18 +72,20 @@ def open_source(
     path = Path(path_or_name).expanduser()
     limit_pixels(max_pixels)
     recordings: Recordings
-    kind = _kind(path, layout)
+    kind = _kind(path, layout, corrupt)
     if path.is_dir() and not _suffixes_in(path) & {".tar", ".arrow", ".parquet"}:
         check_contents(path)
     if layout == "frames" and kind != "frames" and path.exists():
         raise ValueError(f"layout='frames' is for folders of pictures, and {path} is none")
     if kind in ("animations", "frames", "rasters"):
         _refuse_column(column, path)
-        if kind != "frames":
+        open_clips: Callable[..., Recordings] = Rasters if kind == "rasters" else Animations
+        if kind == "frames":
+            _refuse_skip(corrupt, f"a clip in {path} would lack frames")
+            open_clips = FrameFolders
+        else:
             _refuse_layout(layout, path)
-        open_clips: Callable[..., Recordings] = Rasters
-        if kind != "rasters":
-            open_clips = Animations if kind == "animations" else FrameFolders
+            open_clips = partial(open_clips, corrupt=corrupt)
         recordings = open_clips(
             path,
             image_size=image_size,
@@ -91,10 +94,14 @@ def open_source(
             value_range=value_range,
         )
     elif kind == "signals":
-        recordings = Sounds(path, sample_rate=sample_rate, labels=labels, value_range=value_range)
+        recordings = Sounds(
+            path, sample_rate=sample_rate, labels=labels, value_range=value_range, corrupt=corrupt
+        )
     elif kind == "volumes":
-        recordings = Volumes(path, labels=labels, value_range=value_range)
+        recordings = Volumes(path, labels=labels, value_range=value_range, corrupt=corrupt)
     else:
+        if path.is_file() and path.suffix.lower() in (*TEXTS, *ARRAYS, *HDF5):
+            _refuse_skip(corrupt, f"{path} is one file")
         if path.is_file() and path.suffix.lower() in TEXTS:
             _refuse_column(column, path)
             source: Source = open_series(
@@ -127,8 +134,11 @@ def open_source(
     return Pieces(recordings, window, stride)
 
 
-def _kind(path: Path, layout: str | None) -> str | None:
-    """Return what a file or a folder holds, where its suffixes, or its first picture, say so."""
+def _kind(path: Path, layout: str | None, corrupt: str) -> str | None:
+    """Return what a file or a folder holds, where its suffixes, or its first picture, say so.
+
+    Where damaged files are left out, it is the first that can be opened.
+    """
     if path.is_file():
         name = path.name.lower()
         if name.endswith(tuple(ANIMATED_SUFFIXES)):
@@ -140,6 +150,9 @@ def _kind(path: Path, layout: str | None) -> str | None:
     if picture is not None:
         if layout == "frames":
             return "frames"
+        if corrupt == "skip":
+            every = (path / name for name in find_files(path, tuple(SUFFIXES), skip_links=True))
+            picture = next((file for file in every if can_be_opened(file)), picture)
         if picture.suffix.lower() in TIFF and holds_numbers(picture):
             return "rasters"
         animated = picture.suffix.lower() in ANIMATED_SUFFIXES and is_animation(picture)
@@ -147,6 +160,14 @@ def _kind(path: Path, layout: str | None) -> str | None:
     if first_file(path, SOUNDS) is not None:
         return "signals"
     return "volumes" if first_file(path, NIFTI) is not None else None
+
+
+def _refuse_skip(corrupt: str, why: str) -> None:
+    if corrupt != "error":
+        raise ValueError(
+            f"corrupt={corrupt!r} leaves damaged files of one item each out, and {why}: leave the "
+            "setting out"
+        )
 
 
 def _refuse_column(column: str | None, where: str | Path) -> None:
@@ -173,6 +194,7 @@ def _open_others(
             files, image_size=image_size, channels=channels, labels=labels, corrupt=corrupt
         )
     if files is not None:
+        _refuse_skip(corrupt, f"{path} holds arrays")
         return ArrayFiles(
             files, image_size=image_size, channels=channels, labels=labels, layout=layout
         )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from iddpm.data.sources.tiff_pages import (
     read_pages,
     read_samples,
 )
+from iddpm.data.sources.unreadable import UnreadablePictureError
 from iddpm.data.values import Chunk, Wanted, find_values
 
 _KEPT = 1 << 28  # bytes of decoded files that stay in memory
@@ -39,10 +40,13 @@ class Rasters(RecordingFiles):
         channels: what the files must have, where it is stated.
         labels: a rule of `iddpm.data.sources.label_tables.labels_of_files`.
         value_range: see `iddpm.data.values.find_values`.
+        corrupt: see `iddpm.data.sources.folder.RecordingFiles`.
 
     Raises:
         ValueError: a damaged file, or files that differ in axes, samples or kind of number.
     """
+
+    _damage = UnreadablePictureError
 
     def __init__(
         self,
@@ -52,8 +56,9 @@ class Rasters(RecordingFiles):
         channels: int | None = None,
         labels: str = "auto",
         value_range: Wanted = None,
+        corrupt: Literal["error", "skip"] = "error",
     ) -> None:
-        super().__init__(path, tuple(SUFFIXES))
+        super().__init__(path, tuple(SUFFIXES), corrupt)
         self._resized = (image_size, image_size) if isinstance(image_size, int) else image_size
         self._pages = [raster_pages(self._root / key) for key in self._keys]
         kinds = {
@@ -87,6 +92,9 @@ class Rasters(RecordingFiles):
     def __getstate__(self) -> dict[str, Any]:
         """Leave what was decoded behind."""
         return {**self.__dict__, "_decoded": {}}
+
+    def _read_whole(self, key: str) -> None:
+        read_raster(self._root / key)
 
     def _raw(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
         box = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
@@ -140,7 +148,9 @@ def raster_pages(path: Path) -> list[TiffPage]:
         ValueError: no TIFF, a damaged one, or pages that differ or run through several axes.
     """
     name = str(path)
-    if path.suffix.lower() not in TIFF or not is_tiff(path):
+    if path.suffix.lower() in TIFF and not is_tiff(path):
+        raise UnreadablePictureError(f"{path} is {'no TIFF' if path.stat().st_size else 'empty'}")
+    if path.suffix.lower() not in TIFF:
         raise ValueError(
             f"{path} lies beside TIFF files that hold numbers, and is none: give each kind a "
             "folder of its own"

@@ -34,6 +34,7 @@ class Sounds(RecordingFiles):
         sample_rate: Hz to resample to; None when all files have one rate.
         labels: a rule of `iddpm.data.sources.label_tables.labels_of_files`.
         value_range: see `iddpm.data.values.find_values`.
+        corrupt: see `iddpm.data.sources.folder.RecordingFiles`.
 
     Raises:
         ValueError: a damaged file, or rates or channels that differ.
@@ -46,9 +47,10 @@ class Sounds(RecordingFiles):
         sample_rate: int | None = None,
         labels: str = "auto",
         value_range: Wanted = None,
+        corrupt: Literal["error", "skip"] = "error",
     ) -> None:
         needed("soundfile", "audio", f"reading {path}")
-        super().__init__(path, SOUNDS)
+        super().__init__(path, SOUNDS, corrupt)
         facts = [self._facts(key) for key in self._keys]
         rates = sorted({fact.samplerate for fact in facts})
         if sample_rate is None and len(rates) > 1:
@@ -95,6 +97,15 @@ class Sounds(RecordingFiles):
     def __getstate__(self) -> dict[str, Any]:
         """Leave resampled sounds behind."""
         return {**self.__dict__, "_resampled": {}}
+
+    def _read_whole(self, key: str) -> None:
+        path, frames = self._root / key, self._facts(key).frames
+        try:
+            read = sum(len(part) for part in _soundfile().blocks(path, _FRAMES))
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({_reason(error)})") from None
+        if read != frames:
+            raise ValueError(f"{path} is cut short: {read} of {frames} frames are there")
 
     def _raw(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
         (first,), (length,) = start, size

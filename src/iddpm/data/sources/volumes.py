@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +35,22 @@ class Volumes(RecordingFiles):
         path: a folder or a file.
         labels: a rule of `iddpm.data.sources.label_tables.labels_of_files`.
         value_range: see `iddpm.data.values.find_values`.
+        corrupt: see `iddpm.data.sources.folder.RecordingFiles`.
 
     Raises:
         ValueError: a damaged file, or files that differ in channels or orientation.
     """
 
-    def __init__(self, path: Path, *, labels: str = "auto", value_range: Wanted = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        labels: str = "auto",
+        value_range: Wanted = None,
+        corrupt: Literal["error", "skip"] = "error",
+    ) -> None:
         nib: Any = needed("nibabel", "nifti", f"reading {path}")
-        super().__init__(path, NIFTI)
+        super().__init__(path, NIFTI, corrupt)
         opened = [open_volume(self._root / key) for key in self._keys]
         self._scaled = [is_scaled(image) for image in opened]
         shapes = [image.shape for image in opened]
@@ -84,6 +92,10 @@ class Volumes(RecordingFiles):
     def __getstate__(self) -> dict[str, Any]:
         """Leave what was read behind."""
         return {**self.__dict__, "_unpacked": {}}
+
+    def _read_whole(self, key: str) -> None:
+        path = self._root / key
+        read_voxels(path, open_volume(path))
 
     def _raw(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
         box = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))

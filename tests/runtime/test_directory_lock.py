@@ -75,7 +75,7 @@ def test_an_error_of_the_disk_is_not_a_holder(tmp_path, monkeypatch):
         pass
 
 
-@pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "pipe"])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "folder", "pipe"])
 def test_a_lock_that_is_no_file_is_refused_and_left_alone(tmp_path, kind):
     theirs, run = tmp_path / "theirs", tmp_path / "run"
     run.mkdir()
@@ -84,14 +84,16 @@ def test_a_lock_that_is_no_file_is_refused_and_left_alone(tmp_path, kind):
         lock.mkdir()
     elif kind == "pipe":
         os.mkfifo(lock)
-    else:
+    elif kind != "hard link":
         lock.symlink_to(theirs)
-    if kind == "link":
+    if kind in ("link", "hard link"):
         theirs.write_text("of somebody else")
+    if kind == "hard link":
+        lock.hardlink_to(theirs)
     with pytest.raises(ValueError, match="no file of its own"), DirectoryLock(run):
         pass
-    assert lock.is_symlink() == ("link" in kind)
-    assert theirs.exists() == (kind == "link")
-    if kind == "link":
+    assert lock.is_symlink() == (kind in ("link", "dangling link"))
+    assert theirs.exists() == (kind in ("link", "hard link"))
+    if theirs.exists():
         assert theirs.read_text() == "of somebody else"
         assert holder(run) is None

@@ -57,7 +57,7 @@ def _refuse_other_kinds(data: DataConfig, source: Source) -> None:
         "sample_rate": (kind != "signal", "is for sound files"),
         "stride": (data.window is None, "is the distance between windows: set data.window too"),
         "image_size": (whole, "is for pictures, clips and arrays"),
-        "channels": (whole, "is for pictures, clips and arrays"),
+        "channels": (whole and kind != "signal", "is for pictures, clips, arrays and sounds"),
     }
     for name, (applies_not, why) in refused.items():
         value = getattr(data, name)

@@ -18,7 +18,7 @@ class DataConfig(Section):
     image_size: Pixels | tuple[Pixels, Pixels] | None = None
     """Crop and resize images to this size; needed when they differ in size."""
     channels: Literal[1, 3, 4] | None = None
-    """Convert images to gray, RGB or RGBA; by default what they are."""
+    """Convert images to gray, RGB or RGBA; by default what they are. 1 mixes a sound's channels."""
     labels: str = "auto"
     """``auto``, ``none``, ``folder``, ``prefix``, the path of a CSV file (file,label); of shards
     also ``cls`` or a key of their JSON; of tables a column; of time series first, last or a name in

@@ -101,10 +101,10 @@ class DirectoryLock:
 
 
 def _open(path: Path) -> int:
-    """Open a lock file, which is never a link: that would be a file of somebody else.
+    """Open a lock file, which is never a link or another name: that would be a file of others.
 
     Raises:
-        ValueError: there is a link, a folder or a device of that name.
+        ValueError: there is a link, also a hard one, a folder or a device of that name.
     """
     try:
         # Not blocking, for the case that it is a pipe.
@@ -112,11 +112,10 @@ def _open(path: Path) -> int:
         descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise ValueError(
-                f"{path} is no file of its own, as a lock must be: remove it"
-            ) from None
+            raise ValueError(NO_FILE.format(path)) from None
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:  # also a file of another name
         os.close(descriptor)
         raise ValueError(NO_FILE.format(path))
     return descriptor

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +13,8 @@ SAMPLES = "samples.json"
 """The manifest of ``iddpm sample``."""
 UPSCALED = "upscale.json"
 """The manifest of ``iddpm upscale``."""
+OVERVIEWS = frozenset(("grid.png", "grid.gif", "denoising.gif", "comparison.png"))
+"""Files beside them that show several, and are none."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,18 @@ def read_made(path: Path) -> MadeFiles | None:
             "directory"
         )
     return MadeFiles(facts, tuple(files), complete)
+
+
+def overviews(directory: Path, names: Iterable[str]) -> set[str]:
+    """Return which files of a directory a manifest there lists as views of several others."""
+    shown = OVERVIEWS.intersection(names)
+    listed: set[str] = set()
+    if shown:
+        for name in (SAMPLES, UPSCALED):
+            with suppress(ValueError):  # of a damaged one `partly_made` tells
+                made = read_made(directory / name)
+                listed.update(() if made is None else made.files)
+    return listed & shown
 
 
 def partly_made(directory: Path) -> str | None:

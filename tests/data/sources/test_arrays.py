@@ -84,7 +84,8 @@ def test_an_unclear_layout_is_refused_with_the_possible_ones(shape, dtype, named
 
 
 @pytest.mark.parametrize(
-    ("layout", "message"), [("NWH", "must be one of"), ("NL", "cannot be layout NL")]
+    ("layout", "message"),
+    [("NWH", "must be one of"), ("NL", "where 2 axes are wanted, NL")],
 )
 def test_a_wrong_layout_is_refused(layout, message):
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import struct
 import zlib
@@ -98,6 +99,32 @@ def test_escapes_in_names_never_reach_the_terminal(tmp_path, capfd):
     assert r"dog\x9b31m (1)" in said.out
     assert "error: " in said.err
     assert not set("\x1b\x9b") & set(said.out + said.err)
+
+
+def test_views_of_samples_are_no_samples(tmp_path, array_file, tiny):
+    """A folder that iddpm sample wrote has pictures of several samples beside them."""
+    settings = [word for setting in tiny for word in ("-s", setting)]
+    trained, out = str(tmp_path / "run"), tmp_path / "samples"
+    assert run(["train", str(array_file), *settings, "--steps", "1", "--out", trained]) == 0
+    assert run(["sample", trained, "-n", "3", "--steps", "2", "--out", str(out)]) == 0
+    assert (out / "grid.png").is_file()
+    with pytest.warns(UserWarning, match=r"left out .*grid\.png: written beside samples to show"):
+        source = open_source(out)
+    assert [source.key(k) for k in range(len(source))] == [f"{k:06}.png" for k in range(3)]
+    (out / "samples.json").unlink()  # then it is a picture like others
+    picture(out / "grid.png")
+    assert len(open_source(out, image_size=8)) == 4
+
+
+def test_a_view_of_other_names_is_a_picture(tmp_path):
+    picture(tmp_path / "grid.png")
+    picture(tmp_path / "0.png")
+    manifest = {"complete": True, "made": {}, "files": ["0.png"]}
+    (tmp_path / "samples.json").write_text(json.dumps(manifest))
+    assert len(open_source(tmp_path)) == 2
+    (tmp_path / "samples.json").write_text("{")
+    with pytest.warns(UserWarning, match="damaged"):
+        assert len(open_source(tmp_path)) == 2
 
 
 def chunk(kind, body):

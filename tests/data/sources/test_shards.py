@@ -60,7 +60,8 @@ def test_shards_are_named_by_file_folder_or_pattern(pattern, numbers, tmp_path):
 
 def test_a_missing_shard_is_named(tmp_path):
     shards(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no shard .*/003\.tar"):
+    said = r"no shard .*/003\.tar: of the pattern, .*/\{000\.\.002\}\.tar is there"
+    with pytest.raises(FileNotFoundError, match=said):
         open_source(tmp_path / "{000..004}.tar")
     with pytest.raises(ValueError, match="count upwards"):
         open_source(tmp_path / "{004..000}.tar")

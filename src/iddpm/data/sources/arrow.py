@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iddpm.data.cache import built_once, digest, user_cache
-from iddpm.data.sources.shard_paths import shard_paths
+from iddpm.data.sources.shard_paths import pattern_of, shard_paths
 from iddpm.data.sources.source import Stamp
 from iddpm.runtime.atomic_files import fsync_file
 from iddpm.runtime.console import open_console, progress_bar
@@ -42,9 +42,10 @@ def table_paths(where: Path) -> list[Path]:
         return shard_paths(where, where.suffix)
     if (where / SPLITS).is_file():
         splits = sorted(path.parent.name for path in where.glob(f"*/{STATE}"))
-        first = where / (splits[0] if splits else "train")
+        if not splits:
+            raise ValueError(f"{where} is a dataset of several splits, and none of them is there")
         raise ValueError(
-            f"{where} holds the splits {', '.join(splits) or '(none)'}: give one, such as {first}"
+            f"{where} holds the splits {', '.join(splits)}: give one, such as {where / splits[0]}"
         )
     if (where / STATE).is_file():
         names = _named_files(where / STATE)
@@ -56,9 +57,10 @@ def table_paths(where: Path) -> list[Path]:
     paths = shard_paths(where, ".arrow") or shard_paths(where, ".parquet")
     splits = sorted({path.name.partition("-")[0] for path in paths if "-of-" in path.name})
     if len(splits) > 1:
+        first = [path for path in paths if path.name.startswith(f"{splits[0]}-")]
         raise ValueError(
             f"{where} holds files of several splits ({', '.join(splits)}): give those of one, such "
-            f"as {where}/{splits[0]}-{{00000..00001}}-of-00002{paths[0].suffix}"
+            f"as {pattern_of(first)}"
         )
     return paths
 

@@ -4,6 +4,7 @@ import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from iddpm.data.sources.source import Stamp
 from iddpm.data.sources.windows import Recordings
 from iddpm.data.values import Values
+from iddpm.runtime.made_files import overviews
 
 _NAMED = 5  # files that a message lists
 
@@ -29,20 +31,29 @@ def find_files(path: Path, suffixes: tuple[str, ...], *, skip_links: bool = Fals
     """
     if path.is_file():
         return [path.name]
-    found, broken = [], []
-    for name, regular in _walk(path):
-        if name.lower().endswith(suffixes):
-            if regular:
-                found.append(name)
-            elif (path / name).is_symlink() and not (path / name).exists():
-                broken.append(name)
-            else:
-                warnings.warn(
-                    f"left out {path / name}: it is a pipe, a socket or a device, not a file",
-                    stacklevel=3,
-                )
+    found, broken, shown = [], [], []
+    for name, kind in _walk(path):
+        if not name.lower().endswith(suffixes):
+            continue
+        if kind is _Kind.FILE:
+            found.append(name)
+        elif kind is _Kind.OVERVIEW:
+            shown.append(name)
+        elif (path / name).is_symlink() and not (path / name).exists():
+            broken.append(name)
+        else:
+            warnings.warn(
+                f"left out {path / name}: it is a pipe, a socket or a device, not a file",
+                stacklevel=3,
+            )
     if broken:
         _report_links(path, sorted(broken), skip_links)
+    if shown:
+        warnings.warn(
+            f"left out {', '.join(str(path / name) for name in sorted(shown)[:5])}: written beside "
+            "samples to show several of them",
+            stacklevel=3,
+        )
     return sorted(found)
 
 
@@ -85,13 +96,14 @@ def whole_files(
 
 def first_file(path: Path, suffixes: tuple[str, ...]) -> Path | None:
     """Return one of the files below a folder; looks no further, and finds the same each time."""
-    found = next((n for n, ok in _walk(path) if ok and n.lower().endswith(suffixes)), None)
+    names = every_file(path)
+    found = next((name for name in names if name.lower().endswith(suffixes)), None)
     return None if found is None else path / found
 
 
 def every_file(path: Path) -> Iterator[str]:
-    """Yield every regular file below a folder, relative to it, without hidden ones."""
-    return (name for name, regular in _walk(path) if regular)
+    """Yield the regular files below a folder, relative to it, without hidden ones and overviews."""
+    return (name for name, kind in _walk(path) if kind is _Kind.FILE)
 
 
 def _report_links(path: Path, broken: list[str], skip: bool) -> None:
@@ -105,8 +117,16 @@ def _report_links(path: Path, broken: list[str], skip: bool) -> None:
     warnings.warn(f"left out links that lead nowhere: {first}{more}", stacklevel=4)
 
 
-def _walk(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield what is no folder below a folder, and whether it is a regular file."""
+class _Kind(Enum):
+    """What is no folder."""
+
+    FILE = "a regular file"
+    OVERVIEW = "a regular file that a manifest lists as a view of others"
+    OTHER = "a pipe, a socket, a device, or a link that leads nowhere"
+
+
+def _walk(path: Path) -> Iterator[tuple[str, _Kind]]:
+    """Yield what is no folder below a folder, and what it is."""
     visited = set()
     for directory, folders, files in os.walk(path, followlinks=True):
         real = os.path.realpath(directory)
@@ -116,10 +136,13 @@ def _walk(path: Path) -> Iterator[tuple[str, bool]]:
         visited.add(real)
         # "._cat.jpg" and "__MACOSX" are left by archives, and hold nothing.
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
+        shown = overviews(Path(directory), files)
         for file in sorted(files):
             if not file.startswith("."):
                 whole = os.path.join(directory, file)
-                yield Path(whole).relative_to(path).as_posix(), os.path.isfile(whole)
+                kind = _Kind.FILE if os.path.isfile(whole) else _Kind.OTHER
+                kind = _Kind.OVERVIEW if file in shown else kind
+                yield Path(whole).relative_to(path).as_posix(), kind
 
 
 class RecordingFiles(Recordings):

@@ -68,7 +68,10 @@ def check_layout(name: str, array: NDArray[Any], layout: str) -> None:
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
     if len(layout) != array.ndim:
-        raise ValueError(f"{name} has shape {array.shape}, which cannot be layout {layout}")
+        raise ValueError(
+            f"{name} has shape {array.shape}, where {len(layout)} axes are wanted, {layout}: N "
+            "items, C channels"
+        )
     if 0 in array.shape:
         raise ValueError(f"{name} has shape {array.shape}, which holds no data")
 

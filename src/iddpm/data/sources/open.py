@@ -95,7 +95,12 @@ def open_source(
         )
     elif kind == "signals":
         recordings = Sounds(
-            path, sample_rate=sample_rate, labels=labels, value_range=value_range, corrupt=corrupt
+            path,
+            sample_rate=sample_rate,
+            channels=channels,
+            labels=labels,
+            value_range=value_range,
+            corrupt=corrupt,
         )
     elif kind == "volumes":
         recordings = Volumes(path, labels=labels, value_range=value_range, corrupt=corrupt)

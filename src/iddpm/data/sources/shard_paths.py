@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+_NUMBER = re.compile(r"\d+")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -17,14 +18,42 @@ def shard_paths(where: Path, suffix: str) -> list[Path]:
     if where.is_dir():
         found = (path for path in where.iterdir() if path.suffix.lower() == suffix)
         return sorted(path for path in found if not path.name.startswith("."))
-    paths = []
+    paths: list[Path] = []
     for name in _expanded(str(where)):  # one by one: a slip may name more than can be counted
         if not Path(name).is_file():
-            raise FileNotFoundError(f"there is no shard {name}")
+            raise FileNotFoundError(f"there is no shard {name}: {_there(Path(name), paths)}")
         paths.append(Path(name))
     if not paths:
         raise ValueError(f"{where} names no file: count upwards, as in {{000..012}}")
     return paths
+
+
+def pattern_of(paths: list[Path]) -> str:
+    """Return what names some files of a folder, as it can be given: one file, or a pattern.
+
+    Of files whose numbers have gaps, or that differ in more than one number, it is the first.
+    """
+    names = [str(path) for path in sorted(paths)]
+    first, last = names[0], names[-1]
+    for one, other in zip(_NUMBER.finditer(first), _NUMBER.finditer(last), strict=False):
+        pattern = f"{first[: one.start()]}{{{one[0]}..{other[0]}}}{first[one.end() :]}"
+        count = int(other[0]) - int(one[0]) + 1
+        if one[0] != other[0] and count == len(names) and list(_expanded(pattern)) == names:
+            return pattern
+    return first
+
+
+def _there(missing: Path, before: list[Path]) -> str:
+    """Say which shards there are, where one of a pattern is missing."""
+    if before:
+        return f"of the pattern, {pattern_of(before)} is there"
+    folder = missing.parent
+    found = sorted(folder.glob(f"*{missing.suffix}")) if folder.is_dir() else []
+    found = [path for path in found if path.is_file() and not path.name.startswith(".")]
+    if not found:
+        what = f"holds no {missing.suffix}" if folder.is_dir() else "does not exist"
+        return f"{folder} {what}"
+    return f"{folder} holds {len(found)} {missing.suffix}, such as {found[0].name}"
 
 
 def is_pattern(where: Path) -> bool:

@@ -1,6 +1,7 @@
 """Sound files (WAV, FLAC) as signals, resampled where one rate is wanted."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,7 @@ class Sounds(RecordingFiles):
     Args:
         path: a folder or a file.
         sample_rate: Hz to resample to; None when all files have one rate.
+        channels: 1 mixes the channels of each sound to their mean, with a warning; None keeps them.
         labels: a rule of `iddpm.data.sources.label_tables.labels_of_files`.
         value_range: see `iddpm.data.values.find_values`.
         corrupt: see `iddpm.data.sources.folder.RecordingFiles`.
@@ -45,6 +47,7 @@ class Sounds(RecordingFiles):
         path: Path,
         *,
         sample_rate: int | None = None,
+        channels: int | None = None,
         labels: str = "auto",
         value_range: Wanted = None,
         corrupt: Literal["error", "skip"] = "error",
@@ -67,12 +70,7 @@ class Sounds(RecordingFiles):
         if rates != [rate]:
             needed("soxr", "audio", f"resampling {path}")
         counts = sorted({fact.channels for fact in facts})
-        if len(counts) > 1:
-            raise ValueError(
-                f"{self.name} holds sounds of {' and '.join(map(str, counts))} channels: convert "
-                "them to one number with another program; no setting mixes channels"
-            )
-        self.channels = counts[0]
+        self.channels = _mixed(self.name, counts, channels)
         self._rates = [fact.samplerate for fact in facts]
         self._rate = rate
         self.sizes = [(-(-fact.frames * rate // fact.samplerate),) for fact in facts]
@@ -136,6 +134,9 @@ class Sounds(RecordingFiles):
             raise ValueError(f"{path} is damaged ({_reason(error)})") from None
         if 0 < length != len(sound):
             raise ValueError(f"{path} is cut short: {length} frames were promised at {start}")
+        if sound.shape[1] > self.channels:
+            mean = sound.mean(axis=1, keepdims=True, dtype=np.float64)
+            sound = (mean.round() if sound.dtype.kind == "i" else mean).astype(sound.dtype)
         return np.ascontiguousarray(sound.T)
 
     def _facts(self, key: str) -> Any:
@@ -161,6 +162,26 @@ class Sounds(RecordingFiles):
             starts = range(0, length, _FRAMES)
             for start in starts if whole else starts[:1]:
                 yield [index], self._raw(index, (start,), (min(_FRAMES, length - start),))[None]
+
+
+def _mixed(name: str, counts: list[int], wanted: int | None) -> int:
+    """Return how many channels sounds of these numbers of channels are read with."""
+    found = " and ".join(map(str, counts))
+    if wanted not in (None, 1, *counts) or (wanted not in (None, 1) and len(counts) > 1):
+        raise ValueError(
+            f"{name} holds sounds of {found} channels, and data.channels={wanted} is none of what "
+            "they can be read with: leave it out, or mix them to one with data.channels=1"
+        )
+    if wanted is None and len(counts) > 1:
+        raise ValueError(
+            f"{name} holds sounds of {found} channels: mix those of each to one, their mean, with "
+            "-s data.channels=1, or convert them to one number"
+        )
+    if wanted == 1 and counts != [1]:
+        warnings.warn(
+            f"{name}: the {found} channels of sounds are mixed to one, their mean", stacklevel=4
+        )
+    return wanted or counts[0]
 
 
 def missing_bytes(path: Path) -> int:

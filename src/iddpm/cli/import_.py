@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from iddpm.runtime.console import say
+
 
 def import_(
     file: Annotated[
@@ -47,7 +49,7 @@ def import_(
             raise ValueError(
                 "no FILE given to import; --dry-run alone prints the settings of flags"
             )
-        typer.echo(settings_text(*published_settings(flags, family=family)), nl=False)
+        say(settings_text(*published_settings(flags, family=family)), end="")
         return
     directory = out or Path("runs") / file.stem
     if not dry_run:
@@ -57,9 +59,9 @@ def import_(
         names = class_names.read_text(encoding="utf-8").split("\n")
         names = [name.strip() for name in names if name.strip()]
     imported = import_published(file, flags, family=family, class_names=names)
-    typer.echo(settings_text(imported.settings, imported.left), nl=False)
+    say(settings_text(imported.settings, imported.left), end="")
     if not dry_run:
         write_imported(imported, directory)
         count = sum(value.numel() for value in imported.weights.values())
-        typer.echo(f"# {count / 1e6:.2f} M parameters, task {imported.config.task}")
-        typer.echo(f"# wrote {directory}")
+        say(f"# {count / 1e6:.2f} M parameters, task {imported.config.task}")
+        say(f"# wrote {directory}")

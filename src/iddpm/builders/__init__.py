@@ -13,7 +13,6 @@ from iddpm.builders.guides import Guides, build_gradient, build_weaker, check_gu
 from iddpm.builders.low_resolution import (
     build_degradation,
     check_low_res,
-    check_upscaling,
     held_out_low_res,
     low_res_size,
     scale_of,
@@ -36,11 +35,11 @@ from iddpm.builders.sampling_plan import (
     build_sampling_schedule,
     requested_sampling,
 )
+from iddpm.builders.task import Task, task_of
 from iddpm.builders.tiling import Tiling, build_tiling
 from iddpm.builders.training_parts import (
     build_augmentations,
     build_averages,
-    build_learner,
     build_loop_settings,
     build_loss,
     build_optimizer,
@@ -54,6 +53,7 @@ __all__ = [
     "Guides",
     "Proposal",
     "SamplingPlan",
+    "Task",
     "Tiling",
     "build_augmentations",
     "build_averages",
@@ -62,7 +62,6 @@ __all__ = [
     "build_diffusion",
     "build_encoder",
     "build_gradient",
-    "build_learner",
     "build_loop_settings",
     "build_loss",
     "build_network",
@@ -78,7 +77,6 @@ __all__ = [
     "check_guidance",
     "check_low_res",
     "check_sharing",
-    "check_upscaling",
     "conditions_of",
     "count_flops",
     "default_run_directory",
@@ -95,6 +93,7 @@ __all__ = [
     "requested_sampling",
     "resolve",
     "scale_of",
+    "task_of",
     "tell_conditions",
     "tell_given",
     "tell_low_res",

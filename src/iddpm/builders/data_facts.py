@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from iddpm.builders.guides import check_guidance
-from iddpm.builders.low_resolution import check_low_res_noise, low_res_size
+from iddpm.builders.low_resolution import check_low_res_noise
 from iddpm.builders.proposal import MOST_ITEMS, batch_for, propose_network
+from iddpm.builders.task import TASKS, task_of
 from iddpm.config import Config, DataConfig, ResolvedConfig, settle, validate
 from iddpm.data.cache import user_cache
 from iddpm.data.file_format import Form
@@ -186,8 +187,7 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
     resolved = settle(validate(values))
     check_guidance(resolved, resolved.sampling.guidance)
     check_low_res_noise(resolved, resolved.sampling.low_res_noise)
-    if resolved.task == "super_resolution":
-        low_res_size(resolved)  # refuses a scale that does not fit
+    task_of(resolved).check()
     return resolved
 
 
@@ -213,13 +213,7 @@ def _take_facts(values: dict[str, Any], config: Config, source: Source) -> None:
     if config.form is None:  # runs from before there was a choice keep their split
         values["data"]["identical"] = config.data.identical or "together"
     _keep_form(values, source)
-    if config.uses_labels and source.labels is None:
-        raise ValueError(_no_labels(config, source))
-    if config.task == "classification" and source.unlabeled:
-        raise ValueError(
-            f"task=classification needs the class of every item, and {source.unlabeled} of the "
-            f"{len(source)} items of {source.name} have none (label -1): leave them out"
-        )
+    TASKS[config.task].check_labels(config, source)
     if model["class_conditional"]:
         _hold(model, "num_classes", len(source.class_names), source.name)
 
@@ -237,15 +231,6 @@ def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:
         )
     stride = check_stride(model["stride"], len(model["size"]))
     check_size(model["size"], stride, widths, check_circular(model["circular"], len(stride)), least)
-
-
-def _no_labels(config: Config, source: Source) -> str:
-    if config.task == "classification":
-        return f"task=classification needs labels and {source.name} has none: set data.labels"
-    return (
-        f"model.class_conditional=true needs labels and {source.name} has none: "
-        "set data.labels, or model.class_conditional=false"
-    )
 
 
 def _hold(model: dict[str, Any], name: str, found: Any, where: str) -> None:

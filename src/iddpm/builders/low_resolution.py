@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from iddpm.builders.condition_columns import check_class_left_open
 from iddpm.config import ResolvedConfig
 from iddpm.data.degrade import Degradation, add_noise, noise_of
 from iddpm.networks.trunk import check_circular
@@ -21,7 +20,7 @@ def scale_of(config: ResolvedConfig) -> tuple[int, ...]:
     """
     size, scale = config.model.size, config.scale
     if scale is None:
-        raise ValueError(f"task={config.task} has no scale, and task=super_resolution was expected")
+        raise ValueError("these settings have no scale: they are not for super-resolution")
     axes = (scale,) * len(size) if isinstance(scale, int) else scale
     if len(axes) != len(size):
         raise ValueError(
@@ -51,7 +50,7 @@ def low_res_size(config: ResolvedConfig) -> tuple[int, ...]:
 
 def input_of(config: ResolvedConfig) -> str:
     """Describe the low-resolution input of a model in words."""
-    if config.task != "super_resolution":
+    if config.scale is None:
         return "no low resolution"
     size = " x ".join(map(str, low_res_size(config)))
     return f"a low resolution of {size}" + (" and its noise" if config.degradation.augment else "")
@@ -96,22 +95,6 @@ def check_low_res(
             f"low_res holds items of shape {tuple(low_res.shape[1:])}, and {where} makes those of "
             f"shape {wanted} finer"
         )
-
-
-def check_upscaling(config: ResolvedConfig, where: Path, told_class: bool) -> None:
-    """Raise ValueError unless a model makes data of any size finer, with a class or without."""
-    if config.task != "super_resolution":
-        raise ValueError(
-            f"{where} was trained with task={config.task}: to make data finer, train with "
-            "task=super_resolution"
-        )
-    if config.model.given_channels:
-        raise ValueError(
-            f"{where} was trained with data.given, which goes with items of the training's size: "
-            "use iddpm sample"
-        )
-    if not told_class:
-        check_class_left_open(config, where)
 
 
 def training_low_res(

@@ -6,8 +6,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from iddpm.builders.low_resolution import low_res_size
-from iddpm.builders.network import build_encoder, build_network
+from iddpm.builders.task import task_of
 from iddpm.config import ResolvedConfig
 
 
@@ -29,10 +28,8 @@ def on_paper(
         network = copy.deepcopy(own).eval()
         where = next((p.device for p in network.parameters()), torch.device("cpu"))
         return network, {name: v.to(where) for name, v in example_inputs(config, 1).items()}
-    classifies = config.task == "classification"
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        network = build_encoder(config) if classifies else build_network(config)
-        return network, example_inputs(config, 1)
+        return task_of(config).network(), example_inputs(config, 1)
 
 
 def example_inputs(config: ResolvedConfig, count: int) -> dict[str, Tensor]:
@@ -49,11 +46,7 @@ def example_inputs(config: ResolvedConfig, count: int) -> dict[str, Tensor]:
         told["conditions"] = torch.zeros(count, len(model.conditions))
     if model.given_channels:
         told["given"] = torch.zeros(count, model.given_channels, *model.size)
-    if config.task == "super_resolution":
-        told["low_res"] = torch.zeros(count, model.channels, *low_res_size(config))
-        if config.degradation.augment:
-            told["low_res_noise"] = torch.zeros(count)
-    return told
+    return told | task_of(config).example_inputs(count)
 
 
 def call_with(network: nn.Module, told: dict[str, Tensor]) -> Tensor:

@@ -35,7 +35,7 @@ def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
     Its output channels follow from the variance, its input channels from self-conditioning.
     """
     network: Any = UNet
-    if config.task == "super_resolution":
+    if config.scale is not None:
         network = partial(SuperResUNet, noise_levels=config.degradation.augment > 0)
     learned = config.diffusion.variance.startswith("learned")
     built: UNet = network(

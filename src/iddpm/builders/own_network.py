@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from iddpm.builders.meta_network import example_inputs
+from iddpm.builders.task import TASKS
 from iddpm.config import Config, OwnLoss, ResolvedConfig, SimpleLoss, settle, validate
 from iddpm.config.model import FACTS
 
@@ -100,8 +101,8 @@ def claim(wanted: Config, network: object, loss: object) -> Config:
         ValueError: a task or settings that do not go with them.
     """
     model, diffusion = wanted.model, wanted.diffusion
-    if wanted.task == "classification" and (network is not None or loss is not None):
-        raise ValueError("task=classification has a network and a loss of its own: leave yours out")
+    if not TASKS[wanted.task].takes_own_code and (network is not None or loss is not None):
+        raise ValueError(f"task={wanted.task} has a network and a loss of its own: leave yours out")
     if loss is not None:
         if not callable(loss):
             raise ValueError(f"loss is {loss!r:.80}: pass a function, see docs/own_code.md")

@@ -15,13 +15,11 @@ from torch import Tensor
 from iddpm.builders import (
     build_augmentations,
     check_flip,
-    held_out_low_res,
     open_data,
     resolve,
+    task_of,
     tell_conditions,
     tell_given,
-    tell_low_res,
-    training_low_res,
     values_of,
 )
 from iddpm.config import Config, ResolvedConfig
@@ -208,6 +206,7 @@ def on_device(
 
     What is drawn for that is a function of the item, and when ``learning`` of the step too.
     """
+    task = task_of(config)
     for batch in batches:
         moved, items = batch.to(device), batch.items.tolist()
         told: dict[str, Any] = {"y": moved.y} if config.uses_labels else {}
@@ -215,11 +214,7 @@ def on_device(
             told["conditions"] = moved.conditions
         if config.model.given_channels:
             told["given"] = moved.given
-        if config.task == "super_resolution" and learning:
-            told |= training_low_res(config, moved.x, items, batch.step)
-        elif config.task == "super_resolution":
-            low_res = held_out_low_res(config, moved.x, items)
-            told |= tell_low_res(config, low_res, config.sampling.low_res_noise, items)
+        told |= task.inputs(moved.x, items, batch.step if learning else None)
         yield moved.x, told
 
 

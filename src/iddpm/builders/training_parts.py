@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from iddpm.builders.load_choice import load
-from iddpm.builders.network import build_denoiser, build_diffusion
 from iddpm.config import HybridLoss, OwnLoss, ResolvedConfig, VLBLoss
 from iddpm.config.choices import TIMESTEP_SAMPLERS
 from iddpm.data.augment import Augmentation, Flip, random_crop
@@ -16,7 +15,6 @@ from iddpm.data.sources.volumes import left_right_axis
 from iddpm.diffusion import Denoiser, losses
 from iddpm.diffusion.losses import LossTerms
 from iddpm.runtime.processes import Ranks
-from iddpm.training.classification import CleanAndNoisyTimesteps, NoisyClassifier, cross_entropy
 from iddpm.training.ema import EMA
 from iddpm.training.loop_settings import LoopSettings
 from iddpm.training.power import PowerEMA
@@ -26,8 +24,6 @@ from iddpm.training.timesteps import TimestepSampler
 
 def build_loss(config: ResolvedConfig, own: Loss | None = None) -> Loss:
     """Return the loss with its options filled in, or an own one with its result checked."""
-    if config.task == "classification":
-        return cross_entropy
     loss = config.diffusion.loss
     if isinstance(loss, OwnLoss):
         if own is None:
@@ -74,18 +70,9 @@ def _checked_loss(
     return terms
 
 
-def build_learner(config: ResolvedConfig, network: Any) -> Denoiser | NoisyClassifier:
-    """Join the network that is trained and the process."""
-    if config.task == "classification":
-        return NoisyClassifier(network, build_diffusion(config))
-    return build_denoiser(config, network)
-
-
 def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
     """Build the distribution over timesteps."""
     num_steps = config.diffusion.num_steps
-    if config.task == "classification":
-        return CleanAndNoisyTimesteps(num_steps, config.training.clean_share)
     sampler: TimestepSampler = load(TIMESTEP_SAMPLERS[config.training.timestep_sampler].home)(
         num_steps
     )

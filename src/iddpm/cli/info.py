@@ -64,7 +64,7 @@ def _model(config: "ResolvedConfig") -> Iterator[tuple[str, str]]:
         yield "conditions", ", ".join(model.conditions)
     if model.given_channels:
         yield "given", f"{config.data.given}: {model.given_channels} channels"
-    if config.task == "super_resolution":
+    if config.scale is not None:
         yield "task", config.learns
     multipliers = ", ".join(f"{m:g}" for m in model.channel_mult or ())
     built = f"{model.model_channels} channels, multipliers {multipliers}"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iddpm.builders import build_diffusion, build_encoder, place
+from iddpm.builders import build_diffusion, build_encoder, place, task_of
 from iddpm.builders.run_data import on_device, open_split
 from iddpm.config import ResolvedConfig
 from iddpm.data.batches import held_out_batches
@@ -107,11 +107,7 @@ def load_classifier(directory: Path | str, device: str = "auto") -> Classifier:
     """
     directory = Path(directory)
     config = read_run_config(directory)
-    if config.task != "classification":
-        raise ValueError(
-            f"{directory} holds a model for {config.task}, and a classifier is wanted here: "
-            "give a directory that iddpm train-classifier made"
-        )
+    task_of(config).check_classifies(directory)
     network = build_encoder(config)
     weights, source = read_run_weights(directory, config)
     load_weights(network, weights, source)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iddpm.builders import SamplingPlan, check_given, check_low_res, tell_low_res
+from iddpm.builders import SamplingPlan, check_given
 from iddpm.data.conditioning.labels import Wanted
 from iddpm.data.conditioning.requested import Asked, ask
 from iddpm.runs.opened_run import OpenedRun
@@ -84,9 +84,8 @@ def draw_batches(
             rows = slice(first - start, first - start + count)
             noise = SampleNoise(requested.seed, (count, *shape), first, run.device)
             part = {name: value[rows].to(run.device) for name, value in conditioning.items()}
-            if run.config.task == "super_resolution":
-                level, numbers = plan.sampling.low_res_noise, range(first, first + count)
-                part |= tell_low_res(run.config, part["low_res"], level, numbers, requested.seed)
+            level, numbers = plan.sampling.low_res_noise, range(first, first + count)
+            part |= run.task.sampling_inputs(part, level, numbers, requested.seed)
             if on_step is not None:
                 on_step(0, noise.initial())
             with context.autocast():
@@ -131,8 +130,7 @@ def _conditioning(
         if len(value) != n:
             raise ValueError(f"{name} has {len(value)} rows for {n} samples: give one for each")
     check_given(run.config, run.directory, told.get("given"), shape[1:])
-    if run.config.task == "super_resolution":
-        check_low_res(run.config, run.directory, told.get("low_res"), shape)
+    run.task.check_inputs(run.directory, told, shape)
     if told.get("y") is None:
         labels = _labels(run, plan, requested)
         if labels is not None:

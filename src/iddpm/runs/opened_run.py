@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from iddpm.builders import build_denoiser, build_network, conditions_of, place
+from iddpm.builders import Task, build_denoiser, build_network, conditions_of, place, task_of
 from iddpm.builders.own_network import Network, expect_own, make_own
 from iddpm.builders.run_data import Split
 from iddpm.config import ResolvedConfig
@@ -63,17 +63,17 @@ class OpenedRun:
         self.data = data
         if data is not None:
             expect_memory(self.directory, self.config, data)
-        if self.config.task != "classification" or network is not None:
-            expect_own(self.config, network, self.directory)
+        expect_own(self.config, network, self.directory)
+
+    @property
+    def task(self) -> Task:
+        """What the run is for."""
+        return task_of(self.config)
 
     @cached_property
     def denoiser(self) -> Denoiser:
         """The model on its device, in evaluation mode; loaded when first used."""
-        if self.config.task == "classification":
-            raise ValueError(
-                f"{self.directory} holds a classifier, and a model that draws is wanted here: "
-                "give the directory that iddpm train made"
-            )
+        self.task.check_draws(self.directory)
         own = None if self.network is None else make_own(self.network, self.config)
         network = build_network(self.config, own)
         weights, source = read_run_weights(

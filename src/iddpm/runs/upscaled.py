@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iddpm.builders import build_tiling, check_upscaling
+from iddpm.builders import build_tiling
 from iddpm.runs.drawing import Requested, draw_batches
 from iddpm.runs.guided_plan import plan_sampling
 from iddpm.runs.opened_run import OpenedRun
@@ -28,7 +28,7 @@ def upscale(
     ``requested`` says which samples, all but their size and ``low_res``.
     """
     labeled = requested.classes is not None or "y" in (requested.given or {})
-    check_upscaling(run.config, run.directory, labeled)
+    run.task.check_upscales(run.directory, labeled)
     tiling = build_tiling(run.config, low_res.shape[2:], overlap)
     told = {**(requested.given or {}), "low_res": tiling.pad(low_res)}
     settings = dict(settings)

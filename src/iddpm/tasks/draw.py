@@ -88,7 +88,7 @@ def draw(
     whole = npz or not (each or (picture and exact))
     plan = plan or run.plan()
     pairs = None
-    finer = run.config.task == "super_resolution"
+    finer = run.task.takes_low_res
     if finer and given is not None:
         raise ValueError(
             f"{run.directory} makes the low resolutions of its held-out items finer, and what goes "

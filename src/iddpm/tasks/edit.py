@@ -46,16 +46,7 @@ def open_item(run: Run, what: Path | str | int) -> Item:
         FileNotFoundError: no such file.
         ValueError: no such item, or a file that does not fit the model.
     """
-    if run.config.task == "super_resolution":
-        raise ValueError(
-            f"{run.directory} makes low-resolution data finer, and items are edited by models that "
-            "draw from nothing (task=generation)"
-        )
-    if run.config.model.given_channels:
-        raise ValueError(
-            f"{run.directory} draws from data that is given (data.given), and items are edited by "
-            "models that draw from nothing"
-        )
+    run.task.check_edits(run.directory)
     if not str(what).isdecimal() or Path(str(what)).exists():
         return read_item(Path(str(what)), run.shape, run.config.bits, values_of(run.config))
     split = run.open_split()

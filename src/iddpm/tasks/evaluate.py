@@ -184,7 +184,7 @@ def _checked(run: Run, split: Split, n: int, samples: Path | None) -> Pairs | No
         )
     if not len(split.train):
         raise ValueError(f"{split.source.name} has no training items to compare with")
-    if run.config.task != "super_resolution":
+    if not run.task.takes_low_res:
         return None
     if samples is not None:
         raise ValueError(

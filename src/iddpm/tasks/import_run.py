@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 
-from iddpm.builders import build_diffusion, resolve
+from iddpm.builders import build_diffusion, resolve, task_of
 from iddpm.builders.meta_network import on_paper
 from iddpm.builders.sampling_plan import build_sampling_schedule, choose_method
 from iddpm.config import ResolvedConfig, read_config
@@ -136,7 +136,7 @@ def _config(settings: Mapping[str, Any], known: Mapping[str, Any], origin: str) 
     values["data"] = {**settings["data"], "identical": "together"}
     values["form"] = {"kind": "picture"}
     config = resolve(read_config(base=values))
-    if config.task != "classification":
+    if task_of(config).draws:
         schedule = build_diffusion(config).schedule
         build_sampling_schedule(schedule, choose_method(config.sampling), config.sampling.steps)
     return config

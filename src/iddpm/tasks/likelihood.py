@@ -15,7 +15,6 @@ from rich.console import Console
 from torch import Tensor
 
 from iddpm.builders.run_data import on_device, open_other
-from iddpm.config import ResolvedConfig
 from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
 from iddpm.diffusion import AnalyticVariance, Denoise
@@ -189,7 +188,7 @@ def likelihood(
         "ema_length": run.ema_length,
         "data": source.name if data is not None else f"held-out items of {source.name}",
         "items": len(items),
-        "given": _beside(run.config),
+        "given": _beside(run),
         "bits": depth,
         "trained_steps": len(whole),
         "steps": count,
@@ -326,11 +325,11 @@ def _items(
     return source, np.arange(len(source))
 
 
-def _beside(config: ResolvedConfig) -> str | None:
+def _beside(run: Run) -> str | None:
     """Return what items are likely or unlikely given, if anything but their class."""
-    low_res = ["low resolution"] if config.task == "super_resolution" else []
-    beside = ["data that goes with them"] if config.model.given_channels else []
-    return ", ".join([*low_res, *(config.model.conditions or ()), *beside]) or None
+    low_res = ["low resolution"] if run.task.takes_low_res else []
+    beside = ["data that goes with them"] if run.config.model.given_channels else []
+    return ", ".join([*low_res, *(run.config.model.conditions or ()), *beside]) or None
 
 
 def _depth(run: Run, stated: int | None) -> int | None:

@@ -73,7 +73,7 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
         FileNotFoundError: the run's data is gone.
         ValueError: nothing is held out.
     """
-    config, finer = run.config, run.config.task == "super_resolution"
+    config, finer = run.config, run.task.takes_low_res
     if split is None:
         try:
             split = run.open_split()

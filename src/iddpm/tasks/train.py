@@ -11,19 +11,15 @@ from torch import nn
 
 from iddpm.builders import (
     build_averages,
-    build_encoder,
-    build_learner,
     build_loop_settings,
-    build_loss,
-    build_network,
     build_optimizer,
-    build_timesteps,
     check_sharing,
     conditions_of,
     count_flops,
     open_data,
     place,
     propose,
+    task_of,
     values_of,
 )
 from iddpm.builders.measured_precision import choose_precision
@@ -291,9 +287,7 @@ def _network(config: ResolvedConfig, own: nn.Module | None) -> nn.Module:
     """Build the network on the CPU, with the same first weights in every process."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        if config.task == "classification":
-            return build_encoder(config)
-        return build_network(config, own)
+        return task_of(config).network(own)
 
 
 def _build(
@@ -315,7 +309,8 @@ def _build(
         for ema in emas:
             shard(ema.network, ranks, device)
     optimizer = build_optimizer(config, network)
-    timesteps = build_timesteps(config)
+    task = task_of(config)
+    timesteps = task.timesteps()
     precision = Precision(training.precision, device)
     guard = SpikeGuard(training.spike_guard) if training.spike_guard else None
     state = TrainState(network, optimizer, emas, timesteps, precision, guard)
@@ -324,9 +319,9 @@ def _build(
     if replicated:
         called, sharing = replicate(called, device)
     step = TrainStep(
-        build_learner(config, called),
+        task.learner(called),
         network,
-        build_loss(config, loss),
+        task.loss(loss),
         timesteps,
         optimizer,
         emas,
@@ -382,13 +377,8 @@ def _introduction(
         classes += f", {source.unlabeled} items without one (-1)"
     if source.class_names and not config.uses_labels:
         classes += " (not used: model.class_conditional=false)"
-    learns = (
-        config.learns
-        if config.task == "classification"
-        else f"predicts {config.diffusion.predicts}, variance {config.diffusion.variance}, "
-        f"loss {getattr(config.diffusion.loss, 'name', config.diffusion.loss.kind)}"
-    )
-    task = [f"task       {config.learns}"] if config.task == "super_resolution" else []
+    task = task_of(config)
+    finer = [f"task       {config.learns}"] if task.takes_low_res else []
     processes = f" in {ranks.count} processes ({training.parallel})" if ranks.count > 1 else ""
     told = ", ".join(map(str, conditions_of(config)))
     given = []
@@ -400,10 +390,10 @@ def _introduction(
         f"data       {source.name}: {train_items} items to train on, {len(source) - train_items} "
         f"held out, each {shape}{classes}",
         f"values     {values_of(config)}",
-        *task,
+        *finer,
         *([f"conditions {told}"] if told else []),
         *given,
-        f"network    {own}{parameters / 1e6:.2f} M parameters, {learns}",
+        f"network    {own}{parameters / 1e6:.2f} M parameters, {task.objective}",
         f"training   step {state.step} to {training.steps}, batch {training.batch_size}, "
         f"{state.precision.name} on {state.precision.device}{processes}",
         f"directory  {directory}",

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.builders import SamplingPlan, check_upscaling, form_of, scale_of
+from iddpm.builders import SamplingPlan, form_of, scale_of
 from iddpm.data.conditioning.requested import Asked
 from iddpm.data.upscaling.find import open_low_res
 from iddpm.data.upscaling.low_res import LowRes, Target
@@ -68,7 +68,7 @@ def upscale(
         FileExistsError: a file that would be overwritten.
     """
     console = console or open_console()
-    check_upscaling(run.config, run.directory, True)
+    run.task.check_upscales(run.directory, True)
     directory = out or run.directory / "upscaled"
     target = Target(run.shape[0], scale_of(run.config), form_of(run.config), run.config.data.labels)
     opened = open_low_res(files, target)
@@ -176,7 +176,7 @@ class _Drawing:
 
 def _unguided(run: Run, conditions: Asked | None, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings for items without a class, where there is none to exaggerate."""
-    check_upscaling(run.config, run.directory, False)
+    run.task.check_upscales(run.directory, False)
     guidance = settings.get("guidance")
     if guidance not in (None, 1) and not conditions:
         raise ValueError(
@@ -205,7 +205,7 @@ def _labels(run: Run, opened: Mapping[str, LowRes], class_name: str | int | None
         names = file.classes or [NO_CLASS] * file.count
         y += [NO_CLASS if name == NO_CLASS else run.classes.number(name) for name in names]
     if NO_CLASS in y:
-        check_upscaling(run.config, run.directory, False)
+        run.task.check_upscales(run.directory, False)
     return torch.tensor(y)
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from iddpm.builders import build_denoiser, build_learner, build_sampling_plan
+from iddpm.builders import build_denoiser, build_sampling_plan, task_of
 from iddpm.builders.run_data import Split, on_device, shuffled
 from iddpm.config import ResolvedConfig
 from iddpm.data.batches import Batch, held_out_batches
@@ -51,7 +51,7 @@ def build_validation(
 
     def validate(network: nn.Module) -> float:
         return held_out_loss(
-            build_learner(config, network),
+            task_of(config).learner(network),
             step.loss,
             held_out,
             len(chosen),
@@ -79,10 +79,11 @@ def build_preview(
     All ranks draw the same, which takes no longer: a sharded network needs them all, and the others
     would have to wait for the first anyway. The first alone writes.
     """
-    if config.task == "classification":
+    task = task_of(config)
+    if not task.draws:
         return None
     model = config.model
-    told = config.task == "super_resolution" or model.conditions or model.given_channels
+    told = task.takes_low_res or model.conditions or model.given_channels
     shown = _shown(split) if told else None
     count = PREVIEW_ITEMS if shown is None else len(shown.x)
     channels, size = model.channels, model.size

@@ -4,10 +4,10 @@ import torch
 
 from iddpm.builders import (
     build_encoder,
-    build_learner,
     build_network,
     conditions_of,
     count_flops,
+    task_of,
 )
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 from tests.builders.settings.effect import DIFFERS, Effect, numbers
@@ -241,8 +241,8 @@ MODEL = {
 def kinds(scene):
     config = scene.config
     if config.task == "classification":
-        return [type(build_encoder(config)).__name__, type(build_learner(config, None)).__name__]
-    return [type(build_network(config)).__name__, type(build_learner(config, None)).__name__]
+        return [type(build_encoder(config)).__name__, type(task_of(config).learner(None)).__name__]
+    return [type(build_network(config)).__name__, type(task_of(config).learner(None)).__name__]
 
 
 TOP = {

@@ -9,7 +9,7 @@ from torch import nn
 
 import iddpm
 import iddpm.tasks.train as task
-from iddpm.builders import build_optimizer, build_timesteps
+from iddpm.builders import build_optimizer, task_of
 from iddpm.runtime.processes import Ranks
 from iddpm.training.monitoring.terminal import SilentReporter
 from iddpm.training.stop import Stop
@@ -118,7 +118,9 @@ def hidden(scene):
 
 
 def clean(scene):
-    return float((build_timesteps(scene.config).sample(np.linspace(0, 0.999, 1000)).t == 0).sum())
+    return float(
+        (task_of(scene.config).timesteps().sample(np.linspace(0, 0.999, 1000)).t == 0).sum()
+    )
 
 
 def adam(scene):

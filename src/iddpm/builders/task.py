@@ -1,0 +1,260 @@
+"""What a run is for: generation, super-resolution or classification, and all that differs by it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from iddpm.builders.condition_columns import check_class_left_open
+from iddpm.builders.low_resolution import (
+    check_low_res,
+    held_out_low_res,
+    low_res_size,
+    tell_low_res,
+    training_low_res,
+)
+from iddpm.builders.network import build_denoiser, build_diffusion, build_encoder, build_network
+from iddpm.builders.training_parts import build_loss, build_timesteps
+from iddpm.config import Config, ResolvedConfig
+from iddpm.data.sources.source import Source
+from iddpm.diffusion import Denoiser
+from iddpm.training.classification import CleanAndNoisyTimesteps, NoisyClassifier, cross_entropy
+from iddpm.training.step import Loss
+from iddpm.training.timesteps import TimestepSampler
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a run with resolved settings is for; the methods are those of generation.
+
+    Attributes:
+        config: the resolved settings.
+        draws: whether samples are drawn from what is trained.
+        takes_low_res: whether the network takes a low-resolution input.
+        takes_own_code: whether the network and the loss may be the user's.
+    """
+
+    config: ResolvedConfig
+    draws: ClassVar[bool] = True
+    takes_low_res: ClassVar[bool] = False
+    takes_own_code: ClassVar[bool] = True
+
+    @classmethod
+    def check_labels(cls, config: Config, source: Source) -> None:
+        """Raise ValueError where data has not the labels that settings need."""
+        if config.uses_labels and source.labels is None:
+            raise ValueError(
+                f"model.class_conditional=true needs labels and {source.name} has none: "
+                "set data.labels, or model.class_conditional=false"
+            )
+
+    def check(self) -> None:
+        """Raise ValueError where the settings do not fit the task."""
+
+    def network(self, own: nn.Module | None = None) -> nn.Module:
+        """Build what is trained, on the CPU."""
+        return build_network(self.config, own)
+
+    def learner(self, network: Any) -> Denoiser | NoisyClassifier:
+        """Join the network that is trained and the process."""
+        return build_denoiser(self.config, network)
+
+    def loss(self, own: Loss | None = None) -> Loss:
+        """Return the loss with its options filled in, or an own one."""
+        return build_loss(self.config, own)
+
+    def timesteps(self) -> TimestepSampler:
+        """Build the distribution over timesteps."""
+        return build_timesteps(self.config)
+
+    @property
+    def objective(self) -> str:
+        """What the network learns, in words."""
+        diffusion = self.config.diffusion
+        return (
+            f"predicts {diffusion.predicts}, variance {diffusion.variance}, "
+            f"loss {getattr(diffusion.loss, 'name', diffusion.loss.kind)}"
+        )
+
+    def example_inputs(self, count: int) -> dict[str, Tensor]:
+        """Return what the network takes by this task alone, for ``count`` items."""
+        return {}
+
+    def inputs(self, x: Tensor, items: Sequence[int], step: int | None) -> dict[str, Tensor]:
+        """Return what the network takes that is made of the data itself.
+
+        Args:
+            x: data in [-1, 1], [N, C, *spatial].
+            items: the number of each item in its source.
+            step: of the training; None for held-out data, where it is always the same.
+        """
+        return {}
+
+    def check_inputs(
+        self, where: Path, conditioning: Mapping[str, Tensor], shape: Sequence[int]
+    ) -> None:
+        """Raise ValueError where samples of a shape cannot be drawn with this conditioning."""
+
+    def sampling_inputs(
+        self, conditioning: Mapping[str, Tensor], level: float, numbers: Sequence[int], seed: int
+    ) -> dict[str, Tensor]:
+        """Return conditioning that takes the place of some of what was given.
+
+        Args:
+            conditioning: what was given, checked.
+            level: standard deviation of noise to add.
+            numbers: of the samples, which together with the seed draw the noise.
+            seed: of the noise.
+        """
+        return {}
+
+    def check_draws(self, where: Path) -> None:
+        """Raise ValueError unless samples are drawn from the model."""
+
+    def check_classifies(self, where: Path) -> None:
+        """Raise ValueError unless the model is a classifier."""
+        raise ValueError(
+            f"{where} holds a model for {self.config.task}, and a classifier is wanted here: "
+            "give a directory that iddpm train-classifier made"
+        )
+
+    def check_edits(self, where: Path) -> None:
+        """Raise ValueError unless items are edited by the model."""
+        if self.config.model.given_channels:
+            raise ValueError(
+                f"{where} draws from data that is given (data.given), and items are edited by "
+                "models that draw from nothing"
+            )
+
+    def check_upscales(self, where: Path, has_class: bool) -> None:
+        """Raise ValueError unless data of any size is made finer, with a class or without."""
+        raise ValueError(
+            f"{where} was trained with task={self.config.task}: to make data finer, train with "
+            "task=super_resolution"
+        )
+
+
+class Generation(Task):
+    """A model that draws from noise, and from conditions where it has any."""
+
+
+class SuperResolution(Task):
+    """A model that draws data from a low resolution of it."""
+
+    takes_low_res = True
+
+    def check(self) -> None:
+        """Raise ValueError for a scale that does not fit the data."""
+        low_res_size(self.config)
+
+    def example_inputs(self, count: int) -> dict[str, Tensor]:
+        """Return low resolutions, and their noise where the network is told it."""
+        size = low_res_size(self.config)
+        inputs = {"low_res": torch.zeros(count, self.config.model.channels, *size)}
+        if self.config.degradation.augment:
+            inputs["low_res_noise"] = torch.zeros(count)
+        return inputs
+
+    def inputs(self, x: Tensor, items: Sequence[int], step: int | None) -> dict[str, Tensor]:
+        """Return the low resolution of data, as :func:`training_low_res` makes it in training."""
+        config = self.config
+        if step is not None:
+            return training_low_res(config, x, items, step)
+        low_res = held_out_low_res(config, x, items)
+        return tell_low_res(config, low_res, config.sampling.low_res_noise, items)
+
+    def check_inputs(
+        self, where: Path, conditioning: Mapping[str, Tensor], shape: Sequence[int]
+    ) -> None:
+        """Raise ValueError unless there are low resolutions of samples of this shape."""
+        check_low_res(self.config, where, conditioning.get("low_res"), shape)
+
+    def sampling_inputs(
+        self, conditioning: Mapping[str, Tensor], level: float, numbers: Sequence[int], seed: int
+    ) -> dict[str, Tensor]:
+        """Return the low resolutions with noise of that level."""
+        return tell_low_res(self.config, conditioning["low_res"], level, numbers, seed)
+
+    def check_edits(self, where: Path) -> None:
+        """Raise ValueError: an edit starts from an item."""
+        raise ValueError(
+            f"{where} makes low-resolution data finer, and items are edited by models that "
+            "draw from nothing (task=generation)"
+        )
+
+    def check_upscales(self, where: Path, has_class: bool) -> None:
+        """Raise ValueError where the model has given data, or no class and always had one."""
+        if self.config.model.given_channels:
+            raise ValueError(
+                f"{where} was trained with data.given, which goes with items of the training's "
+                "size: use iddpm sample"
+            )
+        if not has_class:
+            check_class_left_open(self.config, where)
+
+
+class Classification(Task):
+    """A network that tells the classes apart at every noise level."""
+
+    draws = False
+    takes_own_code = False
+
+    @classmethod
+    def check_labels(cls, config: Config, source: Source) -> None:
+        """Raise ValueError unless every item has a class."""
+        if source.labels is None:
+            raise ValueError(
+                f"task=classification needs labels and {source.name} has none: set data.labels"
+            )
+        if source.unlabeled:
+            raise ValueError(
+                f"task=classification needs the class of every item, and {source.unlabeled} of the "
+                f"{len(source)} items of {source.name} have none (label -1): leave them out"
+            )
+
+    def network(self, own: nn.Module | None = None) -> nn.Module:
+        """Build the downward half of a U-Net and a pool."""
+        return build_encoder(self.config)
+
+    def learner(self, network: Any) -> NoisyClassifier:
+        """Join the classifier and the process."""
+        return NoisyClassifier(network, build_diffusion(self.config))
+
+    def loss(self, own: Loss | None = None) -> Loss:
+        """Return the cross-entropy."""
+        return cross_entropy
+
+    def timesteps(self) -> TimestepSampler:
+        """Build a distribution with a share of clean items."""
+        num_steps = self.config.diffusion.num_steps
+        return CleanAndNoisyTimesteps(num_steps, self.config.training.clean_share)
+
+    @property
+    def objective(self) -> str:
+        """What the network learns, in words."""
+        return self.config.learns
+
+    def check_draws(self, where: Path) -> None:
+        """Raise ValueError: nothing is drawn from a classifier."""
+        raise ValueError(
+            f"{where} holds a classifier, and a model that draws is wanted here: "
+            "give the directory that iddpm train made"
+        )
+
+    def check_classifies(self, where: Path) -> None:
+        """Accept the model."""
+
+
+TASKS: Mapping[str, type[Task]] = {
+    "generation": Generation,
+    "super_resolution": SuperResolution,
+    "classification": Classification,
+}
+
+
+def task_of(config: ResolvedConfig) -> Task:
+    """Return what a run with resolved settings is for; the one place that asks ``task``."""
+    return TASKS[config.task](config)

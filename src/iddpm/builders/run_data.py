@@ -146,6 +146,7 @@ def open_other(
             f"{source.name} holds {stored}, and of the data that the model was trained on "
             f"{known.low:.6g} to {known.high:.6g} did: bring it to that range"
         )
+    number_classes(config, source)
     if conditions is not None:
         data = data.model_copy(update={"conditions": conditions})
         tell_conditions(config.model_copy(update={"data": data}), source, np.arange(0))
@@ -158,6 +159,20 @@ def open_other(
                 f"{model.given_channels}"
             )
     return source
+
+
+def number_classes(config: Config, source: Source) -> None:
+    """Give the classes of other data the numbers that a model of classes knows them by.
+
+    Data may have some of the model's classes alone; what has others is left as it is.
+    """
+    known = {name: number for number, name in enumerate(config.class_names)}
+    names = source.class_names
+    if not config.uses_labels or source.labels is None or not known.keys() >= set(names):
+        return
+    numbers = np.array([known[name] for name in names] + [NO_CLASS])  # -1 is the last
+    source.labels = numbers[source.labels]
+    source.class_names = config.class_names
 
 
 def _depth(bits: int | None) -> str:

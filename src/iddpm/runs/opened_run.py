@@ -99,6 +99,18 @@ class OpenedRun:
         run.data = data
         return run
 
+    def on_data(self, data: Any) -> Self:
+        """Return an imported run with data in the place of that of its training; others as is."""
+        if self.config.imported_from is None or self.config.data.path is not None:
+            return self
+        run = copy.copy(self)
+        if is_in_memory(data):
+            run.data = data
+        elif data is not None:
+            known = self.config.data.model_copy(update={"path": str(data)})
+            run.config = self.config.model_copy(update={"data": known})
+        return run
+
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, *spatial) of the data."""

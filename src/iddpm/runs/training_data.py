@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from iddpm.builders.run_data import Split, open_split
+from iddpm.builders.run_data import Split, number_classes, open_split
 from iddpm.config import Config
 from iddpm.data.fingerprint import differences, fingerprint, read_fingerprint
 from iddpm.data.sources.source import InMemory
@@ -17,6 +17,8 @@ def known_memory(directory: Path) -> InMemory | None:
 
 def expect_memory(directory: Path, config: Config, memory: Any) -> None:
     """Raise ValueError unless data in memory is given to a run that was trained on such."""
+    if _without_data(config):
+        return
     known = known_memory(directory)
     if known is not None and memory is None:
         raise ValueError(
@@ -27,6 +29,22 @@ def expect_memory(directory: Path, config: Config, memory: Any) -> None:
         raise ValueError(f"{directory} was trained on {config.data.path}: leave data out")
 
 
+def _check_kind(directory: Path, config: Config, split: Split) -> None:
+    """Refuse data of another shape than imported weights are for."""
+    wanted = (config.model.channels, *(config.model.size or ()))
+    if split.source.shape != wanted or split.source.bits != config.bits:
+        raise ValueError(
+            f"{split.source.name} has items of shape {split.source.shape} in "
+            f"{split.source.bits} bits, and {directory} was imported for {wanted} in "
+            f"{config.bits} bits"
+        )
+
+
+def _without_data(config: Config) -> bool:
+    """Say whether a run was imported, and not trained here since."""
+    return config.imported_from is not None and config.data.path is None
+
+
 def open_training_data(directory: Path, config: Config, memory: Any = None) -> Split:
     """Open what a run was trained on; an object in memory is held against what was recorded.
 
@@ -34,8 +52,16 @@ def open_training_data(directory: Path, config: Config, memory: Any = None) -> S
         ValueError: it is missing, or is other data than the run was trained on.
     """
     expect_memory(directory, config, memory)
+    if _without_data(config) and memory is None:
+        raise ValueError(
+            f"{directory} was imported and has no training data: name data of the same kind, such "
+            f"as iddpm evaluate {directory} DATA or iddpm train DATA --resume --out {directory}"
+        )
     split = open_split(config, memory)
-    if memory is not None:
+    if config.imported_from is not None:
+        _check_kind(directory, config, split)
+        number_classes(config, split.source)
+    elif memory is not None:
         changed = differences(read_fingerprint(directory) or {}, fingerprint(split.source))
         if changed:
             raise ValueError(

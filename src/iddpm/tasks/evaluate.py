@@ -149,6 +149,8 @@ def evaluate(
     with ranks.together():
         if run.trained_on(data) is not run:
             run, data = run.trained_on(data), None
+        if data is not None and run.on_data(data) is not run:
+            run, data = run.on_data(data), None
         split = run.open_split()
         pairs = _checked(run, split, n, samples)
     extractor, classifier = open_extractor(features, run, split, ranks)

@@ -68,6 +68,8 @@ def open_to_train(config: Config, memory: Any = None) -> tuple[ResolvedConfig, S
 def open_told(config: Config, memory: Any = None) -> tuple[Config, Split]:
     """Open data with its conditioning; also return the settings with the conditions filled in."""
     source = open_data(config, memory)
+    if config.imported_from is not None:
+        number_classes(config, source)
     if config.form is None and config.data.range is None:
         _look_at_range(source)
     mask = held_out_mask(source, config.data.held_out, _groups(config, source))

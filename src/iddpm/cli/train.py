@@ -29,8 +29,18 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     accept_data: AcceptData = False,
     init_from: Annotated[
-        Path | None, typer.Option(help="A run whose weights to start from.")
+        Path | None, typer.Option(help="A run whose weights, and network, to start from.")
     ] = None,
+    init_classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Its classes that those of the data start as, such as 207,281 [default: those of "
+            "the same names, else the first]."
+        ),
+    ] = None,
+    init_partial: Annotated[
+        bool, typer.Option("--init-partial", help="Start at random what does not fit.")
+    ] = False,
     steps: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length in passes over the data.")] = None,
     max_time: Annotated[
@@ -44,8 +54,13 @@ def train(
 
     Example: iddpm train photos/ -s data.image_size=64 -s training.batch_size=32 --out runs/photos
     """
+    from iddpm.tasks.start import Start
     from iddpm.tasks.train import train_until_stop
 
+    classes = tuple(name.strip() for name in (init_classes or "").split(",") if name.strip())
+    if init_from is None and (classes or init_partial):
+        raise ValueError("--init-classes and --init-partial go with --init-from: name a run there")
+    start = None if init_from is None else Start(init_from, classes, init_partial)
     flags = {
         "steps": steps,
         "epochs": epochs,
@@ -62,6 +77,6 @@ def train(
         out=out,
         resume=resume,
         accept_data=accept_data,
-        init_from=init_from,
+        init_from=start,
     )
     raise typer.Exit(reason.exit_status)

@@ -89,9 +89,10 @@ def check_checkpoint(directory: Path, config: Config, checkpoint: Path) -> None:
 def changed_settings(config: Config, trained: dict[str, Any]) -> str:
     """Return which settings differ from those that a checkpoint was trained with, in words."""
     now = seal(config)
+    names = {*trained, *now} if "training.steps" in trained else set(trained)  # of imported weights
     return ", ".join(
         f"{name} from {_shown(trained.get(name))} to {_shown(now.get(name))}"
-        for name in sorted({*trained, *now})
+        for name in sorted(names)
         if trained.get(name) != now.get(name)
     )
 

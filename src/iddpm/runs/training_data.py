@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from iddpm.builders.run_data import Split, number_classes, open_split
+from iddpm.builders.run_data import Split, open_split
 from iddpm.config import Config
 from iddpm.data.fingerprint import differences, fingerprint, read_fingerprint
 from iddpm.data.sources.source import InMemory
@@ -54,13 +54,12 @@ def open_training_data(directory: Path, config: Config, memory: Any = None) -> S
     expect_memory(directory, config, memory)
     if _without_data(config) and memory is None:
         raise ValueError(
-            f"{directory} was imported and has no training data: name data of the same kind, such "
-            f"as iddpm evaluate {directory} DATA or iddpm train DATA --resume --out {directory}"
+            f"{directory} was imported and has no training data: name data of the same kind "
+            f"after {directory}, or train it further by iddpm train DATA --resume --out {directory}"
         )
     split = open_split(config, memory)
     if config.imported_from is not None:
         _check_kind(directory, config, split)
-        number_classes(config, split.source)
     elif memory is not None:
         changed = differences(read_fingerprint(directory) or {}, fingerprint(split.source))
         if changed:

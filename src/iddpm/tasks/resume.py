@@ -72,9 +72,11 @@ def settings_to_resume(
     before = read_run_config(directory)
     wanted = read_config(config, assignments, before.model_dump(mode="json"))
     old, new = _by_name(before), _by_name(wanted)
+    fresh = before.imported_from is not None and before.data.path is None
     movable = MAY_MOVE if _known(directory) else ()
     for name, value in new.items():
         free = name in FREE_ON_RESUME or name.partition(".")[0] in FREE_ON_RESUME
+        free = free or (fresh and name.startswith("data."))
         free = free or (name in movable and old[name] is not None and value is not None)
         if not free and value != old[name]:
             raise ValueError(

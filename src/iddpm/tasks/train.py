@@ -36,7 +36,7 @@ from iddpm.config.run_config import written_settings
 from iddpm.data.fingerprint import DATA, fingerprint
 from iddpm.data.sources.memory import is_in_memory
 from iddpm.data.sources.source import Source
-from iddpm.runs.layout import CONFIG, WEIGHTS, read_run_config, read_run_weights
+from iddpm.runs.layout import CONFIG, WEIGHTS, read_run_config
 from iddpm.runs.run import Run
 from iddpm.runs.sealed_settings import changed_settings, seal, trained_with
 from iddpm.runs.training_data import expect_memory
@@ -46,9 +46,10 @@ from iddpm.runtime.errors import NotSaved, TrainingDiverged
 from iddpm.runtime.kept_directory import kept_directory
 from iddpm.runtime.processes import JOINING, Ranks, joined_ranks
 from iddpm.tasks.resume import check_data, refuse_used, run_directory, settings_to_resume
+from iddpm.tasks.start import Start, as_new, as_start, settings_of_start, start_weights
 from iddpm.tasks.watch import build_preview, build_validation
 from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
-from iddpm.training.checkpoints.state import TrainState, load_weights
+from iddpm.training.checkpoints.state import TrainState
 from iddpm.training.checkpoints.weights import hash_weights, write_sealed
 from iddpm.training.loop import train_loop
 from iddpm.training.loop_settings import Reporter
@@ -71,7 +72,7 @@ def train(
     settings: Sequence[str] = (),
     out: Path | str | None = None,
     resume: bool = False,
-    init_from: Path | str | None = None,
+    init_from: Path | str | Start | None = None,
     accept_data: bool = False,
     reporter: Reporter | None = None,
 ) -> Run:
@@ -88,7 +89,8 @@ def train(
         settings: assignments such as ``"training.steps=1000"``; they override the file.
         out: the run directory, ``runs/NAME`` by default.
         resume: go on with the run in ``out``.
-        init_from: a run whose weights to start from.
+        init_from: a run whose weights to start from, whose network is built unless settings say
+            otherwise; as a :class:`~iddpm.tasks.start.Start`, also which of its classes.
         accept_data: resume also when the data has changed since.
         reporter: where progress is told; the terminal by default.
 
@@ -128,7 +130,7 @@ def train_until_stop(
     base: dict[str, Any] | None = None,
     out: Path | str | None = None,
     resume: bool = False,
-    init_from: Path | str | None = None,
+    init_from: Path | str | Start | None = None,
     accept_data: bool = False,
     reporter: Reporter | None = None,
 ) -> tuple[Run, Stop]:
@@ -142,7 +144,7 @@ def train_until_stop(
         reporter = reporter or TerminalReporter()
         # Everything is opened, built and checked before the first byte is written.
         with ranks.together():
-            assignments = list(settings)
+            assignments, start = list(settings), as_start(init_from)
             memory = data if is_in_memory(data) else None
             if data is not None and memory is None:
                 assignments.append(f"data.path={data}")
@@ -157,7 +159,10 @@ def train_until_stop(
                     _check_before_caching(directory, wanted, accept_data)
             else:
                 refuse_used(directory, resume)
-                wanted = claim(read_config(config, assignments, base), network, loss)
+                if network is None:
+                    base = settings_of_start(start, base)
+                wanted = as_new(read_config(config, assignments, base))
+                wanted = claim(wanted, network, loss)
             device = _prepare(wanted)
             resolved, split = open_to_train(wanted, memory)
             source, train_items, held_out = split
@@ -182,6 +187,9 @@ def train_until_stop(
         with ranks.together():
             check_sharing(resolved, ranks)
             built = _network(resolved, own)
+            started = [] if start is None or going_on else start_weights(built, resolved, start)
+            if going_on and resolved.imported_from and not list_checkpoints(directory):
+                start_weights(built, resolved, Start(directory))
         facts = ranks.by_first(lambda: fingerprint(source))
         with ranks.together():
             if going_on:
@@ -198,9 +206,6 @@ def train_until_stop(
                 == TrainingDiverged.reason
             ):
                 state.bad_in_a_row = 0  # who goes on even so shall have as many steps as before
-        elif init_from is not None:
-            with ranks.together():
-                _initialise(state, Path(init_from))
 
         with ExitStack() as held:
             trackers: Sequence[Tracker] = ()
@@ -229,6 +234,8 @@ def train_until_stop(
             if trained is not None and (changes := changed_settings(resolved, trained)):
                 reporter.say(f"changed    {changes}")
             reporter.say(_introduction(resolved, state, source, len(train_items), directory, ranks))
+            for line in started:
+                reporter.say(line)
             if precision.why:
                 reporter.say(f"precision  {precision.why}")
             if proposal is not None:
@@ -336,13 +343,6 @@ def _build(
         guard=guard,
     )
     return state, step
-
-
-def _initialise(state: TrainState, directory: Path) -> None:
-    """Start from the weights of another run, averages included."""
-    weights, _ = read_run_weights(directory, read_run_config(directory))
-    for target in (state.network, *(ema.network for ema in state.emas)):
-        load_weights(target, weights, directory)
 
 
 def _release(state: TrainState, path: Path, ranks: Ranks) -> None:

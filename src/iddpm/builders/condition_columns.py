@@ -72,6 +72,8 @@ def tell_conditions(config: Config, source: Source, train: NDArray[np.int64]) ->
     else:
         assert where is not None
         columns = read_columns(where, names, Path(config.data.path or ".").expanduser(), source)
+        if names is None and len(columns) > 1:  # what items are grouped by is no condition
+            columns.pop(config.data.group or "", None)
     stated = wanted or {name: ConditionConfig() for name in columns}
     found = {
         name: condition if condition.resolved else _found(name, condition, columns, train)

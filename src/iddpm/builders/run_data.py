@@ -22,6 +22,7 @@ from iddpm.builders import (
     tell_given,
     values_of,
 )
+from iddpm.builders.group_columns import grouping_column
 from iddpm.config import Config, ResolvedConfig
 from iddpm.data.batches import Batch, Batches
 from iddpm.data.identical import identical_items, in_words, joined
@@ -81,7 +82,10 @@ def open_told(config: Config, memory: Any = None) -> tuple[Config, Split]:
 def _groups(config: Config, source: Source) -> list[str]:
     """Return the group of each item; a run goes on with the rule that it was split by."""
     rule, count = config.data.group, len(source)
-    if rule is not None:
+    column = grouping_column(config, source)
+    if column is not None:
+        groups = column
+    elif rule is not None:
         groups = groups_of(rule, source)
     else:
         groups = [source.group(index) for index in range(count)]

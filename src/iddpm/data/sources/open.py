@@ -192,7 +192,7 @@ def _open_others(
     layout: str | None,
     column: str | None,
 ) -> Source:
-    files = _files(path, column)
+    files = files_at(path, column)
     if files is not None and not files.arrays:
         _refuse_layout(layout, path)
         return Pictures(
@@ -219,8 +219,8 @@ def _open_others(
     raise FileNotFoundError(f"there is no {path_or_name}{hint}; data is {_WORKS}")
 
 
-def _files(path: Path, column: str | None) -> TarFiles | TableFiles | None:
-    """Open what holds many items in few files."""
+def files_at(path: Path, column: str | None) -> TarFiles | TableFiles | None:
+    """Open what holds many items in few files: shards or tables; None where there are none."""
     if (path / SPLITS).is_file() or (path / STATE).is_file():
         return TableFiles(path, column)
     suffixes = _suffixes_in(path)

@@ -67,6 +67,11 @@ class TableFiles(Files):
         """Leave the mapped column behind: a worker process maps it again."""
         return {**self.__dict__, "_chunks": None}
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of all columns."""
+        return list(self._types)
+
     def key(self, index: int) -> str:
         """Return the row number."""
         return str(index)

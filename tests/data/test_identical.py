@@ -1,5 +1,6 @@
 """Identical items are found, and lie on one side of the split."""
 
+import io
 import os
 
 import numpy as np
@@ -12,6 +13,9 @@ from iddpm.builders.run_data import open_split, open_to_train
 from iddpm.config import read_config
 from iddpm.data.identical import identical_items, joined
 from iddpm.data.sources.open import open_source
+from tests.data.sources.test_shards import array, shards
+from tests.data.sources.test_tables import pa, parquet
+from tests.data.sources.test_tables import write as write_arrow
 
 
 def write(folder, values, suffix=".png"):
@@ -116,3 +120,41 @@ def test_sounds_of_one_content_keep_their_windows_together(tmp_path):
         mask = sides(open_split(read_config(None, settings)))
     assert (mask[:24] == mask[24:]).all()
     assert mask.any()
+
+
+@pytest.mark.parametrize("kind", ["tar", "npy", "parquet", "arrow"])
+def test_twins_in_shards_and_tables_are_found_and_kept_together(tmp_path, kind):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 6, 4), np.uint8)
+
+    def png(number):
+        stream = io.BytesIO()
+        Image.fromarray(noise[number % 40]).save(stream, "png")
+        return stream.getvalue()
+
+    if kind in ("tar", "npy"):
+        path = shards(
+            tmp_path / "set", count=4, each=20, suffix="png" if kind == "tar" else "npy",
+            item=png if kind == "tar" else lambda number: array(noise[number % 40][None]),
+        )  # fmt: skip
+    else:
+        path = tmp_path / f"set.{kind}"
+        table = pa.table({"image": [{"bytes": png(k), "path": None} for k in range(80)]})
+        parquet.write_table(table, path) if kind == "parquet" else write_arrow(path, table)
+    settings = [f"data.path={path}", "data.held_out=0.3"]
+    settings += ["data.layout=NCHW"] if kind == "npy" else []
+    with pytest.warns(UserWarning, match="40 of the 80 items of set repeat another"):
+        split = open_split(read_config(None, settings))
+    assert identical_items(split.source) == [[k, k + 40] for k in range(40)]
+    assert identical_items(split.source, 1000) is None
+    mask = sides(split)
+    assert (mask[:40] == mask[40:]).all()
+
+
+def test_windows_of_identical_rows_are_kept_together(tmp_path):
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 64)).astype(np.float32)
+    np.save(tmp_path / "a.npy", np.concatenate([x, x]))
+    settings = [f"data.path={tmp_path / 'a.npy'}", "data.held_out=0.3", "data.window=16"]
+    with pytest.warns(UserWarning, match="repeat another"):
+        mask = sides(open_split(read_config(None, settings))).reshape(80, 4)
+    assert (mask == mask[:, :1]).all()
+    assert (mask[:40] == mask[40:]).all()

@@ -56,9 +56,9 @@ class DataConfig(Section):
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the items that is never trained on, chosen by a hash of the item."""
     group: str | None = None
-    """What may not lie on both sides of the split: ``folder`` (items of one folder); a column of the
-    table of labels or conditions, or of the data; or a pattern that file names start with, such as
-    [^_]+ for the patient in p01_slice3.png."""
+    """What may not lie on both sides of the split: ``folder`` (items of one folder); a column of
+    the table of labels or conditions, or of the data; or a pattern that file names start with,
+    such as [^_]+ for the patient in p01_slice3.png."""
     identical: Literal["together", "apart"] | None = None
     """Whether identical items are found and kept on one side of the split; by default together. A
     run keeps how it was split."""

@@ -2,13 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from iddpm.data.sources.cached import CachedSource
-from iddpm.data.sources.source import Source
+from iddpm.data.sources.array_files import ArrayFiles
+from iddpm.data.sources.pictures import Pictures
+from iddpm.data.sources.source import DerivedSource, Source
+from iddpm.data.sources.windows import Pieces
 
 LARGEST = 1 << 30
 """Bytes of an array whose items are all compared before training."""
@@ -18,34 +20,41 @@ _BLOCK = 4096
 def identical_items(source: Source, largest: int | None = LARGEST) -> list[list[int]] | None:
     """Return the sets of identical items, each as rising indices; only sets of two or more.
 
-    Files are compared by their bytes, where two are of one size; items that were cut out of
-    identical files count as identical. Items of arrays are compared by their values.
+    Files are compared by their bytes, where two are of one size, and those in shards and tables by
+    all of them; items that were cut out of identical files count as identical. Items of arrays are
+    compared by their values.
 
     Args:
         source: the items.
-        largest: bytes that are read at most where items are no files of their own; None for
-            all, decoded if need be.
+        largest: bytes that are read at most where items are no files of their own; None for all,
+            decoded if need be.
 
     Returns:
         None where the items were not compared.
     """
-    if isinstance(source, CachedSource):  # what is found does not depend on a cache
-        source = source.uncached
+    while isinstance(source, DerivedSource):  # what is found depends on no cache and no range
+        source = source.original
     count = len(source)
     paths = {stamp.name: stamp.path for stamp in source.stamps() if stamp.path is not None}
     recordings = [source.recording(index) for index in range(count)]
     if all(name in paths for name in recordings):
         same = _same_files({name: paths[name] for name in dict.fromkeys(recordings)})
         return _sets(same.get(name) for name in recordings)
-    if any(name != source.key(index) for index, name in enumerate(recordings)):
-        return None  # windows: of one recording, and together as it is
+    if isinstance(source, Pieces) and source.rows is not None:
+        rows = source.rows
+        found = identical_items(rows, largest)
+        sets = {rows.key(index): k for k, items in enumerate(found or []) for index in items}
+        return None if found is None else _sets(sets.get(name) for name in recordings)
+    if isinstance(source, Pictures):
+        if largest is not None and sum(stamp.size for stamp in source.stamps()) > largest:
+            return None
+        return _sets(_digest(source.content(index)) for index in range(count))
     if largest is not None:
         size = count * int(np.prod(source.shape)) * (4 if source.bits is None else 2)
-        if not source.ready or size > largest:
+        if size > largest or not (source.ready or isinstance(source, ArrayFiles)):
             return None
     return _sets(
-        hashlib.blake2b(np.ascontiguousarray(source.read(index)).tobytes(), digest_size=16).digest()
-        for index in range(count)
+        _digest(np.ascontiguousarray(source.read(index)).tobytes()) for index in range(count)
     )
 
 
@@ -80,6 +89,12 @@ def joined(groups: list[str], identical: list[list[int]]) -> list[str]:
     return together if len(set(together)) > 1 else groups
 
 
+def _digest(content: Path | bytes) -> bytes:
+    if isinstance(content, Path):
+        return _all_bytes(content)
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
 def _same_files(paths: dict[str, Path]) -> dict[str, bytes]:
     """Return a digest of each file whose size, and some of whose bytes, another has too."""
     sizes = {name: os.path.getsize(path) for name, path in paths.items()}
@@ -109,8 +124,8 @@ def _all_bytes(path: Path) -> bytes:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
 
-def _sets(marks: Iterable[bytes | None]) -> list[list[int]]:
-    found: dict[bytes, list[int]] = {}
+def _sets(marks: Iterable[Hashable]) -> list[list[int]]:
+    found: dict[Hashable, list[int]] = {}
     for index, mark in enumerate(marks):
         if mark is not None:
             found.setdefault(mark, []).append(index)

@@ -41,11 +41,6 @@ class CachedSource(DerivedSource, ArraySource):
         self.bits, self.form = source.bits, source.form
         self._source = source
 
-    @property
-    def uncached(self) -> Source:
-        """Where the items come from."""
-        return self._source
-
 
 def cached(
     source: Source,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -93,6 +94,10 @@ class Pictures(Source):
     def key(self, index: int) -> str:
         """Return the key of the file."""
         return self.files.key(self._chosen[index])
+
+    def content(self, index: int) -> Path | bytes:
+        """Return where the file of an item lies, or what it holds."""
+        return self.files.content(self._chosen[index])
 
     def stamps(self) -> Iterator[Stamp]:
         """Yield the stamps of the files."""

@@ -120,6 +120,11 @@ class DerivedSource(Source):
 
     _source: Source
 
+    @property
+    def original(self) -> Source:
+        """The other source."""
+        return self._source
+
     def key(self, index: int) -> str:
         """Return the key in the other source."""
         return self._source.key(index)

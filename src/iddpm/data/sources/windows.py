@@ -95,6 +95,11 @@ class Pieces(Source):
         if recordings.labels is not None:
             self.labels = np.repeat(recordings.labels, counts)
 
+    @property
+    def rows(self) -> Source | None:
+        """The source whose items are cut; None where recordings are files."""
+        return self._whole.source if isinstance(self._whole, Rows) else None
+
     def __len__(self) -> int:
         return int(self._ends[-1])
 
@@ -151,23 +156,23 @@ class Rows(Recordings):
     """The items of a source, to be cut."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self.source = source
         self.name, self.channels, self.bits = source.name, source.shape[0], source.bits
         self.form, self.labels, self.class_names = source.form, source.labels, source.class_names
         self.sizes = [source.shape[1:]] * len(source)
 
     def key(self, index: int) -> str:
         """Return the key of the item."""
-        return self._source.key(index)
+        return self.source.key(index)
 
     def stamps(self) -> Iterator[Stamp]:
         """Yield the stamps of the source."""
-        return self._source.stamps()
+        return self.source.stamps()
 
     def read_box(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
         """Return a part of an item."""
         box = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
-        return self._source.read(index)[(slice(None), *box)]
+        return self.source.read(index)[(slice(None), *box)]
 
 
 def _window(recordings: Recordings, window: int | tuple[int, ...] | None) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from iddpm.builders import conditions_of, propose, resolve
 from iddpm.builders.run_data import Split, open_told
 from iddpm.config import Config, read_config
 from iddpm.data.file_format import Form
+from iddpm.data.gray_in_color import gray_note
 from iddpm.data.identical import identical_items, in_words
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.source import Source
@@ -58,6 +59,9 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     yield f"values     {values}"
     used = _look(source, values)
     yield f"used       {used.say(len(source))}"
+    note = gray_note(source) if config.data.channels is None else ""
+    if note:
+        yield note
     yield f"labels     {_labels(source)}"
     if source.taken:
         yield f"table      {source.taken}"

@@ -176,6 +176,57 @@ def new_command(copy: Path) -> str:
     return " weights"
 
 
+READER = '''"""Lines of bytes: signals of one channel."""
+
+from pathlib import Path
+
+import numpy as np
+
+from iddpm.data.file_format import Form
+from iddpm.data.sources.arrays import ArraySource
+
+
+def open_bytes(path: Path, labels: str, value_range: object) -> ArraySource:
+    """Open a file of lines of 8 bytes."""
+    values = np.frombuffer(path.read_bytes(), dtype=np.uint8).reshape(-1, 8, 1)
+    source = ArraySource(values, name=path.name, layout="NLC")
+    source.form = Form("bytes", source.form.values)
+    return source
+'''
+WRITER = '''"""Lines of bytes."""
+
+from pathlib import Path
+
+from iddpm.data.file_format import Form
+
+
+def write_bytes(path: Path, item: object, form: Form) -> None:
+    """Write an item [1, 8]."""
+    path.write_bytes(item.tobytes())
+'''
+
+
+def data_format(copy: Path) -> None:
+    (copy / "data/sources/bytes_file.py").write_text(READER)
+    (copy / "data/writers/bytes_files.py").write_text(WRITER)
+    path = copy / "data/formats.py"
+    text = path.read_text()
+    for old, new in {
+        "from iddpm.data.sources.hdf5": "from iddpm.data.sources.bytes_file import open_bytes\n",
+        "from iddpm.data.writers.clip_": "from iddpm.data.writers.bytes_files import write_bytes\n",
+    }.items():
+        assert old in text
+        text = text.replace(old, new + old, 1)
+    row = 'Format("bytes", (".bytes",), lambda path, s: open_bytes(path, **s.of())),'
+    text = text.replace(
+        "FORMATS: tuple[Format, ...] = (", "FORMATS: tuple[Format, ...] = (" + row, 1
+    )
+    head = "WRITERS: Mapping[str, Writer] = {"
+    assert head in text
+    text = text.replace(head, head + '"bytes": Writer(lambda form: ".bytes", write_bytes),', 1)
+    path.write_text(text)
+
+
 def changed_files(copy: Path) -> list[str]:
     """Return the files that differ from the source or are not in it."""
     names = [path.relative_to(copy).as_posix() for path in copy.rglob("*.py")]
@@ -238,3 +289,15 @@ def test_a_metric_or_command_takes_two_files_and_is_used(
     run(tmp_path, "train", str(array_file), *settings, "--steps", "1", "--out", directory)
     name, *options = command
     assert shown in run(tmp_path, name, directory, *options)
+
+
+def test_a_format_takes_three_files_and_is_read_and_written(copy, tmp_path, tiny):
+    data_format(copy)
+    assert len(changed_files(copy)) == 3
+    data, directory = tmp_path / "lines.bytes", tmp_path / "run"
+    data.write_bytes(bytes(range(128)))
+    settings = [part for text in tiny for part in ("-s", text)]
+    run(tmp_path, "train", str(data), *settings, "--steps", "1", "--out", str(directory))
+    run(tmp_path, "sample", str(directory), "-n", "2", "--steps", "2")
+    drawn = sorted((directory / "samples/seed_0").glob("*.bytes"))
+    assert [len(path.read_bytes()) for path in drawn] == [8, 8]

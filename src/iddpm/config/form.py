@@ -8,7 +8,8 @@ from iddpm.config.section import Section
 class FormConfig(Section):
     """How samples are written, so that they are files like those of the data."""
 
-    kind: Literal["array", "picture", "signal", "table", "volume", "clip", "raster"] = "array"
+    kind: str = "array"
+    """As iddpm.data.file_format.Form has it."""
     dtype: str | None = None
     """Numbers that are stored, where data.range says which of them become -1 and 1."""
     sample_rate: int | None = None

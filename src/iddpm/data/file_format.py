@@ -1,11 +1,8 @@
 """What the items of a data set were on disk, so that samples can be written the same way."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from iddpm.data.values import Values
-
-Kind = Literal["array", "picture", "signal", "table", "volume", "clip", "raster"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Form:
         milliseconds: of clips: how long a frame is shown.
     """
 
-    kind: Kind = "array"
+    kind: str = "array"
     values: Values | None = None
     sample_rate: int | None = None
     encoding: str | None = None

@@ -136,7 +136,7 @@ def constructor_from_flags(
             published scripts do not have, or a value that is none of its type.
     """
     family = family_of(family)
-    flags = read_flags(flags, family)
+    flags = read_flags(flags)  # also those of the other families, which shared them later
     if facts.kind == "classifier":
         return _classifier_from_flags(family, flags, facts)
     upsampler = facts.kind == "upsampler"

@@ -10,15 +10,14 @@ from torch import Tensor
 from iddpm.builders import SamplingPlan, form_of, values_of
 from iddpm.data.conditioning.labels import Wanted
 from iddpm.data.conditioning.requested import Asked, describe
+from iddpm.data.formats import WRITERS
 from iddpm.data.writers.comparison import save_side_by_side
 from iddpm.data.writers.data_files import (
-    EACH,
     condition_members,
     save_conditions,
     save_files,
     save_labels,
     save_table,
-    suffix_of,
 )
 from iddpm.data.writers.image_files import fits_picture, save_gif, save_grid, save_images, save_npz
 from iddpm.runs.drawing import SampleBatch
@@ -83,7 +82,7 @@ def draw(
     values = values_of(run.config)
     exact = fits_picture(values, run.shape[0])
     form = form_of(run.config)
-    each = form.kind in EACH  # a file like those of the data for each sample
+    each = form.kind in WRITERS  # a file like those of the data for each sample
     # All samples in one file, not only those of the grid.
     whole = npz or not (each or (picture and exact))
     plan = plan or run.plan()
@@ -128,7 +127,7 @@ def draw(
             )
         names: list[str] = []
         if files and (each or picture):
-            suffix = suffix_of(form) if each else ".png"
+            suffix = WRITERS[form.kind].suffix(form) if each else ".png"
             names = [f"{k:06d}{suffix}" for k in range(n)]
         parts = names
         if form.encoding == "frames":

@@ -5,13 +5,12 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+from iddpm.data.formats import FORMATS
 from iddpm.data.sources.folder import every_file
 from iddpm.data.sources.picture import SUFFIXES
-from iddpm.data.sources.signals import SOUNDS
-from iddpm.data.sources.volumes import NIFTI
 from iddpm.runtime.made_files import partly_made
 
-_KINDS = {"picture": tuple(sorted(SUFFIXES)), "sound": SOUNDS, "volume": NIFTI}
+_KINDS = {"picture": tuple(sorted(SUFFIXES))} | {f.name: f.suffixes for f in FORMATS if f.folders}
 _COMPANIONS = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".md", ".xml"))
 """Suffixes of tables and notes, which lie beside items and are none."""
 _LITTER = frozenset(("thumbs.db", "desktop.ini", "license", "readme"))

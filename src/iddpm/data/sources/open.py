@@ -3,33 +3,28 @@
 import difflib
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from iddpm.data.embedded import EMBEDDED, embedded
+from iddpm.data.formats import FORMATS, Reading, format_of
 from iddpm.data.sources.animation import can_be_opened, is_animation
 from iddpm.data.sources.array_files import ArrayFiles
-from iddpm.data.sources.arrays import open_array
 from iddpm.data.sources.arrow import SPLITS, STATE
 from iddpm.data.sources.clips import Animations, FrameFolders
 from iddpm.data.sources.contents import check_contents
 from iddpm.data.sources.folder import find_files, first_file
-from iddpm.data.sources.hdf5 import HDF5, open_hdf5
 from iddpm.data.sources.images import ImageFolder
 from iddpm.data.sources.picture import ANIMATED_SUFFIXES, SUFFIXES
 from iddpm.data.sources.pictures import Pictures
 from iddpm.data.sources.pixel_limit import limit_pixels
 from iddpm.data.sources.ranged import ranged
 from iddpm.data.sources.rasters import Rasters, holds_numbers
-from iddpm.data.sources.series import TEXTS, open_series
 from iddpm.data.sources.shard_paths import is_pattern
 from iddpm.data.sources.shards import TarFiles
-from iddpm.data.sources.signals import SOUNDS, Sounds
 from iddpm.data.sources.source import Source
 from iddpm.data.sources.tables import TableFiles
 from iddpm.data.sources.tiff_pages import TIFF
-from iddpm.data.sources.volumes import NIFTI, Volumes
 from iddpm.data.sources.windows import Pieces, Recordings, Rows
 from iddpm.data.values import Wanted
 
@@ -37,7 +32,6 @@ _WORKS = (
     "a folder of images, clips (.gif, .webp, .tif), sounds (.wav, .flac) or volumes (.nii, "
     f".nii.gz), a .npy, .npz, .h5 or .csv file, .tar shards, or one of {', '.join(EMBEDDED)}"
 )
-ARRAYS = (".npy", ".npz")
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst")
 
 
@@ -59,11 +53,11 @@ def open_source(
     """Open data by its path, whatever it is, or an embedded data set by name.
 
     A path that exists comes before an embedded name. A folder whose only data are .tar files is a
-    set of shards. ``corrupt`` is for files of one item each, ``layout`` for arrays (but
-    ``"frames"`` makes clips of folders of pictures, and text tables have ``"rows"`` or
-    ``"columns"``), ``column`` for shards and tables; ``value_range`` is that of
-    `iddpm.data.values.find_values`; ``max_pixels`` is the most that a picture may have, in this
-    process from now on; the other arguments are those of the sources.
+    set of shards. ``corrupt`` is for pictures, ``layout`` for arrays (but ``"frames"`` makes clips
+    of folders of pictures, and text tables have ``"rows"`` or ``"columns"``), ``column`` for shards
+    and tables; ``value_range`` is that of `iddpm.data.values.find_values`; ``max_pixels`` is the
+    most that a picture may have, in this process from now on; the other arguments are those of the
+    sources.
 
     Raises:
         FileNotFoundError: nothing there, with the nearest embedded name.
@@ -71,107 +65,86 @@ def open_source(
     """
     path = Path(path_or_name).expanduser()
     limit_pixels(max_pixels)
-    recordings: Recordings
-    kind = _kind(path, layout, corrupt)
+    reading = Reading(
+        image_size, channels, labels, corrupt, layout, column, value_range, sample_rate
+    )
     if path.is_dir() and not _suffixes_in(path) & {".tar", ".arrow", ".parquet"}:
         check_contents(path)
-    if layout == "frames" and kind != "frames" and path.exists():
-        raise ValueError(f"layout='frames' is for folders of pictures, and {path} is none")
-    if kind in ("animations", "frames", "rasters"):
-        _refuse_column(column, path)
-        open_clips: Callable[..., Recordings] = Rasters if kind == "rasters" else Animations
-        if kind == "frames":
-            _refuse_skip(corrupt, f"a clip in {path} would lack frames")
-            open_clips = FrameFolders
-        else:
-            _refuse_layout(layout, path)
-            open_clips = partial(open_clips, corrupt=corrupt)
-        recordings = open_clips(
-            path,
-            image_size=image_size,
-            channels=channels,
-            labels=labels,
-            value_range=value_range,
-        )
-    elif kind == "signals":
-        recordings = Sounds(
-            path,
-            sample_rate=sample_rate,
-            channels=channels,
-            labels=labels,
-            value_range=value_range,
-            corrupt=corrupt,
-        )
-    elif kind == "volumes":
-        recordings = Volumes(path, labels=labels, value_range=value_range, corrupt=corrupt)
-    else:
-        if path.is_file() and path.suffix.lower() in (*TEXTS, *ARRAYS, *HDF5):
-            _refuse_skip(corrupt, f"{path} is one file")
-        if path.is_file() and path.suffix.lower() in TEXTS:
-            _refuse_column(column, path)
-            source: Source = open_series(
-                path,
-                labels=labels,
-                layout=layout,
-                value_range=value_range,
-                channels=channels,
-                image_size=image_size,
-            )
-        elif path.is_file() and path.suffix.lower() in (*ARRAYS, *HDF5):
-            open_rows = open_array if path.suffix.lower() in ARRAYS else open_hdf5
-            source = open_rows(
-                path,
-                layout=layout,
-                labels=labels,
-                image_size=image_size,
-                channels=channels,
-                column=column,
-                value_range=value_range,
-            )
-        else:
-            source = _open_others(
-                path_or_name, path, image_size, channels, labels, corrupt, layout, column
-            )
-            source = ranged(source, value_range)
+    recordings = _open_recordings(path, reading)
+    if recordings is None:
+        source = _open_rows(path_or_name, path, reading)
         if window is None:
             return source
         recordings = Rows(source)
     return Pieces(recordings, window, stride)
 
 
-def _kind(path: Path, layout: str | None, corrupt: str) -> str | None:
-    """Return what a file or a folder holds, where its suffixes, or its first picture, say so.
+def _open_recordings(path: Path, reading: Reading) -> Recordings | None:
+    """Open a file or a folder whose items are cut from recordings; None for what is none."""
+    clips = _clips(path, reading)
+    if reading.layout == "frames" and clips is not FrameFolders and path.exists():
+        raise ValueError(f"layout='frames' is for folders of pictures, and {path} is none")
+    if clips is not None:
+        _refuse_column(reading.column, path)
+        if clips is FrameFolders:
+            _refuse_skip(reading, f"a clip in {path} would lack frames")
+            return clips(path, **reading.of("image_size", "channels"))
+        _refuse_layout(reading.layout, path)
+        return clips(path, **reading.of("image_size", "channels", "corrupt"))
+    if path.is_file():
+        found = format_of(path)
+    else:
+        folders = path.is_dir() and first_file(path, tuple(SUFFIXES)) is None
+        some = (each for each in FORMATS if each.folders and folders)
+        found = next((each for each in some if first_file(path, each.suffixes) is not None), None)
+    if found is None or not found.folders:
+        return None
+    recordings = found.open(path, reading)
+    assert isinstance(recordings, Recordings)
+    return recordings
 
-    Where damaged files are left out, it is the first that can be opened.
+
+def _clips(path: Path, reading: Reading) -> Callable[..., Recordings] | None:
+    """Return what opens pictures with several frames, or of any numbers.
+
+    A folder's first picture decides; where damaged files are left out, the first that opens.
     """
     if path.is_file():
-        name = path.name.lower()
-        if name.endswith(tuple(ANIMATED_SUFFIXES)):
-            return "rasters" if name.endswith(TIFF) and holds_numbers(path) else "animations"
-        return "signals" if name.endswith(SOUNDS) else "volumes" if name.endswith(NIFTI) else None
-    if not path.is_dir():
+        if not path.name.lower().endswith(tuple(ANIMATED_SUFFIXES)):
+            return None
+        return Rasters if path.name.lower().endswith(TIFF) and holds_numbers(path) else Animations
+    picture = first_file(path, tuple(SUFFIXES)) if path.is_dir() else None
+    if picture is None:
         return None
-    picture = first_file(path, tuple(SUFFIXES))
-    if picture is not None:
-        if layout == "frames":
-            return "frames"
-        if corrupt == "skip":
-            every = (path / name for name in find_files(path, tuple(SUFFIXES), skip_links=True))
-            picture = next((file for file in every if can_be_opened(file)), picture)
-        if picture.suffix.lower() in TIFF and holds_numbers(picture):
-            return "rasters"
-        animated = picture.suffix.lower() in ANIMATED_SUFFIXES and is_animation(picture)
-        return "animations" if animated else None
-    if first_file(path, SOUNDS) is not None:
-        return "signals"
-    return "volumes" if first_file(path, NIFTI) is not None else None
+    if reading.layout == "frames":
+        return FrameFolders
+    if reading.corrupt == "skip":
+        every = (path / name for name in find_files(path, tuple(SUFFIXES), skip_links=True))
+        picture = next((file for file in every if can_be_opened(file)), picture)
+    suffix = picture.suffix.lower()
+    if suffix in TIFF and holds_numbers(picture):
+        return Rasters
+    return Animations if suffix in ANIMATED_SUFFIXES and is_animation(picture) else None
 
 
-def _refuse_skip(corrupt: str, why: str) -> None:
-    if corrupt != "error":
+def _open_rows(path_or_name: str | Path, path: Path, reading: Reading) -> Source:
+    """Open what holds items ready to be used."""
+    found = format_of(path) if path.is_file() else None
+    if found is not None:
+        _refuse_skip(reading, f"{path} is one file")
+        if not found.column:
+            _refuse_column(reading.column, path)
+        source = found.open(path, reading)
+        assert isinstance(source, Source)
+        return source
+    return ranged(_open_others(path_or_name, path, reading), reading.value_range)
+
+
+def _refuse_skip(reading: Reading, why: str) -> None:
+    if reading.corrupt != "error":
         raise ValueError(
-            f"corrupt={corrupt!r} leaves damaged files of one item each out, and {why}: leave the "
-            "setting out"
+            f"corrupt={reading.corrupt!r} leaves damaged files of one item each out, and {why}: "
+            "leave the setting out"
         )
 
 
@@ -182,34 +155,30 @@ def _refuse_column(column: str | None, where: str | Path) -> None:
         )
 
 
-def _open_others(
-    path_or_name: str | Path,
-    path: Path,
-    image_size: int | tuple[int, int] | None,
-    channels: int | None,
-    labels: str,
-    corrupt: Literal["error", "skip"],
-    layout: str | None,
-    column: str | None,
-) -> Source:
-    files = files_at(path, column)
-    if files is not None and not files.arrays:
-        _refuse_layout(layout, path)
-        return Pictures(
-            files, image_size=image_size, channels=channels, labels=labels, corrupt=corrupt
-        )
-    if files is not None:
-        _refuse_skip(corrupt, f"{path} holds arrays")
+def _open_others(path_or_name: str | Path, path: Path, reading: Reading) -> Source:
+    """Open pictures, shards, tables of pictures or arrays, or an embedded data set."""
+    image_size, channels, labels = reading.image_size, reading.channels, reading.labels
+    files = files_at(path, reading.column)
+    if files is not None and files.arrays:
+        _refuse_skip(reading, f"{path} holds arrays")
         return ArrayFiles(
-            files, image_size=image_size, channels=channels, labels=labels, layout=layout
+            files, image_size=image_size, channels=channels, labels=labels, layout=reading.layout
         )
-    _refuse_column(column, path_or_name)
+    if files is None:
+        _refuse_column(reading.column, path_or_name)
+    of_pictures: dict[str, Any] = {
+        "image_size": image_size,
+        "channels": channels,
+        "labels": labels,
+        "corrupt": reading.corrupt,
+    }
+    if files is not None:
+        _refuse_layout(reading.layout, path)
+        return Pictures(files, **of_pictures)
     if path.is_dir():
         _refuse_folder_of_arrays(path)
-        _refuse_layout(layout, path)
-        return ImageFolder(
-            path, image_size=image_size, channels=channels, labels=labels, corrupt=corrupt
-        )
+        _refuse_layout(reading.layout, path)
+        return ImageFolder(path, **of_pictures)
     if path.is_file():
         raise ValueError(_other_file(path))
     if str(path_or_name) in EMBEDDED:

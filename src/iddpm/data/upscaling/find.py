@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from iddpm.data.formats import ARRAYS
 from iddpm.data.sources.folder import find_files
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.rasters import holds_numbers
@@ -19,7 +20,6 @@ from iddpm.data.upscaling.whole_sounds import Sound
 from iddpm.data.upscaling.whole_tables import Table
 from iddpm.data.upscaling.whole_volumes import Volume
 
-ARRAYS = (".npy", ".npz")
 _KINDS: dict[int, tuple[tuple[tuple[str, ...], Callable[[Path, Target], LowRes]], ...]] = {
     1: ((SOUNDS, Sound), (TEXTS, Table), (ARRAYS, ArrayFile)),
     2: ((tuple(sorted(SUFFIXES)), Picture), (ARRAYS, ArrayFile)),

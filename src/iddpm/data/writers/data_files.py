@@ -1,7 +1,6 @@
 """Samples as files like those of the data: sounds, tables of numbers, volumes and clips."""
 
 import csv
-import gzip
 import io
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -14,14 +13,10 @@ from numpy.typing import NDArray
 
 from iddpm.data.conditioning.conditions import GROUP, Condition
 from iddpm.data.file_format import Form
-from iddpm.data.sources.extras import needed
+from iddpm.data.formats import WRITERS, Writer
 from iddpm.data.values import natural_values
-from iddpm.data.writers.clip_encoding import SUFFIXES, to_images, write_clip
-from iddpm.data.writers.raster_files import write_raster
+from iddpm.data.writers.clip_encoding import to_images
 from iddpm.runtime.atomic_files import write_atomically, write_text
-
-EACH = ("signal", "volume", "clip", "raster")
-"""Kinds that have a file for each item, or a folder."""
 
 
 def save_files(x: torch.Tensor, directory: Path | str, form: Form, *, start: int = 0) -> list[Path]:
@@ -33,7 +28,7 @@ def save_files(x: torch.Tensor, directory: Path | str, form: Form, *, start: int
     Args:
         x: finite samples.
         directory: made when it is missing.
-        form: what the data is, of a kind in `EACH`.
+        form: what the data is, of a kind in `iddpm.data.formats.WRITERS`.
         start: number of the first file.
 
     Returns:
@@ -42,14 +37,14 @@ def save_files(x: torch.Tensor, directory: Path | str, form: Form, *, start: int
     Raises:
         ValueError: samples that are not finite, or a library that is missing.
     """
-    paths = []
+    paths, writer = [], WRITERS[form.kind]
     for number, item in enumerate(_stored(x, form), start):
-        path = Path(directory) / f"{number:06d}{suffix_of(form)}"
+        path = Path(directory) / f"{number:06d}{writer.suffix(form)}"
         if form.encoding == "frames":
             for place, image in enumerate(to_images(item)):
                 write_atomically(path / f"{place:04d}.png", partial(image.save, format="PNG"))
         else:
-            write_atomically(path, partial(_write, item=item, form=form))
+            write_atomically(path, partial(_write, writer, form, item))
         paths.append(path)
     return paths
 
@@ -124,40 +119,5 @@ def _stored(x: torch.Tensor, form: Form) -> NDArray[Any]:
     return (form.values or natural_values(8)).restore(x)
 
 
-def suffix_of(form: Form) -> str:
-    """Return how the files of a form in `EACH` end; nothing for folders."""
-    if form.kind == "clip":
-        return SUFFIXES.get(form.encoding or "", "")
-    if form.kind == "raster":
-        return ".tif"
-    if form.kind == "signal":
-        return ".wav" if form.container is None else f".{form.container.lower()}"
-    return ".nii.gz"
-
-
-def _write(path: Path, item: NDArray[Any], form: Form) -> None:
-    if form.kind == "clip":
-        write_clip(path, item, form.encoding or "WEBP", form.milliseconds)
-    elif form.kind == "raster":
-        write_raster(path, item, rgb=form.encoding == "rgb")
-    elif form.kind == "signal":
-        _write_sound(path, item, form)
-    else:
-        _write_volume(path, item, form)
-
-
-def _write_sound(path: Path, item: NDArray[Any], form: Form) -> None:
-    soundfile = needed("soundfile", "audio", f"writing {path.name}")
-    coding = form.encoding or ("PCM_16" if item.dtype == np.int16 else "FLOAT")
-    kind = form.container or "WAV"
-    if coding not in soundfile.available_subtypes(kind):
-        coding = "FLOAT"
-    soundfile.write(path, item.T, form.sample_rate or 16_000, format=kind, subtype=coding)
-
-
-def _write_volume(path: Path, item: NDArray[Any], form: Form) -> None:
-    nibabel = needed("nibabel", "nifti", f"writing {path.name}")
-    voxels = item[0] if len(item) == 1 else np.moveaxis(item, 0, -1)
-    affine = np.eye(4) if form.affine is None else np.array(form.affine)
-    image = nibabel.Nifti1Image(np.ascontiguousarray(voxels), affine, dtype=item.dtype)
-    path.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))
+def _write(writer: Writer, form: Form, item: NDArray[Any], path: Path) -> None:
+    writer.write(path, item, form)

@@ -53,8 +53,8 @@ def open_source(
     """Open data by its path, whatever it is, or an embedded data set by name.
 
     A path that exists comes before an embedded name. A folder whose only data are .tar files is a
-    set of shards. ``corrupt`` is for files of an item each, ``layout`` for arrays (``"frames"`` makes clips
-    of folders of pictures, and text tables have ``"rows"`` or ``"columns"``), ``column`` for shards
+    set of shards. ``corrupt`` is for files of one item each, ``layout`` for arrays (but
+    ``"frames"`` makes clips of folders of pictures, and text tables have ``"rows"`` or ``"columns"``), ``column`` for shards
     and tables; ``value_range`` is that of `iddpm.data.values.find_values`; ``max_pixels`` is the
     most that a picture may have, in this process from now on; the other arguments are those of the
     sources.

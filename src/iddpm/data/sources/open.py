@@ -54,10 +54,10 @@ def open_source(
 
     A path that exists comes before an embedded name. A folder whose only data are .tar files is a
     set of shards. ``corrupt`` is for files of one item each, ``layout`` for arrays (but
-    ``"frames"`` makes clips of folders of pictures, and text tables have ``"rows"`` or ``"columns"``), ``column`` for shards
-    and tables; ``value_range`` is that of `iddpm.data.values.find_values`; ``max_pixels`` is the
-    most that a picture may have, in this process from now on; the other arguments are those of the
-    sources.
+    ``"frames"`` makes clips of folders of pictures, and text tables have ``"rows"`` or
+    ``"columns"``), ``column`` for shards and tables; ``value_range`` is that of
+    `iddpm.data.values.find_values`; ``max_pixels`` is the most that a picture may have, in this
+    process from now on; the other arguments are those of the sources.
 
     Raises:
         FileNotFoundError: nothing there, with the nearest embedded name.

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iddpm.cli.main import run
 from iddpm.data.gray_in_color import gray_note
 from iddpm.data.sources.open import open_source
 from iddpm.tasks.inspect import inspect
+from tests.conftest import TINY
 
 GRAY = np.random.default_rng(0).integers(0, 256, (40, 8, 6, 1)).repeat(3, -1).astype(np.uint8)
 
@@ -40,3 +42,10 @@ def test_one_pixel_in_color_is_enough(tmp_path, place):
     colored = GRAY.copy()
     colored[place:, 3, 3, 1] += 1
     assert gray_note(open_source(folder(tmp_path / "in", colored))) == ""
+
+
+def test_training_begins_with_the_note(tmp_path, capsys):
+    data = folder(tmp_path / "in", GRAY)
+    tiny = [word for setting in TINY for word in ("-s", setting)]
+    assert run(["train", str(data), *tiny, "--steps", "1", "--out", str(tmp_path / "run")]) == 0
+    assert "note: in is gray and stored in 3 equal channels" in capsys.readouterr().out

@@ -34,6 +34,7 @@ from iddpm.builders.run_data import (
 from iddpm.config import Config, ResolvedConfig, read_config
 from iddpm.config.run_config import written_settings
 from iddpm.data.fingerprint import DATA, fingerprint
+from iddpm.data.gray_in_color import gray_note
 from iddpm.data.sources.memory import is_in_memory
 from iddpm.data.sources.source import Source
 from iddpm.runs.layout import CONFIG, WEIGHTS, read_run_config
@@ -385,11 +386,13 @@ def _introduction(
     if source.given is not None:
         shape_given = " x ".join(map(str, source.given.shape))
         given = [f"given      {source.given.name} with each item, {shape_given}"]
+    gray = gray_note(source) if config.data.channels is None and not state.step else ""
     own = "" if config.model.network is None else f"{config.model.network}, "
     lines = [
         f"data       {source.name}: {train_items} items to train on, {len(source) - train_items} "
         f"held out, each {shape}{classes}",
         f"values     {values_of(config)}",
+        *([gray] if gray else []),
         *finer,
         *([f"conditions {told}"] if told else []),
         *given,

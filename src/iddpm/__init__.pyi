@@ -39,7 +39,12 @@ from .evaluation.features import (
 from .evaluation.fidelity import psnr as psnr
 from .evaluation.measures import class_accuracy as class_accuracy, measure as measure
 from .evaluation.precision_recall import manifold as manifold
-from .networks import EncoderUNet as EncoderUNet, SuperResUNet as SuperResUNet, UNet as UNet
+from .networks import (
+    EncoderUNet as EncoderUNet,
+    LevelHead as LevelHead,
+    SuperResUNet as SuperResUNet,
+    UNet as UNet,
+)
 from .runs.run import Run as Run, load as load
 from .sampling import (
     DDIM as DDIM,

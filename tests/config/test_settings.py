@@ -103,7 +103,7 @@ def test_zero_terminal_snr_is_refused_where_pure_noise_would_not_be_trained(assi
         ("training.posthoc_ema.length=0.1", "did you mean 'training.posthoc_ema.lengths'"),
         ("training.posthoc_ema.lengths=[0.4]", "lengths.0=0.4 does not work"),
         ("diffusion.sigma_data=0", "diffusion.sigma_data=0 does not work"),
-        ("diffusion.predicts=mean", "'eps', 'x0', 'v', 'edm' or 'previous'"),
+        ("diffusion.predicts=mean", "'eps', 'x0', 'v', 'edm', 'previous' or 'categorical'"),
         ("training.timestep_sampler=even", "'low_discrepancy'"),
         ("diffusion.loss=best", "'simple', 'hybrid', 'vlb'"),
         ("diffusion.variance=fixed_small", "use loss=simple, or variance=learned_range"),

@@ -12,12 +12,15 @@ from torch.overrides import TorchFunctionMode
 
 from iddpm.builders.meta_network import call_with, on_paper
 from iddpm.config import ResolvedConfig
+from iddpm.networks import FEATURES
 from iddpm.networks.costs import checkpoint_blocks, skip_stages
 
 _AT_WORK = 4
 """Of the largest activation, how many more there are at once while a layer is computed."""
 _LOSS = 16
 """Numbers for each of an item while its loss is computed: noise, targets, moments, logarithms."""
+_OF_LEVELS = 3
+"""Numbers for each feature of the levels: as they come, in float32, and their gradient."""
 
 _HALF = 0.5 * 1.25
 """Of float32 activations, what they take in bfloat16: some are cast back and forth."""
@@ -96,11 +99,12 @@ def footprint(config: ResolvedConfig, number: int = 4, own: nn.Module | None = N
     averages = len(training.ema_rates)
     averages += len(training.posthoc_ema.lengths) if training.posthoc_ema else 0
     item = math.prod(told["x"].shape) * 4
+    loss = _LOSS + (_OF_LEVELS * FEATURES if config.diffusion.gives_levels else 0)
     share = _HALF if number < 4 else 1.0
     return Footprint(
         fixed=_PROGRAM + weights * (4 + averages + (0.5 if number < 4 else 0)),
-        item=(activations + _AT_WORK * largest) * share + _LOSS * item,
-        sample=(sum(skips) + _AT_WORK * largest) * share + _LOSS * item,
+        item=(activations + _AT_WORK * largest) * share + loss * item,
+        sample=(sum(skips) + _AT_WORK * largest) * share + loss * item,
     )
 
 

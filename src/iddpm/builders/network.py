@@ -11,7 +11,7 @@ from iddpm.builders.load_choice import load
 from iddpm.config import ConditionConfig, ResolvedConfig, UNetModel
 from iddpm.config.choices import SCHEDULES
 from iddpm.diffusion import Denoiser, GaussianDiffusion, zero_terminal_snr
-from iddpm.networks import EncoderUNet, SuperResUNet, UNet
+from iddpm.networks import FEATURES, EncoderUNet, LevelHead, SuperResUNet, UNet
 from iddpm.networks.blocks import CheckpointEngine
 from iddpm.networks.condition_embedding import ConditionKind
 from iddpm.networks.costs import channels_last
@@ -20,13 +20,24 @@ from iddpm.networks.costs import channels_last
 def build_network(config: ResolvedConfig, own: nn.Module | None = None) -> nn.Module:
     """Return the network of resolved settings: the U-Net, or a copy of an own one."""
     if isinstance(config.model, UNetModel):
-        return build_unet(config, config.model)
-    if own is None:
+        built: nn.Module = build_unet(config, config.model)
+    elif own is not None:
+        built = copy.deepcopy(own)
+    else:
         raise ValueError(
             f"model.network={config.model.network} is an own network, which is never imported by "
             "itself: pass it as network=..., or by --network package.module:factory"
         )
-    return copy.deepcopy(own)
+    if not config.diffusion.gives_levels:
+        return built
+    assert config.bits is not None
+    return LevelHead(built, config.model.channels, 2**config.bits)
+
+
+def count_outputs(config: ResolvedConfig) -> int:
+    """Return the channels of the network's output without those of a variance."""
+    channels = config.model.channels
+    return channels * FEATURES if config.diffusion.gives_levels else channels
 
 
 def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
@@ -41,7 +52,7 @@ def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
     built: UNet = network(
         dims=len(model.size),
         in_channels=model.channels * (2 if config.diffusion.self_condition else 1),
-        out_channels=model.channels * (2 if learned else 1),
+        out_channels=count_outputs(config) + (model.channels if learned else 0),
         model_channels=model.model_channels,
         num_res_blocks=model.num_res_blocks,
         channel_mult=model.channel_mult,

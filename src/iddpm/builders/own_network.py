@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from iddpm.builders.meta_network import example_inputs
+from iddpm.builders.network import count_outputs
 from iddpm.builders.task import TASKS
 from iddpm.config import Config, OwnLoss, ResolvedConfig, SimpleLoss, settle, validate
 from iddpm.config.model import FACTS
@@ -47,7 +48,7 @@ def make_own(network: object, config: ResolvedConfig) -> nn.Module:
     learned = config.diffusion.variance.startswith("learned")
     arguments = {
         "channels": channels,
-        "out_channels": channels * (2 if learned else 1),
+        "out_channels": count_outputs(config) + channels * learned,
         "size": model.size,
         "num_classes": model.num_classes,
     }
@@ -162,12 +163,14 @@ def adopt(
     diffusion = resolved.diffusion
     if learns == diffusion.variance.startswith("learned"):
         return resolved
-    channels = resolved.model.channels
+    channels, outputs = resolved.model.channels, count_outputs(resolved)
     stated = [n for n in ("variance", "loss") if n in wanted.diffusion.model_fields_set]
     stated = [n for n in stated if n == "variance" or diffusion.loss.kind != "own"]
     if stated:
         what = ", ".join(f"diffusion.{n}={_kind(getattr(diffusion, n))}" for n in stated)
-        needs, has = (channels, 2 * channels) if learns else (2 * channels, channels)
+        needs, has = outputs, outputs + channels
+        if not learns:
+            needs, has = has, needs
         raise ValueError(
             f"{what} needs a network that returns {needs} channels, and {name_of(network)} returns "
             f"{has}: leave it out, or return {needs}"
@@ -184,7 +187,9 @@ def _kind(value: Any) -> str:
 
 
 def returns_variance(config: ResolvedConfig, network: nn.Module, device: torch.device) -> bool:
-    """Call an own network once and say whether it returns 2 C channels, and not C.
+    """Call an own network once and say whether it returns channels of the variance too.
+
+    Without them it returns those of the data, or the features of its levels.
 
     Raises:
         ValueError: it cannot be called, or returns anything else.
@@ -217,18 +222,19 @@ def returns_variance(config: ResolvedConfig, network: nn.Module, device: torch.d
         ) from error
     finally:
         network.train(training)
-    channels, size = model.channels, model.size
+    plain, size = count_outputs(config), model.size
+    both = plain + model.channels
     if not isinstance(output, Tensor):
         raise ValueError(f"{shown} returned a {type(output).__name__}: it must return a tensor")
-    if tuple(output.shape) not in ((2, channels, *size), (2, 2 * channels, *size)):
+    if tuple(output.shape) not in ((2, plain, *size), (2, both, *size)):
         raise ValueError(
             f"{shown} returned {tuple(output.shape)} for x {tuple(x.shape)}: it must return "
-            f"{(2, channels, *size)}, or {(2, 2 * channels, *size)} to learn the variance too"
+            f"{(2, plain, *size)}, or {(2, both, *size)} to learn the variance too"
         )
     if not bool(output.isfinite().all()):
         hidden = " (conditions are NaN where they are hidden)" if "conditions" in inputs else ""
         raise ValueError(f"{shown} returned numbers that are not finite{hidden}")
-    return output.shape[1] == 2 * channels
+    return output.shape[1] == both
 
 
 def _said(error: Exception) -> str:

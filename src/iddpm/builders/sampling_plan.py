@@ -102,6 +102,7 @@ class SamplingPlan:
             noise.initial(),
             noise=noise,
             self_condition=self.self_condition,
+            levels=self.sampling.levels or "mode",
             **conditioning,
         )
 
@@ -122,6 +123,11 @@ def build_sampling_plan(
     Raises:
         ValueError: settings that do not fit together or do not fit the model.
     """
+    if sampling.levels is not None and not config.diffusion.gives_levels:
+        raise ValueError(
+            f"levels={sampling.levels} is for models that give a probability to each level "
+            f"(diffusion.predicts=categorical), and this one predicts {config.diffusion.predicts}"
+        )
     method = choose_method(sampling)
     shifts = guides.gradient is not None and guides.classifier_form == "mean"
     if shifts and method.sampler != "ddpm":

@@ -77,6 +77,12 @@ def sample(
         typer.Option(help="A weaker model to go away from: a checkpoint's step, or a run."),
     ] = None,
     autoguidance_scale: Annotated[float, typer.Option(help="How far; 1 is not at all.")] = 2.0,
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            help="How models of levels end: mode, draw or mean [default: the run's, mode]."
+        ),
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Dynamic thresholding at this share, such as 0.995.")
     ] = None,
@@ -134,6 +140,7 @@ def sample(
                 variance=variance,
                 guidance=guidance,
                 guidance_interval=guidance_interval,
+                levels=levels,
                 threshold=threshold,
                 low_res_noise=low_res_noise,
                 classifier=classifier,

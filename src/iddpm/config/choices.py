@@ -158,8 +158,13 @@ PREDICTIONS: Mapping[str, str] = {
     "v": "sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0 (Salimans & Ho 2022)",
     "edm": "the preconditioned output F (Karras et al. 2022)",
     "previous": "the mean of x_{t-1}",
+    "categorical": "logits of the levels of the data, of at most 8 bits",
 }
 """Help by name; :data:`iddpm.diffusion.prediction.PREDICTION_TYPES` computes them."""
+LEVELS = ("categorical",)
+"""Predictions that give a probability to each level of the data; no space to measure errors in."""
+MOST_BITS = 8
+"""Depth of the data that they serve."""
 BLIND_AT_PURE_NOISE = ("eps", "previous")
 """Predictions that say nothing of the data at a step of pure noise."""
 

@@ -4,10 +4,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from iddpm.config.choices import BLIND_AT_PURE_NOISE, PREDICTIONS, SCHEDULES, OneOf
+from iddpm.config.choices import BLIND_AT_PURE_NOISE, LEVELS, PREDICTIONS, SCHEDULES, OneOf
 from iddpm.config.section import Section, Whole
 
 Predicts = Annotated[str, OneOf(PREDICTIONS)]
+SPACES = {name: meaning for name, meaning in PREDICTIONS.items() if name not in LEVELS}
 LogSNR = Annotated[float, Field(ge=-100, le=30)]
 """In nats; of 30 on, 1 - alpha_bar would lose its digits in float64."""
 
@@ -49,8 +50,8 @@ WEIGHTINGS: dict[str, tuple[str, ...]] = {
 
 
 class _SquaredLoss(Section):
-    space: Predicts | None = None
-    """Where the error is measured; by default in what the network predicts."""
+    space: Annotated[str, OneOf(SPACES)] | None = None
+    """Where the error is measured; by default in what the network predicts, of categorical in v."""
     weighting: Weighting = ConstantWeighting()
     """How much each noise level counts: constant, min_snr or sigmoid."""
 
@@ -114,7 +115,8 @@ class DiffusionConfig(Section):
     zero_terminal_snr: bool = False
     """Move the schedule so that its last step is pure noise; for v, x0 and edm."""
     predicts: Predicts = "eps"
-    """What the network's output means; edm is the preconditioning of Karras et al. 2022."""
+    """What the network's output means; edm is the preconditioning of Karras et al. 2022, and
+    categorical gives a probability to each level of data of at most 8 bits."""
     sigma_data: Annotated[float, Field(gt=0, le=1e6)] = 0.5
     """Standard deviation of the data, for predicts=edm."""
     self_condition: bool = False
@@ -129,6 +131,11 @@ class DiffusionConfig(Section):
         if isinstance(value, str):
             return {"kind": value}
         return {"kind": "hybrid", **value} if isinstance(value, dict) else value
+
+    @property
+    def gives_levels(self) -> bool:
+        """Whether the network gives a probability to each level of the data."""
+        return self.predicts in LEVELS
 
     @model_validator(mode="after")
     def _the_log_snr_falls(self) -> Self:

@@ -35,6 +35,9 @@ class SamplingConfig(Section):
     """Guide only at noise levels sigma = sqrt((1 - alpha_bar) / alpha_bar) between these two."""
     clip: bool = True
     """Keep the estimate of the data within [-1, 1]."""
+    levels: Literal["mode", "draw", "mean"] | None = None
+    """What the last step makes of probabilities of levels (diffusion.predicts=categorical): the
+    likeliest level (mode, the default), one that is drawn, or their mean."""
     threshold: Annotated[float, Field(gt=0, le=1)] | None = None
     """Dynamic thresholding instead, at this share of the values, such as 0.995."""
     low_res_noise: Annotated[float, Field(ge=0, le=1e6)] = 0.0

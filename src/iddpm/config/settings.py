@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
+from iddpm.config.choices import MOST_BITS
 from iddpm.config.data import DataConfig
 from iddpm.config.degradation import DegradationConfig
 from iddpm.config.diffusion import DiffusionConfig
@@ -94,6 +95,16 @@ class Config(Section):
         if self.diffusion.self_condition and self.task != "generation":
             raise ValueError(
                 f"diffusion.self_condition=true is for task=generation, and task={self.task}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _levels_are_few(self) -> Self:
+        if self.diffusion.gives_levels and not 1 <= (self.bits or 0) <= MOST_BITS:
+            depth = "is continuous" if self.bits is None else f"has {self.bits} bits"
+            raise ValueError(
+                f"diffusion.predicts={self.diffusion.predicts} gives a probability to each level "
+                f"of data of at most {MOST_BITS} bits, and this data {depth}: use predicts=v"
             )
         return self
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from iddpm.diffusion.gaussian import GaussianDiffusion
+from iddpm.diffusion.level_distribution import distribution_of
 from iddpm.diffusion.prediction import SIGMA_DATA, Prediction, prediction_type
 from iddpm.diffusion.schedule import Level
 
@@ -30,7 +31,9 @@ class Denoiser(nn.Module):
             [N, 2 C, *spatial] when the variance is learned: the variance channels come last.
         diffusion: the process, which says whether the variance is learned.
         predicts: ``"eps"``, ``"x0"``, ``"v"``, ``"edm"`` (the preconditioned output F of Karras et
-            al. 2022; the time shown stays the schedule's), or ``"previous"`` (the mean of x_{t-1}).
+            al. 2022; the time shown stays the schedule's), ``"previous"`` (the mean of x_{t-1}),
+            or ``"categorical"`` (logits of the levels of x0: a network in a
+            :class:`~iddpm.networks.LevelHead`).
         sigma_data: standard deviation of the data that ``"edm"`` assumes.
         self_condition: give the network an earlier estimate of x0 as further channels behind those
             of x_t (Chen et al. 2022): it is called with [N, 2 C, *spatial].
@@ -79,7 +82,11 @@ class Denoiser(nn.Module):
         if self.self_condition:
             known = torch.zeros_like(x_t) if estimate is None else estimate.clamp(-1, 1)
             seen = torch.cat([seen, known], dim=1)
-        output = self.network(seen, shown, **conditioning).to(x_t.dtype)
+        output, levels = self.network(seen, shown, **conditioning), None
+        if self.prediction_type.gives_levels:
+            levels, rest = distribution_of(output, x_t, level)
+            output = torch.cat([levels.mean(), rest.to(x_t.dtype)], dim=1)
+        output = output.to(x_t.dtype)
         channels = x_t.shape[1]
         learns = self.diffusion.learns_variance
         if output.shape[1] != channels * (1 + learns):
@@ -90,4 +97,5 @@ class Denoiser(nn.Module):
             )
         variance = output[:, channels:] if learns else None
         prediction = self.prediction_type.read(x_t, output[:, :channels], level)
-        return replace(prediction, variance=variance, variance_kind=self.diffusion.variance)
+        kind = self.diffusion.variance
+        return replace(prediction, variance=variance, variance_kind=kind, levels=levels)

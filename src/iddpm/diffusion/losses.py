@@ -148,7 +148,8 @@ def _mse(
     weighting: Weighting | None,
 ) -> tuple[Tensor, Tensor]:
     """Return the mean squared errors and their weights, each [N]."""
-    space, sigma_data = space or denoiser.predicts, denoiser.sigma_data
+    space = space or denoiser.prediction_type.loss_space or denoiser.predicts
+    sigma_data = denoiser.sigma_data
     wanted = target(space, x0, noise, x_t, level, sigma_data)
     mse = per_item((in_space(space, prediction, x_t, level, sigma_data) - wanted) ** 2)
     if weighting is None:

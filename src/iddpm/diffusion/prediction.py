@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from iddpm.diffusion.level_distribution import LevelDistribution
 from iddpm.diffusion.schedule import Level, broadcast
 
 VarianceKind = Literal["learned_range", "learned", "fixed_small", "fixed_large", "analytic"]
@@ -31,6 +32,8 @@ class Prediction:
         variance_kind: how ``variance`` is to be read.
         slope: the scaled gradient of log p(y | x_t) in the published form of classifier guidance:
             what DDPM adds to the mean of its step, times the variance of the step.
+        levels: the probability of each level of the data, where the network gives one: the decoder,
+            and what the last step of sampling draws from.
     """
 
     x0: Tensor
@@ -39,6 +42,7 @@ class Prediction:
     mean: Tensor | None = None
     variance_kind: VarianceKind = "fixed_small"
     slope: Tensor | None = None
+    levels: LevelDistribution | None = None
 
     def with_x0(self, x0: Tensor, x_t: Tensor, level: Level) -> "Prediction":
         """Return the prediction with another x0 (clipped, say) and the eps that goes with it."""
@@ -47,7 +51,9 @@ class Prediction:
     def detach_mean(self) -> "Prediction":
         """Return it with gradients through the variance alone (the paper's stop-gradient)."""
         mean = None if self.mean is None else self.mean.detach()
-        return replace(self, x0=self.x0.detach(), eps=self.eps.detach(), mean=mean)
+        levels = None if self.levels is None else self.levels.detach()
+        x0, eps = self.x0.detach(), self.eps.detach()
+        return replace(self, x0=x0, eps=eps, mean=mean, levels=levels)
 
 
 def eps_given_x0(x_t: Tensor, x0: Tensor, level: Level) -> Tensor:
@@ -134,6 +140,10 @@ class PredictionType:
             [N]; x_t is known, so that an error of one estimate fixes those of all others.
         blind_at_pure_noise: the output says nothing of the data where alpha_bar is 0.
         input_scale: what x_t is multiplied by before the network sees it.
+        gives_levels: the network returns what
+            :func:`~iddpm.diffusion.level_distribution.distribution_of` reads, and the output
+            that ``read`` takes is the mean of the levels.
+        loss_space: where errors are measured by default; None for the output itself.
     """
 
     read: Callable[[Tensor, Tensor, Level], Prediction]
@@ -141,6 +151,8 @@ class PredictionType:
     eps_error: Callable[[Level], Tensor]
     blind_at_pure_noise: bool = False
     input_scale: Callable[[Tensor, Level], Tensor] | None = None
+    gives_levels: bool = False
+    loss_space: str | None = None
 
 
 def prediction_type(name: str, sigma_data: float = SIGMA_DATA) -> PredictionType:
@@ -222,6 +234,7 @@ _EPS = PredictionType(
     blind_at_pure_noise=True,
 )
 _X0 = PredictionType(from_x0, lambda x0, eps, x_t, level: x0, _snr)
+_CATEGORICAL = replace(_X0, gives_levels=True, loss_space="v")
 _V = PredictionType(from_v, _v_target, lambda level: level.alpha_bar)
 _PREVIOUS = PredictionType(
     from_previous,
@@ -236,6 +249,7 @@ PREDICTION_TYPES: Mapping[str, Callable[[float], PredictionType]] = {
     "v": lambda _: _V,
     "edm": _edm,
     "previous": lambda _: _PREVIOUS,
+    "categorical": lambda _: _CATEGORICAL,
 }
 """Every prediction type by name, made with the data's standard deviation."""
 

@@ -104,7 +104,8 @@ def vlb_term(
         prediction: what the network said of ``x_t``.
         x0, x_t: data in [-1, 1] and its noisy version, [N, C, *spatial].
         t: [N] int64.
-        bits: bit depth of the data; None for continuous data, whose decoder is a density.
+        bits: bit depth of the data; None for continuous data, whose decoder is a density. A
+            prediction with a probability for each level is a decoder of its own.
 
     Returns:
         [N].
@@ -123,7 +124,9 @@ def vlb_term(
     if len(last):  # rare in training: the decoder is computed for those items alone
         here = last.to(x0.device)
         p = Gaussian(p.mean[here], p.log_variance[here])
-        if bits is None:
+        if prediction.levels is not None:
+            log_p = prediction.levels.at(last).log_prob(x0[here])
+        elif bits is None:
             log_p = gaussian_log_density(x0[here], p)
         else:
             log_p = discretized_gaussian_log_likelihood(x0[here], p, bits)

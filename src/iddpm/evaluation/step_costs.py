@@ -286,6 +286,11 @@ def _decoders(
 ) -> dict[str, Tensor]:
     """Cost the decoder at the points of its variance."""
 
+    if said.levels is not None:  # a decoder of its own, whatever the variance
+        value = -said.levels.log_prob(x0).double().mean().cpu()
+        own_points = {"learned": 1, "learned_range": POINTS}.get(kind, 0)
+        return {"decoder": value.expand(POINTS), "learned_decoder": value.expand(own_points)}
+
     def nats(log_variance: Tensor) -> Tensor:
         p = Gaussian(said.x0.double(), log_variance)
         exact = x0.double()

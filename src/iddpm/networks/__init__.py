@@ -1,7 +1,8 @@
 """Arithmetic on tensors: layers, blocks and networks; knows nothing of diffusion."""
 
 from iddpm.networks.encoder import EncoderUNet
+from iddpm.networks.level_head import FEATURES, LevelHead
 from iddpm.networks.super_resolution import SuperResUNet
 from iddpm.networks.unet import NO_CLASS, Features, UNet
 
-__all__ = ["NO_CLASS", "EncoderUNet", "Features", "SuperResUNet", "UNet"]
+__all__ = ["FEATURES", "NO_CLASS", "EncoderUNet", "Features", "LevelHead", "SuperResUNet", "UNet"]

@@ -119,6 +119,7 @@ def classifier_free(
             eps=mix(both.eps),
             mean=None if both.mean is None else mix(both.mean),
             variance=None if both.variance is None else both.variance.chunk(2)[0],
+            levels=None if both.levels is None else both.levels.mixed(scale),
         )
 
     return guided
@@ -274,7 +275,7 @@ def classifier_guided(
         # Where nothing is left of the data, x_t says nothing of the class.
         slope = scale * gradient(x_t, level, y) * broadcast((level.alpha_bar > 0).double(), x_t)
         if form == "mean":
-            return replace(prediction, slope=slope)
+            return replace(prediction, slope=slope, levels=None)
         variance, signal = 1 - level.alpha_bar, level.alpha_bar.sqrt().clamp(min=1e-12)
         return _moved(
             prediction,
@@ -335,4 +336,5 @@ def _moved(prediction: Prediction, level: Level, *, x0: Tensor, eps: Tensor) -> 
     mean = prediction.mean
     if mean is not None:
         mean = mean + broadcast(posterior_coefficients(level)[0], x0) * x0
-    return replace(prediction, x0=prediction.x0 + x0, eps=prediction.eps + eps, mean=mean)
+    moved = prediction.x0 + x0, prediction.eps + eps
+    return replace(prediction, x0=moved[0], eps=moved[1], mean=mean, levels=None)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from iddpm.diffusion import Denoise, Level, NoiseSchedule, Prediction
+from iddpm.diffusion.level_distribution import LevelChoice
 
 Noise = Callable[[int], Tensor]
 """Standard normal noise as a function of the step number, counted from the noisiest step (0)."""
@@ -72,6 +73,7 @@ def trajectory(
     *,
     noise: Noise | None = None,
     self_condition: bool = False,
+    levels: LevelChoice = "mode",
     **conditioning: Any,
 ) -> Iterator[State]:
     """Walk from noise to data and yield the state after every step.
@@ -85,6 +87,9 @@ def trajectory(
             global generator draws it.
         self_condition: pass each step's estimate of x0 on to the next as ``estimate`` (Chen et al.
             2022, algorithm 2), for a denoiser that was trained so.
+        levels: of a model that gives a probability to each level of the data, what the last step
+            makes of them: the likeliest level (``"mode"``), one that is drawn (``"draw"``), or
+            their mean, which is no level (``"mean"``). Others end as their sampler does.
         conditioning: passed to ``denoise``, such as class labels ``y``.
     """
     if conditioning:
@@ -95,6 +100,9 @@ def trajectory(
         seen = denoise if estimate is None else partial(denoise, estimate=estimate)
         x, prediction, memory = sampler.step(seen, x, i, schedule, draw, memory)
         estimate = prediction.x0 if self_condition else None
+        if i == 0 and prediction.levels is not None:
+            ended = prediction.levels.end(levels, draw)
+            x = x if ended is None else ended
         yield State(number + 1, i, x, prediction.x0)
 
 
@@ -106,12 +114,20 @@ def sample(
     *,
     noise: Noise | None = None,
     self_condition: bool = False,
+    levels: LevelChoice = "mode",
     **conditioning: Any,
 ) -> Tensor:
     """Walk from noise to data and return the sample; arguments as in :func:`trajectory`."""
     x = x_T
     for state in trajectory(
-        sampler, denoise, schedule, x_T, noise=noise, self_condition=self_condition, **conditioning
+        sampler,
+        denoise,
+        schedule,
+        x_T,
+        noise=noise,
+        self_condition=self_condition,
+        levels=levels,
+        **conditioning,
     ):
         x = state.x
     return x

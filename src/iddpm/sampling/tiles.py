@@ -75,7 +75,7 @@ def tiled(
             _add(sums, part, some, x_t, tile)
         x0 = sums.pop("x0")
         others: dict[str, Any] = dict(sums)
-        return replace(part, **others).with_x0(x0, x_t, level)
+        return replace(part, levels=None, **others).with_x0(x0, x_t, level)
 
     return joined
 

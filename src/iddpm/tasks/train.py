@@ -22,6 +22,7 @@ from iddpm.builders import (
     task_of,
     values_of,
 )
+from iddpm.builders.level_counts import start_levels
 from iddpm.builders.measured_precision import choose_precision
 from iddpm.builders.own_network import Network, adopt, claim, expect_loss, expect_own, make_own
 from iddpm.builders.run_data import (
@@ -188,6 +189,7 @@ def train_until_stop(
         with ranks.together():
             check_sharing(resolved, ranks)
             built = _network(resolved, own)
+            start_levels(built, source, train_items)
             started = [] if start is None or going_on else start_weights(built, resolved, start)
             if going_on and resolved.imported_from and not list_checkpoints(directory):
                 start_weights(built, resolved, Start(directory))

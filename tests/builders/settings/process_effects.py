@@ -191,6 +191,9 @@ DIFFUSION = {
     ],
     "diffusion.predicts": [
         Effect(said, {name: said_by(name) for name in ("eps", "x0", "v", "edm", "previous")}),
+        Effect(lambda s: [type(built := build_network(s.config)).__name__,
+                          getattr(built, "network", built).out_channels],
+               {"v": ["UNet", 2], "categorical": ["LevelHead", 25]}),
     ],
     "diffusion.sigma_data": [
         Effect(said, {"0.5": said_by("edm"), "1.5": said_by("edm", sigma_data=1.5)},

@@ -21,6 +21,7 @@ from iddpm.sampling import (
     log_snr_timesteps,
     sample,
     threshold_x0,
+    trajectory,
 )
 from tests.builders.settings.effect import DIFFERS, Effect, numbers
 from tests.builders.settings.training_looks import drawn_by_run
@@ -50,6 +51,32 @@ def drawn(scene):
     told = {"y": CLASSES} if scene.config.model.class_conditional else {}
     *_, last = walk_of(scene).states(NOISE, **told)
     return numbers(last.x)
+
+
+def of_levels(x, shown):
+    """Features that follow the data, and how they become logits."""
+    weight = torch.sin(torch.arange(256.0) / 20).expand(1, 24, 256) / 9
+    said = torch.tanh(x).repeat(1, 25, 1, 1)
+    return said, weight, torch.zeros(1, 256)
+
+
+def drawn_of_levels(scene):
+    """The samples of a model of levels."""
+    config = scene.config
+    plan = build_sampling_plan(config, build_denoiser(config, of_levels), config.sampling)
+    *_, last = plan.states(NOISE)
+    return numbers(last.x)
+
+
+def drawn_levels(choice):
+    """The same, put together here: the last step takes the level that is named."""
+    model = Denoiser(of_levels, GaussianDiffusion(cosine(50), "learned_range"), "categorical")
+    schedule = cosine(50).respace(EVEN)
+    *_, before, _ = trajectory(DDIM(), model, schedule, NOISE.initial(), noise=NOISE)
+    found = model(before.x, schedule.at(torch.zeros(3, dtype=torch.int64))).levels
+    if choice == "draw":
+        return numbers(found.draw(torch.special.ndtr(NOISE(4))))
+    return numbers(found.mode() if choice == "mode" else found.mean())
 
 
 def by_hand(sampler, timesteps, around=clip_x0, **told):
@@ -178,6 +205,12 @@ SAMPLING = {
     "sampling.clip": [
         Effect(drawn, {"true": by_hand(DDIM(0.0), EVEN),
                        "false": by_hand(DDIM(0.0), EVEN, lambda model: model)}, DDIM_EVEN),
+    ],
+    "sampling.levels": [
+        Effect(drawn_of_levels, {
+            "mode": lambda: drawn_levels("mode"), "draw": lambda: drawn_levels("draw"),
+            "mean": lambda: drawn_levels("mean"),
+        }, ("diffusion.predicts=categorical", "sampling.sampler=ddim")),
     ],
     "sampling.threshold": [
         Effect(drawn, {"null": by_hand(DDIM(0.0), EVEN),

@@ -1,0 +1,260 @@
+"""A probability for each level of the data, from the network and from the noisy data itself.
+
+Noise is independent from value to value, so that given all of x_t the probability of level k at
+one place is proportional to N(x_t; signal x_k, noise^2) p(level k | the other places): the network
+says the second factor, and the first is known. Any estimate of x0 gives a valid bound; this one
+need not learn to read a level off x_t, and as a decoder it knows what levels there are.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from iddpm.diffusion.schedule import Level
+
+LevelChoice = Literal["mode", "draw", "mean"]
+"""What the last step of sampling makes of the probabilities."""
+_CHUNK = {"cpu": 2**18}
+"""Probabilities that are computed at a time, by kind of device: what fits into a core's cache."""
+_CHUNK_ELSEWHERE = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class LevelDistribution:
+    """The probability of each of K levels at each place of N items, never held all at once.
+
+    Attributes:
+        features: [N, C * F, *spatial], what the network says of each value; channel c has the
+            features c F to (c + 1) F.
+        weight, bias: [C, F, K] and [C, K], from features to logits.
+        x_t: the noisy data, [N, C, *spatial], float32 or float64.
+        level: its noise.
+    """
+
+    features: Tensor
+    weight: Tensor
+    bias: Tensor
+    x_t: Tensor
+    level: Level
+
+    @property
+    def count(self) -> int:
+        """Return the number of levels K."""
+        return self.bias.shape[1]
+
+    def mean(self) -> Tensor:
+        """Return E[x0 | x_t], like x_t, in [-1, 1]."""
+        return self._computed(None)[0]
+
+    def log_prob(self, x0: Tensor) -> Tensor:
+        """Return the log-probability of the levels of ``x0``, like it, in nats."""
+        return self._computed(self._numbers(x0))[1]
+
+    def mode(self) -> Tensor:
+        """Return the likeliest level of each value, in [-1, 1]."""
+        return self._picked(lambda p, rows, c: p.argmax(dim=1))
+
+    def draw(self, uniform: Tensor) -> Tensor:
+        """Return a level for each value, drawn by uniform numbers in (0, 1) like ``x_t``."""
+        numbers = _rows(uniform)
+
+        def drawn(p: Tensor, rows: slice, c: int) -> Tensor:
+            reached = p.cumsum(dim=1)
+            wanted = numbers[rows, c, None] * reached[:, -1:]
+            return torch.searchsorted(reached, wanted).squeeze(1).clamp(max=self.count - 1)
+
+        return self._picked(drawn)
+
+    def end(self, choice: LevelChoice, noise: Callable[[], Tensor]) -> Tensor | None:
+        """Return what the last step of sampling ends in; None to leave the sampler's own.
+
+        ``noise`` returns standard normal noise like ``x_t``, for ``draw`` alone.
+        """
+        if choice == "mean":
+            return None
+        if choice == "mode":
+            return self.mode()
+        return self.draw(torch.special.ndtr(noise().to(self.x_t)))
+
+    def at(self, items: Tensor) -> "LevelDistribution":
+        """Return the distribution of some of the items, by their numbers [M] on the CPU."""
+        here = items.to(self.x_t.device)
+        level = Level(*(value[items] for value in self.level))
+        return replace(self, features=self.features[here], x_t=self.x_t[here], level=level)
+
+    def detach(self) -> "LevelDistribution":
+        """Return it without gradients."""
+        return replace(
+            self,
+            features=self.features.detach(),
+            weight=self.weight.detach(),
+            bias=self.bias.detach(),
+        )
+
+    def mixed(self, scale: float) -> "LevelDistribution":
+        """Return guided logits: the items' second half plus ``scale`` times what the first adds."""
+        first, second = self.features.chunk(2)
+        half = torch.arange(len(first))
+        return replace(self.at(half), features=torch.lerp(second, first, scale))
+
+    def _inputs(self) -> tuple[Tensor, ...]:
+        """Return features [P, C, F], weight, bias, x_t / noise [P, C] and signal / noise [P]."""
+        x = self.x_t
+        noise = torch.sqrt(1 - self.level.alpha_bar)
+        ratio = (self.level.alpha_bar.sqrt() / noise).to(x)
+        z = x * (1 / noise).to(x).reshape(-1, *[1] * (x.dim() - 1))
+        places = x[0, 0].numel()
+        features = _rows(self.features).unflatten(1, (x.shape[1], -1)).to(x.dtype)
+        maps = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return features, *maps, _rows(z), ratio.repeat_interleave(places)
+
+    def _computed(self, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
+        mean, log_p = _LevelMoments.apply(*self._inputs(), numbers)
+        return _unrows(mean, self.x_t), _unrows(log_p, self.x_t) if numbers is not None else log_p
+
+    def _numbers(self, x0: Tensor) -> Tensor:
+        return _rows(((x0 + 1) * ((self.count - 1) / 2)).round().long().clamp(0, self.count - 1))
+
+    @torch.no_grad()
+    def _picked(self, pick: Callable[[Tensor, slice, int], Tensor]) -> Tensor:
+        features, weight, bias, z, ratio = self._inputs()
+        numbers = torch.empty(z.shape, dtype=torch.int64, device=z.device)
+        grid = _grid(bias)
+        with torch.autocast(z.device.type, enabled=False):
+            for c, rows in _chunks(z, self.count):
+                logits = _logits(
+                    features[rows, c], weight[c], bias[c], z[rows, c], ratio[rows], grid
+                )
+                numbers[rows, c] = pick(torch.softmax(logits, dim=1), rows, c)
+        return _unrows(grid[numbers], self.x_t)
+
+
+def distribution_of(output: Any, x_t: Tensor, level: Level) -> tuple[LevelDistribution, Tensor]:
+    """Read what a network of levels returns: the distribution, and the channels behind it.
+
+    Args:
+        output: features and further channels [N, C F + M, *spatial], weight [C, F, K] and bias
+            [C, K], as :class:`~iddpm.networks.LevelHead` returns them.
+        x_t: the noisy data that it was shown.
+        level: its noise.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not (isinstance(output, tuple) and len(output) == 3):
+        raise ValueError(
+            "predicts='categorical' needs a network that returns features, a weight and a bias: "
+            "put iddpm.LevelHead around it"
+        )
+    said, weight, bias = output
+    count = weight.shape[0] * weight.shape[1]
+    if len(weight) != x_t.shape[1] or said.shape[1] < count:
+        raise ValueError(
+            f"the level head maps {weight.shape[1]} features of each of {len(weight)} channels, "
+            f"and the network returns {said.shape[1]} channels for data of {x_t.shape[1]}"
+        )
+    return LevelDistribution(said[:, :count], weight, bias, x_t, level), said[:, count:]
+
+
+class _LevelMoments(torch.autograd.Function):
+    """The mean of the levels and the log-probability of given ones, computed in pieces.
+
+    Probabilities are computed again going backward: held, they would take K numbers for each value
+    of the data. Everything is computed in the type of ``z``, whatever autocast says: bfloat16 does
+    not tell the levels near 1 apart.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        z: Tensor,
+        ratio: Tensor,
+        numbers: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the means [P, C] and the log-probabilities [P, C], those empty without numbers."""
+        grid = _grid(bias)
+        mean = torch.empty_like(z)
+        log_p = torch.empty_like(z) if numbers is not None else z.new_empty(0)
+        with torch.autocast(z.device.type, enabled=False):
+            for c, rows in _chunks(z, len(grid)):
+                logits = _logits(
+                    features[rows, c], weight[c], bias[c], z[rows, c], ratio[rows], grid
+                )
+                if numbers is not None:
+                    logits = torch.log_softmax(logits, dim=1)
+                    log_p[rows, c] = logits.gather(1, numbers[rows, c, None]).squeeze(1)
+                mean[rows, c] = torch.softmax(logits, dim=1) @ grid
+        ctx.save_for_backward(features, weight, bias, z, ratio, mean)
+        ctx.numbers = numbers
+        return mean, log_p
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_mean: Tensor, of_log_p: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients by the first four arguments."""
+        features, weight, bias, z, ratio, mean = ctx.saved_tensors
+        grid, numbers = _grid(bias), ctx.numbers
+        by_features, by_z = torch.empty_like(features), torch.empty_like(z)
+        by_weight, by_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        with torch.autocast(z.device.type, enabled=False):
+            for c, rows in _chunks(z, len(grid)):
+                h, slope = features[rows, c], ratio[rows]
+                logits = _logits(h, weight[c], bias[c], z[rows, c], slope, grid)
+                p = torch.softmax(logits, dim=1)
+                of = of_mean[rows, c]
+                shift = of * mean[rows, c]
+                if numbers is not None:
+                    shift = shift + of_log_p[rows, c]
+                # The gradient by the logits: p (grid - mean) of the mean, one-hot - p of log p.
+                by_logits = p.mul_(torch.outer(of, grid).sub_(shift[:, None]))
+                if numbers is not None:
+                    by_logits.scatter_add_(1, numbers[rows, c, None], of_log_p[rows, c, None])
+                by_features[rows, c] = by_logits @ weight[c].T
+                by_weight[c] += h.T @ by_logits
+                by_bias[c] += by_logits.sum(dim=0)
+                by_z[rows, c] = slope * (by_logits @ grid)
+        return by_features, by_weight, by_bias, by_z, None, None
+
+
+def _logits(
+    h: Tensor, weight: Tensor, bias: Tensor, z: Tensor, ratio: Tensor, grid: Tensor
+) -> Tensor:
+    """Return the logits [R, K] of some values of one channel.
+
+    The likelihood of x_t under a level is Gaussian, in units of the noise: -(z - ratio x_k)^2 / 2.
+    """
+    logits = torch.addmm(bias, h, weight)
+    away = torch.addcmul(z[:, None], ratio[:, None], grid, value=-1)
+    return logits.addcmul_(away, away, value=-0.5)
+
+
+def _grid(bias: Tensor) -> Tensor:
+    """Return the levels in [-1, 1]; exact on the data's own, which are rounded the same way."""
+    count = bias.shape[1]
+    return torch.arange(count, dtype=bias.dtype, device=bias.device) / ((count - 1) / 2) - 1
+
+
+def _chunks(z: Tensor, count: int) -> Iterator[tuple[int, slice]]:
+    """Yield channels and slices of rows, of so many probabilities that memory stays small."""
+    size = max(_CHUNK.get(z.device.type, _CHUNK_ELSEWHERE) // count, 1)
+    for c in range(z.shape[1]):
+        for start in range(0, len(z), size):
+            yield c, slice(start, start + size)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Return [N, C, *spatial] as [P, C], a row for each place."""
+    return x.flatten(2).transpose(1, 2).reshape(-1, x.shape[1])
+
+
+def _unrows(rows: Tensor, like: Tensor) -> Tensor:
+    """Return [P, C] in the shape of ``like``."""
+    shape = (len(like), *like.shape[2:], like.shape[1])
+    return rows.reshape(shape).movedim(-1, 1)

@@ -1,0 +1,209 @@
+"""Probabilities of levels: exact posteriors, gradients, numerics at little noise, and memory."""
+
+import math
+
+import pytest
+import torch
+
+from iddpm.diffusion import Denoiser, GaussianDiffusion, bits_per_dim, cosine, log_snr, losses
+from iddpm.diffusion import level_distribution as levels_module
+from iddpm.diffusion.level_distribution import LevelDistribution, distribution_of
+from iddpm.networks import LevelHead
+
+FEATURES = 3
+
+
+def made(schedule, t, levels=5, channels=2, size=(3,), dtype=torch.float64, seed=0):
+    """A distribution with random features, the data it is of, and its noise levels."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(shape, dtype=dtype, generator=generator)
+
+    count = len(t)
+    x0 = torch.randint(0, levels, (count, channels, *size), generator=generator)
+    x0 = x0.to(dtype) / ((levels - 1) / 2) - 1
+    x_t = GaussianDiffusion(schedule).q_sample(x0, t, normal(count, channels, *size))
+    head = normal(count, channels * FEATURES, *size), normal(channels, FEATURES, levels)
+    return LevelDistribution(*head, normal(channels, levels), x_t, schedule.at(t)), x0
+
+
+def by_hand(d):
+    """Log-probabilities [N, C, *spatial, K] by the definition, all at once."""
+    channels = d.x_t.shape[1]
+    features = d.features.unflatten(1, (channels, FEATURES))
+    logits = torch.einsum("ncf...,cfk->nc...k", features, d.weight)
+    shape = (-1, *[1] * d.x_t.dim())
+    logits = logits + d.bias.reshape(1, channels, *[1] * (d.x_t.dim() - 2), -1)
+    signal, total = d.level.alpha_bar.sqrt().reshape(shape), (1 - d.level.alpha_bar).reshape(shape)
+    grid = torch.linspace(-1, 1, d.count, dtype=d.x_t.dtype)
+    logits = logits - 0.5 * (d.x_t[..., None] - signal * grid) ** 2 / total
+    return torch.log_softmax(logits, dim=-1), grid
+
+
+@pytest.mark.parametrize("size", [(4,), (2, 3), (2, 2, 2)])
+@pytest.mark.parametrize("chunk", [2**18, 20])
+def test_means_and_probabilities_are_those_of_the_definition(size, chunk, monkeypatch):
+    monkeypatch.setitem(levels_module._CHUNK, "cpu", chunk)
+    d, x0 = made(log_snr(50, log_snr_max=5.0), torch.tensor([0, 20, 49]), size=size)
+    log_p, grid = by_hand(d)
+    number = ((x0 + 1) * 2).round().long()
+    assert torch.allclose(d.mean(), log_p.exp() @ grid, atol=1e-12)
+    assert torch.allclose(d.log_prob(x0), log_p.gather(-1, number[..., None])[..., 0], atol=1e-12)
+    assert torch.allclose(d.mode(), grid[log_p.argmax(-1)])
+    some = d.at(torch.tensor([2, 0]))
+    assert torch.allclose(some.mean(), d.mean()[[2, 0]], atol=1e-14)
+    assert torch.allclose(some.log_prob(x0[[2, 0]]), d.log_prob(x0)[[2, 0]], atol=1e-14)
+
+
+def test_levels_are_drawn_in_proportion_to_their_probability():
+    d, _ = made(log_snr(50, log_snr_max=5.0), torch.tensor([30]))
+    log_p, grid = by_hand(d)
+    edges = torch.linspace(0, 1, 2001, dtype=torch.float64)
+    drawn = torch.stack([d.draw(u.expand(d.x_t.shape)) for u in (edges[1:] + edges[:-1]) / 2])
+    for k, value in enumerate(grid):
+        found = (drawn - value).abs().lt(1e-9).double().mean(0)
+        assert torch.allclose(found, log_p[..., k].exp(), atol=1e-3)
+    normal = torch.zeros_like(d.x_t)  # the median
+    assert torch.equal(d.end("draw", lambda: normal), d.draw(torch.full_like(d.x_t, 0.5)))
+    assert torch.equal(d.end("mode", lambda: normal), d.mode())
+    assert d.end("mean", lambda: normal) is None
+
+
+@pytest.mark.parametrize("chunk", [2**18, 10])
+def test_gradients_are_those_of_the_function(chunk, monkeypatch):
+    monkeypatch.setitem(levels_module._CHUNK, "cpu", chunk)
+    d, x0 = made(log_snr(50, log_snr_max=3.0), torch.tensor([5, 30]), size=(2,))
+
+    def call(features, weight, bias, x_t):
+        both = LevelDistribution(features, weight, bias, x_t, d.level)
+        return both.mean(), both.log_prob(x0)
+
+    inputs = [v.clone().requires_grad_() for v in (d.features, d.weight, d.bias, d.x_t)]
+    assert torch.autograd.gradcheck(call, inputs)
+
+
+@pytest.mark.parametrize("log_snr_max", [13.3, 16.0])
+def test_float32_holds_at_little_noise_and_under_autocast(log_snr_max):
+    """Of 256 levels, where bfloat16 rounds z to half a level; the exact values are in float64."""
+    schedule = log_snr(40, log_snr_max=log_snr_max)
+    single, x0 = made(schedule, torch.arange(40), levels=256, dtype=torch.float32, size=(50,))
+    parts = [v.double() for v in (single.features, single.weight, single.bias, single.x_t)]
+    exact = LevelDistribution(*parts, single.level)
+    with torch.autocast("cpu", torch.bfloat16):
+        mean, log_p = single.mean(), single.log_prob(x0)
+    assert mean.dtype == log_p.dtype == torch.float32
+    noise = ((1 - single.level.alpha_bar) / single.level.alpha_bar).sqrt().reshape(-1, 1, 1)
+    assert ((mean - exact.mean()) / noise.clamp(max=1)).abs().max() < 2e-3
+    assert torch.allclose(log_p.double(), exact.log_prob(x0.double()), rtol=1e-3, atol=1e-3)
+    assert mean.abs().max() <= 1
+
+
+def test_where_nothing_is_left_of_the_data_the_network_alone_speaks():
+    d, _ = made(cosine(50), torch.tensor([3]))
+    level = d.level._replace(alpha_bar=torch.zeros(1, dtype=torch.float64))
+    there = LevelDistribution(d.features, d.weight, d.bias, d.x_t, level)
+    assert torch.allclose(there.mean(), by_hand(there)[0].exp() @ by_hand(there)[1], atol=1e-12)
+
+
+def test_guidance_mixes_the_logits():
+    d, _ = made(log_snr(50), torch.tensor([30, 30]))
+    first, second = d.features.clone(), d.features.flip(0)
+    both = LevelDistribution(
+        torch.cat([first, second]), d.weight, d.bias, torch.cat([d.x_t] * 2),
+        type(d.level)(*(torch.cat([v, v]) for v in d.level)),
+    )  # fmt: skip
+    guided = LevelDistribution(
+        second + 2.5 * (first - second), d.weight, d.bias, d.x_t, d.level
+    ).mean()
+    assert torch.allclose(both.mixed(2.5).mean(), guided, atol=1e-12)
+
+
+class Nothing(torch.nn.Module):
+    """A network that says nothing: the bias alone, and the known variance channels, speak."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, x, timesteps):
+        return x.new_zeros(len(x), self.outputs, *x.shape[2:])
+
+
+def independent_pixels(p, schedule):
+    """The exact model of independent two-level pixels that are 1 with probability ``p``."""
+    head = LevelHead(Nothing(FEATURES), 1, 2, FEATURES).double()
+    with torch.no_grad():
+        head.bias.copy_(torch.tensor([[1 - p, p]]).log())
+    return Denoiser(head, GaussianDiffusion(schedule, "fixed_small"), "categorical")
+
+
+@pytest.mark.parametrize("p", [0.5, 0.1])
+def test_two_level_pixels_have_their_known_posterior(p):
+    """E[x0 | x_t] of levels -1 and 1 is tanh(signal x_t / noise^2 + half the log-odds)."""
+    schedule = log_snr(30, log_snr_max=4.0)
+    t = torch.arange(30)
+    x_t = torch.linspace(-2, 2, 30, dtype=torch.float64).reshape(30, 1, 1)
+    said = independent_pixels(p, schedule)(x_t, schedule.at(t))
+    alpha_bar = schedule.alpha_bar.reshape(-1, 1, 1)
+    odds = alpha_bar.sqrt() * x_t / (1 - alpha_bar) + 0.5 * math.log(p / (1 - p))
+    assert torch.allclose(said.x0, torch.tanh(odds), atol=1e-12)
+    assert torch.allclose(alpha_bar.sqrt() * said.x0 + (1 - alpha_bar).sqrt() * said.eps, x_t)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.1])
+def test_the_bound_on_two_level_pixels_comes_to_their_entropy(p):
+    """H(p) bits, by quadrature over the noise; what is lost falls as 1 over the steps."""
+    entropy = -(p * math.log2(p) + (1 - p) * math.log2(1 - p))
+    nodes = torch.linspace(-6, 6, 97, dtype=torch.float64)
+    weights = torch.outer(torch.tensor([1 - p, p]).double(), torch.softmax(-0.5 * nodes**2, 0))
+    x0 = torch.tensor([-1.0, 1.0]).double().repeat_interleave(97).reshape(-1, 1, 1)
+    lost = []
+    for steps in (200, 400):
+        schedule = log_snr(steps, log_snr_max=2.2, log_snr_min=-9.0)
+        denoiser = independent_pixels(p, schedule)
+        measured = bits_per_dim(
+            denoiser.diffusion, denoiser, x0, noise=lambda _: nodes.repeat(2).reshape(-1, 1, 1)
+        )
+        lost.append(float(weights.flatten() @ measured.total) - entropy)
+    assert 0 < lost[1] < lost[0] < 0.03
+    assert abs(2 * lost[1] - lost[0]) < 5e-4  # nothing but the part in 1 over the steps
+
+
+def test_the_decoder_of_a_hybrid_loss_gets_no_gradient_and_that_of_the_bound_does():
+    schedule = log_snr(20, log_snr_max=3.0)
+    head = LevelHead(Nothing(FEATURES + 1), 1, 4, FEATURES).double()
+    denoiser = Denoiser(head, GaussianDiffusion(schedule, "learned_range"), "categorical")
+    x0 = (torch.arange(8).double() % 4).reshape(2, 1, 4) / 1.5 - 1
+    noise = torch.randn(x0.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    t = torch.zeros(2, dtype=torch.int64)
+    bound = losses.vlb(denoiser, x0, t, noise, bits=2)
+    said = denoiser(denoiser.diffusion.q_sample(x0, t, noise), schedule.at(t))
+    expected = -said.levels.log_prob(x0).mean(dim=(1, 2)) / math.log(2) * 20
+    assert torch.allclose(bound.loss, expected)
+    bound.loss.sum().backward()
+    assert head.bias.grad.abs().max() > 0
+    head.zero_grad()
+    hybrid = losses.hybrid(denoiser, x0, t, noise, bits=2)
+    hybrid.vb.sum().backward(retain_graph=True)
+    assert not head.bias.grad.any()  # it goes on to the variance channels alone
+    in_v = losses.hybrid(denoiser, x0, t, noise, bits=2, space="v")
+    assert torch.equal(hybrid.mse, in_v.mse)
+
+
+def test_a_network_without_a_level_head_is_refused():
+    schedule = log_snr(10)
+    plain = Denoiser(Nothing(1), GaussianDiffusion(schedule, "fixed_small"), "categorical")
+    x = torch.zeros(1, 1, 4)
+    with pytest.raises(ValueError, match=r"put iddpm\.LevelHead around it"):
+        plain(x, schedule.at(torch.tensor([3])))
+    short = LevelHead(Nothing(FEATURES - 1), 1, 4, FEATURES)
+    with pytest.raises(ValueError, match="3 features of each of 1 channels, and the network ret"):
+        distribution_of(short(x, torch.zeros(1)), x, schedule.at(torch.tensor([3])))
+
+
+def test_the_first_bias_is_the_log_frequency_of_the_levels():
+    head = LevelHead(Nothing(FEATURES), 2, 4, FEATURES)
+    head.start_at(torch.tensor([[90, 0, 9, 0], [1, 1, 1, 1]]))
+    assert torch.allclose(head.bias[0].exp(), torch.tensor([90.5, 0.5, 9.5, 0.5]) / 101)
+    assert torch.allclose(head.bias[1].exp(), torch.full((4,), 0.25))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from iddpm.builders.meta_network import on_paper
+from iddpm.builders.network import count_inputs, count_outputs
 from iddpm.config import ResolvedConfig
 from iddpm.data.cache import digest, user_cache
 from iddpm.runtime.atomic_files import write_json
@@ -153,7 +154,7 @@ def _facts(config: ResolvedConfig) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "task": config.task,
         "model": config.model.model_dump(mode="json"),
-        "self_condition": config.diffusion.self_condition,
+        "channels": [count_inputs(config), count_outputs(config)],
         "degradation": config.degradation.model_dump(mode="json"),
         "items": _items(config),
     }

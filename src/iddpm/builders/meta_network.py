@@ -6,6 +6,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from iddpm.builders.network import count_inputs
 from iddpm.builders.task import task_of
 from iddpm.config import ResolvedConfig
 
@@ -35,7 +36,7 @@ def on_paper(
 def example_inputs(config: ResolvedConfig, count: int) -> dict[str, Tensor]:
     """Return what the network of resolved settings is called with for ``count`` items."""
     model = config.model
-    shape = (count, model.channels * (2 if config.diffusion.self_condition else 1), *model.size)
+    shape = (count, count_inputs(config), *model.size)
     told = {
         "x": torch.linspace(-1, 1, math.prod(shape)).reshape(shape),
         "timesteps": torch.full((count,), 500.0),

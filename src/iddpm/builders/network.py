@@ -40,10 +40,16 @@ def count_outputs(config: ResolvedConfig) -> int:
     return channels * FEATURES if config.diffusion.gives_levels else channels
 
 
+def count_inputs(config: ResolvedConfig) -> int:
+    """Return the channels that the network sees: noisy data, its waves and an earlier estimate."""
+    diffusion = config.diffusion
+    return config.model.channels * (1 + 2 * diffusion.fourier_features + diffusion.self_condition)
+
+
 def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
     """Build the U-Net of resolved settings.
 
-    Its output channels follow from the variance, its input channels from self-conditioning.
+    Its input and output channels follow from the settings of the process.
     """
     network: Any = UNet
     if config.scale is not None:
@@ -51,7 +57,7 @@ def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
     learned = config.diffusion.variance.startswith("learned")
     built: UNet = network(
         dims=len(model.size),
-        in_channels=model.channels * (2 if config.diffusion.self_condition else 1),
+        in_channels=count_inputs(config),
         out_channels=count_outputs(config) + (model.channels if learned else 0),
         model_channels=model.model_channels,
         num_res_blocks=model.num_res_blocks,
@@ -168,5 +174,7 @@ def build_denoiser(config: ResolvedConfig, network: Any) -> Denoiser:
         build_diffusion(config),
         diffusion.predicts,
         sigma_data=diffusion.sigma_data,
+        fourier=diffusion.fourier_features,
+        bits=config.bits,
         self_condition=diffusion.self_condition,
     )

@@ -10,6 +10,7 @@ from iddpm.config import ResolvedConfig, SamplingConfig, validate_sampling
 from iddpm.config.choices import SAMPLERS, SPACINGS, listed
 from iddpm.data.conditioning.labels import Classes
 from iddpm.diffusion import Denoise, Denoiser, NoiseSchedule
+from iddpm.diffusion.level_distribution import LevelChoice
 from iddpm.diffusion.prediction import VarianceKind
 from iddpm.evaluation.step_costs import StepTable
 from iddpm.sampling import SampleNoise, Sampler, State, space_timesteps, trajectory
@@ -83,6 +84,11 @@ class SamplingPlan:
     classes: Classes | None = None
     self_condition: bool = False
 
+    @property
+    def levels(self) -> LevelChoice:
+        """What the last step makes of the probabilities of a model of levels."""
+        return self.sampling.levels or "mode"
+
     def __str__(self) -> str:
         """Say how samples are drawn, in a line."""
         evaluations = self.sampling.steps
@@ -102,7 +108,7 @@ class SamplingPlan:
             noise.initial(),
             noise=noise,
             self_condition=self.self_condition,
-            levels=self.sampling.levels or "mode",
+            levels=self.levels,
             **conditioning,
         )
 

@@ -119,6 +119,8 @@ class DiffusionConfig(Section):
     categorical gives a probability to each level of data of at most 8 bits."""
     sigma_data: Annotated[float, Field(gt=0, le=1e6)] = 0.5
     """Standard deviation of the data, for predicts=edm."""
+    fourier_features: Annotated[Whole, Field(ge=0, le=16)] = 0
+    """Give the network waves of its input at so many periods, 1, 2, 4, ... levels of the data."""
     self_condition: bool = False
     """Tell the network its estimate of the data at the step before; half the steps learn it."""
     variance: Literal["learned_range", "learned", "fixed_small", "fixed_large"] = "learned_range"

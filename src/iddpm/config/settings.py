@@ -109,6 +109,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _levels_have_periods(self) -> Self:
+        if self.diffusion.fourier_features and self.bits is None:
+            raise ValueError(
+                f"diffusion.fourier_features={self.diffusion.fourier_features} counts periods of "
+                "the levels of the data, and this data is continuous: leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _only_super_resolution_has_a_scale(self) -> Self:
         if self.task == "super_resolution":
             if self.scale is None:

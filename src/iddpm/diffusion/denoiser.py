@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from iddpm.diffusion.fourier import fourier_features
 from iddpm.diffusion.gaussian import GaussianDiffusion
 from iddpm.diffusion.level_distribution import distribution_of
 from iddpm.diffusion.prediction import SIGMA_DATA, Prediction, prediction_type
@@ -35,6 +36,9 @@ class Denoiser(nn.Module):
             or ``"categorical"`` (logits of the levels of x0: a network in a
             :class:`~iddpm.networks.LevelHead`).
         sigma_data: standard deviation of the data that ``"edm"`` assumes.
+        fourier: give the network sines and cosines of x_t at so many periods, 1, 2, 4, ... levels,
+            as further channels behind those of x_t (:mod:`iddpm.diffusion.fourier`).
+        bits: depth of the data, for ``fourier``.
         self_condition: give the network an earlier estimate of x0 as further channels behind those
             of x_t (Chen et al. 2022): it is called with [N, 2 C, *spatial].
 
@@ -49,6 +53,8 @@ class Denoiser(nn.Module):
         predicts: str = "eps",
         *,
         sigma_data: float = SIGMA_DATA,
+        fourier: int = 0,
+        bits: int | None = 8,
         self_condition: bool = False,
     ) -> None:
         super().__init__()
@@ -58,7 +64,14 @@ class Denoiser(nn.Module):
                 f"predicts={predicts!r} says nothing of the data at the schedule's last step, "
                 "which is pure noise: predict v, x0 or edm"
             )
+        if fourier and bits is None:
+            raise ValueError(
+                f"fourier={fourier} counts periods of the levels of the data, and bits=None says "
+                "that it has none: leave fourier out"
+            )
         self.network = network
+        self.fourier = fourier
+        self.bits = bits
         self.diffusion = diffusion
         self.predicts = predicts
         self.sigma_data = sigma_data
@@ -79,6 +92,10 @@ class Denoiser(nn.Module):
         # The network may compute in bfloat16; what follows subtracts large numbers and must not.
         scale = self.prediction_type.input_scale
         seen = x_t if scale is None else scale(x_t, level) * x_t
+        if self.fourier:
+            assert self.bits is not None
+            waves = fourier_features(x_t, level, self.fourier, self.bits)
+            seen = torch.cat([seen, waves], dim=1)
         if self.self_condition:
             known = torch.zeros_like(x_t) if estimate is None else estimate.clamp(-1, 1)
             seen = torch.cat([seen, known], dim=1)

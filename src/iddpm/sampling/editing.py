@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from iddpm.diffusion import Denoise, Level, NoiseSchedule, Prediction
+from iddpm.diffusion.level_distribution import LevelChoice
 from iddpm.diffusion.prediction import posterior_mean
 from iddpm.sampling.sampler_loop import Noise, Sampler, State, trajectory
 
@@ -104,6 +105,7 @@ def inpaint(
     jump: int = 10,
     noise: Noise | None = None,
     self_condition: bool = False,
+    levels: LevelChoice = "mode",
     **conditioning: Any,
 ) -> Iterator[State]:
     """Fill in what a mask marks and yield the state after every step towards the data.
@@ -116,7 +118,7 @@ def inpaint(
     The last state holds the known part bit for bit.
 
     Args:
-        sampler, denoise, schedule, self_condition, conditioning: as in
+        sampler, denoise, schedule, self_condition, levels, conditioning: as in
             :func:`~iddpm.sampling.sampler_loop.trajectory`.
         known: data in [-1, 1], [N, C, *spatial]; looked at only where ``mask`` is false.
         mask: bool, broadcasts against ``known``; true where to fill in.
@@ -141,7 +143,14 @@ def inpaint(
         lower = schedule.respace(range(left))
         drawn = partial(_counted_from, noise, number)
         states = trajectory(
-            sampler, kept, lower, x, noise=drawn, self_condition=self_condition, **conditioning
+            sampler,
+            kept,
+            lower,
+            x,
+            noise=drawn,
+            self_condition=self_condition,
+            levels=levels,
+            **conditioning,
         )
         for state in islice(states, left - down_to):
             x = state.x

@@ -196,6 +196,7 @@ def inpaint(
         jump=jump,
         noise=noise,
         self_condition=plan.self_condition,
+        levels=plan.levels,
         **_conditioning(run, n, class_name),
     )
     passes = f", {resample} passes over jumps of {jump}" if resample > 1 else ""
@@ -264,6 +265,7 @@ def edit(
         noise.initial(),
         noise=noise,
         self_condition=plan.self_condition,
+        levels=plan.levels,
         **_conditioning(run, n, class_name),
     )
     x = _drawn(run, plan, states, console, f"{n} versions, each {plan}")

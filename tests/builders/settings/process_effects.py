@@ -27,6 +27,7 @@ from iddpm.diffusion import (
     losses,
     zero_terminal_snr,
 )
+from iddpm.diffusion.fourier import fourier_features
 from iddpm.diffusion.weighting import min_snr, sigmoid
 from tests.builders.settings.effect import Effect, numbers
 
@@ -89,6 +90,20 @@ def loss_by(call, variance="learned_range", **options):
         return [numbers(v) for v in call(model, X, T, NOISE, **options) if v is not None]
 
     return look
+
+
+def input_of_network(scene):
+    """What the network is given of some data, and how many channels it takes."""
+    seen = []
+    model = build_denoiser(scene.config, lambda x, shown: seen.append(x) or network(2)(x, shown))
+    model(X, cosine(50).at(T))
+    return [build_network(scene.config).input_blocks[0][0].in_channels, numbers(seen[0])]
+
+
+def waves_of(count, bits):
+    waves = [fourier_features(X, cosine(50).at(T), count, bits)] if count else []
+    seen = torch.cat([X, *waves], dim=1)
+    return [seen.shape[1], numbers(seen)]
 
 
 def seen_by_network(scene):
@@ -198,6 +213,10 @@ DIFFUSION = {
     "diffusion.sigma_data": [
         Effect(said, {"0.5": said_by("edm"), "1.5": said_by("edm", sigma_data=1.5)},
                ("diffusion.predicts=edm",)),
+    ],
+    "diffusion.fourier_features": [
+        Effect(input_of_network, {"0": lambda: waves_of(0, 8), "2": lambda: waves_of(2, 8),
+                                  "2\nbits=4": lambda: waves_of(2, 4)}),
     ],
     "diffusion.self_condition": [
         Effect(seen_by_network, {"false": [1, False, False], "true": [2, True, True]}),

@@ -1,27 +1,20 @@
 """Hostile calls, made from a seed: settings, YAML, options and files of a run directory."""
 
-import io
 import random
 import shutil
-import signal
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from pydantic import BaseModel
 
-from iddpm.cli.main import LONGEST_LINE, run, told
+from iddpm.cli.main import run, told
 from iddpm.config import Config, read_config, to_yaml
-from iddpm.training.checkpoints import saver
 from tests.conftest import TINY, images
+from tests.fuzz import data_files
 
-SECONDS = 10
-"""Longest time of a case, on an alarm."""
 VALUES = [
     "", " ", "0", "-1", "1", "2", "3.5", "1e4", "1e300", "-1e300", "1e400", ".inf", "-.inf", ".nan",
     "nan", "inf", "null", "~", "true", "false", "[]", "{}", "[1]", "[1, 2]", "[0, 0, 0, 0]",
@@ -68,15 +61,21 @@ OPTIONS: dict[str, tuple[list[str], list[str]]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A call and where it may write; calling it returns the exit status."""
+    """A call, or the words of a command.
+
+    Attributes:
+        name: for messages.
+        call: returns the exit status.
+        out: where it may write.
+        made: what was made for the case alone.
+        words: of the command that it is.
+    """
 
     name: str
     call: Callable[[], int]
     out: Path | None = None
-
-
-class TooLong(BaseException):
-    """A case that would not end."""
+    made: Path | None = None
+    words: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,9 +112,16 @@ def build_world(folder: Path) -> World:
 def make(seed: int, world: World) -> Case:
     """Return the case of that number."""
     chance = random.Random(seed)
-    kinds = (setting, setting, yaml_file, yaml_file, option, run_file, training)
-    weights = (25, 25, 20, 5, 12, 10, 3)
+    kinds = (setting, yaml_file, option, run_file, training, data_file, data_command)
+    weights = (30, 15, 12, 10, 3, 28, 2)
     return chance.choices(kinds, weights)[0](chance, world, seed)
+
+
+def of_words(
+    name: str, words: list[str], out: Path | None = None, made: Path | None = None
+) -> Case:
+    """Return the case of a command."""
+    return Case(name, lambda: run(words), out, made, words)
 
 
 def leaves(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
@@ -177,7 +183,7 @@ def option(chance: random.Random, world: World, seed: int) -> Case:
     fixed = [str(world.mask) if word == "MASK" else word for word in positional]
     where = [] if command == "info" else ["--out", str(out)]
     arguments = [command, str(world.trained), *fixed, chance.choice(options), chance.choice(VALUES)]
-    return Case(f"options {arguments}", lambda: run([*arguments, *where]), out)
+    return of_words(f"options {arguments}", [*arguments, *where], out)
 
 
 def run_file(chance: random.Random, world: World, seed: int) -> Case:
@@ -206,7 +212,7 @@ def run_file(chance: random.Random, world: World, seed: int) -> Case:
     averaged = [*sample, "--ema-length", "0.07"]
     resume = ["train", "--resume", "--out", str(copy), "--steps", "3"]
     words = chance.choice((["info", str(copy)], sample, averaged, resume))
-    return Case(f"{name}: {words[0]}", lambda: run(words), None if words is resume else out)
+    return of_words(f"{name}: {words[0]}", words, None if words is resume else out)
 
 
 def training(chance: random.Random, world: World, seed: int) -> Case:
@@ -215,54 +221,23 @@ def training(chance: random.Random, world: World, seed: int) -> Case:
     base = [part for text in TINY for part in ("-s", text)]
     text = f"{chance.choice(LEAVES)}={chance.choice(VALUES)}"
     words = ["train", str(world.data), *base, "-s", text, "--steps", "1", "--out", str(out)]
-    return Case(f"training {text}", lambda: run(words), out)
+    return of_words(f"training {text}", words, out)
 
 
-@contextmanager
-def time_limit(seconds: int) -> Iterator[None]:
-    """Raise TooLong in the main thread after so many seconds."""
-
-    def stop(*_: object) -> None:
-        raise TooLong
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+def data_file(chance: random.Random, world: World, seed: int) -> Case:
+    """Data of some format with a damaged file, opened and read."""
+    kind = chance.choice(list(data_files.FILES))
+    files, where = data_files.FILES[kind], world.folder / f"data_{seed}"
+    done = data_files.place(files, where, chance)
+    read = data_files.opened(where, files, chance)
+    return Case(f"data {kind}: {done}", refusable(read), made=where)
 
 
-def fault(case: Case, seconds: int = SECONDS) -> str | None:
-    """Run a case and return what is wrong with how it ended, or None."""
-    out, complaint = io.StringIO(), io.StringIO()
-    try:
-        with (
-            time_limit(seconds),
-            patch.object(saver, "PAUSES", ()),  # a disk in trouble is given twenty seconds
-            redirect_stdout(out),
-            redirect_stderr(complaint),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            status = case.call()
-    except TooLong:
-        return f"took more than {seconds} seconds"
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"[:300]
-    lines = (out.getvalue() + complaint.getvalue()).splitlines()
-    if any(len(line) > LONGEST_LINE + len(str(case.out or "")) for line in lines):
-        return f"a line of {max(map(len, lines))} characters"
-    if any("\x1b" in line for line in lines):
-        return "a control character was printed"
-    errors = [line for line in lines if line.startswith("error: ")]
-    if status not in (0, 1, 2):
-        return f"status {status}"
-    if bool(status) != bool(errors):
-        return f"status {status} with {len(errors)} errors"
-    if status and case.out is not None and case.out.exists():
-        return f"status {status} and {case.out} was made: {lines[-1:]}"
-    if case.out is not None:
-        shutil.rmtree(case.out, ignore_errors=True)
-    return None
+def data_command(chance: random.Random, world: World, seed: int) -> Case:
+    """The same, looked at by the command."""
+    kind = chance.choice(list(data_files.FILES))
+    files, where = data_files.FILES[kind], world.folder / f"data_{seed}"
+    out = world.folder / f"out_{seed}"
+    done = data_files.place(files, where, chance)
+    words = data_files.inspecting(where, files, out)
+    return of_words(f"inspect {kind}: {done}", words, out, made=where)

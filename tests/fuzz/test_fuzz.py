@@ -1,13 +1,17 @@
 """Hostile calls end with status 0, or with one sentence and nothing written."""
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.fuzz.cases import World, build_world, fault, make
+from tests.fuzz import data_files
+from tests.fuzz.__main__ import commands
+from tests.fuzz.cases import Case, World, build_world, make
+from tests.fuzz.judge import fault, fault_of_process, verdict
 
 COUNT, CHUNK = 2000, 100
 """Of them in CI; ``make fuzz`` runs 20,000."""
@@ -23,7 +27,7 @@ def test_in_one_process(first, world):
     faults = {}
     for seed in range(first, first + CHUNK):
         case = make(seed, world)
-        if found := fault(case, seconds=60):  # the machine may be busy with other things
+        if found := fault(case):
             faults[seed, ascii(case.name)[:200]] = found
     assert faults == {}
 
@@ -53,3 +57,36 @@ def test_in_processes_of_their_own(arguments, world: World, tmp_path: Path):
     assert "Traceback" not in result.stderr
     assert [line[:7] for line in result.stderr.splitlines()] == ["error: "]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_few_cases_in_processes_of_their_own(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("IDDPM_CACHE", str(tmp_path))
+    for seed, case in commands(COUNT, 6, world):
+        assert fault_of_process(case) is None, (seed, ascii(case.name)[:200])
+
+
+@pytest.mark.parametrize("kind", data_files.FILES)
+def test_files_that_are_not_damaged_are_read(kind, tmp_path):
+    """Else damage would not be what refuses them."""
+
+    class Plain(random.Random):
+        def random(self):
+            return 1.0
+
+    for name, content in data_files.FILES[kind].items():
+        (tmp_path / name).write_bytes(content)
+    data_files.opened(tmp_path, data_files.FILES[kind], Plain())()
+
+
+@pytest.mark.parametrize(("found", "lines", "status"), [
+    ("a traceback", ["Traceback (most recent call last):", "KeyError"], 1),
+    ("a line of", ["x" * 600], 0),
+    ("a control character", ["\x1b[31m"], 0),
+    ("status 2 with 0 errors", [], 2),
+    ("status 0 with 1 errors", ["error: no"], 0),
+    ("status -11", [], -11),
+    ("was made", ["error: no"], 2),
+])  # fmt: skip
+def test_what_is_wrong_is_found(found, lines, status, tmp_path):
+    out = tmp_path if found == "was made" else None
+    assert found in str(verdict(Case("", lambda: 0, out), status, lines))

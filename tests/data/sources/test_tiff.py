@@ -77,3 +77,16 @@ def test_several_images_of_one_ome_file_are_no_clip(kind, tmp_path):
         open_source(tmp_path)
     tifffile.imwrite(tmp_path / "a.tif", STACK.astype(kind), ome=True, metadata={"axes": "TYX"})
     assert open_source(tmp_path).shape == (1, 3, 8, 6)
+
+
+@pytest.mark.parametrize("suffix", ["uint8", "float32"])
+def test_a_page_without_pixels_is_damaged(suffix, tmp_path):
+    """Its height is another one than what it holds."""
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), suffix))
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    at = content.index(bytes([0x01, 0x01]), 8)  # ImageLength, 257, in little endian
+    assert content[at + 8] == 8
+    content[at + 8] = 0
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.tif is damaged \(a page has no pixels"):
+        open_source(tmp_path / "a.tif").read(0)

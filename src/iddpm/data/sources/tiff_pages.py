@@ -167,6 +167,11 @@ def read_samples(file: Path | bytes, name: str, page: TiffPage) -> NDArray[Any]:
                 "imagecodecs: pip install 'iddpm[tiff]'"
             ) from None
         axes = ifd.axes
+        if stored.shape != tuple(ifd.shape):  # as where its strips hold nothing
+            raise UnreadablePictureError(
+                f"{name} is damaged (page {page.number + 1} holds {stored.shape} numbers where it "
+                f"says {tuple(ifd.shape)})"
+            )
     stored = stored if "S" in axes else stored[..., None]
     planes = stored if axes == "SYX" else np.moveaxis(stored, -1, 0)
     planes = planes.astype(page.dtype, copy=False)
@@ -275,6 +280,8 @@ def _promised(page: Any, name: str, nbytes: int) -> tuple[int, int]:
     bilevel = bits == 1
     width, height = page.imagewidth, page.imagelength
     check_pixels(name, height, width, 8 if bilevel else 1)
+    if not height * width:
+        raise UnreadablePictureError(f"{name} is damaged (a page has no pixels)")
     ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=False) if n]
     if max(ends, default=0) > nbytes:
         raise UnreadablePictureError(

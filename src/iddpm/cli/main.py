@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from iddpm import cli
+from iddpm.cli.option_groups import with_groups
 from iddpm.config.validation_message import shortened
 from iddpm.runtime.console import printable
 from iddpm.runtime.errors import SHARED, RunFailed
@@ -55,7 +56,11 @@ def _add_commands() -> None:
     itself); the first paragraph of its docstring is its help, the rest an example. A module may
     define a ``group`` of commands instead.
     """
-    names = {module.name for module in iter_modules(cli.__path__)} - {"main", "options"}
+    names = {module.name for module in iter_modules(cli.__path__)} - {
+        "main",
+        "options",
+        "option_groups",
+    }
     places = {name: place for place, name in enumerate(ORDER)}
     for name in sorted(names, key=lambda name: (places.get(name, len(places)), name)):
         module = import_module(f"iddpm.cli.{name}")
@@ -65,7 +70,7 @@ def _add_commands() -> None:
         command = getattr(module, name)
         summary, _, example = (command.__doc__ or "").partition("\n\n")
         title = name.rstrip("_").replace("_", "-")
-        app.command(title, help=summary, epilog=example.strip())(command)
+        app.command(title, help=summary, epilog=example.strip())(with_groups(command))
 
 
 _add_commands()

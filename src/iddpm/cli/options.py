@@ -24,9 +24,12 @@ Network = Annotated[
         help="The own network of the run, as package.module:factory, searched from here first."
     ),
 ]
+Item = Annotated[str, typer.Argument(help="A picture, a .npy array, or a held-out item's number.")]
 Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")]
-Sampler = Annotated[str | None, typer.Option(help="As in iddpm sample [default: the run's].")]
-Spacing = Annotated[str | None, typer.Option(help="As in iddpm sample [default: the run's].")]
+Seed = Annotated[int, typer.Option(help="Sample k depends on the seed and k alone.")]
+Precision = Annotated[
+    str | None, typer.Option(help="float32, bf16, fp16 or auto [default: the run's, float32].")
+]
 ClassName = Annotated[
     str | None, typer.Option("--class", help="A class by name or number [default: none].")
 ]

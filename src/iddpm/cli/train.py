@@ -1,11 +1,49 @@
 """``iddpm train``."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iddpm.cli.options import AcceptData, Network, Threads
+from iddpm.cli.option_groups import Training
+from iddpm.cli.options import Network
+
+if TYPE_CHECKING:
+    from iddpm.tasks.start import Start
+
+
+@dataclass(frozen=True)
+class Starting:
+    """What training starts from."""
+
+    init_from: Annotated[
+        Path | None, typer.Option(help="A run whose weights, and network, to start from.")
+    ] = None
+    init_classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Its classes that those of the data start as, such as 207,281 [default: those of "
+            "the same names, else the first]."
+        ),
+    ] = None
+    init_partial: Annotated[
+        bool, typer.Option("--init-partial", help="Start at random what does not fit.")
+    ] = False
+
+    def start(self) -> "Start | None":
+        """Return the run to start from; ValueError where options are left over."""
+        from iddpm.tasks.start import Start
+
+        names = map(str.strip, (self.init_classes or "").split(","))
+        classes = tuple(name for name in names if name)
+        if self.init_from is not None:
+            return Start(self.init_from, classes, self.init_partial)
+        if classes or self.init_partial:
+            raise ValueError(
+                "--init-classes and --init-partial go with --init-from: name a run there"
+            )
+        return None
 
 
 def train(
@@ -16,67 +54,30 @@ def train(
             "dataset, .parquet files, or mnist5k; not needed with --resume."
         ),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="A YAML file of settings.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("-s", "--set", help="A setting as key=value; may be repeated."),
-    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run directory [default: runs/NAME].")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    accept_data: AcceptData = False,
-    init_from: Annotated[
-        Path | None, typer.Option(help="A run whose weights, and network, to start from.")
-    ] = None,
-    init_classes: Annotated[
-        str | None,
-        typer.Option(
-            help="Its classes that those of the data start as, such as 207,281 [default: those of "
-            "the same names, else the first]."
-        ),
-    ] = None,
-    init_partial: Annotated[
-        bool, typer.Option("--init-partial", help="Start at random what does not fit.")
-    ] = False,
-    steps: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length in passes over the data.")] = None,
-    max_time: Annotated[
-        str | None, typer.Option(help="Stop and save after 90s, 30m, 2h or 1d.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = None,
     network: Network = None,
-    threads: Threads = None,
+    *,
+    starting: Starting,
+    training: Training,
 ) -> None:
     """Train a model; stops at the last step or on a signal, always with a checkpoint.
 
     Example: iddpm train photos/ -s data.image_size=64 -s training.batch_size=32 --out runs/photos
     """
-    from iddpm.tasks.start import Start
     from iddpm.tasks.train import train_until_stop
 
-    classes = tuple(name.strip() for name in (init_classes or "").split(",") if name.strip())
-    if init_from is None and (classes or init_partial):
-        raise ValueError("--init-classes and --init-partial go with --init-from: name a run there")
-    start = None if init_from is None else Start(init_from, classes, init_partial)
-    flags = {
-        "steps": steps,
-        "epochs": epochs,
-        "max_time": max_time,
-        "device": device,
-        "threads": threads,
-    }
-    given = [f"training.{name}={value}" for name, value in flags.items() if value is not None]
+    length = [] if epochs is None else [f"training.epochs={epochs}"]
     _, reason = train_until_stop(
         data,
         network=network,
-        config=config,
-        settings=[*(settings or []), *given],
+        config=training.config,
+        settings=[*training.assignments(), *length],
         out=out,
-        resume=resume,
-        accept_data=accept_data,
-        init_from=start,
+        resume=training.resume,
+        accept_data=training.accept_data,
+        init_from=starting.start(),
     )
     raise typer.Exit(reason.exit_status)

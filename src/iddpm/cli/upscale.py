@@ -1,22 +1,41 @@
 """``iddpm upscale``."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from iddpm.cli.options import (
-    Checkpoint,
-    ClassName,
-    Condition,
-    Device,
-    Ema,
-    Guidance,
-    Network,
-    Sampler,
-    Spacing,
-    Threads,
-)
+from iddpm.cli.option_groups import Opening, settings_of
+from iddpm.cli.options import ClassName, Condition, Guidance
+
+
+@dataclass(frozen=True)
+class Upscaling:
+    """How tiles are drawn and joined."""
+
+    steps: Annotated[
+        int | None, typer.Option(help="Network evaluations per tile [default: the run's, 50].")
+    ] = None
+    sampler: Annotated[
+        str | None, typer.Option(help="As in iddpm sample [default: the run's].")
+    ] = None
+    spacing: Annotated[
+        str | None, typer.Option(help="As in iddpm sample [default: the run's].")
+    ] = None
+    overlap: Annotated[
+        float, typer.Option(help="Share of a tile that it shares with its neighbour.")
+    ] = 0.25
+    low_res_noise: Annotated[
+        float | None,
+        typer.Option(help="Noise to add to the files, up to the run's degradation.augment."),
+    ] = None
+    class_name: ClassName = None
+    guidance: Guidance = None
+    seed: Annotated[int, typer.Option(help="Item k depends on the seed and k alone.")] = 0
+    batch_size: Annotated[
+        int | None, typer.Option(help="Tiles at a time; fewer need less memory.")
+    ] = None
 
 
 def upscale(
@@ -27,58 +46,20 @@ def upscale(
             help="Pictures, clips, .npy, .npz, .wav, .flac, .nii(.gz), .csv, or folders."
         ),
     ],
-    steps: Annotated[
-        int | None, typer.Option(help="Network evaluations per tile [default: the run's, 50].")
-    ] = None,
-    sampler: Sampler = None,
-    spacing: Spacing = None,
-    overlap: Annotated[
-        float, typer.Option(help="Share of a tile that it shares with its neighbour.")
-    ] = 0.25,
-    low_res_noise: Annotated[
-        float | None,
-        typer.Option(help="Noise to add to the files, up to the run's degradation.augment."),
-    ] = None,
-    class_name: ClassName = None,
     condition: Condition = None,
-    guidance: Guidance = None,
-    seed: Annotated[int, typer.Option(help="Item k depends on the seed and k alone.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Where to write [default: RUN/upscaled].")
     ] = None,
-    ema: Ema = None,
-    checkpoint: Checkpoint = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Tiles at a time; fewer need less memory.")
-    ] = None,
-    device: Device = "auto",
-    network: Network = None,
-    threads: Threads = None,
+    *,
+    upscaling: Upscaling,
+    opening: Opening,
 ) -> None:
     """Upscale files of any size, and write them as files of the same kind.
 
     Example: iddpm upscale runs/faces photo.png scans/ --steps 20 --out finer
     """
-    import torch
-
     from iddpm.data.conditioning.requested import read_asked
-    from iddpm.runs.run import load
     from iddpm.tasks.upscale import upscale as go
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    go(
-        load(run, ema=ema, checkpoint=checkpoint, device=device, network=network),
-        files,
-        seed=seed,
-        class_name=class_name,
-        conditions=read_asked(condition or ()),
-        overlap=overlap,
-        out=out,
-        steps=steps,
-        sampler=sampler,
-        spacing=spacing,
-        low_res_noise=low_res_noise,
-        guidance=guidance,
-        batch_size=batch_size,
-    )
+    conditions = read_asked(condition or ())
+    go(opening.open(run), files, conditions=conditions, out=out, **settings_of(upscaling))

@@ -1,0 +1,215 @@
+"""Options that travel together: how a run is opened, how it is sampled, how one is trained."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from iddpm.cli.options import (
+    AcceptData,
+    BatchSize,
+    Checkpoint,
+    ClassName,
+    Device,
+    Ema,
+    EmaLength,
+    Guidance,
+    GuidanceInterval,
+    Network,
+    Precision,
+    Threads,
+)
+from iddpm.config.choices import SAMPLERS, SPACINGS, listed
+
+if TYPE_CHECKING:
+    from iddpm.runs.run import Run
+    from iddpm.runtime.processes import Ranks
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose groups of options are options of the command line.
+
+    A group is a parameter whose type is a dataclass; each of its fields becomes an option.
+    """
+    groups: dict[str, Any] = {}
+    options: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        kind = parameter.annotation
+        if isinstance(kind, type) and is_dataclass(kind):
+            groups[parameter.name] = kind
+            options += inspect.signature(kind).parameters.values()
+        else:
+            options.append(parameter)
+
+    def called(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    signature = inspect.Signature([option.replace(kind=keyword) for option in options])
+    called.__signature__ = signature  # type: ignore[attr-defined]
+    called.__annotations__ = {option.name: option.annotation for option in options}
+    return called
+
+
+def settings_of(group: Any) -> dict[str, Any]:
+    """Return the options of a group by name."""
+    return {field.name: getattr(group, field.name) for field in fields(group)}
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Which weights of a run are opened, and where."""
+
+    ema: Ema = None
+    checkpoint: Checkpoint = None
+    ema_length: EmaLength = None
+    device: Device = "auto"
+    network: Network = None
+    threads: Threads = None
+
+    def open(self, run: Path) -> "Run":
+        """Open a run; errors as for :func:`iddpm.load`."""
+        import torch
+
+        from iddpm.runs.run import load
+
+        options = settings_of(self)
+        threads = options.pop("threads")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return load(run, **options)
+
+    @contextmanager
+    def shared(self, run: Path) -> "Iterator[tuple[Run, Ranks]]":
+        """Open a run in all processes that share the work."""
+        from iddpm.runtime.processes import DAY, JOINING, joined_ranks
+
+        with joined_ranks("cpu", JOINING) as ranks:
+            ranks.limit(DAY)
+            with ranks.together():
+                opened = self.open(run)
+            yield opened, ranks
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are drawn; what is None is as the run has it."""
+
+    steps: Annotated[
+        int | None, typer.Option(help="Network evaluations per sample [default: the run's, 50].")
+    ] = None
+    sampler: Annotated[
+        str | None, typer.Option(help=f"{listed(SAMPLERS, 'auto')} [default: the run's, auto].")
+    ] = None
+    spacing: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(['auto', *SPACINGS])}, optimal or 10,15,20 "
+            "[default: the run's, auto]."
+        ),
+    ] = None
+    variance: Annotated[
+        str | None, typer.Option(help="That of ddpm and ddim: trained or analytic.")
+    ] = None
+    eta: Annotated[float | None, typer.Option(help="Fresh noise of ddim, 0 to 1.")] = None
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="Exaggerate the class: 1 as trained, 2 or 3 clearer, 0 ignores it."),
+    ] = None
+    guidance_interval: GuidanceInterval = None
+    classifier: Annotated[
+        Path | None, typer.Option(help="A classifier that guides, from iddpm train-classifier.")
+    ] = None
+    classifier_scale: Annotated[float, typer.Option(help="How strongly it guides.")] = 1.0
+    classifier_form: Annotated[
+        str,
+        typer.Option(
+            help="score, for every sampler; clip_then_score, in the published order; or mean, "
+            "for ddpm, as published."
+        ),
+    ] = "score"
+    autoguidance: Annotated[
+        str | None,
+        typer.Option(help="A weaker model to go away from: a checkpoint's step, or a run."),
+    ] = None
+    autoguidance_scale: Annotated[float, typer.Option(help="How far; 1 is not at all.")] = 2.0
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            help="How models of levels end: mode, draw or mean [default: the run's, mode]."
+        ),
+    ] = None
+    threshold: Annotated[
+        float | None, typer.Option(help="Dynamic thresholding at this share, such as 0.995.")
+    ] = None
+    low_res_noise: Annotated[
+        float | None,
+        typer.Option(help="Noise added to the low resolution, for runs with degradation.augment."),
+    ] = None
+    batch_size: BatchSize = None
+    precision: Precision = None
+
+
+@dataclass(frozen=True)
+class ItemSampling:
+    """How an item of one's own is drawn anew."""
+
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Network evaluations, of which edit takes a share [default: 50]."),
+    ] = None
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="As in iddpm sample [default: the run's; inpaint: ddim with fresh noise]."
+        ),
+    ] = None
+    spacing: Annotated[
+        str | None, typer.Option(help="As in iddpm sample [default: the run's; inpaint: even].")
+    ] = None
+    guidance: Guidance = None
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Which versions of an item are drawn, and where they are written."""
+
+    n: Annotated[int, typer.Option("-n", max=10_000, help="How many versions.")] = 4
+    class_name: ClassName = None
+    seed: Annotated[int, typer.Option(help="Version k depends on the seed and k alone.")] = 0
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write [default: a folder in RUN/samples].")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained for how long, and whether a run goes on."""
+
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="A YAML file of settings.")
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--set", help="A setting as key=value; may be repeated."),
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False
+    accept_data: AcceptData = False
+    steps: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None
+    max_time: Annotated[
+        str | None, typer.Option(help="Stop and save after 90s, 30m, 2h or 1d.")
+    ] = None
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = None
+    threads: Threads = None
+
+    def assignments(self) -> list[str]:
+        """Return the settings, those with an option of their own last."""
+        own = {name: getattr(self, name) for name in ("steps", "max_time", "device", "threads")}
+        given = [f"training.{name}={value}" for name, value in own.items() if value is not None]
+        return [*(self.settings or ()), *given]

@@ -26,7 +26,7 @@ from tests.data.sources.test_shards import picture, shards
 from tests.data.sources.test_tables import CLASS, parquet, pictures, saved, write
 
 ROOT = Path(__file__).parents[1]
-TABLES = {"README.md": "goes in", "docs/formats.md": "goes in", "docs/data.md": "DATA"}
+TABLES = {"README.md": "input", "docs/formats.md": "input", "docs/data.md": "DATA"}
 """Documents and the first heading of the table in each."""
 ELSEWHERE = "sounds, series, HDF5, volumes, clips, stacks"
 """A row that is a reference to the other document."""
@@ -185,12 +185,12 @@ def of_shards(name: str) -> Callable[[Path], Path]:
 
 CONDITIONAL = ("model.class_conditional=true",)
 CASES: dict[str, dict[str, Case]] = {
-    "pictures of 8 bits, a folder": {
+    "8-bit pictures, a folder": {
         "gray": Case(of_pictures(8, 6), "*.png", CONDITIONAL),
         "RGB": Case(of_pictures(8, 6, 3, suffix=".bmp"), "*.png"),
         "RGBA": Case(of_pictures(8, 6, 4, high=250, suffix=".webp"), "*.png"),
     },
-    "gray pictures of 16 bits, a folder": {
+    "16-bit gray pictures, a folder": {
         "png": Case(of_pictures(8, 6, dtype=np.uint16, high=65536), "*.png", CONDITIONAL),
         "tiff": Case(of_pictures(8, 6, dtype=np.uint16, suffix=".tiff", high=65536), "*.png"),
     },
@@ -226,7 +226,7 @@ CASES: dict[str, dict[str, Case]] = {
         ".flac": Case(of_sounds("PCM_16", ".flac"), "*.flac"),
         "one .wav": Case(of_sounds("PCM_24", ".wav", alone=True), "*.wav", ("data.window=16",)),
     },
-    "time series, `.csv`, `.tsv`, `.txt`: one a row": {
+    "time series, `.csv`, `.tsv`, `.txt`: one per row": {
         ".csv": Case(of_series(".csv", ",", False), "samples.csv", CONDITIONAL),
         ".tsv": Case(of_series(".tsv", "\t", True), "samples.csv", CONDITIONAL),
         ".txt": Case(
@@ -247,7 +247,7 @@ CASES: dict[str, dict[str, Case]] = {
         ".webp": Case(of_clips(8, 6, 3, suffix=".webp"), "*.webp"),
         "one .gif": Case(of_clips(8, 6, alone=True), "0*.gif", ("data.window=[3,8,6]",)),
     },
-    "stacks of 8 or 16 bits or floats, gray or RGB, `.tif`, `.tiff` of several pages: a file or a "
+    "stacks of 8-bit, 16-bit or float pages, gray or RGB, `.tif`, `.tiff` of several pages: a file or a "
     "folder": {
         ".tif": Case(of_clips(8, 6, suffix=".tif"), "*.tif", CONDITIONAL),
         ".tiff of RGB": Case(of_clips(8, 6, 3, suffix=".tiff"), "*.tif"),
@@ -258,7 +258,7 @@ CASES: dict[str, dict[str, Case]] = {
             ("data.window=[3,8,6]", "data.range=auto"),
         ),
     },
-    "numbers as TIFF: floats, signed or longer integers, any number of samples, `.tif`, "
+    "numeric TIFF: floats, signed or wider integers, any number of samples per pixel, `.tif`, "
     "`.tiff`: a file or a folder": {
         ".tif of floats": Case(of_rasters(8, 6, dtype=np.float32), "*.tif", CONDITIONAL),
         ".tiff of 16 bits in color": Case(of_rasters(8, 6, 3, dtype=np.uint16), "*.tif"),
@@ -310,7 +310,7 @@ CASES: dict[str, dict[str, Case]] = {
             "*.png",
         ),
     },
-    "`mnist5k`, `digits`, the name, when no such path exists": {
+    "`mnist5k`, `digits`, the name, if no such path exists": {
         name: Case(lambda folder, name=name: name, "*.png", CONDITIONAL)
         for name in ("mnist5k", "digits")
     },
@@ -351,7 +351,7 @@ def test_the_chinese_readme_has_the_same_rows():
         table = text[text.index(f"| {heading} |") :].split("\n\n")[0]
         return [set(re.findall("`[^`]+`", line)) for line in table.splitlines()]
 
-    assert names("README.zh-CN.md", "输入") == names("README.md", "goes in")
+    assert names("README.zh-CN.md", "输入") == names("README.md", "input")
 
 
 @pytest.mark.parametrize(

@@ -247,8 +247,8 @@ CASES: dict[str, dict[str, Case]] = {
         ".webp": Case(of_clips(8, 6, 3, suffix=".webp"), "*.webp"),
         "one .gif": Case(of_clips(8, 6, alone=True), "0*.gif", ("data.window=[3,8,6]",)),
     },
-    "stacks of 8-bit, 16-bit or float pages, gray or RGB, `.tif`, `.tiff` of several pages: a file or a "
-    "folder": {
+    "stacks of 8-bit, 16-bit or float pages, gray or RGB, `.tif`, `.tiff` of several pages: a file "
+    "or a folder": {
         ".tif": Case(of_clips(8, 6, suffix=".tif"), "*.tif", CONDITIONAL),
         ".tiff of RGB": Case(of_clips(8, 6, 3, suffix=".tiff"), "*.tif"),
         ".tif of 16 bits": Case(of_clips(8, 6, dtype=np.uint16, suffix=".tif"), "*.tif"),

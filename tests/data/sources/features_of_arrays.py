@@ -82,14 +82,14 @@ PACKED: list[dict[str, Any]] = [
     {"compression": "gzip", "shuffle": True, "fletcher32": True}, {"scaleoffset": 0},
 ]  # fmt: skip
 ARRAY_ROWS = [
-    Row("npy", "versions 1 to 3, rows or columns first",
+    Row("npy", "versions 1 to 3, C and Fortran order",
         lambda: [File(npy(ROWS, v, f), ROWS) for v in (1, 2, 3) for f in (False, True)],
         library="numpy"),
     Row("npy", "integers of 8 to 64 bits, floats of 16 to 64, both byte orders",
         lambda: [File(npy(ROWS.astype(k)), ROWS) for k in KINDS]
         + [File(npy(FRACTIONS.astype(k)), FRACTIONS.astype(k), off=1e-5) for k in FLOATS],
         library="numpy"),
-    Row("npy", "bool, complex, records, texts, times, Python objects, other versions, no rows",
+    Row("npy", "bool, complex, records, strings, times, Python objects, other versions, no rows",
         lambda: [File(npy(x)) for x in NOT_NUMBERS[:2]] + [File(npy(ROWS, 4)), File(npy(ROWS[:0]))]
         + [File(lambda p, x=x: np.save(p, x)) for x in
            (NOT_NUMBERS[2], ROWS.astype("U3"), ROWS.astype("M8[s]"), ROWS.astype(object))],
@@ -103,7 +103,7 @@ ARRAY_ROWS = [
         library="h5py"),
     Row("HDF5", "chunks, gzip, LZF, shuffle, checksums, scale-offset",
         lambda: [File(data(ROWS, **options), ROWS) for options in PACKED], library="h5py"),
-    Row("HDF5", "links, arrays in groups, virtual data sets",
+    Row("HDF5", "links, arrays in groups, virtual datasets",
         lambda: [File(h5(linked), ROWS), File(virtual(False), ROWS),
                  File(h5(lambda f: f.create_dataset("a/b", data=ROWS)), ROWS,
                       {"column": "a/b"})]),
@@ -112,8 +112,8 @@ ARRAY_ROWS = [
                       warns="never written")], library="h5py"),
     Row("HDF5", "attributes scale_factor and add_offset of netCDF", lambda: [File(h5(scaled))],
         refused="stand for others, by the attributes scale_factor=0.5 and add_offset=3.0"),
-    Row("HDF5", "bool, complex, records, one number, no rows, an empty data set, "
-        "virtual data sets whose files are gone",
+    Row("HDF5", "bool, complex, records, a scalar, no rows, an empty dataset, "
+        "virtual datasets with missing files",
         lambda: [File(data(x)) for x in
                  (*NOT_NUMBERS, np.float32(3), ROWS[:0], h5py.Empty("f4"))]
         + [File(virtual(True))],

@@ -1,6 +1,6 @@
 """Formats x features: each reader against files from raw bytes, and against the field's library.
 
-A feature is read right, value for value, or refused in one sentence. `docs/formats.md` holds the
+A feature is read right, value for value, or raises a one-sentence error. `docs/formats.md` has the
 same table.
 """
 
@@ -104,11 +104,11 @@ def test_each_feature_is_read_right_or_refused(tmp_path, row):
 def test_the_page_has_the_same_table():
     lines = PAGE.read_text(encoding="utf-8").splitlines()
     start = lines.index("| format | feature | | also read by |") + 2
-    told = []
+    documented = []
     for line in lines[start:]:
         if not line.startswith("|"):
             break
-        told.append(tuple(cell.strip() for cell in line.strip("|").split("|")))
-    assert told == [
-        (r.format, r.feature, "refused" if r.refused else "read", r.library) for r in ALL
+        documented.append(tuple(cell.strip() for cell in line.strip("|").split("|")))
+    assert documented == [
+        (r.format, r.feature, "error" if r.refused else "read", r.library) for r in ALL
     ]

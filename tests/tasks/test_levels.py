@@ -70,6 +70,31 @@ def test_every_kind_of_data_is_trained_drawn_and_measured(tmp_path, shape, setti
     assert few.decoder.mean == pytest.approx(whole.decoder.mean, abs=0.02)
 
 
+@pytest.mark.parametrize("decoder", ["levels", "categorical"])
+def test_another_model_may_have_such_a_decoder(tmp_path, decoder):
+    settings = ["data.layout=NHWC", COSINE, "diffusion.predicts=eps", "diffusion.num_steps=1000",
+                f"diffusion.decoder={decoder}"]  # fmt: skip
+    run = trained(tmp_path, data(8, 8, 2), *settings, "training.timestep_sampler=low_discrepancy")
+    x = run.sample(2, sampler="ddpm", steps=4)
+    assert torch.equal(x, round_to_levels(x, 8))
+    found = likelihood(run, samples_per_item=4)
+    # Noise of 0.816 levels of uniform data leaves log2(0.816 sqrt(2 pi e)) = 1.75 bits open.
+    assert found.decoder.mean == pytest.approx(1.75, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["predicts=categorical", "decoder=levels"], "predicts=categorical is a decoder of its ow"),
+        (["decoder=categorical", "loss=simple", "variance=fixed_small"], "untrained: use loss=hyb"),
+        (["decoder=sharp"], "diffusion.decoder=.*'gaussian', 'levels' or 'categorical'"),
+    ],
+)
+def test_decoders_that_do_not_fit_are_refused(settings, said):
+    with pytest.raises(ValueError, match=said):
+        read_config(None, [f"diffusion.{setting}" for setting in settings])
+
+
 def test_the_first_probabilities_are_those_of_the_training_data(tmp_path):
     x = data(8, 8, 2)
     x[:, :, :, 1] = np.minimum(x[:, :, :, 1], 3)

@@ -4,6 +4,7 @@ import torch
 
 from iddpm.runtime.seeds import stream
 from iddpm.training.timesteps import (
+    DecoderTimesteps,
     LossSecondMomentTimesteps,
     LowDiscrepancyTimesteps,
     UniformTimesteps,
@@ -26,6 +27,26 @@ def test_low_discrepancy_spreads_a_batch_and_wraps_around():
         t, _ = LowDiscrepancyTimesteps(50).sample(np.full(50, u))
         assert sorted(t.tolist()) == list(range(50))
     assert len(LowDiscrepancyTimesteps(50).sample(np.zeros(0)).t) == 0
+
+
+@pytest.mark.parametrize("others", [UniformTimesteps, LowDiscrepancyTimesteps])
+def test_a_share_of_the_items_is_at_step_0_and_the_mean_loss_stays(others):
+    """Over all uniform numbers; of a batch whose first number serves all, over that number too."""
+    sampler = DecoderTimesteps(others(10), 10, share=0.25)
+    even = (np.arange(4000) + 0.5) / 4000
+    losses = torch.tensor([50.0, *range(1, 10)], dtype=torch.float64)
+    if others is UniformTimesteps:
+        t, weights = sampler.sample(even)
+        assert float((t == 0).double().mean()) == pytest.approx(0.25 + 0.075, abs=1e-3)
+        assert float((losses[t] * weights).mean()) == pytest.approx(float(losses.mean()), rel=1e-3)
+        return
+    numbers = [stream(0, "timestep", step=k).random(8) for k in range(3000)]
+    found = []
+    for batch in numbers:
+        t, weights = sampler.sample(batch)
+        found.append(float((losses[t] * weights).mean()))
+    error = np.std(found) / len(found) ** 0.5
+    assert np.mean(found) == pytest.approx(float(losses.mean()), abs=4 * error)
 
 
 def test_low_discrepancy_is_uniform_for_every_item_and_varies_less():

@@ -36,8 +36,9 @@ def build_network(config: ResolvedConfig, own: nn.Module | None = None) -> nn.Mo
 
 def count_outputs(config: ResolvedConfig) -> int:
     """Return the channels of the network's output without those of a variance."""
-    channels = config.model.channels
-    return channels * FEATURES if config.diffusion.gives_levels else channels
+    diffusion, channels = config.diffusion, config.model.channels
+    features = channels * FEATURES if diffusion.gives_levels else 0
+    return features + (channels if diffusion.learns_decoder or not features else 0)
 
 
 def count_inputs(config: ResolvedConfig) -> int:
@@ -176,5 +177,6 @@ def build_denoiser(config: ResolvedConfig, network: Any) -> Denoiser:
         sigma_data=diffusion.sigma_data,
         fourier=diffusion.fourier_features,
         bits=config.bits,
+        decoder=diffusion.decoder or "gaussian",
         self_condition=diffusion.self_condition,
     )

@@ -19,7 +19,7 @@ from iddpm.training.ema import EMA
 from iddpm.training.loop_settings import LoopSettings
 from iddpm.training.power import PowerEMA
 from iddpm.training.step import Loss
-from iddpm.training.timesteps import TimestepSampler
+from iddpm.training.timesteps import DecoderTimesteps, TimestepSampler
 
 
 def build_loss(config: ResolvedConfig, own: Loss | None = None) -> Loss:
@@ -76,6 +76,8 @@ def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
     sampler: TimestepSampler = load(TIMESTEP_SAMPLERS[config.training.timestep_sampler].home)(
         num_steps
     )
+    if config.diffusion.learns_decoder:
+        return DecoderTimesteps(sampler, num_steps)
     return sampler
 
 

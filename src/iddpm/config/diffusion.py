@@ -124,6 +124,9 @@ class DiffusionConfig(Section):
     self_condition: bool = False
     """Tell the network its estimate of the data at the step before; half the steps learn it."""
     variance: Literal["learned_range", "learned", "fixed_small", "fixed_large"] = "learned_range"
+    decoder: Literal["gaussian", "levels", "categorical"] | None = None
+    """What gives a probability to the data at step 0: the last reverse step (gaussian, by default),
+    the likelihood of each level alone, or logits of the network, which categorical always has."""
     loss: Loss = HybridLoss()
 
     @field_validator("loss", mode="before")
@@ -137,7 +140,26 @@ class DiffusionConfig(Section):
     @property
     def gives_levels(self) -> bool:
         """Whether the network gives a probability to each level of the data."""
-        return self.predicts in LEVELS
+        return self.predicts in LEVELS or self.decoder == "categorical"
+
+    @property
+    def learns_decoder(self) -> bool:
+        """Whether there are logits that nothing but step 0 of the bound trains."""
+        return self.decoder == "categorical" and self.predicts not in LEVELS
+
+    @model_validator(mode="after")
+    def _the_decoder_is_trained(self) -> Self:
+        if self.predicts in LEVELS and self.decoder not in (None, "categorical"):
+            raise ValueError(
+                f"predicts={self.predicts} is a decoder of its own, and decoder={self.decoder} "
+                "was stated: leave it out"
+            )
+        if self.learns_decoder and self.loss.kind == "simple":
+            raise ValueError(
+                "loss=simple leaves decoder=categorical untrained: use loss=hybrid or vlb, or "
+                "decoder=gaussian"
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_log_snr_falls(self) -> Self:

@@ -100,11 +100,17 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _levels_are_few(self) -> Self:
-        if self.diffusion.gives_levels and not 1 <= (self.bits or 0) <= MOST_BITS:
+        diffusion, other = self.diffusion, "predicts=v"
+        name = f"predicts={diffusion.predicts}"
+        if diffusion.decoder not in (None, "gaussian"):
+            name, other = f"decoder={diffusion.decoder}", "decoder=gaussian"
+        elif not diffusion.gives_levels:
+            return self
+        if not 1 <= (self.bits or 0) <= MOST_BITS:
             depth = "is continuous" if self.bits is None else f"has {self.bits} bits"
             raise ValueError(
-                f"diffusion.predicts={self.diffusion.predicts} gives a probability to each level "
-                f"of data of at most {MOST_BITS} bits, and this data {depth}: use predicts=v"
+                f"diffusion.{name} gives a probability to each level "
+                f"of data of at most {MOST_BITS} bits, and this data {depth}: use {other}"
             )
         return self
 

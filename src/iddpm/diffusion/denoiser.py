@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
 from iddpm.diffusion.fourier import fourier_features
 from iddpm.diffusion.gaussian import GaussianDiffusion
-from iddpm.diffusion.level_distribution import distribution_of
+from iddpm.diffusion.level_distribution import distribution_of, likelihood_alone
 from iddpm.diffusion.prediction import SIGMA_DATA, Prediction, prediction_type
 from iddpm.diffusion.schedule import Level
+
+DecoderKind = Literal["gaussian", "levels", "categorical"]
+"""What gives a probability to the data at step 0."""
 
 
 class Denoise(Protocol):
@@ -38,7 +41,11 @@ class Denoiser(nn.Module):
         sigma_data: standard deviation of the data that ``"edm"`` assumes.
         fourier: give the network sines and cosines of x_t at so many periods, 1, 2, 4, ... levels,
             as further channels behind those of x_t (:mod:`iddpm.diffusion.fourier`).
-        bits: depth of the data, for ``fourier``.
+        bits: depth of the data, for ``fourier`` and ``decoder``.
+        decoder: what gives a probability to the data at step 0: ``"gaussian"``, the last reverse
+            step; ``"levels"``, the likelihood of each level alone (Kingma et al. 2021, equation
+            8); ``"categorical"``, logits of the network too, which then has a
+            :class:`~iddpm.networks.LevelHead` around it: features come before its output.
         self_condition: give the network an earlier estimate of x0 as further channels behind those
             of x_t (Chen et al. 2022): it is called with [N, 2 C, *spatial].
 
@@ -55,6 +62,7 @@ class Denoiser(nn.Module):
         sigma_data: float = SIGMA_DATA,
         fourier: int = 0,
         bits: int | None = 8,
+        decoder: str = "gaussian",
         self_condition: bool = False,
     ) -> None:
         super().__init__()
@@ -64,11 +72,16 @@ class Denoiser(nn.Module):
                 f"predicts={predicts!r} says nothing of the data at the schedule's last step, "
                 "which is pure noise: predict v, x0 or edm"
             )
-        if fourier and bits is None:
+        if decoder not in get_args(DecoderKind):
+            known = ", ".join(get_args(DecoderKind))
+            raise ValueError(f"decoder={decoder!r} is unknown: use one of {known}")
+        if bits is None and (fourier or decoder == "levels"):
             raise ValueError(
-                f"fourier={fourier} counts periods of the levels of the data, and bits=None says "
-                "that it has none: leave fourier out"
+                f"fourier={fourier} and decoder={decoder!r} go by the levels of the data, and "
+                "bits=None says that it has none: leave them out"
             )
+        self.decoder = decoder
+        self.gives_levels = self.prediction_type.gives_levels or decoder == "categorical"
         self.network = network
         self.fourier = fourier
         self.bits = bits
@@ -90,19 +103,16 @@ class Denoiser(nn.Module):
         """
         shown = level.shown.to(device=x_t.device, dtype=torch.float32)
         # The network may compute in bfloat16; what follows subtracts large numbers and must not.
-        scale = self.prediction_type.input_scale
-        seen = x_t if scale is None else scale(x_t, level) * x_t
-        if self.fourier:
+        output = self.network(self._input(x_t, level, estimate), shown, **conditioning)
+        levels = None
+        if self.gives_levels:
+            levels, output = distribution_of(output, x_t, level)
+        elif self.decoder == "levels":
             assert self.bits is not None
-            waves = fourier_features(x_t, level, self.fourier, self.bits)
-            seen = torch.cat([seen, waves], dim=1)
-        if self.self_condition:
-            known = torch.zeros_like(x_t) if estimate is None else estimate.clamp(-1, 1)
-            seen = torch.cat([seen, known], dim=1)
-        output, levels = self.network(seen, shown, **conditioning), None
+            levels = likelihood_alone(x_t, level, 2**self.bits)
         if self.prediction_type.gives_levels:
-            levels, rest = distribution_of(output, x_t, level)
-            output = torch.cat([levels.mean(), rest.to(x_t.dtype)], dim=1)
+            assert levels is not None
+            output = torch.cat([levels.mean(), output.to(x_t.dtype)], dim=1)
         output = output.to(x_t.dtype)
         channels = x_t.shape[1]
         learns = self.diffusion.learns_variance
@@ -116,3 +126,15 @@ class Denoiser(nn.Module):
         prediction = self.prediction_type.read(x_t, output[:, :channels], level)
         kind = self.diffusion.variance
         return replace(prediction, variance=variance, variance_kind=kind, levels=levels)
+
+    def _input(self, x_t: Tensor, level: Level, estimate: Tensor | None) -> Tensor:
+        """Return what the network sees of noisy data, its level and an earlier estimate."""
+        scale = self.prediction_type.input_scale
+        seen = [x_t if scale is None else scale(x_t, level) * x_t]
+        if self.fourier:
+            assert self.bits is not None
+            seen.append(fourier_features(x_t, level, self.fourier, self.bits))
+        if self.self_condition:
+            known = torch.zeros_like(x_t) if estimate is None else estimate.clamp(-1, 1)
+            seen.append(known)
+        return torch.cat(seen, dim=1) if len(seen) > 1 else seen[0]

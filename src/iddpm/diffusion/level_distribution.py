@@ -86,15 +86,6 @@ class LevelDistribution:
         level = Level(*(value[items] for value in self.level))
         return replace(self, features=self.features[here], x_t=self.x_t[here], level=level)
 
-    def detach(self) -> "LevelDistribution":
-        """Return it without gradients."""
-        return replace(
-            self,
-            features=self.features.detach(),
-            weight=self.weight.detach(),
-            bias=self.bias.detach(),
-        )
-
     def mixed(self, scale: float) -> "LevelDistribution":
         """Return guided logits: the items' second half plus ``scale`` times what the first adds."""
         first, second = self.features.chunk(2)
@@ -108,7 +99,7 @@ class LevelDistribution:
         ratio = (self.level.alpha_bar.sqrt() / noise).to(x)
         z = x * (1 / noise).to(x).reshape(-1, *[1] * (x.dim() - 1))
         places = x[0, 0].numel()
-        features = _rows(self.features).unflatten(1, (x.shape[1], -1)).to(x.dtype)
+        features = _rows(self.features).unflatten(1, self.weight.shape[:2]).to(x.dtype)
         maps = self.weight.to(x.dtype), self.bias.to(x.dtype)
         return features, *maps, _rows(z), ratio.repeat_interleave(places)
 
@@ -158,6 +149,17 @@ def distribution_of(output: Any, x_t: Tensor, level: Level) -> tuple[LevelDistri
             f"and the network returns {said.shape[1]} channels for data of {x_t.shape[1]}"
         )
     return LevelDistribution(said[:, :count], weight, bias, x_t, level), said[:, count:]
+
+
+def likelihood_alone(x_t: Tensor, level: Level, count: int) -> LevelDistribution:
+    """Return the probability of each of ``count`` levels that noisy data itself gives.
+
+    All levels are as likely before: p(level k | x_t) is proportional to q(x_t | x_k). Without
+    parameters, and good where the noise is far less than a level.
+    """
+    nothing = x_t.new_zeros(len(x_t), 0, *x_t.shape[2:])
+    weight = x_t.new_zeros(x_t.shape[1], 0, count)
+    return LevelDistribution(nothing, weight, x_t.new_zeros(x_t.shape[1], count), x_t, level)
 
 
 class _LevelMoments(torch.autograd.Function):
@@ -251,7 +253,7 @@ def _chunks(z: Tensor, count: int) -> Iterator[tuple[int, slice]]:
 
 def _rows(x: Tensor) -> Tensor:
     """Return [N, C, *spatial] as [P, C], a row for each place."""
-    return x.flatten(2).transpose(1, 2).reshape(-1, x.shape[1])
+    return x.flatten(2).transpose(1, 2).flatten(0, 1)
 
 
 def _unrows(rows: Tensor, like: Tensor) -> Tensor:

@@ -49,11 +49,12 @@ class Prediction:
         return replace(self, x0=x0, eps=eps_given_x0(x_t, x0, level))
 
     def detach_mean(self) -> "Prediction":
-        """Return it with gradients through the variance alone (the paper's stop-gradient)."""
+        """Return it with gradients through the variance alone (the paper's stop-gradient).
+
+        The probabilities of levels, which the bound trains at step 0 alone, keep theirs.
+        """
         mean = None if self.mean is None else self.mean.detach()
-        levels = None if self.levels is None else self.levels.detach()
-        x0, eps = self.x0.detach(), self.eps.detach()
-        return replace(self, x0=x0, eps=eps, mean=mean, levels=levels)
+        return replace(self, x0=self.x0.detach(), eps=self.eps.detach(), mean=mean)
 
 
 def eps_given_x0(x_t: Tensor, x0: Tensor, level: Level) -> Tensor:

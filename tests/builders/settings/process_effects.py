@@ -214,6 +214,14 @@ DIFFUSION = {
         Effect(said, {"0.5": said_by("edm"), "1.5": said_by("edm", sigma_data=1.5)},
                ("diffusion.predicts=edm",)),
     ],
+    "diffusion.decoder": [
+        Effect(lambda s: [build_denoiser(s.config, network(2)).decoder,
+                          type(build_timesteps(s.config)).__name__,
+                          type(build_network(s.config)).__name__],
+               {"null": ["gaussian", "UniformTimesteps", "UNet"],
+                "levels": ["levels", "UniformTimesteps", "UNet"],
+                "categorical": ["categorical", "DecoderTimesteps", "LevelHead"]}),
+    ],
     "diffusion.fourier_features": [
         Effect(input_of_network, {"0": lambda: waves_of(0, 8), "2": lambda: waves_of(2, 8),
                                   "2\nbits=4": lambda: waves_of(2, 4)}),

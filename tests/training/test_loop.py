@@ -316,20 +316,8 @@ def test_a_record_is_of_all_ranks(tmp_path, monkeypatch):
     effort = Effort(state.precision)
     effort._most = 1000.0  # items a second that this process could do
     ranks = AsIfTwo(count=2)
-    loop = _Loop(
-        tmp_path,
-        state,
-        step,
-        settings(2),
-        ranks,
-        None,
-        None,
-        effort,
-        None,
-        SilentReporter(),
-        None,
-        None,
-    )
+    loop = _Loop(tmp_path, state, step, settings(2), ranks, {"reporter": SilentReporter()})
+    loop.effort = effort
     clock.now = 2.0  # and half a second more for the batch
     read = iter([next(batches(0, 1))])
     loop._learn(*loop._fetch(clock.passes(0.5, read.__next__)() for _ in range(1)))

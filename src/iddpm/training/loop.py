@@ -1,10 +1,10 @@
 """The training loop: batches in, checkpoints and logs out."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from signal import Signals
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
@@ -22,17 +22,15 @@ from iddpm.training.checkpoints.saver import Saver
 from iddpm.training.checkpoints.state import TrainState
 from iddpm.training.loop_settings import (
     FedBatch,
+    LoopHooks,
     LoopSettings,
-    Preview,
-    Reporter,
-    Validate,
     preview_path,
     rate_ratios,
 )
-from iddpm.training.monitoring.log_files import LogFiles, Tracker
+from iddpm.training.monitoring.log_files import LogFiles
 from iddpm.training.monitoring.records import Meter, merged
 from iddpm.training.monitoring.throughput import Effort
-from iddpm.training.nonfinite_steps import BadSteps, NameItems, advice, told
+from iddpm.training.nonfinite_steps import BadSteps, advice, told
 from iddpm.training.step import StepResult, TrainStep
 from iddpm.training.stop import EXIT, Stop, write_exit
 from iddpm.training.stop_signals import StopSignals
@@ -45,13 +43,8 @@ def train_loop(
     batches: Iterable[FedBatch],
     settings: LoopSettings,
     *,
-    reporter: Reporter,
     ranks: Ranks = ALONE,
-    preview: Preview | None = None,
-    validate: Validate | None = None,
-    trackers: Sequence[Tracker] = (),
-    flops: Callable[[], float] | None = None,
-    name_items: NameItems | None = None,
+    **hooks: Unpack[LoopHooks],
 ) -> Stop:
     """Train from ``state.step`` to the last step, and save whatever happens.
 
@@ -63,12 +56,8 @@ def train_loop(
         step: the training step.
         batches: from ``state.step`` on, on the device: data in [-1, 1] and its conditioning.
         settings: when to log, save, preview, validate and stop.
-        reporter: where a person looks.
         ranks: the processes that train together; all run this loop and the first one writes.
-        preview, validate: called at their intervals and at the end, not after a signal.
-        trackers: where the log's records go beside its files; closed at the end.
-        flops: returns the floating-point operations that training takes for an item.
-        name_items: tells which items a step met, for those that were left out.
+        hooks: ``reporter``, and others of :class:`~iddpm.training.loop_settings.LoopHooks`.
 
     Returns:
         Why it ended.
@@ -81,44 +70,14 @@ def train_loop(
         NotSaved: the last checkpoint could not be written.
         ValueError, OSError, RunFailed: what the batches raise; what was learned is saved first.
     """
-    log = bad = None
-    if ranks.first:
-        log = LogFiles(directory, start_step=state.step, trackers=trackers)
-        bad = BadSteps(directory, state.step, name_items)
-    best = ranks.gathered(find_best(directory) if ranks.first else None)[0]
-    keep, effort = settings.keep_checkpoints, Effort(state.precision, flops)
-    try:
-        with Saver(
-            directory, keep=keep, step=state.step, best=best, ranks=ranks, sealed=state.sealed
-        ) as saver:
-            loop = _Loop(
-                directory,
-                state,
-                step,
-                settings,
-                ranks,
-                saver,
-                log,
-                effort,
-                bad,
-                reporter,
-                preview,
-                validate,
-            )
-            stop = loop.run(iter(batches))
-    finally:
-        if log is not None:
-            log.close()
-        reporter.close()
-    if ranks.first:
-        message = f"{stop.value} at step {state.step}"
-        with warned(f"{message}, which {EXIT} does not say"):
-            write_exit(directory, stop.exit_status, stop.value, state.step, message, loop.asked)
-    return stop
+    return _Loop(directory, state, step, settings, ranks, hooks).session(iter(batches))
 
 
 class _Loop:
     """One session of training, in the order in which things happen."""
+
+    saver: Saver
+    log: LogFiles | None = None
 
     def __init__(
         self,
@@ -127,26 +86,18 @@ class _Loop:
         step: TrainStep,
         settings: LoopSettings,
         ranks: Ranks,
-        saver: Saver,
-        log: LogFiles | None,
-        effort: Effort,
-        bad: BadSteps | None,
-        reporter: Reporter,
-        preview: Preview | None,
-        validate: Validate | None,
+        hooks: LoopHooks,
     ) -> None:
         self.directory = directory
         self.state = state
         self.step = step
         self.settings = settings
         self.ranks = ranks
-        self.saver = saver
-        self.log = log
-        self.effort = effort
-        self.bad = bad
-        self.reporter = reporter
-        self.preview = preview
-        self.validate = validate
+        self.hooks = hooks
+        self.reporter = hooks["reporter"]
+        name_items = hooks.get("name_items")
+        self.bad = BadSteps(directory, state.step, name_items) if ranks.first else None
+        self.effort = Effort(state.precision, hooks.get("flops"))
         self.ratios = rate_ratios(state.optimizer, settings.learning_rate)
         self.meter = Meter(len(step.denoiser.diffusion.schedule))
         self.saved_step = state.step
@@ -163,6 +114,29 @@ class _Loop:
         self.troubled = False
         """Whether some rank has trouble."""
         self.started = self.saved = time.monotonic()
+
+    def session(self, batches: Iterator[FedBatch]) -> Stop:
+        """Train with the log open and checkpoints written beside; note how it ended."""
+        directory, state, first = self.directory, self.state, self.ranks.first
+        if first:
+            trackers = self.hooks.get("trackers", ())
+            self.log = LogFiles(directory, start_step=state.step, trackers=trackers)
+        best = self.ranks.gathered(find_best(directory) if first else None)[0]
+        keep, sealed = self.settings.keep_checkpoints, state.sealed
+        try:
+            with Saver(
+                directory, keep=keep, step=state.step, best=best, ranks=self.ranks, sealed=sealed
+            ) as self.saver:
+                stop = self.run(batches)
+        finally:
+            if self.log is not None:
+                self.log.close()
+            self.reporter.close()
+        if first:
+            message = f"{stop.value} at step {state.step}"
+            with warned(f"{message}, which {EXIT} does not say"):
+                write_exit(directory, stop.exit_status, stop.value, state.step, message, self.asked)
+        return stop
 
     def run(self, batches: Iterator[FedBatch]) -> Stop:
         """Take step after step until something says stop."""
@@ -340,9 +314,10 @@ class _Loop:
     def _draw(self) -> None:
         """Draw samples when they are due."""
         step, due = self.state.step, self._due(self.settings.preview_every)
-        if self.preview is not None and due and not self._leaving():
+        preview = self.hooks.get("preview")
+        if preview is not None and due and not self._leaving():
             with warned(f"there is no picture of step {step}"):
-                path = self.preview(step, self.state.emas[0].network)
+                path = preview(step, self.state.emas[0].network)
                 if path is not None:
                     self.reporter.say(f"samples: {path}")
 
@@ -361,7 +336,8 @@ class _Loop:
 
     def _held_out(self) -> dict[str, Any]:
         """Return the held-out loss as part of a record, and note whether it is the best."""
-        loss = None if self.validate is None else self.validate(self.state.emas[0].network)
+        validate = self.hooks.get("validate")
+        loss = None if validate is None else validate(self.state.emas[0].network)
         if loss is None:
             return {}
         if self.saver.best().improved_by(loss):

@@ -1,12 +1,15 @@
 """Settings and callbacks of the training loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Required, TypedDict
 
 import torch
 from torch import Tensor
+
+from iddpm.training.monitoring.log_files import Tracker
+from iddpm.training.nonfinite_steps import NameItems
 
 
 class Reporter(Protocol):
@@ -80,3 +83,20 @@ Preview = Callable[[int, Any], Path | None]
 """Called with the step and the first average's network; returns the picture it wrote."""
 Validate = Callable[[Any], float | None]
 """Called with the first average's network; returns the held-out loss."""
+
+
+class LoopHooks(TypedDict, total=False):
+    """What the loop calls; all but the reporter may be left out."""
+
+    reporter: Required[Reporter]
+    """Where a person looks."""
+    preview: Preview | None
+    """Called at its interval and at the end, not after a signal."""
+    validate: Validate | None
+    """As ``preview``."""
+    trackers: Sequence[Tracker]
+    """Where the log's records go beside its files; closed at the end."""
+    flops: Callable[[], float] | None
+    """Returns the floating-point operations that training takes for an item."""
+    name_items: NameItems | None
+    """Tells which items a step met, for those that were left out."""

@@ -69,3 +69,12 @@ def test_arrays_and_tables_have_no_files_to_leave_out(tmp_path, name):
         (np.save if name == "a.npy" else np.savez)(tmp_path / name, NOISE[..., None])
     with pytest.raises(ValueError, match=f"{name} is one file: leave the setting out"):
         open_source(tmp_path / name, corrupt="skip")
+
+
+def test_a_link_that_leads_nowhere_is_told_once(tmp_path):
+    for number in range(2):
+        Image.fromarray(NOISE[number].astype(np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    with pytest.warns(UserWarning, match=r"lead nowhere: .*gone\.png") as told:
+        assert len(open_source(tmp_path, corrupt="skip")) == 2
+    assert len(told) == 1

@@ -13,7 +13,7 @@ from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.arrow import SPLITS, STATE
 from iddpm.data.sources.clips import Animations, FrameFolders
 from iddpm.data.sources.contents import check_contents
-from iddpm.data.sources.folder import find_files, first_file
+from iddpm.data.sources.folder import every_file, first_file
 from iddpm.data.sources.images import ImageFolder
 from iddpm.data.sources.picture import ANIMATED_SUFFIXES, SUFFIXES
 from iddpm.data.sources.pictures import Pictures
@@ -119,8 +119,8 @@ def _clips(path: Path, reading: Reading) -> Callable[..., Recordings] | None:
     if reading.layout == "frames":
         return FrameFolders
     if reading.corrupt == "skip":
-        every = (path / name for name in find_files(path, tuple(SUFFIXES), skip_links=True))
-        picture = next((file for file in every if can_be_opened(file)), picture)
+        names = (name for name in every_file(path) if name.lower().endswith(tuple(SUFFIXES)))
+        picture = next((path / n for n in names if can_be_opened(path / n)), picture)
     suffix = picture.suffix.lower()
     if suffix in TIFF and holds_numbers(picture):
         return Rasters

@@ -1,4 +1,4 @@
-"""What docs/distributed.md says can be typed in: its commands parse, and its tests exist."""
+"""The commands in docs/distributed.md parse, and the tests that it names exist."""
 
 import json
 import os
@@ -33,7 +33,7 @@ LAUNCH = re.sub(r"\\\n", " ", SCRIPT.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if "torchrun" in line])
-def test_commands_are_understood(line):
+def test_commands_parse(line):
     """By torchrun's own parser, by that of the command line, and by that of the settings."""
     words = shlex.split(line)
     given = get_args_parser().parse_args(words[words.index("torchrun") + 1 :])
@@ -45,15 +45,15 @@ def test_commands_are_understood(line):
     read_config(None, context.params.get("settings") or [])
 
 
-def test_the_launch_in_the_slurm_script_is_understood():
+def test_the_launch_in_the_slurm_script_parses():
     start, end = LAUNCH.index("srun torchrun") + len("srun torchrun"), LAUNCH.index('train "${st')
     words = shlex.split(LAUNCH[start:end])
     given = get_args_parser().parse_args([*words, "train"])
     assert given.module
     assert given.training_script == "iddpm"
     assert "SIGUSR1" in given.signals_to_handle.split(",")
-    asked = re.search(r"--signal=USR1@(\d+)", LAUNCH)
-    assert given.shutdown_timeout < int(asked[1])
+    notice = re.search(r"--signal=USR1@(\d+)", LAUNCH)
+    assert given.shutdown_timeout < int(notice[1])
 
 
 def test_scripts_are_bash():
@@ -76,7 +76,7 @@ def test_every_test_and_setting_that_is_named_exists():
     assert [target for target in targets if f"\n{target}:" not in makefile] == []
 
 
-def test_every_way_to_end_is_told_with_its_status():
+def test_every_way_to_end_is_documented_with_its_status():
     rows = [line for line in GUIDE.splitlines() if line.startswith("|")]
     for stop in Stop:
         reason = stop.value.split()[-1] if stop.exit_status else stop.value

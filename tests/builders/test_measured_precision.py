@@ -67,7 +67,7 @@ def test_it_is_measured_once_for_the_same_network_and_machine(monkeypatch):
         lambda: monkeypatch.setattr(torch, "get_num_threads", lambda: 77) or config(),
         lambda: monkeypatch.setattr(measured, "_processor", lambda: "another") or config(),
         lambda: monkeypatch.setattr(torch, "__version__", "9.9") or config(),
-        lambda: monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default") or config(),
+        lambda: monkeypatch.setenv("ATEN_CPU_CAPABILITY", "another") or config(),
     ):
         again = Clock(0.3)
         choose_precision(change(), CPU, timer=again)

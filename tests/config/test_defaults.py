@@ -3,6 +3,7 @@
 import pytest
 
 from iddpm.config import Config
+from iddpm.config.training import PosthocEMA
 
 DEFAULTS = {
     "training.learning_rate": 1e-4,
@@ -28,3 +29,7 @@ def test_a_default_is_what_it_was(name):
     model = type(getattr(Config(), section)) if section in Config.model_fields else None
     assert model is not None
     assert model.model_fields[setting].get_default() == DEFAULTS[name]
+
+
+def test_averages_for_later_have_the_lengths_of_edm2():
+    assert PosthocEMA().lengths == (0.05, 0.1)  # Karras et al. 2024, section 3.2

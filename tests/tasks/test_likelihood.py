@@ -229,6 +229,39 @@ def test_every_kind_of_model_and_dimension_is_measured(tmp_path, shape, settings
     assert run.sample(1, steps=4, variance="analytic", spacing="optimal").isfinite().all()
 
 
+def test_the_continuous_bound_is_measured_and_drawn_from_without_bias(labelled, capsys):
+    run = iddpm.load(labelled)
+    whole = likelihood(run, method="continuous", seed=2)
+    assert whole.unit == "bits/dim"
+    assert len(whole.per_step) == 50
+    assert whole.total.mean == pytest.approx(
+        whole.prior.mean + whole.steps.mean + whole.decoder.mean
+    )
+    discrete = likelihood(run, seed=2)
+    assert discrete.prior == whole.prior
+    assert discrete.decoder.mean == pytest.approx(whole.decoder.mean)
+    few = likelihood(run, method="continuous", samples_per_item=25, batch_size=4)
+    assert few.total.mean == pytest.approx(whole.total.mean, abs=6 * few.total.error)
+    assert name_of(few) == "held_out_continuous_importance_25"
+    asked = ["likelihood", str(labelled), "--method", "continuous", "--samples-per-item", "2"]
+    assert command(asked) == 0
+    assert "continuous time" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"method": "best"}, "method 'best' is unknown: use steps or continuous"),
+        ({"method": "continuous", "steps": 5}, "no steps changes, and steps=5 was stated: leave"),
+        ({"method": "continuous", "stride": "optimal"}, "stride=optimal was stated"),
+        ({"method": "continuous", "variance": "analytic"}, "variance=analytic was stated"),
+    ],
+)
+def test_what_does_not_go_with_a_method_is_refused(labelled, options, said):
+    with pytest.raises(ValueError, match=said):
+        likelihood(iddpm.load(labelled), **options)
+
+
 def test_another_model_needs_another_table(labelled, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(labelled, copy)

@@ -33,6 +33,9 @@ class Beside:
 class Bound:
     """Which bound is measured."""
 
+    method: Annotated[
+        str, typer.Option(help="steps, or continuous: the bound of infinitely many steps.")
+    ] = "steps"
     steps: Annotated[
         int | None, typer.Option(help="Steps of the reverse process [default: all T].")
     ] = None
@@ -115,7 +118,8 @@ def _print(result: "Likelihood", config: "Config") -> None:
     for part in ("prior", "steps", "decoder"):
         value = getattr(result, part)
         say(f"  {part:<8} {value.mean:10.4f} +- {value.error:.4f}")
-    say(
-        f"{result}{beside} ({result.facts['items']} items, {result.facts['steps']} of "
-        f"{result.facts['trained_steps']} steps, {result.facts['seconds']:.1f} s)"
-    )
+    facts = result.facts
+    steps = f"{facts['steps']} of {facts['trained_steps']} steps"
+    if facts["method"] == "continuous":
+        steps = "continuous time"
+    say(f"{result}{beside} ({facts['items']} items, {steps}, {facts['seconds']:.1f} s)")

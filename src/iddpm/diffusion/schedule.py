@@ -66,9 +66,19 @@ class NoiseSchedule:
         return float(self.alpha_bar[-1]) == 0
 
     def at(self, t: Tensor) -> Level:
-        """Return the noise levels of the steps ``t`` [N] int64."""
+        """Return the noise levels of the steps ``t`` [N], int64.
+
+        Or float64, where a step may lie between two others: its log-SNR and the time shown are then
+        linear between theirs, and what alpha_bar was one step before is, too.
+        """
         t = t.cpu()
-        return Level(self.alpha_bar[t], self.alpha_bar_prev[t], self.shown[t])
+        if not t.is_floating_point():
+            return Level(self.alpha_bar[t], self.alpha_bar_prev[t], self.shown[t])
+        below = t.long()
+        share, above = t - below, (below + 1).clamp(max=len(self) - 1)
+        before = torch.lerp(self.alpha_bar_prev[below], self.alpha_bar_prev[above], share)
+        shown = torch.lerp(self.shown[below].double(), self.shown[above].double(), share)
+        return Level(self._between(below, above, share), before, shown)
 
     def respace(self, kept: Sequence[float]) -> "NoiseSchedule":
         """Return the process that visits only the steps ``kept``, given in increasing order.
@@ -100,10 +110,15 @@ class NoiseSchedule:
         def between(table: Tensor) -> Tensor:
             return torch.lerp(table[below].double(), table[above].double(), share)
 
-        # From log-SNR back to alpha_bar: 2 lambda = log(alpha_bar / (1 - alpha_bar)).
-        between_levels = torch.sigmoid(2 * between(self.half_log_snr))
-        alpha_bar = torch.where(share == 0, self.alpha_bar[below], between_levels)
+        alpha_bar = self._between(below, above, share)
         return NoiseSchedule(alpha_bar, between(self.index), between(self.shown))
+
+    def _between(self, below: Tensor, above: Tensor, share: Tensor) -> Tensor:
+        """Return alpha_bar between steps, linear in log-SNR; the table's own at whole steps."""
+        # From log-SNR back to alpha_bar: 2 lambda = log(alpha_bar / (1 - alpha_bar)).
+        lam = self.half_log_snr
+        between = torch.sigmoid(2 * torch.lerp(lam[below], lam[above], share))
+        return torch.where(share == 0, self.alpha_bar[below], between)
 
     @cached_property
     def alpha_bar_prev(self) -> Tensor:

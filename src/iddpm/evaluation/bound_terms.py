@@ -17,7 +17,7 @@ from iddpm.diffusion import (
 )
 from iddpm.diffusion.prediction import VarianceKind
 from iddpm.diffusion.variational_bound import per_item, prior_term, vlb_term
-from iddpm.runtime.seeds import normal
+from iddpm.runtime.seeds import normal, stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +36,18 @@ class Process:
     diffusion: GaussianDiffusion
     analytic: AnalyticVariance | None = None
 
+    def place(self, t: Tensor, uniform: Tensor) -> Tensor:
+        """Return where the terms of the steps ``t`` are looked at: there, whatever ``uniform``."""
+        return t
+
     def term(
-        self, prediction: Prediction, x0: Tensor, x_t: Tensor, position: Tensor, bits: int | None
+        self,
+        prediction: Prediction,
+        x0: Tensor,
+        x_t: Tensor,
+        position: Tensor,
+        place: Tensor,
+        bits: int | None,
     ) -> Tensor:
         """Return the bound's terms [N] float64 in bits per dimension; see :func:`vlb_term`.
 
@@ -45,6 +55,7 @@ class Process:
             prediction: the model's, at the noise levels of the trained process.
             x0, x_t: data and its noisy version, [N, C, *spatial].
             position: [N] int64, positions in ``kept``.
+            place: what :meth:`place` returned, where ``x_t`` was looked at.
             bits: bit depth of the data; None for continuous data.
         """
         if len(self.kept) < len(self.whole):
@@ -134,13 +145,24 @@ class ItemNoise:
         ]
         return torch.from_numpy(np.concatenate(drawn)).to(self.device)
 
+    def uniform(self, t: Tensor) -> Tensor:
+        """Return uniform numbers [N] float64 in [0, 1) for the items at their steps ``t`` [N]."""
+        drawn = [
+            stream(self.seed, f"{self.purpose} place", step=step, index=item).random()
+            for item, step in zip(self.items, t.tolist(), strict=True)
+        ]
+        return torch.tensor(drawn, dtype=torch.float64)
+
 
 @torch.no_grad()
 def look(
     denoise: Denoise, whole: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor, *, clip: bool,
     **conditioning: Any,
 ) -> tuple[Tensor, Prediction]:  # fmt: skip
-    """Return x_t and what the model says of it at the steps ``t`` [N] of the trained process."""
+    """Return x_t and what the model says of it at the steps ``t`` [N] of the trained process.
+
+    Steps may lie between two others.
+    """
     x_t = GaussianDiffusion(whole).q_sample(x0, t, eps)
     level = whole.at(t)
     prediction = denoise(x_t, level, **conditioning)
@@ -159,18 +181,20 @@ def whole_bounds(
     bits: int | None,
     clip: bool = True,
     on_step: Callable[[], None] = lambda: None,
+    uniform: ForwardNoise = lambda t: torch.full(t.shape, 0.5, dtype=torch.float64),
     **conditioning: Any,
 ) -> list[Terms]:
     """Measure the bounds of several processes at once: a step that they share is evaluated once.
 
     Args:
         denoise: the model.
-        processes: of one trained process.
+        processes: of one trained process; a continuous one goes alone.
         x0: data in [-1, 1], [N, C, *spatial].
         noise: the forward noise.
         bits: bit depth of the data; None for continuous data.
         clip: keep the estimate of x0 within [-1, 1].
         on_step: called after every evaluation of the network.
+        uniform: from steps [N] to numbers in [0, 1): where a continuous process looks.
         conditioning: passed to ``denoise``.
     """
     whole = processes[0].whole
@@ -178,13 +202,14 @@ def whole_bounds(
     seen: list[list[tuple[Tensor, ...]]] = [[] for _ in processes]
     for step in sorted(set().union(*places), reverse=True):
         t = torch.full((len(x0),), step)
-        eps = noise(t)
-        x_t, prediction = look(denoise, whole, x0, t, eps, clip=clip, **conditioning)
+        eps, place = noise(t), processes[0].place(t, uniform(t))
+        x_t, prediction = look(denoise, whole, x0, place, eps, clip=clip, **conditioning)
         errors = _errors(prediction, x0, eps)
-        for each, place, terms in zip(processes, places, seen, strict=True):
-            if step in place:
-                position = torch.full((len(x0),), place[step])
-                terms.append((position, each.term(prediction, x0, x_t, position, bits), *errors))
+        for each, numbers, terms in zip(processes, places, seen, strict=True):
+            if step in numbers:
+                position = torch.full((len(x0),), numbers[step])
+                term = each.term(prediction, x0, x_t, position, place, bits)
+                terms.append((position, term, *errors))
         on_step()
     return [
         _terms(each, x0, terms, torch.ones(len(x0), len(each.kept), dtype=torch.float64))
@@ -204,12 +229,13 @@ def terms_at(
     bits: int | None,
     clip: bool = True,
     on_step: Callable[[], None] = lambda: None,
+    uniform: ForwardNoise = lambda t: torch.full(t.shape, 0.5, dtype=torch.float64),
     **conditioning: Any,
 ) -> Terms:
     """Measure the terms of each item at its own steps of a process.
 
     Args:
-        denoise, x0, noise, bits, clip, on_step, conditioning: as in :func:`whole_bounds`.
+        denoise, x0, noise, bits, clip, on_step, uniform, conditioning: as in :func:`whole_bounds`.
         process: of K steps.
         positions: int64 [N, M] in 0 to K - 1, for instance drawn by
             :func:`~iddpm.evaluation.sampled_bound.systematic`.
@@ -220,9 +246,9 @@ def terms_at(
     seen: list[tuple[Tensor, ...]] = []
     for position in positions.T:
         t = kept[position]
-        eps = noise(t)
-        x_t, prediction = look(denoise, process.whole, x0, t, eps, clip=clip, **conditioning)
-        term = process.term(prediction, x0, x_t, position, bits)
+        eps, place = noise(t), process.place(t, uniform(t))
+        x_t, prediction = look(denoise, process.whole, x0, place, eps, clip=clip, **conditioning)
+        term = process.term(prediction, x0, x_t, position, place, bits)
         seen.append((position, term, *_errors(prediction, x0, eps)))
         on_step()
     return _terms(process, x0, seen, weights)

@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,6 +28,7 @@ from iddpm.evaluation.bound_terms import (
     terms_at,
     whole_bounds,
 )
+from iddpm.evaluation.continuous_bound import continuous_process
 from iddpm.evaluation.sampled_bound import (
     inclusion,
     item_offsets,
@@ -45,6 +46,7 @@ from iddpm.sampling import even_timesteps
 from iddpm.tasks.likelihood_report import Likelihood, estimate, per_step
 from iddpm.training.precision import PrecisionName
 
+Method = Literal["steps", "continuous"]
 Stride = Literal["even", "optimal"]
 FewSteps = Literal["importance", "stratified"]
 PILOT_ITEMS = 16
@@ -59,6 +61,7 @@ def likelihood(
     *,
     conditions: Path | str | None = None,
     given: Path | str | None = None,
+    method: str = "steps",
     steps: int | None = None,
     stride: str = "even",
     variance: str | None = None,
@@ -87,6 +90,9 @@ def likelihood(
         conditions: a table of what is known of the items of other data, as data.conditions; for
             models that are told it.
         given: the data that goes with other data, as data.given; for models that are given it.
+        method: ``"steps"``, the bound of a process of so many steps; ``"continuous"``, that of
+            infinitely many between the ends of the schedule (Kingma et al. 2021), each look at a
+            random place of a stretch between two steps.
         steps: K, how many of the T steps the reverse process takes; by default all.
         stride: ``"even"``, or ``"optimal"``: those with the least bound (Watson et al. 2021).
         variance: ``"learned"``, ``"fixed_small"``, ``"fixed_large"`` or ``"analytic"`` (Bao et al.
@@ -113,6 +119,7 @@ def likelihood(
     console = console or open_console(ranks.first)
     started = time.monotonic()
     with ranks.together():
+        _check(method, Method, "method")
         _check(stride, Stride, "stride")
         _check(few_steps, FewSteps, "few_steps")
         _check(precision, PrecisionName, "precision")
@@ -123,7 +130,10 @@ def likelihood(
         depth = _depth(run, bits)
         kind = _variance(run, variance)
         whole = run.denoiser.diffusion.schedule
-        count = len(whole) if steps is None else steps
+        if method == "continuous":
+            _check_continuous(run, {"steps": steps, "stride": stride, "variance": variance})
+        continuous = continuous_process(whole, kind) if method == "continuous" else None
+        count = len(continuous.kept) if continuous else steps or len(whole)
         even = even_timesteps(len(whole), count)  # refuses a count out of range
         looks = count if samples_per_item is None else samples_per_item
         if not min(2, count) <= looks <= count:
@@ -153,7 +163,7 @@ def likelihood(
             data=run.data,
         )
     kept = ranks.by_first(lambda: table.optimal(kind, count) if choosing and table else even)
-    each = process(whole, kept, kind, analytic_of(table, kind))
+    each = continuous or process(whole, kept, kind, analytic_of(table, kind))
 
     with progress_bar(console, "measuring") as progress:
         task = progress.add_task("likelihood", total=None)
@@ -190,6 +200,7 @@ def likelihood(
         "items": len(items),
         "given": _beside(run),
         "bits": depth,
+        "method": method,
         "trained_steps": len(whole),
         "steps": count,
         "stride": stride,
@@ -201,7 +212,7 @@ def likelihood(
         "seed": seed,
         "precision": precision,
         "seconds": round(time.monotonic() - started, 3),
-        "kept": list(kept),
+        "kept": list(each.kept),
     }
 
     def result() -> Likelihood:
@@ -245,7 +256,7 @@ class _Job:
     def terms(self, items: NDArray[np.int64], probability: Tensor | None) -> Iterator[Terms]:
         """Measure the bound of this rank's batches: whole, or at steps that are drawn."""
         for x0, noise, conditioning in self._batches(items, "likelihood", self.ranks.turns):
-            given = {**self.options, **conditioning}
+            given = {**self.options, "uniform": noise.uniform, **conditioning}
             if probability is None:
                 yield whole_bounds(self.denoise, [self.process], x0, noise, **given)[0]
                 continue
@@ -259,7 +270,7 @@ class _Job:
         places = pilot_positions(count, PILOT_STEPS)
         parts = []
         for x0, noise, conditioning in self._batches(items, "likelihood pilot", slice(None)):
-            given = {**self.options, **conditioning}
+            given = {**self.options, "uniform": noise.uniform, **conditioning}
             same = torch.tensor(places).expand(len(x0), -1)
             unused = torch.ones(same.shape, dtype=torch.float64)
             parts.append(terms_at(self.denoise, self.process, x0, noise, same, unused, **given))
@@ -353,6 +364,22 @@ def _check_levels(x0: Tensor, bits: int, name: str) -> None:
             f"{name} has values between the levels of {bits} bits, so bits per dimension have no "
             "meaning for it: leave bits out for nats per dimension of a density, or state the "
             "depth that it has"
+        )
+
+
+def _check_continuous(run: Run, stated: Mapping[str, Any]) -> None:
+    """Raise ValueError for what the limit of infinitely many steps has not."""
+    usual = {"steps": None, "stride": "even", "variance": None}
+    for name, value in stated.items():
+        if value != usual[name]:
+            raise ValueError(
+                f"method=continuous is the limit of infinitely many steps, which no {name} "
+                f"changes, and {name}={value} was stated: leave it out, or use method=steps"
+            )
+    if run.denoiser.predicts == "previous":
+        raise ValueError(
+            f"method=continuous looks between steps, and {run.directory} predicts the mean of the "
+            "step before: use method=steps"
         )
 
 

@@ -87,9 +87,10 @@ def _plain(value: Estimate) -> dict[str, float | None]:
 def name_of(result: Likelihood) -> str:
     """Return a file name that tells one measurement from another of the same run."""
     facts = result.facts
+    how = f"{facts['steps']}_{facts['stride']}_{facts['variance']}"
     parts = [
         "held_out" if facts["data"].startswith("held-out") else Path(facts["data"]).stem,
-        f"{facts['steps']}_{facts['stride']}_{facts['variance']}",
+        how if facts["method"] == "steps" else facts["method"],
     ]
     if facts["few_steps"]:
         parts.append(f"{facts['few_steps']}_{facts['samples_per_item']}")

@@ -11,7 +11,7 @@ from iddpm.runtime.console import say
 def import_(
     file: Annotated[
         Path | None,
-        typer.Argument(help="A .pt file of weights, such as ema_0.9999_500000.pt."),
+        typer.Argument(help="A .pt file of weights, or a pipeline folder of diffusers."),
     ] = None,
     flags: Annotated[
         str, typer.Option(help='The flags it was made with, as "--image_size 64 ...".')
@@ -30,13 +30,14 @@ def import_(
         bool, typer.Option("--dry-run", help="Print the flags as settings and write nothing.")
     ] = False,
 ) -> None:
-    """Make a run of a published checkpoint: a network, an upsampler or a classifier.
+    """Make a run of a published checkpoint, or of a pipeline of diffusers.
 
     Example: iddpm import cifar10_uncond_50M_500K.pt --flags "--image_size 32 --num_channels 128
     --num_res_blocks 3 --learn_sigma True --dropout 0.3 --diffusion_steps 4000 --noise_schedule
     cosine" --out runs/cifar10
     """
     from iddpm.tasks.import_run import (
+        import_pipeline,
         import_published,
         published_settings,
         settings_text,
@@ -58,7 +59,12 @@ def import_(
     if class_names is not None:
         names = class_names.read_text(encoding="utf-8").split("\n")
         names = [name.strip() for name in names if name.strip()]
-    imported = import_published(file, flags, family=family, class_names=names)
+    if file.is_dir():
+        if flags:
+            raise ValueError(f"{file} is a folder, which says it all itself: leave --flags out")
+        imported = import_pipeline(file)
+    else:
+        imported = import_published(file, flags, family=family, class_names=names)
     say(settings_text(imported.settings, imported.left), end="")
     if not dry_run:
         write_imported(imported, directory)

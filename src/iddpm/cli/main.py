@@ -36,6 +36,7 @@ ORDER = (
     "likelihood",
     "train_classifier",
     "import_",
+    "export",
     "info",
     "demo",
     "inspect",

@@ -1,5 +1,6 @@
 """A run made of a file that another program saved."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from iddpm.builders.meta_network import on_paper
 from iddpm.builders.sampling_plan import build_sampling_schedule, choose_method
 from iddpm.config import ResolvedConfig, read_config
 from iddpm.config.run_config import CONFIG, WEIGHTS, written_settings
+from iddpm.interop.diffusers_export import layout_of
+from iddpm.interop.diffusers_import import pipeline_settings
+from iddpm.interop.diffusers_names import check_weights, from_diffusers
 from iddpm.interop.openai import build_published, constructor_from_flags
 from iddpm.interop.published_flags import family_of, read_flags, split_flags
 from iddpm.interop.published_settings import (
@@ -91,6 +95,52 @@ def import_published(
     built, _ = on_paper(config)
     check_fit(file, weights, built.state_dict(), read)  # our settings build the same network
     return Imported(config, weights, settings, without_counterpart(read))
+
+
+def import_pipeline(folder: Path | str) -> Imported:
+    """Read a pipeline folder of diffusers: a UNet2DModel with a DDPM or DDIM scheduler.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or damaged, or names a setting that our
+            network or process has no counterpart of.
+    """
+    where = Path(folder)
+    unet, weights_file = _read_json(where / "unet" / "config.json"), where / "unet"
+    scheduler = _read_json(where / "scheduler" / "scheduler_config.json")
+    for described, known in (
+        (unet, ("UNet2DModel",)),
+        (scheduler, ("DDPMScheduler", "DDIMScheduler")),
+    ):
+        if described.get("_class_name") not in known:
+            raise ValueError(
+                f"{where} holds a {described.get('_class_name')}, and {' or '.join(known)} is read"
+            )
+    found = [weights_file / f"diffusion_pytorch_model{kind}" for kind in (".safetensors", ".bin")]
+    weights = read_published(next((path for path in found if path.is_file()), found[0]))
+    settings, known_facts = pipeline_settings(unet, scheduler)
+    config = _config(settings, known_facts, f"{where.resolve().name} of diffusers")
+    built, _ = on_paper(config)
+    groups = {m.num_groups for m in built.modules() if isinstance(m, torch.nn.GroupNorm)}
+    if groups != {unet.get("norm_num_groups", 32)}:
+        raise ValueError(
+            f"{where} has norm_num_groups={unet.get('norm_num_groups', 32)}, and our "
+            f"normalizations of these widths have {' and '.join(map(str, sorted(groups)))} groups"
+        )
+    named = from_diffusers(weights, layout_of(config.model.model_dump(mode="json")))
+    check_weights(where, named, weights, built.state_dict())
+    return Imported(config, named, settings, {})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}: give the folder of a pipeline of diffusers")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not readable as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no settings")
+    return value
 
 
 def published_settings(

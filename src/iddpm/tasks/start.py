@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iddpm.config import Config
+from iddpm.builders import task_of
+from iddpm.config import Config, ResolvedConfig
 from iddpm.config.model import FACTS
 from iddpm.runs.layout import read_run_config, read_run_weights
 from iddpm.training.checkpoints.state import load_weights
@@ -50,7 +51,7 @@ def settings_of_start(start: Start | None, base: Mapping[str, Any] | None) -> di
     if start is None:
         return values
     config = read_run_config(start.directory)
-    if config.model.network is not None or config.task == "classification":
+    if config.model.network is not None or not task_of(config).draws:
         return values
     dumped = config.model_dump(mode="json")
     model = {k: v for k, v in dumped["model"].items() if k not in FACTS}
@@ -110,9 +111,9 @@ def start_weights(network: nn.Module, config: Config, start: Start) -> list[str]
     return said
 
 
-def _of_classes(config: Config, weights: Mapping[str, Tensor]) -> list[str]:
+def _of_classes(config: ResolvedConfig, weights: Mapping[str, Tensor]) -> list[str]:
     """Return the tensors with a row for each class."""
-    if config.task == "classification":
+    if not task_of(config).draws:
         last = [name for name in weights if name.startswith("out.")][-2:]
         return [name for name in last if len(weights[name]) == len(config.class_names)]
     return [LABELS] if LABELS in weights else []

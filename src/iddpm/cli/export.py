@@ -1,0 +1,40 @@
+"""``iddpm export``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iddpm.cli.options import Checkpoint, Ema, EmaLength, Network
+from iddpm.runtime.console import say
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run directory, or a classifier's.")],
+    to: Annotated[str, typer.Option(help="diffusers, onnx, torch or safetensors.")],
+    out: Annotated[Path, typer.Option(help="The directory to make.")],
+    license_name: Annotated[
+        str, typer.Option("--license", help="For the model card, such as mit or cc-by-4.0.")
+    ] = "unknown",
+    ema: Ema = None,
+    checkpoint: Checkpoint = None,
+    ema_length: EmaLength = None,
+    network: Network = None,
+) -> None:
+    """Write a model as files that other programs open, with a model card.
+
+    Example: iddpm export runs/demo --to onnx --out demo_onnx
+    """
+    from iddpm.runs.run import Run
+    from iddpm.tasks.export import export as write
+
+    opened = Run(
+        run,
+        ema=ema,
+        checkpoint=checkpoint,
+        ema_length=ema_length,
+        device="cpu",
+        network=network,
+    )
+    for path in write(opened, to, out, license_name=license_name):
+        say(f"wrote {path}")

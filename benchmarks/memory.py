@@ -81,7 +81,7 @@ def main() -> None:
     if case is not None:
         measure(*CASES[case])
         return
-    print("| item | settings | counted, GB | measured, GB | counted / measured |")
+    print("| item | settings | estimated, GB | measured, GB | estimated / measured |")
     print("|---|---|---|---|---|")
     for number, (shape, settings) in enumerate(CASES):
         command = [sys.executable, __file__, "--case", str(number)]

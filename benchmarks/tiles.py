@@ -151,7 +151,7 @@ def small(run: Run) -> None:
     """Print what becomes of data smaller than a tile: mirrored up to one, or taken as it is."""
     generator = np.random.default_rng(2)
     items = plane(19, digits()[TRAINED_ON:], generator)
-    print("\n| size | mirrored | as it is | bicubic |\n|---|---|---|---|")
+    print("\n| size | mirrored | unchanged | bicubic |\n|---|---|---|---|")
     for size in (28, 20, 12):
         corners = generator.integers(0, len(items) - size, (128, 2))
         stored = np.stack([items[a : a + size, b : b + size] for a, b in corners])
@@ -199,7 +199,7 @@ def main() -> None:
     print(processor())
     seams(run, arguments.planes, arguments.out)
     small(run)
-    print("\n| size | tiles of 32, 16 at a time | in one piece |\n|---|---|---|")
+    print("\n| size | tiles of 32, 16 at a time | without tiles |\n|---|---|---|")
     for size in (32, 128, 256, 512, 1024):
         peaks = []
         for extra in ([], ["--whole"]):

@@ -194,23 +194,23 @@ def saving_and_logging(pairs: int, threads: int) -> str:
 
     return "\n".join(
         [
-            f"{step:.3f} s a step, {hundred:.1f} s for 100; checkpoints of {size / 1e6:.1f} MB; "
+            f"{step:.3f} s per step, {hundred:.1f} s for 100; checkpoints of {size / 1e6:.1f} MB; "
             f"{len(costs)} saves.",
             "",
             "| | each | of a run that saves every 100 steps |",
             "|---|---|---|",
-            row("a save, with all that it slows down (median)", saving, saving),
+            row("a save, including everything that it slows down (median)", saving, saving),
             f"| 95 % interval of that median | {1e3 * low:.3g} to {1e3 * high:.3g} ms | "
             f"{low / hundred:.2%} to {high / hundred:.2%} |",
-            row("its parts: the copy that the loop waits for", copy, copy),
-            row("its parts: the thread that writes, on its core", core, core),
+            row("part: the copy that the loop waits for", copy, copy),
+            row("part: the writing thread, on its core", core, core),
             row("logging, for every step", per_step, 100 * per_step),
             row(
                 f"logging, a record every {LOG_EVERY} steps (JSONL, CSV, TensorBoard, terminal)",
                 per_record,
                 100 / LOG_EVERY * per_record,
             ),
-            f"| the thread that draws the bar, on its core | | {helpers / hundred:.2%} |",
+            f"| the thread of the progress bar, on its core | | {helpers / hundred:.2%} |",
             f"| **saving and logging together** | | **{(saving + logging) / hundred:.2%}** |",
             "",
             f"Goals: saving under 1 %: {_reached(low / hundred, high / hundred, 0.01)}; with "
@@ -294,11 +294,11 @@ def main() -> None:
     torch.set_num_threads(threads)
     saving = saving_and_logging(arguments.pairs, threads)
     batch = SETTINGS["training"]["batch_size"]
-    text = f"""# What a training run pays for its safety
+    text = f"""# Cost of saving and logging in training
 
 `python benchmarks/training_overhead.py --pairs {arguments.pairs} --rounds {arguments.rounds} \\
---steps {arguments.steps}`: the demo's network, batch {batch}. How it is measured stands in the
-script.
+--steps {arguments.steps}`: the demo's network, batch {batch}. The
+script documents the method.
 
 {processor()}.
 
@@ -306,7 +306,7 @@ script.
 
 {saving}
 
-## Two processes against one, same global batch
+## Two processes compared with one, same global batch
 
 {two_ranks(arguments.rounds, arguments.steps)}
 """

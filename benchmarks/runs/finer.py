@@ -37,12 +37,12 @@ def run(
     """Train, measure and draw.
 
     Args:
-        data: what is made finer again.
+        data: high-resolution data.
         out: the run directory.
-        picture: where to draw.
+        picture: the figure to write.
         example: the settings.
         features: as for ``iddpm evaluate``, one or more.
-        settings: of training, beside the example's.
+        settings: of training, in addition to the example's.
         n: samples to measure, of as many held-out items.
         steps: network evaluations for each.
         looks: network evaluations for each item's likelihood.
@@ -69,15 +69,15 @@ def run(
     flat = len(model.shape) == 3
     columns, scale = (5, 2) if flat else (1, 2)
     print(f"wrote {beside(mosaics, picture, columns=columns, scale=scale)}")
-    told = f"Likelihood given the low resolution: {likelihood} bits/dim.\n"
-    finish([told, table(rows(found))], out, started)
+    likelihood_line = f"Likelihood conditioned on the low resolution: {likelihood} bits/dim.\n"
+    finish([likelihood_line, table(rows(found))], out, started)
 
 
 def rows(found: Sequence[Evaluation]) -> list[list[str]]:
-    """Return how near each way comes to the truth, and its distances under each features."""
+    """Return the PSNR of each way and its distances for each kind of features."""
     names = [each.report["frechet_name"].replace("Frechet distance", "Frechet") for each in found]
     first = found[0].report["super_resolution"]["ways"]
-    head = ["", "PSNR", "PSNR of its low resolution", *names]
+    head = ["", "PSNR", "PSNR after downsampling again", *names]
     lines = [head]
     for way, measured in first.items():
         distances = [each.report["super_resolution"]["ways"][way] for each in found]
@@ -91,8 +91,8 @@ def rows(found: Sequence[Evaluation]) -> list[list[str]]:
         )
     marks = [each.held_out for each in found]
     count = marks[0].count if marks[0] is not None else 0
-    told = [f"{mark.frechet.value:.3g}" if mark is not None else "" for mark in marks]
-    return [*lines, [f"all {count} held-out items", "", "", *told]]
+    distances = [f"{mark.frechet.value:.3g}" if mark is not None else "" for mark in marks]
+    return [*lines, [f"all {count} held-out items", "", "", *distances]]
 
 
 def repeated(low_res: Tensor, shape: Sequence[int]) -> Tensor:

@@ -23,6 +23,9 @@ from iddpm.diffusion.schedule import LOG_SNR_MAX, LOG_SNR_MIN
 from iddpm.networks.layers import MAX_GROUPS, num_groups
 from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
 
+PURE_NOISE_SHARE = 0.125
+"""Of the training items of a residual, where one evaluation of the network makes a sample."""
+
 
 def open_data(config: Config, memory: Any = None) -> Source:
     """Open the data that the settings name, or an object in memory."""
@@ -184,6 +187,8 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
     if model["network"] is None:
         _resolve_unet(model, config.model.model_fields_set)
     _resolve_schedule(values["diffusion"], values["bits"])
+    if config.form is None and config.imported_from is None:  # others stay what they are
+        _resolve_residual(values, config)
     resolved = settle(validate(values))
     check_guidance(resolved, resolved.sampling.guidance)
     check_low_res_noise(resolved, resolved.sampling.low_res_noise)
@@ -199,6 +204,18 @@ def _resolve_schedule(diffusion: dict[str, Any], bits: int | None) -> None:
         diffusion["log_snr_max"] = LOG_SNR_MAX if bits is None else log_snr_of_levels(bits)
     if diffusion["log_snr_min"] is None:
         diffusion["log_snr_min"] = LOG_SNR_MIN
+
+
+def _resolve_residual(values: dict[str, Any], config: Config) -> None:
+    """Let new runs of super-resolution learn the residual, and pure noise more often."""
+    diffusion, training = config.diffusion, values["training"]
+    learned = diffusion.residual
+    if learned is None:
+        learned = config.task == "super_resolution" and not diffusion.goes_by_levels
+    values["diffusion"]["residual"] = learned
+    if training["pure_noise_share"] is None:
+        worth = learned and diffusion.sees_pure_noise
+        training["pure_noise_share"] = PURE_NOISE_SHARE if worth else 0.0
 
 
 def _take_facts(values: dict[str, Any], config: Config, source: Source) -> None:

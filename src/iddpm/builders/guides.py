@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from iddpm.builders.low_resolution import check_low_res_noise, input_of
+from iddpm.builders.network import residual_scale
 from iddpm.config import ResolvedConfig, SamplingConfig
 from iddpm.diffusion import Denoise, Denoiser, Level, NoiseSchedule, Prediction
 from iddpm.sampling import (
@@ -134,6 +135,12 @@ def build_gradient(
         ValueError: a classifier of other data or other classes.
     """
     _check_data(config, trained, "classifier")
+    if config.diffusion.residual:
+        raise ValueError(
+            "a classifier knows noisy data, and this model draws the residual of its low "
+            "resolution's interpolation: train it with diffusion.residual=false, or guide it by "
+            "its own classes (guidance)"
+        )
     if config.model.class_conditional and config.class_names != trained.class_names:
         raise ValueError(
             f"the classifier tells {_names(trained)} apart and the model draws "
@@ -166,6 +173,12 @@ def build_weaker(
         raise ValueError(
             f"the autoguidance model is conditioned on {theirs} and the model on {mine}: use an "
             "earlier checkpoint, or a model with the same conditioning"
+        )
+    if residual_scale(config) != residual_scale(other):
+        raise ValueError(
+            "the autoguidance model and the model draw residuals in other units, or one of them "
+            "draws the data itself (diffusion.residual): use an earlier checkpoint, or a model "
+            "trained on the same data in the same way"
         )
     schedule = weaker.diffusion.schedule
     if _same(denoiser.diffusion.schedule, schedule):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from iddpm.config import ResolvedConfig
 from iddpm.data.degrade import Degradation, add_noise, noise_of
+from iddpm.data.resample import enlarge_bicubic
 from iddpm.networks.trunk import check_circular
 from iddpm.runtime.seeds import stream
 
@@ -95,6 +96,14 @@ def check_low_res(
             f"low_res holds items of shape {tuple(low_res.shape[1:])}, and {where} makes those of "
             f"shape {wanted} finer"
         )
+
+
+def interpolate(config: ResolvedConfig, low_res: Tensor, size: Sequence[int]) -> Tensor:
+    """Return low resolutions [N, C, *spatial] at a finer ``size``: what a residual is added to.
+
+    Bicubic, neither rounded nor clamped; of the low resolution as the network sees it.
+    """
+    return enlarge_bicubic(low_res, size, check_circular(config.model.circular, len(size)))
 
 
 def training_low_res(

@@ -179,4 +179,15 @@ def build_denoiser(config: ResolvedConfig, network: Any) -> Denoiser:
         bits=config.bits,
         decoder=diffusion.decoder or "gaussian",
         self_condition=diffusion.self_condition,
+        residual_scale=residual_scale(config),
     )
+
+
+def residual_scale(config: ResolvedConfig) -> tuple[float, ...] | None:
+    """Return the unit of each channel's residual; None where the data itself is diffused.
+
+    1 where it has not been measured yet: of networks that are only counted.
+    """
+    if not config.diffusion.residual:
+        return None
+    return config.diffusion.residual_scale or (1.0,) * config.model.channels

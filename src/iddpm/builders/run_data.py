@@ -223,9 +223,10 @@ def on_device(
     *,
     learning: bool = False,
 ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """Yield data in [-1, 1] on the device and its conditioning.
+    """Yield what is diffused on the device and its conditioning: data in [-1, 1], or its residual.
 
-    What is drawn for that is a function of the item, and when ``learning`` of the step too.
+    A residual brings along, as ``interpolated``, what it is one of. What is drawn for all this is a
+    function of the item, and when ``learning`` of the step too.
     """
     task = task_of(config)
     for batch in batches:
@@ -236,7 +237,11 @@ def on_device(
         if config.model.given_channels:
             told["given"] = moved.given
         told |= task.inputs(moved.x, items, batch.step if learning else None)
-        yield moved.x, told
+        residual = task.residual(told, moved.x.shape[2:])
+        if residual is None:
+            yield moved.x, told
+        else:
+            yield residual.encode(moved.x), {**told, "interpolated": residual.interpolated}
 
 
 def without_some_labels(

@@ -1,17 +1,19 @@
 """Samplers by name, the steps that they visit, and both joined with a model."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from iddpm.builders.guides import NO_GUIDES, Guides, guide
 from iddpm.builders.load_choice import load
+from iddpm.builders.task import task_of
 from iddpm.config import ResolvedConfig, SamplingConfig, validate_sampling
 from iddpm.config.choices import SAMPLERS, SPACINGS, listed
 from iddpm.data.conditioning.labels import Classes
 from iddpm.diffusion import Denoise, Denoiser, NoiseSchedule
 from iddpm.diffusion.level_distribution import LevelChoice
 from iddpm.diffusion.prediction import VarianceKind
+from iddpm.diffusion.residual import Residual
 from iddpm.evaluation.step_costs import StepTable
 from iddpm.sampling import SampleNoise, Sampler, State, space_timesteps, trajectory
 
@@ -74,6 +76,8 @@ class SamplingPlan:
         schedule: the steps that are visited.
         classes: what the labels ``y`` mean; None where there are none.
         self_condition: whether each step is told the estimate of the one before.
+        residual: from the conditioning and the size of the data to the residual that is drawn in
+            its place; None for models of the data itself.
     """
 
     sampling: SamplingConfig
@@ -83,6 +87,7 @@ class SamplingPlan:
     schedule: NoiseSchedule
     classes: Classes | None = None
     self_condition: bool = False
+    residual: Callable[[Mapping[str, Any], Sequence[int]], Residual | None] | None = None
 
     @property
     def levels(self) -> LevelChoice:
@@ -100,17 +105,28 @@ class SamplingPlan:
         )
 
     def states(self, noise: SampleNoise, **conditioning: Any) -> Iterator[State]:
-        """Walk from ``noise.initial()`` to data and yield the state after every step."""
-        return trajectory(
+        """Walk from ``noise.initial()`` to data and yield the state after every step.
+
+        Of a model of residuals each state is what it stands for as data.
+        """
+        start = noise.initial()
+        residual = None if self.residual is None else self.residual(conditioning, start.shape[2:])
+        if residual is not None:
+            conditioning["interpolated"] = residual.interpolated
+        for state in trajectory(
             self.sampler,
             self.denoise,
             self.schedule,
-            noise.initial(),
+            start,
             noise=noise,
             self_condition=self.self_condition,
             levels=self.levels,
             **conditioning,
-        )
+        ):
+            if residual is None:
+                yield state
+            else:
+                yield replace(state, x=residual.decode(state.x), x0=residual.decode(state.x0))
 
 
 def build_sampling_plan(
@@ -159,6 +175,7 @@ def build_sampling_plan(
         _schedule(denoiser, method, sampling, table),
         classes,
         self_condition=denoiser.self_condition,
+        residual=task_of(config).residual,
     )
 
 

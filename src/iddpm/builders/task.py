@@ -12,15 +12,23 @@ from iddpm.builders.condition_columns import check_class_left_open
 from iddpm.builders.low_resolution import (
     check_low_res,
     held_out_low_res,
+    interpolate,
     low_res_size,
     tell_low_res,
     training_low_res,
 )
-from iddpm.builders.network import build_denoiser, build_diffusion, build_encoder, build_network
+from iddpm.builders.network import (
+    build_denoiser,
+    build_diffusion,
+    build_encoder,
+    build_network,
+    residual_scale,
+)
 from iddpm.builders.training_parts import build_loss, build_timesteps
 from iddpm.config import Config, ResolvedConfig
 from iddpm.data.sources.source import Source
 from iddpm.diffusion import Denoiser
+from iddpm.diffusion.residual import Residual
 from iddpm.training.classification import CleanAndNoisyTimesteps, NoisyClassifier, cross_entropy
 from iddpm.training.step import Loss
 from iddpm.training.timesteps import TimestepSampler
@@ -92,6 +100,15 @@ class Task:
             step: of the training; None for held-out data, where it is always the same.
         """
         return {}
+
+    def residual(self, conditioning: Mapping[str, Any], size: Sequence[int]) -> Residual | None:
+        """Return what is diffused in place of data of a spatial size; None for the data itself.
+
+        Args:
+            conditioning: what the network takes.
+            size: of the data.
+        """
+        return None
 
     def check_inputs(
         self, where: Path, conditioning: Mapping[str, Tensor], shape: Sequence[int]
@@ -165,6 +182,14 @@ class SuperResolution(Task):
             return training_low_res(config, x, items, step)
         low_res = held_out_low_res(config, x, items)
         return tell_low_res(config, low_res, config.sampling.low_res_noise, items)
+
+    def residual(self, conditioning: Mapping[str, Any], size: Sequence[int]) -> Residual | None:
+        """Return the residual to the interpolation of the low resolution, where that is learned."""
+        scale = residual_scale(self.config)
+        if scale is None:
+            return None
+        interpolated = interpolate(self.config, conditioning["low_res"], size)
+        return Residual(interpolated, torch.tensor(scale, dtype=torch.float64))
 
     def check_inputs(
         self, where: Path, conditioning: Mapping[str, Tensor], shape: Sequence[int]

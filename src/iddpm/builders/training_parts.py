@@ -19,7 +19,7 @@ from iddpm.training.ema import EMA
 from iddpm.training.loop_settings import LoopSettings
 from iddpm.training.power import PowerEMA
 from iddpm.training.step import Loss
-from iddpm.training.timesteps import DecoderTimesteps, TimestepSampler
+from iddpm.training.timesteps import DecoderTimesteps, PureNoiseTimesteps, TimestepSampler
 
 
 def build_loss(config: ResolvedConfig, own: Loss | None = None) -> Loss:
@@ -77,8 +77,9 @@ def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
         num_steps
     )
     if config.diffusion.learns_decoder:
-        return DecoderTimesteps(sampler, num_steps)
-    return sampler
+        sampler = DecoderTimesteps(sampler, num_steps)
+    share = config.training.pure_noise_share
+    return PureNoiseTimesteps(sampler, num_steps, share) if share else sampler
 
 
 def build_optimizer(config: ResolvedConfig, network: nn.Module) -> torch.optim.AdamW:

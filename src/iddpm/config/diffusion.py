@@ -121,6 +121,11 @@ class DiffusionConfig(Section):
     """Standard deviation of the data, for predicts=edm."""
     fourier_features: Annotated[Whole, Field(ge=0, le=16)] = 0
     """Give the network waves of its input at so many periods, 1, 2, 4, ... levels of the data."""
+    residual: bool | None = None
+    """Of super-resolution: diffuse not the data but what it differs by from the bicubic
+    interpolation of its low resolution, in units of its spread; by default true of new runs."""
+    residual_scale: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] | None = None
+    """That spread for each channel: measured on training items when a run starts."""
     self_condition: bool = False
     """Tell the network its estimate of the data at the step before; half the steps learn it."""
     variance: Literal["learned_range", "learned", "fixed_small", "fixed_large"] = "learned_range"
@@ -159,6 +164,28 @@ class DiffusionConfig(Section):
                 "loss=simple leaves decoder=categorical untrained: use loss=hybrid or vlb, or "
                 "decoder=gaussian"
             )
+        return self
+
+    @property
+    def goes_by_levels(self) -> bool:
+        """Whether something needs the levels of the data in what is diffused."""
+        return self.gives_levels or self.decoder == "levels" or self.fourier_features > 0
+
+    @property
+    def sees_pure_noise(self) -> bool:
+        """Whether the network can say something of the data in pure noise, and gains from it."""
+        return self.predicts not in BLIND_AT_PURE_NOISE and self.loss.kind in ("simple", "hybrid")
+
+    @model_validator(mode="after")
+    def _a_residual_has_no_levels(self) -> Self:
+        if self.residual and self.goes_by_levels:
+            raise ValueError(
+                "predicts=categorical, decoder=levels, decoder=categorical and fourier_features go by "
+                "the levels of the data, and its residual has other levels at every place: use "
+                "residual=false, or leave them out"
+            )
+        if self.residual_scale is not None and not self.residual:
+            raise ValueError("residual_scale is for residual=true: leave it out")
         return self
 
     @model_validator(mode="after")

@@ -57,6 +57,8 @@ def what_is_missing(config: Config) -> list[str]:
         "model.size": model.size,
         "training.batch_size": training.batch_size,
     }
+    if config.diffusion.residual:
+        needed["diffusion.residual_scale"] = config.diffusion.residual_scale
     if model.network is None:
         needed["model.channel_mult"] = model.channel_mult
         needed["model.attention_downsampling"] = model.attention_downsampling

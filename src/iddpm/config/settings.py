@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
-from iddpm.config.choices import MOST_BITS
+from iddpm.config.choices import BLIND_AT_PURE_NOISE, MOST_BITS
 from iddpm.config.data import DataConfig
 from iddpm.config.degradation import DegradationConfig
 from iddpm.config.diffusion import DiffusionConfig
@@ -99,6 +99,22 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _pure_noise_teaches(self) -> Self:
+        share = self.training.pure_noise_share
+        if share and (
+            self.task == "classification" or self.diffusion.predicts in BLIND_AT_PURE_NOISE
+        ):
+            why = (
+                "task=classification learns nothing there"
+                if self.task == "classification"
+                else f"predicts={self.diffusion.predicts} says nothing of the data there"
+            )
+            raise ValueError(
+                f"training.pure_noise_share={share:g} trains at pure noise, and {why}: use 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _levels_are_few(self) -> Self:
         diffusion, other = self.diffusion, "predicts=v"
         name = f"predicts={diffusion.predicts}"
@@ -132,6 +148,11 @@ class Config(Section):
                     "set scale, such as scale=2"
                 )
             return self
+        if self.diffusion.residual:
+            raise ValueError(
+                "diffusion.residual=true learns what is missing in the interpolation of a low "
+                f"resolution, which task=super_resolution has and task={self.task} has not"
+            )
         for name, given, nothing in (
             ("scale", self.scale, None),
             ("degradation", self.degradation, DegradationConfig()),

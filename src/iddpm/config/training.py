@@ -52,6 +52,9 @@ class TrainingConfig(Section):
     """Share of the labels that a class-conditional network does not see; guidance needs some."""
     clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Share of a classifier's items that have the lowest noise level; the others have any."""
+    pure_noise_share: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of the items that have the noisiest timestep, where a network has to know the most by
+    itself; the others have any. By default an eighth for diffusion.residual, else 0."""
     gradient_clip: Annotated[float, Field(gt=0, le=1e30)] | None = 1.0
     """Longest gradient; None never clips."""
     ema_rates: Annotated[tuple[Rate, ...], Field(min_length=1, max_length=100)] = (0.9999,)

@@ -1,6 +1,6 @@
 """From a network's output to a prediction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol, get_args
 
@@ -11,6 +11,7 @@ from iddpm.diffusion.fourier import fourier_features
 from iddpm.diffusion.gaussian import GaussianDiffusion
 from iddpm.diffusion.level_distribution import distribution_of, likelihood_alone
 from iddpm.diffusion.prediction import SIGMA_DATA, Prediction, prediction_type
+from iddpm.diffusion.residual import Residual
 from iddpm.diffusion.schedule import Level
 
 DecoderKind = Literal["gaussian", "levels", "categorical"]
@@ -48,9 +49,13 @@ class Denoiser(nn.Module):
             :class:`~iddpm.networks.LevelHead` around it: features come before its output.
         self_condition: give the network an earlier estimate of x0 as further channels behind those
             of x_t (Chen et al. 2022): it is called with [N, 2 C, *spatial].
+        residual_scale: what is diffused is not the data but (x - interpolated) / scale, with these
+            scales, one for each channel (:class:`~iddpm.diffusion.residual.Residual`); it is called
+            with ``interpolated``, which the network does not see.
 
     Raises:
-        ValueError: an unknown ``predicts``, or one that says nothing at a step of pure noise.
+        ValueError: an unknown ``predicts``, one that says nothing at a step of pure noise, or
+            levels of the data together with its residual.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Denoiser(nn.Module):
         bits: int | None = 8,
         decoder: str = "gaussian",
         self_condition: bool = False,
+        residual_scale: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.prediction_type = prediction_type(predicts, sigma_data)
@@ -82,6 +88,12 @@ class Denoiser(nn.Module):
             )
         self.decoder = decoder
         self.gives_levels = self.prediction_type.gives_levels or decoder == "categorical"
+        if residual_scale is not None and (self.gives_levels or fourier or decoder == "levels"):
+            raise ValueError(
+                f"predicts={predicts!r}, decoder={decoder!r} and fourier={fourier} go by the levels of "
+                "the data, and a residual has other levels at every place: predict v with "
+                "decoder='gaussian', or leave residual_scale out"
+            )
         self.network = network
         self.fourier = fourier
         self.bits = bits
@@ -89,18 +101,31 @@ class Denoiser(nn.Module):
         self.predicts = predicts
         self.sigma_data = sigma_data
         self.self_condition = self_condition
+        self.residual_scale: Tensor | None = None
+        if residual_scale is not None:
+            self.residual_scale = torch.tensor(list(residual_scale), dtype=torch.float64)
 
     def forward(
-        self, x_t: Tensor, level: Level, /, *, estimate: Tensor | None = None, **conditioning: Any
+        self,
+        x_t: Tensor,
+        level: Level,
+        /,
+        *,
+        estimate: Tensor | None = None,
+        interpolated: Tensor | None = None,
+        **conditioning: Any,
     ) -> Prediction:
         """Estimate data and noise in ``x_t``.
 
         ``estimate`` is an earlier estimate of x0 for a network that is conditioned on it; it is
         clamped to [-1, 1], where the data lies, and None stands for zeros. Others ignore it.
+        ``interpolated`` is what the data is known to be about, where its residual is diffused.
 
         Raises:
-            ValueError: the network's channels do not fit the data and the variance.
+            ValueError: the network's channels do not fit the data and the variance, or the
+                residual is diffused and ``interpolated`` is missing.
         """
+        residual = self._residual(interpolated)
         shown = level.shown.to(device=x_t.device, dtype=torch.float32)
         # The network may compute in bfloat16; what follows subtracts large numbers and must not.
         output = self.network(self._input(x_t, level, estimate), shown, **conditioning)
@@ -125,7 +150,9 @@ class Denoiser(nn.Module):
         variance = output[:, channels:] if learns else None
         prediction = self.prediction_type.read(x_t, output[:, :channels], level)
         kind = self.diffusion.variance
-        return replace(prediction, variance=variance, variance_kind=kind, levels=levels)
+        return replace(
+            prediction, variance=variance, variance_kind=kind, levels=levels, residual=residual
+        )
 
     def _input(self, x_t: Tensor, level: Level, estimate: Tensor | None) -> Tensor:
         """Return what the network sees of noisy data, its level and an earlier estimate."""
@@ -138,3 +165,13 @@ class Denoiser(nn.Module):
             known = torch.zeros_like(x_t) if estimate is None else estimate.clamp(-1, 1)
             seen.append(known)
         return torch.cat(seen, dim=1) if len(seen) > 1 else seen[0]
+
+    def _residual(self, interpolated: Tensor | None) -> Residual | None:
+        if self.residual_scale is None:
+            return None
+        if interpolated is None:
+            raise ValueError(
+                "this model diffuses the residual of the data: call it with interpolated, what the "
+                "residual is added to"
+            )
+        return Residual(interpolated, self.residual_scale)

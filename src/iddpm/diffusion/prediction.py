@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from iddpm.diffusion.level_distribution import LevelDistribution
+from iddpm.diffusion.residual import Residual
 from iddpm.diffusion.schedule import Level, broadcast
 
 VarianceKind = Literal["learned_range", "learned", "fixed_small", "fixed_large", "analytic"]
@@ -23,7 +24,7 @@ class Prediction:
     ``x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps`` holds between the two.
 
     Attributes:
-        x0: estimate of the data, about [-1, 1].
+        x0: estimate of the data, about [-1, 1]; where ``residual`` is set, of the data's residual.
         eps: estimate of the noise.
         variance: the network's raw variance channels, when the variance is learned; the variance
             of x0 given x_t, when it is analytic.
@@ -34,6 +35,7 @@ class Prediction:
             what DDPM adds to the mean of its step, times the variance of the step.
         levels: the probability of each level of the data, where the network gives one: the decoder,
             and what the last step of sampling draws from.
+        residual: how ``x0`` stands for the data, where it is not the data itself.
     """
 
     x0: Tensor
@@ -43,10 +45,18 @@ class Prediction:
     variance_kind: VarianceKind = "fixed_small"
     slope: Tensor | None = None
     levels: LevelDistribution | None = None
+    residual: Residual | None = None
 
     def with_x0(self, x0: Tensor, x_t: Tensor, level: Level) -> "Prediction":
         """Return the prediction with another x0 (clipped, say) and the eps that goes with it."""
         return replace(self, x0=x0, eps=eps_given_x0(x_t, x0, level))
+
+    def clipped(
+        self, x_t: Tensor, level: Level, low: float = -1.0, high: float = 1.0
+    ) -> "Prediction":
+        """Return the prediction with the estimate of the data kept within [low, high]."""
+        clamp = torch.clamp if self.residual is None else self.residual.clamp
+        return self.with_x0(clamp(self.x0, low, high), x_t, level)
 
     def detach_mean(self) -> "Prediction":
         """Return it with gradients through the variance alone (the paper's stop-gradient).

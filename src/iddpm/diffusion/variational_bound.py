@@ -11,6 +11,7 @@ from torch import Tensor
 from iddpm.diffusion.denoiser import Denoise
 from iddpm.diffusion.gaussian import Gaussian, GaussianDiffusion
 from iddpm.diffusion.prediction import Prediction, posterior_coefficients
+from iddpm.diffusion.residual import Residual
 from iddpm.diffusion.schedule import broadcast
 
 
@@ -80,6 +81,29 @@ def gaussian_log_density(x: Tensor, p: Gaussian) -> Tensor:
     return -0.5 * (math.log(2 * math.pi) + p.log_variance + distance)
 
 
+def log_likelihood(
+    x0: Tensor, p: Gaussian, bits: int | None, residual: Residual | None = None
+) -> Tensor:
+    """Return the log-likelihood of the data under a decoder, elementwise, in nats.
+
+    Args:
+        x0: data in [-1, 1], or its residual.
+        p: the decoder of ``x0``.
+        bits: bit depth of the data; None for its density.
+        residual: how ``x0`` and ``p`` stand for the data. Levels and densities are the data's: a
+            residual's values are moved back in float64, where 16 bits are exact.
+    """
+    if residual is not None:
+        precise = torch.float32 if x0.device.type == "mps" else torch.float64
+        mean = residual.decode(p.mean.to(precise))
+        wider = p.log_variance.to(precise) + 2 * residual.log_scale(mean)
+        there = log_likelihood(residual.decode(x0.to(precise)), Gaussian(mean, wider), bits)
+        return there.to(x0.dtype)
+    if bits is None:
+        return gaussian_log_density(x0, p)
+    return discretized_gaussian_log_likelihood(x0, p, bits)
+
+
 def per_item(values: Tensor) -> Tensor:
     """Average [N, C, *spatial] over everything but the items: [N]."""
     return values.flatten(1).mean(dim=1)
@@ -102,7 +126,8 @@ def vlb_term(
     Args:
         diffusion: the process (respaced or not) of which ``t`` are steps.
         prediction: what the network said of ``x_t``.
-        x0, x_t: data in [-1, 1] and its noisy version, [N, C, *spatial].
+        x0, x_t: data in [-1, 1], or its residual where the prediction is of that, and its noisy
+            version, [N, C, *spatial].
         t: [N] int64.
         bits: bit depth of the data; None for continuous data, whose decoder is a density. A
             prediction with a probability for each level is a decoder of its own.
@@ -126,10 +151,9 @@ def vlb_term(
         p = Gaussian(p.mean[here], p.log_variance[here])
         if prediction.levels is not None:
             log_p = prediction.levels.at(last).log_prob(x0[here])
-        elif bits is None:
-            log_p = gaussian_log_density(x0[here], p)
         else:
-            log_p = discretized_gaussian_log_likelihood(x0[here], p, bits)
+            residual = prediction.residual
+            log_p = log_likelihood(x0[here], p, bits, residual and residual.at(here))
         terms = terms.index_copy(0, here, -per_item(log_p).to(terms.dtype))
     return terms / math.log(2)
 
@@ -193,7 +217,7 @@ def bits_per_dim(
         x_t = diffusion.q_sample(x0, t, eps)
         prediction = denoise(x_t, level, **conditioning)
         if clip:
-            prediction = prediction.with_x0(prediction.x0.clamp(-1, 1), x_t, level)
+            prediction = prediction.clipped(x_t, level)
         vb.append(vlb_term(diffusion, prediction, x0, x_t, t, bits=bits))
         x0_mse.append(per_item((prediction.x0 - x0) ** 2))
         eps_mse.append(per_item((prediction.eps - eps) ** 2))

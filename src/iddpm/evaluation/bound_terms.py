@@ -167,7 +167,7 @@ def look(
     level = whole.at(t)
     prediction = denoise(x_t, level, **conditioning)
     if clip:
-        prediction = prediction.with_x0(prediction.x0.clamp(-1, 1), x_t, level)
+        prediction = prediction.clipped(x_t, level)
     return x_t, prediction
 
 
@@ -261,8 +261,11 @@ def joined(parts: Sequence[Terms]) -> Terms:
 
 
 def _errors(prediction: Prediction, x0: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    apart = prediction.x0 - x0
+    if prediction.residual is not None:
+        apart = prediction.residual.scaled(apart)
     return (
-        per_item((prediction.x0 - x0) ** 2).cpu().double(),
+        per_item(apart**2).cpu().double(),
         per_item((prediction.eps - eps) ** 2).cpu().double(),
     )
 

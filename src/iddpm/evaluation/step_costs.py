@@ -21,10 +21,7 @@ from torch import Tensor
 from iddpm.diffusion import AnalyticVariance, Denoise, Gaussian, GaussianDiffusion, NoiseSchedule
 from iddpm.diffusion.analytic import LEAST_SHARE, steadied_power
 from iddpm.diffusion.prediction import Prediction, VarianceKind
-from iddpm.diffusion.variational_bound import (
-    discretized_gaussian_log_likelihood,
-    gaussian_log_density,
-)
+from iddpm.diffusion.variational_bound import log_likelihood
 from iddpm.evaluation.bound_terms import ForwardNoise, look
 from iddpm.evaluation.chebyshev import chebyshev_points, interpolation
 from iddpm.evaluation.stride import optimal_timesteps
@@ -195,7 +192,7 @@ def measure_steps(
             x_t, raw = look(denoise, schedule, x0, t, eps, clip=False, **conditioning)
             said = raw
             if clip:
-                said = raw.with_x0(raw.x0.clamp(-1, 1), x_t, schedule.at(t))
+                said = raw.clipped(x_t, schedule.at(t))
             row = _row(said, x0, kind, schedule)
             row["power"] = raw.eps.double().square().mean().cpu()
             row["noise_power"] = eps.double().square().mean().cpu()
@@ -293,10 +290,7 @@ def _decoders(
 
     def nats(log_variance: Tensor) -> Tensor:
         p = Gaussian(said.x0.double(), log_variance)
-        exact = x0.double()
-        if bits is None:
-            return -gaussian_log_density(exact, p).mean().cpu()
-        return -discretized_gaussian_log_likelihood(exact, p, bits).mean().cpu()
+        return -log_likelihood(x0.double(), p, bits, said.residual).mean().cpu()
 
     one = torch.ones_like(x0, dtype=torch.float64)
     shared = torch.stack([nats(float(v) * one) for v in decoder_points(schedule)])

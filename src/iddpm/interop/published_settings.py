@@ -87,6 +87,8 @@ def settings_from_flags(family: str, flags: Mapping[str, Any], facts: Facts) -> 
     if ours.get("num_classes") is not None:
         settings["model"]["class_conditional"] = True
     settings["diffusion"] = _diffusion(family, read, classifier)
+    if upsampler:
+        settings["diffusion"]["residual"] = False  # theirs draw the data itself
     settings["training"] = _training(family, read, classifier)
     settings["sampling"] = {} if classifier else _sampling(family, read)
     return {name: value for name, value in settings.items() if value not in ({}, None)}

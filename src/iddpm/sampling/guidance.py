@@ -20,7 +20,7 @@ NO_CLASS = -1
 """The label of no class; the networks give it a zero embedding."""
 NULL: dict[str, float] = {"y": NO_CLASS, "conditions": math.nan}
 """What a model sees of a conditioning that is hidden."""
-KEPT = ("low_res", "low_res_noise", "given", "estimate")
+KEPT = ("low_res", "low_res_noise", "interpolated", "given", "estimate")
 """What guidance never hides."""
 
 Interval = tuple[float, float]
@@ -32,11 +32,13 @@ Gradient = Callable[[Tensor, Level, Tensor], Tensor]
 
 
 def clip_x0(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
-    """Keep the estimate of x0 within [low, high]; the noise estimate follows."""
+    """Keep the estimate of x0 within [low, high]; the noise estimate follows.
+
+    Of a model that diffuses a residual it is the data that is kept within them.
+    """
 
     def clipped(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
-        prediction = denoise(x_t, level, **conditioning)
-        return prediction.with_x0(prediction.x0.clamp(low, high), x_t, level)
+        return denoise(x_t, level, **conditioning).clipped(x_t, level, low, high)
 
     return clipped
 
@@ -56,11 +58,14 @@ def threshold_x0(denoise: Denoise, share: float) -> Denoise:
 
     def thresholded(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         prediction = denoise(x_t, level, **conditioning)
-        magnitudes = prediction.x0.abs().flatten(1)
+        residual = prediction.residual
+        x0 = prediction.x0 if residual is None else residual.decode(prediction.x0)
+        magnitudes = x0.abs().flatten(1)
         rank = math.ceil(share * magnitudes.shape[1])
         s = magnitudes.kthvalue(rank, dim=1).values.clamp(min=1)
         s = s.reshape(-1, *[1] * (x_t.dim() - 1))
-        return prediction.with_x0(prediction.x0.clamp(-s, s) / s, x_t, level)
+        x0 = x0.clamp(-s, s) / s
+        return prediction.with_x0(x0 if residual is None else residual.encode(x0), x_t, level)
 
     return thresholded
 
@@ -120,6 +125,7 @@ def classifier_free(
             mean=None if both.mean is None else mix(both.mean),
             variance=None if both.variance is None else both.variance.chunk(2)[0],
             levels=None if both.levels is None else both.levels.mixed(scale),
+            residual=both.residual and both.residual.at(slice(len(x_t))),
         )
 
     return guided

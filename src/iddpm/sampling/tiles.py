@@ -75,7 +75,10 @@ def tiled(
             _add(sums, part, some, x_t, tile)
         x0 = sums.pop("x0")
         others: dict[str, Any] = dict(sums)
-        return replace(part, levels=None, **others).with_x0(x0, x_t, level)
+        residual = part.residual
+        if residual is not None:
+            residual = replace(residual, interpolated=conditioning["interpolated"])
+        return replace(part, levels=None, residual=residual, **others).with_x0(x0, x_t, level)
 
     return joined
 

@@ -284,7 +284,7 @@ class _Job:
             noise = ItemNoise(self.seed, batch.items.tolist(), source.shape, run.device, purpose)
             for x0, conditioning in on_device([batch], run.config, run.device):
                 if self.stated_bits is not None:
-                    _check_levels(x0, self.stated_bits, source.name)
+                    _check_levels(batch.to(run.device).x, self.stated_bits, source.name)
                 yield x0, noise, conditioning
 
 

@@ -103,10 +103,12 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
     items = order[np.arange(max(n, 1)) % len(order)]
     parts: list[dict[str, Tensor]] = []
     for batch in held_out_batches(source, items, batch_size=BATCH):
-        ((x, told),) = on_device([batch], config, torch.device("cpu"))
-        for name in ("y", "low_res_noise"):  # the sampling's affair
+        device = torch.device("cpu")
+        ((_, told),) = on_device([batch], config, device)
+        for name in ("y", "low_res_noise", "interpolated"):  # the sampling's affair
             told.pop(name, None)
         if finer:
+            x = batch.to(device).x
             told["low_res"] = held_out_low_res(config, x, batch.items.tolist())
         parts.append(told)
     return Pairs(

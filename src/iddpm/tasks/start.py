@@ -57,7 +57,12 @@ def settings_of_start(start: Start | None, base: Mapping[str, Any] | None) -> di
     model = {k: v for k, v in dumped["model"].items() if k not in FACTS}
     if config.model.class_conditional:
         model["class_conditional"] = True
-    for name, section in (("model", model), ("diffusion", dumped["diffusion"])):
+    diffusion = {k: v for k, v in dumped["diffusion"].items() if k != "residual_scale"}
+    if config.task == "super_resolution" and not diffusion["residual"]:
+        diffusion["residual"] = False  # None of earlier versions, whose networks draw the data
+    else:
+        del diffusion["residual"]  # as the new task has it
+    for name, section in (("model", model), ("diffusion", diffusion)):
         values[name] = {**section, **values.get(name, {})}
     return values
 

@@ -25,6 +25,7 @@ from iddpm.builders import (
 from iddpm.builders.level_counts import start_levels
 from iddpm.builders.measured_precision import choose_precision
 from iddpm.builders.own_network import Network, adopt, claim, expect_loss, expect_own, make_own
+from iddpm.builders.residual_spread import with_residual_scale
 from iddpm.builders.run_data import (
     items_of,
     on_device,
@@ -175,6 +176,10 @@ def train_until_stop(
             same = len(set(ranks.gathered(hash_weights(own.state_dict())))) == 1
             with ranks.together():
                 _refuse_other_weights(same)
+        if not going_on:  # what goes on stays what it is
+            resolved = ranks.by_first(
+                lambda: with_residual_scale(wanted, resolved, source, train_items)
+            )
         kept = going_on and read_run_config(directory).training.precision == "auto"
         precision = ranks.by_first(lambda: choose_precision(resolved, device, as_before=kept))
         training = resolved.training.model_copy(update={"precision": precision.name})

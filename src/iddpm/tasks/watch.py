@@ -97,7 +97,8 @@ def build_preview(
         truth: Tensor | None = None
         conditioning: dict[str, Any] = {}
         if shown is not None:
-            truth, conditioning = next(on_device([shown], config, precision.device))
+            truth = shown.to(precision.device).x
+            _, conditioning = next(on_device([shown], config, precision.device))
         elif model.num_classes is not None:
             classes = torch.arange(PREVIEW_ITEMS) % model.num_classes
             conditioning["y"] = classes.to(precision.device)

@@ -68,30 +68,17 @@ class LowDiscrepancyTimesteps(UniformTimesteps):
         return super().sample((uniform[:1] + np.arange(count) / max(count, 1)) % 1.0)
 
 
-class DecoderTimesteps:
-    """Another distribution, but for a share of the items that are at step 0, where decoders learn.
-
-    The weights keep the loss's mean unbiased: step 0 counts with those items alone.
+class _ShareTimesteps:
+    """Another distribution for all items but a share of them.
 
     Args:
-        others: the distribution of the others.
+        others: where the timesteps of the other items come from.
         num_steps: T.
         share: in (0, 1).
     """
 
     def __init__(self, others: TimestepSampler, num_steps: int, share: float = 0.125) -> None:
         self.others, self.num_steps, self.share = others, num_steps, share
-
-    def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
-        """See :class:`TimestepSampler`."""
-        chosen = uniform < self.share
-        # Uniform whether an item is chosen or not, since one number may serve the whole batch.
-        fresh = np.where(chosen, uniform / self.share, (uniform - self.share) / (1 - self.share))
-        t, weights = self.others.sample(fresh)
-        here = torch.from_numpy(chosen)
-        weights = torch.where(t == 0, 0.0, weights / (1 - self.share))
-        weights = torch.where(here, 1 / (self.num_steps * self.share), weights)
-        return Timesteps(torch.where(here, 0, t), weights)
 
     def update(self, t: Tensor, losses: Tensor) -> None:
         """See :class:`TimestepSampler`."""
@@ -104,6 +91,40 @@ class DecoderTimesteps:
     def load(self, state: dict[str, Tensor]) -> None:
         """See :class:`TimestepSampler`."""
         self.others.load(state)
+
+
+class DecoderTimesteps(_ShareTimesteps):
+    """Another distribution, but for a share of the items that are at step 0, where decoders learn.
+
+    The weights keep the loss's mean unbiased: step 0 counts with those items alone.
+    """
+
+    def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
+        """See :class:`TimestepSampler`."""
+        chosen = uniform < self.share
+        # Uniform whether an item is chosen or not, since one number may serve the whole batch.
+        fresh = np.where(chosen, uniform / self.share, (uniform - self.share) / (1 - self.share))
+        t, weights = self.others.sample(fresh)
+        here = torch.from_numpy(chosen)
+        weights = torch.where(t == 0, 0.0, weights / (1 - self.share))
+        weights = torch.where(here, 1 / (self.num_steps * self.share), weights)
+        return Timesteps(torch.where(here, 0, t), weights)
+
+
+class PureNoiseTimesteps(_ShareTimesteps):
+    """Another distribution, but for a share of the items that are at the noisiest timestep.
+
+    Their weights stay 1: they count more, which is what they are there for. There the network has
+    to know the most by itself, and one evaluation makes a whole sample.
+    """
+
+    def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
+        """See :class:`TimestepSampler`."""
+        rest = uniform >= self.share
+        drawn = self.others.sample((uniform[rest] - self.share) / (1 - self.share))
+        t, weights = torch.full((len(uniform),), self.num_steps - 1), torch.ones(len(uniform))
+        t[torch.from_numpy(rest)], weights[torch.from_numpy(rest)] = drawn
+        return Timesteps(t, weights)
 
 
 class LossSecondMomentTimesteps:

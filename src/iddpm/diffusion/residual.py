@@ -1,0 +1,54 @@
+"""Data as a known interpolation plus a residual in units of its own spread.
+
+Where most of the data is known beforehand, as from its low resolution, a process may diffuse what
+is left. A shift and a scale by known numbers change no information: a bound on the residual's
+likelihood is one on the data's, with the decoder in units of the data.
+"""
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """What a process diffuses in place of the data: (x - interpolated) / scale.
+
+    Attributes:
+        interpolated: what is known of the data, [N, C, *spatial], about [-1, 1].
+        scale: float64 [C], positive: the unit of each channel's residual.
+    """
+
+    interpolated: Tensor
+    scale: Tensor
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the residual of data ``x`` [N, C, *spatial]."""
+        return (x - self.interpolated) / _of_channels(self.scale, self.interpolated)
+
+    def decode(self, residual: Tensor) -> Tensor:
+        """Return the data that a residual stands for."""
+        return self.interpolated.to(residual.dtype) + self.scaled(residual)
+
+    def scaled(self, difference: Tensor) -> Tensor:
+        """Return a difference of two residuals in units of the data."""
+        return _of_channels(self.scale, difference) * difference
+
+    def log_scale(self, like: Tensor) -> Tensor:
+        """Return the logarithms of the scale, shaped to be added to residuals."""
+        return _of_channels(self.scale.log(), like)
+
+    def clamp(self, residual: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:
+        """Return the nearest residual whose data lies within [low, high]."""
+        ends = (self.encode(residual.new_tensor(end)) for end in (low, high))
+        return residual.clamp(*ends)
+
+    def at(self, items: Tensor | slice) -> "Residual":
+        """Return it for some of the items."""
+        return replace(self, interpolated=self.interpolated[items])
+
+
+def _of_channels(values: Tensor, like: Tensor) -> Tensor:
+    """Return float64 values [C] shaped [1, C, 1, ...], of the type and device of ``like``."""
+    values = values.to(device=like.device, dtype=like.dtype)
+    return values.reshape(1, -1, *[1] * (like.dim() - 2))

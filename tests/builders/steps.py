@@ -12,6 +12,7 @@ from iddpm.builders import (
     build_sampling_plan,
     build_timesteps,
     resolve,
+    task_of,
     training_low_res,
 )
 from iddpm.config import Config
@@ -59,6 +60,9 @@ def trains_and_samples(
         told["given"] = torch.rand(batch, config.model.given_channels, *shape[1:])
     if config.task == "super_resolution":
         told |= training_low_res(config, x0, range(batch), 0)
+    residual = task_of(config).residual(told, shape[1:])
+    if residual is not None:
+        x0, told["interpolated"] = residual.encode(x0), residual.interpolated
     for number in range(steps):
         result = step(x0, number, **told)
         assert not result.skipped

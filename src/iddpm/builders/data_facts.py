@@ -212,6 +212,8 @@ def _resolve_residual(values: dict[str, Any], config: Config) -> None:
     learned = diffusion.residual
     if learned is None:
         learned = config.task == "super_resolution" and not diffusion.goes_by_levels
+    if diffusion.residual_scale is not None and not learned:
+        raise ValueError("diffusion.residual_scale is for diffusion.residual=true: leave it out")
     values["diffusion"]["residual"] = learned
     if training["pure_noise_share"] is None:
         worth = learned and diffusion.sees_pure_noise

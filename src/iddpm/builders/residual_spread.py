@@ -15,6 +15,8 @@ MOST_ITEMS = 512
 MOST_VALUES = 2**24
 """Values that are looked at at most: more would change nothing that can be seen."""
 AT_ONCE = 16
+NOTHING = 1e-6
+"""Spread below which there is nothing but float32's rounding."""
 LEAST_SHARE = 0.1
 """Of the largest channel's spread: one that hardly varies in training may do so elsewhere."""
 
@@ -60,6 +62,6 @@ def measure_residual(
         total += apart.square().mean(dim=tuple(range(2, x.dim()))).sum(dim=0)
     spread = (total / count).sqrt()
     largest = float(spread.max())
-    if largest == 0:
+    if largest < NOTHING:
         return (1.0,) * len(spread)
     return tuple(max(value, LEAST_SHARE * largest) for value in spread.tolist())

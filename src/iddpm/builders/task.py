@@ -164,8 +164,14 @@ class SuperResolution(Task):
     takes_low_res = True
 
     def check(self) -> None:
-        """Raise ValueError for a scale that does not fit the data."""
+        """Raise ValueError for a scale, or a spread of the residual, that does not fit the data."""
         low_res_size(self.config)
+        spread, channels = self.config.diffusion.residual_scale, self.config.model.channels
+        if spread is not None and len(spread) != channels:
+            raise ValueError(
+                f"diffusion.residual_scale={list(spread)} must have a number for each of the "
+                f"{channels} channels: leave it out to have it measured"
+            )
 
     def example_inputs(self, count: int) -> dict[str, Tensor]:
         """Return low resolutions, and their noise where the network is told it."""

@@ -184,8 +184,6 @@ class DiffusionConfig(Section):
                 "the levels of the data, and its residual has other levels at every place: use "
                 "residual=false, or leave them out"
             )
-        if self.residual_scale is not None and not self.residual:
-            raise ValueError("residual_scale is for residual=true: leave it out")
         return self
 
     @model_validator(mode="after")

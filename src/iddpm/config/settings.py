@@ -153,6 +153,10 @@ class Config(Section):
                 "diffusion.residual=true learns what is missing in the interpolation of a low "
                 f"resolution, which task=super_resolution has and task={self.task} has not"
             )
+        if self.diffusion.residual_scale is not None:
+            raise ValueError(
+                f"diffusion.residual_scale is for task=super_resolution, not {self.task}"
+            )
         for name, given, nothing in (
             ("scale", self.scale, None),
             ("degradation", self.degradation, DegradationConfig()),

@@ -115,6 +115,13 @@ def seen_by_network(scene):
             build_denoiser(config, built).self_condition]  # fmt: skip
 
 
+def unit(scene):
+    """The unit of the residual that the model diffuses."""
+    scale = denoiser(scene).residual_scale
+    return None if scale is None else scale.tolist()
+
+
+SR = ("task=super_resolution", "scale=2")
 FIXED = ("diffusion.variance=fixed_small",)
 OF_FIXED = partial(loss_by, variance="fixed_small")
 V = ("diffusion.predicts=v",)
@@ -226,6 +233,12 @@ DIFFUSION = {
         Effect(input_of_network, {"0": lambda: waves_of(0, 8), "2": lambda: waves_of(2, 8),
                                   "2\nbits=4": lambda: waves_of(2, 4)}),
     ],
+    "diffusion.residual": [
+        Effect(unit, {"false": None, "true\ndiffusion.residual_scale=[0.5]": [0.5]}, SR),
+    ],
+    "diffusion.residual_scale": [
+        Effect(unit, {"[0.5]": [0.5], "[0.25]": [0.25]}, (*SR, "diffusion.residual=true")),
+    ],
     "diffusion.self_condition": [
         Effect(seen_by_network, {"false": [1, False, False], "true": [2, True, True]}),
     ],
@@ -271,7 +284,6 @@ def low_by(scale=(2, 2), *options, circular=(False, False), bits=8):
     return look
 
 
-SR = ("task=super_resolution", "scale=2")
 BLUR = (*SR, "degradation.kind=blur")
 RESOLUTION = {
     "scale": [

@@ -16,6 +16,7 @@ from tests.builders.settings.training_looks import (
     followed,
     handed,
     hidden,
+    noisiest,
     of_loop,
     passes,
     patience,
@@ -84,6 +85,9 @@ TRAINING = {
     ],
     "training.clean_share": [
         Effect(clean, {"0": 20.0, "0.5": DIFFERS, "0.9": DIFFERS}, ("task=classification",)),
+    ],
+    "training.pure_noise_share": [
+        Effect(noisiest, {"0": 0, "0.25": 10, "0.5": 20}, ("diffusion.predicts=v",)),
     ],
     "training.gradient_clip": [trained(clipped)({"null": [True, False], "0.01": [False, True]})],
     "training.ema_rates": [

@@ -9,7 +9,7 @@ from torch import nn
 
 import iddpm
 import iddpm.tasks.train as task
-from iddpm.builders import build_optimizer, task_of
+from iddpm.builders import build_optimizer, build_timesteps, task_of
 from iddpm.runtime.processes import Ranks
 from iddpm.training.monitoring.terminal import SilentReporter
 from iddpm.training.stop import Stop
@@ -115,6 +115,13 @@ def hidden(scene):
         return round(float((labels == -1).float().mean()), 1)
 
     return handed(scene, look)
+
+
+def noisiest(scene):
+    """How many of 40 items spread evenly have the last of 50 timesteps."""
+    drawn = build_timesteps(scene.config).sample(np.arange(40) / 40)
+    assert bool((drawn.weights == 1).all())
+    return int((drawn.t == 49).sum())
 
 
 def clean(scene):

@@ -180,7 +180,7 @@ class DiffusionConfig(Section):
     def _a_residual_has_no_levels(self) -> Self:
         if self.residual and self.goes_by_levels:
             raise ValueError(
-                "predicts=categorical, decoder=levels, decoder=categorical and fourier_features go by "
+                "predicts=categorical, decoder=levels or categorical, and fourier_features go by "
                 "the levels of the data, and its residual has other levels at every place: use "
                 "residual=false, or leave them out"
             )

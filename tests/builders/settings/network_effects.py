@@ -253,6 +253,10 @@ TOP = {
             "classification\nclass_names=[a,b]": ["EncoderUNet", "NoisyClassifier"],
         }),
     ],
+    "preset": [
+        Effect(lambda s: [s.config.diffusion.schedule, type(build_network(s.config)).__name__],
+               {"null": ["cosine", "UNet"], "likelihood": ["log_snr", "LevelHead"]}),
+    ],
     "class_names": [
         Effect(lambda s: built_encoder(s)[1][0], {"[a,b]": [1, 2], "[a,b,c]": [1, 3]},
                ("task=classification",)),

@@ -296,7 +296,7 @@ def test_continuous_data_are_measured_in_nats_of_a_density(continuous, capsys):
     assert command(["likelihood", str(continuous)]) == 0
     printed = capsys.readouterr().out
     assert "nats/dim" in printed
-    assert "continuous data: nats per dimension of a bound on its density" in printed
+    assert "continuous data: nats per dimension, a bound on the density" in printed
     with pytest.raises(ValueError, match="between the levels of 8 bits"):
         likelihood(run, bits=8)
 

@@ -11,15 +11,15 @@ from iddpm.cli.options import Device, Threads
 def demo(
     out: Annotated[Path, typer.Option(help="The run directory.")] = Path("runs/demo"),
     steps: Annotated[
-        int | None, typer.Option(help="Steps to train instead of the default.")
+        int | None, typer.Option(help="Number of training steps instead of the default.")
     ] = None,
     max_time: Annotated[
-        str, typer.Option(help="Longest training time, such as 90s or 5m.")
+        str, typer.Option(help="Maximum training time, such as 90s or 5m.")
     ] = "250s",
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Train on real handwritten digits and draw new ones, in minutes on two CPU cores.
+    """Train on handwritten digits and sample new ones.
 
     Example: iddpm demo
     """

@@ -13,14 +13,15 @@ def edit(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     file: Item,
     strength: Annotated[
-        float, typer.Option(help="Share of the way to noise: 0.2 keeps most, 0.8 little.")
+        float,
+        typer.Option(help="Share of the noise process: 0.2 keeps most of the item, 0.8 little."),
     ] = 0.5,
     *,
     versions: Versions,
     sampling: ItemSampling,
     opening: Opening,
 ) -> None:
-    """Redraw an item: add noise up to a level and denoise again.
+    """Vary an item: add noise up to a level and denoise again.
 
     Example: iddpm edit runs/demo drawing.png --strength 0.5 --class 7
     """

@@ -13,20 +13,23 @@ from iddpm.runtime.console import say
 
 @dataclass(frozen=True)
 class Compared:
-    """What is compared with the data, and by what."""
+    """What is compared with the data, and with which features."""
 
     features: Annotated[
-        str, typer.Option(help="pca, the directory of a classifier, or an .onnx file.")
+        str, typer.Option(help="Features: pca, the directory of a classifier, or an .onnx file.")
     ] = "pca"
     samples: Annotated[
-        Path | None, typer.Option(help="A .npz of samples to measure instead of drawing.")
+        Path | None,
+        typer.Option(help="A .npz or .npy file of samples to measure instead of sampling."),
     ] = None
     reference: Annotated[
-        Path | None, typer.Option(help="Statistics to compare with, from another RUN/cache.")
+        Path | None, typer.Option(help="Reference statistics from the cache of another run.")
     ] = None
     class_name: Annotated[
         str | None,
-        typer.Option("--class", help="One class for all [default: as often as in the data]."),
+        typer.Option(
+            "--class", help="One class for all samples [default: the frequencies of the data]."
+        ),
     ] = None
     seed: Seed = 0
 
@@ -35,18 +38,18 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     data: Annotated[
         str | None,
-        typer.Argument(help="Real data to compare with [default: what the run was trained on]."),
+        typer.Argument(help="Real data to compare with [default: the training data]."),
     ] = None,
-    n: Annotated[int, typer.Option("-n", max=10**7, help="How many samples.")] = 5000,
+    n: Annotated[int, typer.Option("-n", max=10**7, help="Number of samples.")] = 5000,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write [default: RUN/evaluation].")
+        Path | None, typer.Option(help="Output directory [default: RUN/evaluation].")
     ] = None,
     *,
     compared: Compared,
     sampling: Sampling,
     opening: Opening,
 ) -> None:
-    """Measure quality and diversity of samples, and whether they copy training items.
+    """Measure quality and diversity of samples; detect copies.
 
     Example: iddpm evaluate runs/demo --features runs/demo/classifier -n 2000 --steps 10
     """

@@ -11,17 +11,17 @@ from iddpm.runtime.console import say
 
 def export(
     run: Annotated[Path, typer.Argument(help="A run directory, or a classifier's.")],
-    to: Annotated[str, typer.Option(help="diffusers, onnx, torch or safetensors.")],
-    out: Annotated[Path, typer.Option(help="The directory to make.")],
+    to: Annotated[str, typer.Option(help="Format: diffusers, onnx, torch or safetensors.")],
+    out: Annotated[Path, typer.Option(help="The output directory.")],
     license_name: Annotated[
-        str, typer.Option("--license", help="For the model card, such as mit or cc-by-4.0.")
+        str, typer.Option("--license", help="License for the model card, such as mit or cc-by-4.0.")
     ] = "unknown",
     ema: Ema = None,
     checkpoint: Checkpoint = None,
     ema_length: EmaLength = None,
     network: Network = None,
 ) -> None:
-    """Write a model as files that other programs open, with a model card.
+    """Export a model for other programs, with a model card.
 
     Example: iddpm export runs/demo --to onnx --out demo_onnx
     """

@@ -11,13 +11,14 @@ from iddpm.runtime.console import say
 def import_(
     file: Annotated[
         Path | None,
-        typer.Argument(help="A .pt file of weights, or a pipeline folder of diffusers."),
+        typer.Argument(help="A .pt file of weights, or the folder of a diffusers pipeline."),
     ] = None,
     flags: Annotated[
-        str, typer.Option(help='The flags it was made with, as "--image_size 64 ...".')
+        str, typer.Option(help='Flags of the published script, as "--image_size 64 ...".')
     ] = "",
     family: Annotated[
-        str, typer.Option(help="Whose it is: improved, guided (-diffusion) or recode (-idm).")
+        str,
+        typer.Option(help="Origin: improved (-diffusion), guided (-diffusion) or recode (-idm)."),
     ] = "improved",
     out: Annotated[
         Path | None, typer.Option(help="The run directory [default: runs/NAME].")
@@ -30,7 +31,7 @@ def import_(
         bool, typer.Option("--dry-run", help="Print the flags as settings and write nothing.")
     ] = False,
 ) -> None:
-    """Make a run of a published checkpoint, or of a pipeline of diffusers.
+    """Create a run from published weights or from diffusers.
 
     Example: iddpm import cifar10_uncond_50M_500K.pt --flags "--image_size 32 --num_channels 128
     --num_res_blocks 3 --learn_sigma True --dropout 0.3 --diffusion_steps 4000 --noise_schedule

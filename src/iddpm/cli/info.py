@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from iddpm.config import ResolvedConfig
 
 STUCK = 10
-"""Times the usual wait after which a missing record is worth a word."""
+"""Multiple of the usual interval after which a missing record is reported."""
 
 
 def info(
@@ -22,7 +22,7 @@ def info(
         bool, typer.Option("--settings", help="Print all settings as YAML instead.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print how it goes as JSON instead.")
+        bool, typer.Option("--json", help="Print the progress as JSON instead.")
     ] = False,
     network: Network = None,
 ) -> None:

@@ -13,10 +13,11 @@ def inpaint(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     file: Item,
     mask: Annotated[
-        Path, typer.Option(help="A picture or .npy array, white or 1 where to fill in.")
+        Path, typer.Option(help="A picture or .npy array; white or 1 marks the region to fill in.")
     ],
     resample: Annotated[
-        int, typer.Option(help="Passes over every stretch (RePaint); 1 is replacement alone.")
+        int,
+        typer.Option(help="Passes over every interval of --jump steps (RePaint); 1 only replaces."),
     ] = 1,
     jump: Annotated[int, typer.Option(help="Steps to go back when resampling.")] = 10,
     *,
@@ -24,7 +25,7 @@ def inpaint(
     sampling: ItemSampling,
     opening: Opening,
 ) -> None:
-    """Fill in the masked region; everything else stays exactly as it is.
+    """Fill in a masked region; the rest stays unchanged.
 
     Example: iddpm inpaint runs/demo 0 --mask mask.png --resample 5
     """

@@ -1,4 +1,4 @@
-"""``iddpm data``: look at data before training on it."""
+"""``iddpm data``: inspect data before training on it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,20 +17,20 @@ group = typer.Typer(
 
 @group.callback()
 def _data() -> None:
-    """Look at data before training on it."""
+    """Inspect data before training on it."""
 
 
 @group.command(
-    help="Say what data is, what will be done to it and what it takes, with a picture.",
+    help="Show how data is read and preprocessed, the memory for training, and a picture.",
     epilog="Example: iddpm data inspect photos/ -s data.image_size=64 --out photos.png",
 )
 def inspect(
-    path: Annotated[str, typer.Argument(help="As in iddpm train.")],
+    path: Annotated[str, typer.Argument(help="Data, as for iddpm train.")],
     settings: Annotated[
         list[str] | None,
         typer.Option("-s", "--set", help="A setting as key=value; may be repeated."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The picture of some items.")] = Path("inspect.png"),
+    out: Annotated[Path, typer.Option(help="Output picture of some items.")] = Path("inspect.png"),
 ) -> None:
     """Describe data; see `iddpm.tasks.inspect`."""
     from iddpm.tasks.inspect import inspect

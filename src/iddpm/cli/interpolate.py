@@ -12,14 +12,16 @@ from iddpm.cli.options import ClassName, Item
 def interpolate(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     a: Item,
-    b: Annotated[str, typer.Argument(help="Another.")],
-    frames: Annotated[int, typer.Option(max=10_000, help="How many, both ends included.")] = 9,
+    b: Annotated[str, typer.Argument(help="The same, for the other end.")],
+    frames: Annotated[
+        int, typer.Option(max=10_000, help="Number of frames, including both ends.")
+    ] = 9,
     steps: Annotated[
-        int | None, typer.Option(help="Network evaluations each way [default: 250].")
+        int | None, typer.Option(help="Network evaluations for each direction [default: 250].")
     ] = None,
     class_name: ClassName = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write [default: RUN/samples/interpolation].")
+        Path | None, typer.Option(help="Output directory [default: RUN/samples/interpolation].")
     ] = None,
     *,
     opening: Opening,

@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Beside:
-    """What goes with other data."""
+    """Conditioning of other data."""
 
     conditions: Annotated[
         Path | None,
-        typer.Option(help="A table of conditions of DATA, for models with conditions."),
+        typer.Option(help="Table of the conditions of DATA, for models with conditions."),
     ] = None
     given: Annotated[
         Path | None,
-        typer.Option(help="What goes with DATA, for models that draw from data that is given."),
+        typer.Option(help="Paired data of DATA, for models that are conditioned on paired data."),
     ] = None
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Which bound is measured."""
+    """Which bound is measured, and how."""
 
     method: Annotated[
-        str, typer.Option(help="steps, or continuous: the bound of infinitely many steps.")
+        str, typer.Option(help="steps, or continuous: the bound for infinitely many steps.")
     ] = "steps"
     steps: Annotated[
         int | None, typer.Option(help="Steps of the reverse process [default: all T].")
@@ -44,29 +44,27 @@ class Bound:
     ] = "even"
     variance: Annotated[
         str | None,
-        typer.Option(
-            help="learned, fixed_small, fixed_large or analytic [default: as it was trained]."
-        ),
+        typer.Option(help="learned, fixed_small, fixed_large or analytic [default: as trained]."),
     ] = None
     samples_per_item: Annotated[
         int | None,
-        typer.Option(help="Estimate from so many network evaluations per item [default: all]."),
+        typer.Option(help="Network evaluations per item for an estimate [default: all]."),
     ] = None
     few_steps: Annotated[
-        str, typer.Option(help="How those are drawn: importance or stratified.")
+        str, typer.Option(help="How these evaluations are drawn: importance or stratified.")
     ] = "importance"
     bits: Annotated[
-        int | None, typer.Option(help="Depth of data stored as floats although it has levels.")
+        int | None, typer.Option(help="Bit depth of data that is stored as floats but has levels.")
     ] = None
-    clip: Annotated[bool, typer.Option(help="Keep estimates of the data in [-1, 1].")] = True
-    max_items: Annotated[int | None, typer.Option(help="Measure so many items, evenly spread.")] = (
-        None
-    )
+    clip: Annotated[bool, typer.Option(help="Clip estimates of the data to [-1, 1].")] = True
+    max_items: Annotated[
+        int | None, typer.Option(help="Number of items to measure, evenly spaced.")
+    ] = None
     table_items: Annotated[
-        int, typer.Option(help="Training items behind optimal and analytic.")
+        int, typer.Option(help="Number of training items for optimal and analytic.")
     ] = 64
-    seed: Annotated[int, typer.Option(help="Of all noise.")] = 0
-    batch_size: Annotated[int | None, typer.Option(max=10**7, help="Items at a time.")] = None
+    seed: Annotated[int, typer.Option(help="Random seed of the noise.")] = 0
+    batch_size: Annotated[int | None, typer.Option(max=10**7, help="Items per batch.")] = None
     precision: Annotated[str, typer.Option(help="float32, bf16, fp16 or auto.")] = "float32"
 
 
@@ -74,17 +72,17 @@ def likelihood(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     data: Annotated[
         str | None,
-        typer.Argument(help="What to measure [default: the items held out of the training]."),
+        typer.Argument(help="Data to measure [default: the held-out items]."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write [default: RUN/likelihood].")
+        Path | None, typer.Option(help="Output directory [default: RUN/likelihood].")
     ] = None,
     *,
     beside: Beside,
     bound: Bound,
     opening: Opening,
 ) -> None:
-    """Measure the likelihood of held-out data in bits per dimension, with its error.
+    """Measure the likelihood of held-out data in bits/dim.
 
     Example: iddpm likelihood runs/demo --steps 32 --stride optimal
     """
@@ -105,16 +103,16 @@ def _print(result: "Likelihood", config: "Config") -> None:
 
     if result.unit == "nats/dim":
         say(
-            "continuous data: nats per dimension of a bound on its density in [-1, 1]; bits/dim "
-            "would need the data's levels (--bits)"
+            "continuous data: nats per dimension, a bound on the density in [-1, 1]; bits/dim "
+            "need data with levels (--bits)"
         )
         values = values_of(config)
         if not values.natural:
             say(
-                f"for the density in the data's own units ({values.low:g} to {values.high:g} are "
-                f"-1 to 1) add {log((values.high - values.low) / 2):.4f} nats/dim"
+                f"for the density in the data's own units ({values.low:g} to {values.high:g} "
+                f"become -1 to 1) add {log((values.high - values.low) / 2):.4f} nats/dim"
             )
-    beside = f" given the {result.facts['given']}" if result.facts["given"] else ""
+    beside = f" conditioned on the {result.facts['given']}" if result.facts["given"] else ""
     for part in ("prior", "steps", "decoder"):
         value = getattr(result, part)
         say(f"  {part:<8} {value.mean:10.4f} +- {value.error:.4f}")

@@ -1,4 +1,4 @@
-"""The command line: joins the commands and turns errors into one sentence."""
+"""The command line: collects the commands and prints errors in one line."""
 
 import os
 import re
@@ -41,13 +41,13 @@ ORDER = (
     "demo",
     "inspect",
 )
-"""How ``--help`` lists the commands; others follow."""
+"""Order of the commands in ``--help``; others follow."""
 UsageError: Any = typer.BadParameter.__base__
 """Of click, which newer versions of typer carry inside themselves."""
 LONGEST_LINE = 400
 """Characters of a message."""
 TOGETHER = ("train", "train-classifier", "sample", "likelihood", "evaluate")
-"""Commands that several processes share; the others would only do the same several times over."""
+"""Commands that several processes share; other commands run in one process."""
 
 
 def _add_commands() -> None:
@@ -80,7 +80,7 @@ _add_commands()
 @app.callback(invoke_without_command=True)
 def _main(
     context: typer.Context,
-    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
     if version:
         from iddpm import __version__
@@ -93,8 +93,8 @@ def _main(
         raise typer.Exit(2)
     if command not in TOGETHER and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         error = ValueError(
-            f"iddpm {command} runs in one process: start it without torchrun (train, "
-            "train-classifier, sample, likelihood and evaluate share their work)"
+            f"iddpm {command} runs in one process: start it without torchrun (only train, "
+            "train-classifier, sample, likelihood and evaluate use several)"
         )
         error.add_note(SHARED)
         raise error
@@ -132,7 +132,7 @@ def run(arguments: list[str] | None = None) -> int:
     except MemoryError as error:
         if os.environ.get("IDDPM_DEBUG"):
             raise
-        _say(MemoryError(f"memory ran out ({str(error) or 'no more is to be had'})"))
+        _say(MemoryError(f"out of memory ({str(error) or 'no memory is left'})"))
         return 1
     except RunFailed as error:
         if os.environ.get("IDDPM_DEBUG"):
@@ -145,20 +145,20 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _say(error: Exception) -> None:
-    """Tell what went wrong; of several processes that all know it, the first does."""
+    """Print an error; of several processes with the same error only the first prints it."""
     shared = SHARED in getattr(error, "__notes__", ())
     if not shared or os.environ.get("RANK", "0") == "0":
-        typer.echo(told(f"error: {error}"), err=True)
+        typer.echo(printed(f"error: {error}"), err=True)
 
 
-def told(text: str) -> str:
+def printed(text: str) -> str:
     """Return a message as it is printed: no control characters, long values and lines cut."""
     words = re.sub(r"\S{201,}", lambda word: shortened(word[0]), printable(text))
     return words if len(words) <= LONGEST_LINE else shortened(words, LONGEST_LINE)
 
 
 def _usage(error: Any) -> ValueError:
-    """Return a wrong use of the command line as one sentence; every rank makes the same."""
+    """Return wrong use of the command line as one sentence, the same on every rank."""
     command = error.ctx.command_path if error.ctx is not None else "iddpm"
     reason = error.format_message().replace("\n", " ").rstrip(".")
     wrong = ValueError(f"{shortened(reason)}: see {command} --help")
@@ -168,4 +168,4 @@ def _usage(error: Any) -> ValueError:
 
 def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
     if issubclass(category, UserWarning):
-        typer.echo(told(f"warning: {message}"), err=True)
+        typer.echo(printed(f"warning: {message}"), err=True)

@@ -1,4 +1,4 @@
-"""Options that travel together: how a run is opened, how it is sampled, how one is trained."""
+"""Groups of options: for opening a run, for sampling and for training."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -99,7 +99,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How samples are drawn; what is None is as the run has it."""
+    """How samples are drawn; None is the value of the run."""
 
     steps: Annotated[
         int | None, typer.Option(help="Network evaluations per sample [default: the run's, 50].")
@@ -115,18 +115,21 @@ class Sampling:
         ),
     ] = None
     variance: Annotated[
-        str | None, typer.Option(help="That of ddpm and ddim: trained or analytic.")
+        str | None, typer.Option(help="Variance of ddpm and ddim: trained or analytic.")
     ] = None
     eta: Annotated[float | None, typer.Option(help="Fresh noise of ddim, 0 to 1.")] = None
     guidance: Annotated[
         float | None,
-        typer.Option(help="Exaggerate the class: 1 as trained, 2 or 3 clearer, 0 ignores it."),
+        typer.Option(
+            help="Scale of classifier-free guidance: 1 as trained, 2 or 3 clearer, 0 ignores it."
+        ),
     ] = None
     guidance_interval: GuidanceInterval = None
     classifier: Annotated[
-        Path | None, typer.Option(help="A classifier that guides, from iddpm train-classifier.")
+        Path | None,
+        typer.Option(help="Directory of a guiding classifier from iddpm train-classifier."),
     ] = None
-    classifier_scale: Annotated[float, typer.Option(help="How strongly it guides.")] = 1.0
+    classifier_scale: Annotated[float, typer.Option(help="Scale of classifier guidance.")] = 1.0
     classifier_form: Annotated[
         str,
         typer.Option(
@@ -136,21 +139,25 @@ class Sampling:
     ] = "score"
     autoguidance: Annotated[
         str | None,
-        typer.Option(help="A weaker model to go away from: a checkpoint's step, or a run."),
+        typer.Option(help="Weaker model to guide away from: the step of a checkpoint, or a run."),
     ] = None
-    autoguidance_scale: Annotated[float, typer.Option(help="How far; 1 is not at all.")] = 2.0
+    autoguidance_scale: Annotated[
+        float, typer.Option(help="Scale of autoguidance; 1 has no effect.")
+    ] = 2.0
     levels: Annotated[
         str | None,
         typer.Option(
-            help="How models of levels end: mode, draw or mean [default: the run's, mode]."
+            help="Final level of categorical models: mode, draw or mean [default: the run's, mode]."
         ),
     ] = None
     threshold: Annotated[
-        float | None, typer.Option(help="Dynamic thresholding at this share, such as 0.995.")
+        float | None, typer.Option(help="Quantile of dynamic thresholding, such as 0.995.")
     ] = None
     low_res_noise: Annotated[
         float | None,
-        typer.Option(help="Noise added to the low resolution, for runs with degradation.augment."),
+        typer.Option(
+            help="Noise added to the low-resolution input, for runs with degradation.augment."
+        ),
     ] = None
     batch_size: BatchSize = None
     precision: Precision = None
@@ -158,20 +165,20 @@ class Sampling:
 
 @dataclass(frozen=True)
 class ItemSampling:
-    """How an item of one's own is drawn anew."""
+    """How an existing item is resampled."""
 
     steps: Annotated[
         int | None,
-        typer.Option(help="Network evaluations, of which edit takes a share [default: 50]."),
+        typer.Option(help="Network evaluations; edit uses a share of them [default: 50]."),
     ] = None
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="As in iddpm sample [default: the run's; inpaint: ddim with fresh noise]."
+            help="As for iddpm sample [default: the run's; inpaint: ddim with fresh noise]."
         ),
     ] = None
     spacing: Annotated[
-        str | None, typer.Option(help="As in iddpm sample [default: the run's; inpaint: even].")
+        str | None, typer.Option(help="As for iddpm sample [default: the run's; inpaint: even].")
     ] = None
     guidance: Guidance = None
 
@@ -180,17 +187,19 @@ class ItemSampling:
 class Versions:
     """Which versions of an item are drawn, and where they are written."""
 
-    n: Annotated[int, typer.Option("-n", max=10_000, help="How many versions.")] = 4
+    n: Annotated[int, typer.Option("-n", max=10_000, help="Number of versions.")] = 4
     class_name: ClassName = None
-    seed: Annotated[int, typer.Option(help="Version k depends on the seed and k alone.")] = 0
+    seed: Annotated[
+        int, typer.Option(help="Random seed; version k depends only on the seed and k.")
+    ] = 0
     out: Annotated[
-        Path | None, typer.Option(help="Where to write [default: a folder in RUN/samples].")
+        Path | None, typer.Option(help="Output directory [default: a folder in RUN/samples].")
     ] = None
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained for how long, and whether a run goes on."""
+    """Settings and length of training, and whether to resume a run."""
 
     config: Annotated[
         Path | None, typer.Option("-c", "--config", help="A YAML file of settings.")
@@ -199,9 +208,9 @@ class Training:
         list[str] | None,
         typer.Option("-s", "--set", help="A setting as key=value; may be repeated."),
     ] = None
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False
     accept_data: AcceptData = False
-    steps: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None
+    steps: Annotated[int | None, typer.Option(help="Length of training in steps.")] = None
     max_time: Annotated[
         str | None, typer.Option(help="Stop and save after 90s, 30m, 2h or 1d.")
     ] = None

@@ -1,39 +1,45 @@
-"""Options that several commands have, worded once."""
+"""Options that several commands share."""
 
 from typing import Annotated, Any
 
 import typer
 
-Ema = Annotated[str | None, typer.Option(help="Rate of the average, or none [default: the first].")]
+Ema = Annotated[
+    str | None, typer.Option(help="Rate of the weight average, or none [default: the first].")
+]
 Checkpoint = Annotated[
     str | None, typer.Option(help="Step of the checkpoint, or best [default: the newest].")
 ]
 EmaLength = Annotated[
     float | None,
-    typer.Option(help="Make an average of this length, such as 0.07, from RUN/averages."),
+    typer.Option(help="Length of a weight average from RUN/averages, such as 0.07."),
 ]
-BatchSize = Annotated[int | None, typer.Option(max=10**7, help="Samples at a time.")]
+BatchSize = Annotated[int | None, typer.Option(max=10**7, help="Samples per batch.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")]
 AcceptData = Annotated[
     bool,
-    typer.Option("--accept-data", help="Resume although the data has changed since the start."),
+    typer.Option("--accept-data", help="Resume even if the data has changed."),
 ]
 Network = Annotated[
     str | None,
     typer.Option(
-        help="The own network of the run, as package.module:factory, searched from here first."
+        help="Your own network, as package.module:factory; searched in this directory first."
     ),
 ]
-Item = Annotated[str, typer.Argument(help="A picture, a .npy array, or a held-out item's number.")]
-Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")]
-Seed = Annotated[int, typer.Option(help="Sample k depends on the seed and k alone.")]
+Item = Annotated[
+    str, typer.Argument(help="A picture, a .npy array, or the number of a held-out item.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Number of CPU threads.")]
+Seed = Annotated[int, typer.Option(help="Random seed; sample k depends only on the seed and k.")]
 Precision = Annotated[
     str | None, typer.Option(help="float32, bf16, fp16 or auto [default: the run's, float32].")
 ]
 ClassName = Annotated[
-    str | None, typer.Option("--class", help="A class by name or number [default: none].")
+    str | None, typer.Option("--class", help="Class name or number [default: no class].")
 ]
-Guidance = Annotated[float | None, typer.Option(help="Exaggerate the class.")]
+Guidance = Annotated[
+    float | None, typer.Option(help="Scale of classifier-free guidance; 1 is the model as trained.")
+]
 
 
 def read_interval(text: str) -> tuple[float, float]:
@@ -56,7 +62,7 @@ GuidanceInterval = Annotated[
 Condition = Annotated[
     list[str] | None,
     typer.Option(
-        help="What samples shall have, such as age=63; age=20..80 spreads, age=20,40 takes "
-        "turns. Repeatable; the others are left open."
+        help="Requested condition, such as age=63; age=20..80 is spread evenly over the "
+        "samples, age=20,40 alternates. May be repeated; omitted conditions vary."
     ),
 ]

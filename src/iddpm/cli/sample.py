@@ -12,17 +12,15 @@ from iddpm.cli.options import Condition, Seed
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the samples shall be."""
+    """What to sample."""
 
-    class_name: Annotated[
-        str | None, typer.Option("--class", help="A class by name or number.")
-    ] = None
+    class_name: Annotated[str | None, typer.Option("--class", help="Class name or number.")] = None
     condition: Condition = None
     given: Annotated[
         Path | None,
         typer.Option(
-            help="What to draw for, for models that are given data: a picture, a folder, an array "
-            "[default: what goes with the held-out items]."
+            help="Paired data to sample for, for models that are conditioned on it: a picture, a "
+            "folder, an array [default: that of the held-out items]."
         ),
     ] = None
     seed: Seed = 0
@@ -30,10 +28,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Written:
-    """What is written, and where."""
+    """What to write, and where."""
 
     out: Annotated[
-        Path | None, typer.Option(help="Where to write [default: RUN/samples/seed_0].")
+        Path | None, typer.Option(help="Output directory [default: RUN/samples/seed_0].")
     ] = None
     npz: Annotated[bool, typer.Option("--npz", help="Also write samples.npz.")] = False
     gif: Annotated[bool, typer.Option("--gif", help="Also write denoising.gif.")] = False
@@ -44,7 +42,7 @@ def sample(
     n: Annotated[
         int | None,
         typer.Option(
-            "-n", max=10**9, help="How many samples [default: 64, or one for each of --given]."
+            "-n", max=10**9, help="Number of samples [default: 64, or one for each of --given]."
         ),
     ] = None,
     *,
@@ -53,7 +51,7 @@ def sample(
     opening: Opening,
     written: Written,
 ) -> None:
-    """Draw samples from a run: files like those of the data and a grid, written as they come.
+    """Draw samples; writes files in the format of the data.
 
     Example: iddpm sample runs/demo -n 16 --class 7 --steps 50 --seed 1
     """

@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Starting:
-    """What training starts from."""
+    """How the weights are initialized."""
 
     init_from: Annotated[
-        Path | None, typer.Option(help="A run whose weights, and network, to start from.")
+        Path | None, typer.Option(help="Run to initialize the network and its weights from.")
     ] = None
     init_classes: Annotated[
         str | None,
         typer.Option(
-            help="Its classes that those of the data start as, such as 207,281 [default: those of "
-            "the same names, else the first]."
+            help="Classes of that run to initialize the classes of the data from, such as 207,281 "
+            "[default: those with the same names, otherwise the first]."
         ),
     ] = None
     init_partial: Annotated[
-        bool, typer.Option("--init-partial", help="Start at random what does not fit.")
+        bool, typer.Option("--init-partial", help="Initialize weights that do not fit at random.")
     ] = False
 
     def start(self) -> "Start | None":
-        """Return the run to start from; ValueError where options are left over."""
+        """Return the run to start from; ValueError if an option needs --init-from."""
         from iddpm.tasks.start import Start
 
         names = map(str.strip, (self.init_classes or "").split(","))
@@ -41,7 +41,7 @@ class Starting:
             return Start(self.init_from, classes, self.init_partial)
         if classes or self.init_partial:
             raise ValueError(
-                "--init-classes and --init-partial go with --init-from: name a run there"
+                "--init-classes and --init-partial need --init-from, which names a run"
             )
         return None
 
@@ -57,13 +57,13 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="The run directory [default: runs/NAME].")
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Length in passes over the data.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Length of training in epochs.")] = None,
     network: Network = None,
     *,
     starting: Starting,
     training: Training,
 ) -> None:
-    """Train a model; stops at the last step or on a signal, always with a checkpoint.
+    """Train a model; saves checkpoints and can be resumed.
 
     Example: iddpm train photos/ -s data.image_size=64 -s training.batch_size=32 --out runs/photos
     """

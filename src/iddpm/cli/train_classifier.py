@@ -16,12 +16,12 @@ def train_classifier(
         typer.Argument(help="Data with labels, as for train; not needed with --resume."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The directory [default: runs/NAME_classifier].")
+        Path | None, typer.Option(help="The output directory [default: runs/NAME_classifier].")
     ] = None,
     *,
     training: Training,
 ) -> None:
-    """Train a classifier on noisy and clean items, for evaluation and for guidance.
+    """Train a classifier for evaluation and guidance.
 
     Example: iddpm train-classifier mnist5k --out runs/classifier
     """

@@ -12,29 +12,31 @@ from iddpm.cli.options import ClassName, Condition, Guidance
 
 @dataclass(frozen=True)
 class Upscaling:
-    """How tiles are drawn and joined."""
+    """How tiles are sampled and combined."""
 
     steps: Annotated[
         int | None, typer.Option(help="Network evaluations per tile [default: the run's, 50].")
     ] = None
     sampler: Annotated[
-        str | None, typer.Option(help="As in iddpm sample [default: the run's].")
+        str | None, typer.Option(help="As for iddpm sample [default: the run's].")
     ] = None
     spacing: Annotated[
-        str | None, typer.Option(help="As in iddpm sample [default: the run's].")
+        str | None, typer.Option(help="As for iddpm sample [default: the run's].")
     ] = None
     overlap: Annotated[
-        float, typer.Option(help="Share of a tile that it shares with its neighbour.")
+        float, typer.Option(help="Overlap of neighboring tiles, as a share of a tile.")
     ] = 0.25
     low_res_noise: Annotated[
         float | None,
-        typer.Option(help="Noise to add to the files, up to the run's degradation.augment."),
+        typer.Option(help="Noise to add to the input, up to the run's degradation.augment."),
     ] = None
     class_name: ClassName = None
     guidance: Guidance = None
-    seed: Annotated[int, typer.Option(help="Item k depends on the seed and k alone.")] = 0
+    seed: Annotated[
+        int, typer.Option(help="Random seed; item k depends only on the seed and k.")
+    ] = 0
     batch_size: Annotated[
-        int | None, typer.Option(help="Tiles at a time; fewer need less memory.")
+        int | None, typer.Option(help="Tiles per batch; fewer need less memory.")
     ] = None
 
 
@@ -48,13 +50,13 @@ def upscale(
     ],
     condition: Condition = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write [default: RUN/upscaled].")
+        Path | None, typer.Option(help="Output directory [default: RUN/upscaled].")
     ] = None,
     *,
     upscaling: Upscaling,
     opening: Opening,
 ) -> None:
-    """Upscale files of any size, and write them as files of the same kind.
+    """Upscale files of any size to files of the same kind.
 
     Example: iddpm upscale runs/faces photo.png scans/ --steps 20 --out finer
     """

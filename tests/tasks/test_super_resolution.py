@@ -183,7 +183,7 @@ def test_every_command_takes_such_a_run(folder, capsys):
     assert len(set(distances)) == 3
 
     assert command(["likelihood", str(run), "--samples-per-item", "3"]) == 0
-    assert "bits/dim conditioned on the low-resolution input (" in capsys.readouterr().out
+    assert "bits/dim conditioned on the low resolution (" in capsys.readouterr().out
     samples = str(run / "samples/seed_0/samples.npz")
     assert command(["evaluate", str(run), "--samples", samples]) == 2
     assert "a sample for each held-out item" in capsys.readouterr().err

@@ -15,7 +15,7 @@ class Upscaling:
     """How tiles are sampled and combined."""
 
     steps: Annotated[
-        int | None, typer.Option(help="Network evaluations per tile [default: the run's, 50].")
+        int | None, typer.Option(help="Evaluations per tile [default: the run's, 50]; 1 is quick.")
     ] = None
     sampler: Annotated[
         str | None, typer.Option(help="As for iddpm sample [default: the run's].")
@@ -23,6 +23,13 @@ class Upscaling:
     spacing: Annotated[
         str | None, typer.Option(help="As for iddpm sample [default: the run's].")
     ] = None
+    average: Annotated[
+        int,
+        typer.Option(
+            help="Write the mean of so many samples, of seeds SEED, SEED + 1, ..., and beside it a "
+            "map of their standard deviation."
+        ),
+    ] = 1
     overlap: Annotated[
         float, typer.Option(help="Overlap of neighboring tiles, as a share of a tile.")
     ] = 0.25

@@ -38,3 +38,38 @@ def upscale(
     plan = tiling.around(plan_sampling(run, **settings), on_batch)
     batches = draw_batches(run, plan, replace(requested, given=told, size=tiling.size))
     return torch.cat([tiling.crop(batch.x) for batch in batches])
+
+
+def upscale_mean(
+    run: OpenedRun,
+    low_res: Tensor,
+    requested: Requested,
+    count: int,
+    *,
+    overlap: float,
+    on_batch: Callable[[], None] | None,
+    settings: Mapping[str, Any],
+) -> tuple[Tensor, Tensor]:
+    """Return the mean of several samples and their spread, as for :meth:`Run.upscale_mean`."""
+    check_average(count)
+    mean = squares = torch.zeros(())  # sums of squares about the mean, as Welford (1962) has them
+    for number in range(count):
+        drawn = upscale(
+            run,
+            low_res,
+            replace(requested, seed=requested.seed + number),
+            overlap=overlap,
+            on_batch=on_batch,
+            settings=settings,
+        )
+        apart = drawn.clamp(-1, 1).double() - mean
+        mean = mean + apart / (number + 1)
+        squares = squares + apart**2 * (number / (number + 1))
+    spread = (squares / max(count - 1, 1)).sqrt()
+    return mean.float(), spread.float()
+
+
+def check_average(count: int) -> None:
+    """Raise ValueError unless so many samples have a mean."""
+    if count < 1:
+        raise ValueError(f"average={count} samples have no mean: use 1 or more, such as 8")

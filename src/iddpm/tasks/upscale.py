@@ -16,6 +16,7 @@ from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.writers.comparison import save_side_by_side
 from iddpm.networks.layers import resize_linear
 from iddpm.runs.run import Run
+from iddpm.runs.upscaled import check_average
 from iddpm.runtime.console import open_console, progress_bar
 from iddpm.runtime.made_files import UPSCALED, MadeFiles
 from iddpm.sampling import NO_CLASS, OVERLAP
@@ -36,6 +37,7 @@ def upscale(
     class_name: str | int | None = None,
     conditions: Asked | None = None,
     overlap: float = OVERLAP,
+    average: int = 1,
     out: Path | None = None,
     console: Console | None = None,
     **settings: Any,
@@ -55,6 +57,8 @@ def upscale(
             none where they have none.
         conditions: what the items have, as for :meth:`~iddpm.runs.run.Run.sample`.
         overlap: share of a tile that neighbours share, at the least.
+        average: samples of each item, of the seeds ``seed``, ``seed + 1``, ...: their mean is
+            written, and beside it their standard deviation, in the units of the file.
         out: the directory, ``RUN/upscaled`` by default.
         console: where progress is shown.
         settings: of sampling, as for :meth:`~iddpm.runs.run.Run.upscale`.
@@ -68,6 +72,7 @@ def upscale(
         FileExistsError: a file that would be overwritten.
     """
     console = console or open_console()
+    check_average(average)
     run.task.check_upscales(run.directory, True)
     directory = out or run.directory / "upscaled"
     target = Target(run.shape[0], scale_of(run.config), form_of(run.config), run.config.data.labels)
@@ -82,9 +87,10 @@ def upscale(
         "conditions": {name: str(value) for name, value in (conditions or {}).items()},
         "overlap": overlap,
     }
-    made = manifest_of(run, opened, plan, call)
+    made = manifest_of(run, opened, plan, call, average)
     there = already_there(directory, made)
-    groups = list(groups_of(run.config, opened, overlap, plan.sampling.batch_size))
+    at_once = plan.sampling.batch_size
+    groups = list(groups_of(run.config, opened, overlap, at_once, average > 1))
     items = sum(group.count for group in groups)
     told = {"conditions": run.ask(items, conditions)} if run.conditions or conditions else {}
     if y is not None:
@@ -94,7 +100,7 @@ def upscale(
         console.print(f"all {len(opened)} are in {directory} already", markup=False)
     else:
         how = {"seed": seed, "classes": class_name, "overlap": overlap, **settings}
-        _Drawing(run, plan, directory, made, there, how, told, console).all(groups)
+        _Drawing(run, plan, directory, made, there, how, told, console, average).all(groups)
     replace(made, complete=True).save(directory / UPSCALED)
     return paths
 
@@ -111,6 +117,7 @@ class _Drawing:
         how: options of :meth:`~iddpm.runs.run.Run.upscale`.
         told: the conditioning of all items.
         console: where it is said what was written.
+        average: samples of each item.
     """
 
     run: Run
@@ -121,19 +128,20 @@ class _Drawing:
     how: dict[str, Any]
     told: dict[str, Tensor]
     console: Console
+    average: int = 1
 
     def all(self, groups: list[Group]) -> None:
         """Draw and write what is missing, group after group, and then the comparison."""
         self._say(groups)
-        at_once, steps = self.plan.sampling.batch_size, self.plan.sampling.steps
-        evaluations = [group.tiling.batches(group.count, at_once) * steps for group in groups]
+        at_once, each = self.plan.sampling.batch_size, self.plan.sampling.steps * self.average
+        evaluations = [group.tiling.batches(group.count, at_once) * each for group in groups]
         compared = COMPARISON in self.there
         shown: list[tuple[Tensor, Tensor]] = []
         start = 0
         with progress_bar(self.console, "upscaling") as progress:
             task = progress.add_task("", total=sum(evaluations))
             for group, count in zip(groups, evaluations, strict=True):
-                if self.there.issuperset(group.files) and (compared or len(shown) >= SHOWN):
+                if self.there.issuperset(group.names) and (compared or len(shown) >= SHOWN):
                     progress.advance(task, count)
                 else:
                     pairs = self._one(group, start, lambda: progress.advance(task))
@@ -152,18 +160,17 @@ class _Drawing:
         """Draw a group whose first item has the number ``start``; return what is shown of it."""
         low_res = group.read()
         rows = slice(start, start + group.count)
-        x = self.run.upscale(
-            low_res,
-            given={name: value[rows] for name, value in self.told.items()},
-            start=start,
-            on_batch=on_batch,
-            **self.how,
-        )
+        given = {name: value[rows] for name, value in self.told.items()}
+        how = {"given": given, "start": start, "on_batch": on_batch, **self.how}
+        spread = None
+        if self.average == 1:
+            x = self.run.upscale(low_res, **how)
+        else:
+            x, spread = self.run.upscale_mean(low_res, self.average, **how)
         group.check(x)
         self.made.save(self.directory / UPSCALED)
-        for path, new in group.write(x, self.directory, self.there):
-            if new:
-                self.console.print(f"wrote {path}", markup=False)
+        for path in group.write(x, spread, self.directory, self.there):
+            self.console.print(f"wrote {path}", markup=False)
         return list(zip(*_middle(low_res, x, scale_of(self.run.config)), strict=True))
 
     def _say(self, groups: list[Group]) -> None:
@@ -171,7 +178,8 @@ class _Drawing:
         tiles = sum(group.count * group.tiling.count for group in groups)
         parts = f" in {tiles} tiles" if tiles > items else ""
         plural = "" if items == 1 else "s"
-        self.console.print(f"{items} item{plural}{parts}, each {self.plan}", markup=False)
+        mean = f"the mean of {self.average} samples of " if self.average > 1 else ""
+        self.console.print(f"{items} item{plural}{parts}, each {mean}{self.plan}", markup=False)
 
 
 def _unguided(run: Run, conditions: Asked | None, settings: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,13 @@ class Group:
 
     files: dict[str, LowRes]
     tiling: Tiling
+    averaged: bool = False
+    """Whether a map of the spread of several samples stands beside each."""
+
+    @property
+    def names(self) -> list[str]:
+        """What is written, by name."""
+        return names_of(self.files, self.averaged)
 
     @property
     def count(self) -> int:
@@ -38,18 +45,40 @@ class Group:
                 "written: try another checkpoint"
             )
 
-    def write(self, x: Tensor, directory: Path, there: set[str]) -> Iterator[tuple[Path, bool]]:
-        """Write the finer files that are not there yet, and say so."""
-        parts = x.split([file.count for file in self.files.values()])
-        for (name, file), part in zip(self.files.items(), parts, strict=True):
-            path = directory / name
+    def write(
+        self, x: Tensor, spread: Tensor | None, directory: Path, there: set[str]
+    ) -> Iterator[Path]:
+        """Write the finer files that are not there yet, and yield their paths."""
+        counts = [file.count for file in self.files.values()]
+        for (name, file), part in zip(self.files.items(), x.split(counts), strict=True):
             if name not in there:
-                write_atomically(path, partial(file.write, part))
-            yield path, name not in there
+                yield write_atomically(directory / name, partial(file.write, part))
+        if spread is None:
+            return
+        for (name, file), part in zip(self.files.items(), spread.split(counts), strict=True):
+            name = file.spread_name(name)
+            if name not in there:
+                yield write_atomically(directory / name, partial(file.write_spread, part))
+
+
+def names_of(opened: Mapping[str, LowRes], averaged: bool) -> list[str]:
+    """Return the names of finer files, and of the maps of their spread where there are any.
+
+    Raises:
+        ValueError: a finer file would have the name of a map.
+    """
+    maps = [file.spread_name(name) for name, file in opened.items()] if averaged else []
+    if twice := sorted(opened.keys() & set(maps)):
+        raise ValueError(f"a file cannot become {twice[0]}, a map of the spread: rename it")
+    return [*opened, *maps]
 
 
 def groups_of(
-    config: ResolvedConfig, opened: Mapping[str, LowRes], overlap: float, at_once: int
+    config: ResolvedConfig,
+    opened: Mapping[str, LowRes],
+    overlap: float,
+    at_once: int,
+    averaged: bool = False,
 ) -> Iterator[Group]:
     """Yield files in their order, together those that follow one another and fit a batch."""
     group: Group | None = None
@@ -61,6 +90,6 @@ def groups_of(
                 group.files[name] = file
                 continue
             yield group
-        group = Group({name: file}, build_tiling(config, file.shape[1:], overlap))
+        group = Group({name: file}, build_tiling(config, file.shape[1:], overlap), averaged)
     if group is not None:
         yield group

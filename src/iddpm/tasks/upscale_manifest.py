@@ -11,13 +11,18 @@ from iddpm.builders import SamplingPlan
 from iddpm.data.upscaling.low_res import LowRes
 from iddpm.runs.run import Run
 from iddpm.runtime.made_files import UPSCALED, MadeFiles, read_made
+from iddpm.tasks.upscale_groups import names_of
 from iddpm.training.checkpoints.weights import hash_weights
 
 COMPARISON = "comparison.png"
 
 
 def manifest_of(
-    run: Run, opened: Mapping[str, LowRes], plan: SamplingPlan, call: dict[str, Any]
+    run: Run,
+    opened: Mapping[str, LowRes],
+    plan: SamplingPlan,
+    call: dict[str, Any],
+    average: int = 1,
 ) -> MadeFiles:
     """Return the manifest of files that are to be made: all that they depend on.
 
@@ -26,6 +31,7 @@ def manifest_of(
         opened: what is made finer, by the names of the finer files.
         plan: how they are drawn.
         call: the other options.
+        average: samples of each, whose mean is written and whose spread beside it.
     """
     network = run.denoiser.network
     assert isinstance(network, torch.nn.Module)
@@ -38,9 +44,10 @@ def manifest_of(
         "walk": str(plan),
         "sampling": plan.sampling.model_dump(mode="json"),
         **call,
+        **({"average": average} if average > 1 else {}),  # as earlier versions wrote one sample
         "sources": sources,
     }
-    return MadeFiles(facts, (*opened, COMPARISON), complete=False)
+    return MadeFiles(facts, (*names_of(opened, average > 1), COMPARISON), complete=False)
 
 
 def already_there(directory: Path, wanted: MadeFiles) -> set[str]:

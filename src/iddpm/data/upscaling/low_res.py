@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -59,6 +60,11 @@ class Target:
                 f"trained on {known}: convert it first"
             )
 
+    def spread(self, x: Tensor) -> NDArray[np.float32]:
+        """Return differences in units of [-1, 1] as those of the stored numbers, float32."""
+        half = (self.values.high - self.values.low) / 2
+        return (half * x.double()).to(torch.float32).numpy()
+
     def to_model(self, path: Path, stored: NDArray[Any]) -> Tensor:
         """Return items [N, C, *spatial] of the model's numbers as float32 in [-1, 1].
 
@@ -96,6 +102,8 @@ class LowRes(ABC):
     """The number of the class that all items were drawn as instead, which is then written."""
     drawn_name: str = ""
 
+    _target: Target
+
     @abstractmethod
     def read(self, start: int, stop: int) -> Tensor:
         """Return items, [N, C, *spatial] in [-1, 1]."""
@@ -103,6 +111,20 @@ class LowRes(ABC):
     @abstractmethod
     def write(self, x: Tensor, path: Path) -> None:
         """Write all items, made finer, as a file of the same kind."""
+
+    def spread_name(self, name: str) -> str:
+        """Return what the map of the spread is called beside a finer file of a name."""
+        return f"{name.removesuffix(self.output)}.std.npy"
+
+    def write_spread(self, spread: Tensor, path: Path) -> None:
+        """Write the spread of all items, [N, C, *spatial] where the data spans -1 to 1.
+
+        In float32, in the units of the file's numbers; one item has no axis of items, and one
+        channel no axis of channels.
+        """
+        numbers = self._target.spread(spread)
+        numbers = numbers[:, 0] if numbers.shape[1] == 1 else numbers
+        np.save(path, numbers[0] if self.count == 1 else numbers)
 
 
 def _counted(channels: int) -> str:

@@ -44,11 +44,21 @@ class Volume(LowRes):
 
     def write(self, x: Tensor, path: Path) -> None:
         """Write a volume of the same numbers, its header but for the size of voxels kept."""
+        self._save(self._target.values.restore(x[0]).astype(self._dtype), path)
+
+    def spread_name(self, name: str) -> str:
+        """Return the name of a volume in the same space."""
+        return f"{name.removesuffix(self.output)}.std{self.output}"
+
+    def write_spread(self, spread: Tensor, path: Path) -> None:
+        """Write a float32 volume in the same space."""
+        self._save(self._target.spread(spread[0]), path)
+
+    def _save(self, stored: NDArray[Any], path: Path) -> None:
         nibabel: Any = needed("nibabel", "nifti", f"writing {path.name}")
-        stored = self._target.values.restore(x[0]).astype(self._dtype)
         voxels = stored[0] if len(stored) == 1 else np.moveaxis(stored, 0, -1)
         affine, header = finer_affine(self._affine, self._target.scale), self._header.copy()
-        header.set_data_dtype(self._dtype)
+        header.set_data_dtype(stored.dtype)
         header.set_slope_inter(1, 0)
         second = isinstance(header, nibabel.Nifti2Header)
         make = nibabel.Nifti2Image if second else nibabel.Nifti1Image

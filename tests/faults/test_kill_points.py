@@ -161,7 +161,8 @@ def untimed(value: Any) -> Any:
 def killed_and_repeated(world: Path, name: str, points: int | None = None) -> tuple[int, int]:
     """Kill a command at some of its changes, at all by default, and repeat it to its end.
 
-    At all of them its repetition is killed once more, at another change, before that.
+    At all of them its repetition is killed once more before that, at a change that is drawn from
+    the environment's KILL_SEED.
 
     Returns:
         How many changes there are, and how many kills there were.
@@ -183,7 +184,7 @@ def killed_and_repeated(world: Path, name: str, points: int | None = None) -> tu
     changes = go()
     shutil.rmtree(whole, ignore_errors=True)
     shutil.copytree(work, whole)
-    chance, kills = random.Random(name), 0
+    chance, kills = random.Random(f"{name} {os.environ.get('KILL_SEED', 0)}"), 0
     for kill_at in range(1, changes + 1, 1 if points is None else max(1, changes // points)):
         second = chance.randint(1, changes) if points is None else None
         fresh()
@@ -200,6 +201,7 @@ def killed_and_repeated(world: Path, name: str, points: int | None = None) -> tu
             found = [n for n in sorted({*one, *other}) if one.get(n) != other.get(n)]
         told = f"{name} killed at change {kill_at} of {changes}, then {second}: {found}"
         assert found == [], told
+        (world / f"{name}.progress").write_text(f"{kills} kills, at change {kill_at}, {changes}\n")
     return changes, kills
 
 

@@ -203,6 +203,20 @@ def test_what_is_written_beside_checkpoints_never_ends_a_run(tmp_path, monkeypat
     }
 
 
+def test_what_a_kill_prevented_after_a_commit_is_done_when_a_run_goes_on(tmp_path, monkeypatch):
+    """Also where there is no step left to take."""
+    out = tmp_path / "run"
+    with monkeypatch.context() as killed:
+        for name in ("rotate", "point_to_latest"):
+            killed.setattr(f"iddpm.training.checkpoints.saver.{name}", lambda *_, **__: None)
+        go(out)
+    assert steps(out) == [10, 20, 30, 40]
+    assert not (out / "latest").exists()
+    go(out)
+    assert steps(out) == [30, 40]
+    assert (out / "latest").read_text() == "step_00000040\n"
+
+
 def train(data, out, *options, **keywords):
     return iddpm.train(data, out=out, settings=options, reporter=SilentReporter(), **keywords)
 

@@ -11,8 +11,6 @@ from torch import Tensor
 from iddpm.runtime.errors import OutOfMemory, RunFailed, TrainingDiverged, warned
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.training.checkpoints.best import Best, find_best, point_to_best, was_measured
-from iddpm.training.checkpoints.checkpoint_files import checkpoint_name
-from iddpm.training.checkpoints.commit import point_to_latest
 from iddpm.training.checkpoints.ema_snapshots import (
     drop_later_snapshots,
     tell_missing,
@@ -166,10 +164,7 @@ class _Loop:
             point_to_best(self.directory, best)
             tell_missing(self.directory)
             drop_later_snapshots(self.directory, step)
-            whole = self.directory / "checkpoints" / checkpoint_name(step)
-            if whole.is_dir():  # a kill may have come between its commit and this
-                with warned("latest does not name the checkpoint that training goes on from"):
-                    point_to_latest(whole)
+            self.saver.settle()
             known = was_measured(self.directory, step)
         if step and self._due(self.settings.validate_every) and not self.ranks.gathered(known)[0]:
             measured = self._held_out()

@@ -205,6 +205,17 @@ class Saver:
             if self._committed == best.step:
                 self._settle()
 
+    def settle(self) -> None:
+        """Do what a kill may have prevented after the commit of the checkpoint gone on from."""
+        if not self.ranks.first or not self._committed:
+            return
+        final = self.directory / "checkpoints" / checkpoint_name(self._committed)
+        if final.is_dir():
+            with warned(f"{LATEST} does not name the checkpoint that training goes on from"):
+                point_to_latest(final)
+            with self._settling:
+                self._settle()
+
     def best(self) -> Best:
         """Return the best of what has been committed, the same on every rank."""
         self.wait()

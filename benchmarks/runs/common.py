@@ -25,6 +25,7 @@ from iddpm.tasks.evaluate import Evaluation, evaluate
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.likelihood_report import write_likelihood
 from iddpm.tasks.train import train_until_stop
+from iddpm.tasks.training_setup import TrainRequest
 
 DATA = Path("runs/data")
 PICTURES = Path("docs/runs")
@@ -60,12 +61,14 @@ def trained(
     """Train as ``iddpm train DATA -c EXAMPLE`` does, or go on with what is in ``out``."""
     going_on = (out / CONFIG).is_file()
     _, reason = train_until_stop(
-        None if going_on else data,
-        config=None if going_on else example,
-        settings=() if going_on else settings,
-        base=None if going_on else base,
-        out=out,
-        resume=going_on,
+        TrainRequest(
+            None if going_on else data,
+            config=None if going_on else example,
+            settings=() if going_on else settings,
+            base=None if going_on else base,
+            out=out,
+            resume=going_on,
+        )
     )
     if reason.exit_status:
         raise SystemExit(reason.exit_status)

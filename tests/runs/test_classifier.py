@@ -10,6 +10,7 @@ import iddpm
 from iddpm.cli.main import run
 from iddpm.runs.classifier import held_out_accuracy, load_classifier
 from iddpm.tasks.train import train_until_stop
+from iddpm.tasks.training_setup import TrainRequest
 from iddpm.training.checkpoints.checkpoint import load_checkpoint
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY
@@ -91,7 +92,9 @@ def test_resume_equals_going_through(folder, tmp_path):
     options = [*TINY, "task=classification", "training.steps=20", "training.save_every=10"]
     for name in ("whole", "parts"):
         train_until_stop(
-            folder / "x.npz", settings=options, out=tmp_path / name, reporter=SilentReporter()
+            TrainRequest(
+                folder / "x.npz", settings=options, out=tmp_path / name, reporter=SilentReporter()
+            )
         )
     shutil.rmtree(tmp_path / "parts/checkpoints/step_00000020")
     assert run(["train-classifier", "--resume", "--out", str(tmp_path / "parts")]) == 0
@@ -103,11 +106,18 @@ def test_resume_equals_going_through(folder, tmp_path):
 
 def test_training_can_start_from_a_classifier(folder, tmp_path):
     started, _ = train_until_stop(
-        folder / "x.npz",
-        settings=[*TINY, "task=classification", "training.steps=1", "training.learning_rate=1e-12"],
-        out=tmp_path / "run",
-        init_from=folder / "classifier",
-        reporter=SilentReporter(),
+        TrainRequest(
+            folder / "x.npz",
+            settings=[
+                *TINY,
+                "task=classification",
+                "training.steps=1",
+                "training.learning_rate=1e-12",
+            ],
+            out=tmp_path / "run",
+            init_from=folder / "classifier",
+            reporter=SilentReporter(),
+        )
     )
     x = torch.randn(2, 1, 8, 8)
     a = load_classifier(folder / "classifier").logits(x)

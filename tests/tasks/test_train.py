@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import iddpm
 from iddpm.tasks.train import train_until_stop
+from iddpm.tasks.training_setup import TrainRequest
 from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.monitoring.terminal import SilentReporter
 from iddpm.training.stop import Stop
@@ -145,11 +146,13 @@ def test_resume_may_train_longer_but_not_become_another_model(tmp_path, array_fi
 def test_init_from_takes_the_weights_alone(tmp_path, array_file, tiny):
     first = train(array_file, tmp_path / "first", [*tiny, "training.steps=5"])
     second, reason = train_until_stop(
-        array_file,
-        out=tmp_path / "second",
-        init_from=tmp_path / "first",
-        settings=[*tiny, "training.steps=1", "training.learning_rate=1e-12", "training.seed=5"],
-        reporter=SilentReporter(),
+        TrainRequest(
+            array_file,
+            out=tmp_path / "second",
+            init_from=tmp_path / "first",
+            settings=[*tiny, "training.steps=1", "training.learning_rate=1e-12", "training.seed=5"],
+            reporter=SilentReporter(),
+        )
     )
     assert reason is Stop.FINISHED
     assert load_checkpoint(tmp_path / "second").step == 1

@@ -68,9 +68,10 @@ def train(
     Example: iddpm train photos/ -s data.image_size=64 -s training.batch_size=32 --out runs/photos
     """
     from iddpm.tasks.train import train_until_stop
+    from iddpm.tasks.training_setup import TrainRequest
 
     length = [] if epochs is None else [f"training.epochs={epochs}"]
-    _, reason = train_until_stop(
+    request = TrainRequest(
         data,
         network=network,
         config=training.config,
@@ -80,4 +81,5 @@ def train(
         accept_data=training.accept_data,
         init_from=starting.start(),
     )
+    _, reason = train_until_stop(request)
     raise typer.Exit(reason.exit_status)

@@ -29,11 +29,12 @@ def train_classifier(
     from iddpm.runs.classifier import SETTINGS, held_out_accuracy, load_classifier
     from iddpm.runtime.atomic_files import write_json
     from iddpm.tasks.train import train_until_stop
+    from iddpm.tasks.training_setup import TrainRequest
 
     if out is None and data is not None:
         named = default_run_directory(data)
         out = named.with_name(f"{named.name}_classifier")
-    run, reason = train_until_stop(
+    request = TrainRequest(
         data,
         config=training.config,
         base=SETTINGS,
@@ -42,6 +43,7 @@ def train_classifier(
         resume=training.resume,
         accept_data=training.accept_data,
     )
+    run, reason = train_until_stop(request)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     if first and not reason.exit_status:
         classifier = load_classifier(run.directory, str(run.device))

@@ -16,6 +16,7 @@ from iddpm.tasks.draw import draw
 from iddpm.tasks.evaluate import evaluate
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.train import train_until_stop
+from iddpm.tasks.training_setup import TrainRequest
 from iddpm.training.monitoring.terminal import TerminalReporter, format_seconds
 from iddpm.training.stop import Stop
 
@@ -81,12 +82,14 @@ def run_demo(
     reporter = TerminalReporter(console)
     say("Going on with the demo." if resume else "Training on real handwritten digits (MNIST).")
     _, reason = train_until_stop(
-        None if resume else "mnist5k",
-        base=None if resume else SETTINGS,
-        settings=settings,
-        out=out,
-        resume=resume,
-        reporter=reporter,
+        TrainRequest(
+            None if resume else "mnist5k",
+            base=None if resume else SETTINGS,
+            settings=settings,
+            out=out,
+            resume=resume,
+            reporter=reporter,
+        )
     )
     if reason.exit_status:
         say("Stopped; run the demo again to go on.")
@@ -111,16 +114,22 @@ def run_demo(
     judge = out / "classifier"
     going_on = (judge / CONFIG).is_file()
     _, reason = train_until_stop(
-        None if going_on else run.config.data.path,
-        base=CLASSIFIER_SETTINGS,
-        settings=[
-            "task=classification",
-            f"training.device={device}",
-            *([] if going_on else [f"training.steps={max(1, round(scale * CLASSIFIER_STEPS))}"]),
-        ],
-        out=judge,
-        resume=going_on,
-        reporter=reporter,
+        TrainRequest(
+            None if going_on else run.config.data.path,
+            base=CLASSIFIER_SETTINGS,
+            settings=[
+                "task=classification",
+                f"training.device={device}",
+                *(
+                    []
+                    if going_on
+                    else [f"training.steps={max(1, round(scale * CLASSIFIER_STEPS))}"]
+                ),
+            ],
+            out=judge,
+            resume=going_on,
+            reporter=reporter,
+        )
     )
     if reason.exit_status:
         say("Stopped; run the demo again to go on.")

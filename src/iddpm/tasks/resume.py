@@ -10,7 +10,7 @@ from iddpm.data.fingerprint import DATA, differences, read_fingerprint
 from iddpm.data.sources.memory import is_in_memory
 from iddpm.data.sources.source import Source
 from iddpm.networks.trunk import check_circular, check_stride
-from iddpm.runs.layout import CONFIG, read_run_config
+from iddpm.runs.layout import CONFIG
 from iddpm.runtime.directory_lock import LOCK
 from iddpm.training.checkpoints.checkpoint_files import newest_sealed
 from iddpm.training.loop_settings import Reporter
@@ -66,10 +66,9 @@ def _is_used(path: Path) -> bool:
 
 
 def settings_to_resume(
-    directory: Path, config: Path | str | None, assignments: Sequence[str]
+    directory: Path, before: Config, config: Path | str | None, assignments: Sequence[str]
 ) -> Config:
-    """Return the run's settings with what may change changed; refuse the rest."""
-    before = read_run_config(directory)
+    """Return the settings of a run with what may change changed; refuse the rest."""
     wanted = read_config(config, assignments, before.model_dump(mode="json"))
     old, new = _by_name(before), _by_name(wanted)
     fresh = before.imported_from is not None and before.data.path is None

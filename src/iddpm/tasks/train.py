@@ -7,63 +7,44 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from iddpm.builders import (
-    build_averages,
-    build_loop_settings,
-    build_optimizer,
-    check_sharing,
-    conditions_of,
-    count_flops,
-    open_data,
-    place,
-    propose,
-    task_of,
-    values_of,
-)
-from iddpm.builders.level_counts import start_levels
-from iddpm.builders.measured_precision import choose_precision
-from iddpm.builders.own_network import Network, adopt, claim, expect_loss, expect_own, make_own
-from iddpm.builders.residual_spread import with_residual_scale
-from iddpm.builders.run_data import (
-    items_of,
-    on_device,
-    open_to_train,
-    training_batches,
-    without_some_labels,
-)
-from iddpm.config import Config, ResolvedConfig, read_config
+from iddpm.builders import build_loop_settings, conditions_of, count_flops, task_of, values_of
+from iddpm.builders.own_network import Network
+from iddpm.builders.run_data import items_of, on_device, training_batches, without_some_labels
+from iddpm.config import ResolvedConfig
 from iddpm.config.run_config import written_settings
 from iddpm.data.fingerprint import DATA, fingerprint
 from iddpm.data.gray_in_color import gray_note
-from iddpm.data.sources.memory import is_in_memory
-from iddpm.data.sources.source import Source
-from iddpm.runs.layout import CONFIG, WEIGHTS, read_run_config
+from iddpm.runs.layout import CONFIG, WEIGHTS
 from iddpm.runs.run import Run
 from iddpm.runs.sealed_settings import changed_settings, seal, trained_with
-from iddpm.runs.training_data import expect_memory
 from iddpm.runtime.atomic_files import write_atomically, write_json, write_text
 from iddpm.runtime.directory_lock import DirectoryLock
-from iddpm.runtime.errors import NotSaved, TrainingDiverged
+from iddpm.runtime.errors import NotSaved
 from iddpm.runtime.kept_directory import kept_directory
 from iddpm.runtime.processes import JOINING, Ranks, joined_ranks
-from iddpm.tasks.resume import check_data, refuse_used, run_directory, settings_to_resume
-from iddpm.tasks.start import Start, as_new, as_start, settings_of_start, start_weights
+from iddpm.tasks.resume import check_data
+from iddpm.tasks.start import Start
+from iddpm.tasks.training_setup import (
+    Opened,
+    TrainRequest,
+    build_training,
+    choose,
+    first_weights,
+    open_training,
+    restore,
+)
 from iddpm.tasks.watch import build_preview, build_validation
-from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.checkpoints.state import TrainState
-from iddpm.training.checkpoints.weights import hash_weights, write_sealed
+from iddpm.training.checkpoints.weights import write_sealed
 from iddpm.training.loop import train_loop
 from iddpm.training.loop_settings import Reporter
 from iddpm.training.monitoring.log_files import Tracker
 from iddpm.training.monitoring.terminal import SilentReporter, TerminalReporter
-from iddpm.training.monitoring.trackers import check_trackers, open_trackers
-from iddpm.training.parallel import Sharing, alone, replicate, shard, whole_weights
-from iddpm.training.precision import Precision, choose_device
-from iddpm.training.spikes import SpikeGuard
+from iddpm.training.monitoring.trackers import open_trackers
+from iddpm.training.parallel import whole_weights
 from iddpm.training.step import Loss, TrainStep
-from iddpm.training.stop import Stop, failures_noted, read_exit
+from iddpm.training.stop import Stop, failures_noted
 
 
 def train(
@@ -105,16 +86,18 @@ def train(
             saved first.
     """
     run, reason = train_until_stop(
-        data,
-        network=network,
-        loss=loss,
-        config=config,
-        settings=settings,
-        out=out,
-        resume=resume,
-        init_from=init_from,
-        accept_data=accept_data,
-        reporter=reporter,
+        TrainRequest(
+            data,
+            network=network,
+            loss=loss,
+            config=config,
+            settings=settings,
+            out=out,
+            resume=resume,
+            init_from=init_from,
+            accept_data=accept_data,
+            reporter=reporter,
+        )
     )
     if reason is Stop.INTERRUPTED:
         raise KeyboardInterrupt
@@ -123,234 +106,99 @@ def train(
     return run
 
 
-def train_until_stop(
-    data: Any = None,
-    *,
-    network: Network | None = None,
-    loss: Loss | None = None,
-    config: Path | str | None = None,
-    settings: Sequence[str] = (),
-    base: dict[str, Any] | None = None,
-    out: Path | str | None = None,
-    resume: bool = False,
-    init_from: Path | str | Start | None = None,
-    accept_data: bool = False,
-    reporter: Reporter | None = None,
-) -> tuple[Run, Stop]:
-    """Train as :func:`train` does and also return why it stopped.
-
-    ``base`` holds settings that the file and the assignments override.
-    """
+def train_until_stop(request: TrainRequest) -> tuple[Run, Stop]:
+    """Train as :func:`train` does and also return why it stopped."""
     with joined_ranks("cuda" if torch.cuda.is_available() else "cpu", JOINING) as ranks:
+        reporter = request.reporter or TerminalReporter()
         if not ranks.first:
             reporter = SilentReporter()
-        reporter = reporter or TerminalReporter()
         # Everything is opened, built and checked before the first byte is written.
+        opened, chosen = choose(open_training(request, ranks), ranks)
+        directory, device = opened.directory, opened.device
+        network, started = first_weights(opened, request.init_from, ranks)
+        facts = ranks.by_first(lambda: fingerprint(opened.split.source))
         with ranks.together():
-            assignments, start = list(settings), as_start(init_from)
-            memory = data if is_in_memory(data) else None
-            if data is not None and memory is None:
-                assignments.append(f"data.path={data}")
-            directory = run_directory(out, data, config, assignments, base)
-            going_on = resume and (directory / CONFIG).is_file()
-            if going_on:
-                wanted = settings_to_resume(directory, config, assignments)
-                expect_memory(directory, wanted, memory)
-                expect_own(wanted, network, directory)
-                expect_loss(wanted, loss, directory)
-                if memory is None and wanted.data.cache != "none":
-                    _check_before_caching(directory, wanted, accept_data)
-            else:
-                refuse_used(directory, resume)
-                if network is None:
-                    base = settings_of_start(start, base)
-                wanted = as_new(read_config(config, assignments, base))
-                wanted = claim(wanted, network, loss)
-            device = _prepare(wanted)
-            resolved, split = open_to_train(wanted, memory)
-            source, train_items, held_out = split
-            own = None if network is None else make_own(network, resolved)
-            if own is not None:
-                resolved = adopt(wanted, resolved, own, device)
-        if own is not None:
-            same = len(set(ranks.gathered(hash_weights(own.state_dict())))) == 1
-            with ranks.together():
-                _refuse_other_weights(same)
-        if not going_on:  # what goes on stays what it is
-            resolved = ranks.by_first(
-                lambda: with_residual_scale(wanted, resolved, source, train_items)
-            )
-        kept = going_on and read_run_config(directory).training.precision == "auto"
-        precision = ranks.by_first(lambda: choose_precision(resolved, device, as_before=kept))
-        training = resolved.training.model_copy(update={"precision": precision.name})
-        resolved = resolved.model_copy(update={"training": training})  # a resume keeps it
-        proposal = None
-        if not going_on:  # what goes on stays what it is
-            proposal = ranks.by_first(
-                lambda: propose(wanted, resolved, device, processes=ranks.count, own=own)
-            )
-        if proposal is not None:
-            resolved = proposal.config
-        with ranks.together():
-            check_sharing(resolved, ranks)
-            built = _network(resolved, own)
-            start_levels(built, source, train_items)
-            started = [] if start is None or going_on else start_weights(built, resolved, start)
-            if going_on and resolved.imported_from and not list_checkpoints(directory):
-                start_weights(built, resolved, Start(directory))
-        facts = ranks.by_first(lambda: fingerprint(source))
-        with ranks.together():
-            if going_on:
-                check_data(directory, facts, source, accept_data, reporter)
-        ranks.limit(resolved.training.timeout)
-        state, step = _build(resolved, built, loss, device, ranks)
-        state.sealed = {"settings": seal(_lasting(resolved)), "data": facts}
-        if going_on and ranks.by_first(lambda: bool(list_checkpoints(directory))):
-            checkpoint = load_checkpoint(directory, ranks=ranks)
-            with ranks.together():
-                state.restore(checkpoint)
-            if (
-                ranks.by_first(lambda: read_exit(directory).get("reason"))
-                == TrainingDiverged.reason
-            ):
-                state.bad_in_a_row = 0  # who goes on even so shall have as many steps as before
-
-        with ExitStack() as held:
-            trackers: Sequence[Tracker] = ()
-            with ranks.together():
-                batches = training_batches(resolved, source, train_items, state.step, device, ranks)
-                if state.step < resolved.training.steps:
-                    batches[state.step]  # data that cannot be decoded is refused now
-                if ranks.first:
-                    directory.mkdir(parents=True, exist_ok=True)
-                    held.enter_context(DirectoryLock(directory))
-            held.enter_context(kept_directory(directory))
-            held.enter_context(failures_noted(directory, ranks, lambda: state.step))
-            held.enter_context(ranks.talking())
-            with ranks.together():
-                if ranks.first:
-                    write_text(directory / CONFIG, written_settings(_lasting(resolved)))
-                    write_json(directory / DATA, facts)
-                    trackers = open_trackers(
-                        directory,
-                        state.step,
-                        tensorboard=resolved.training.tensorboard,
-                        wandb=resolved.training.wandb,
-                        settings=resolved.model_dump(mode="json"),
-                    )
-            trained = ranks.by_first(lambda: trained_with(directory)) if going_on else None
-            if trained is not None and (changes := changed_settings(resolved, trained)):
-                reporter.say(f"changed    {changes}")
-            reporter.say(_introduction(resolved, state, source, len(train_items), directory, ranks))
-            for line in started:
-                reporter.say(line)
-            if precision.why:
-                reporter.say(f"precision  {precision.why}")
-            if proposal is not None:
-                reporter.say(f"proposed   {proposal}")
-            reason = train_loop(
-                directory,
-                state,
-                step,
-                on_device(
-                    without_some_labels(batches, resolved, ranks), resolved, device, learning=True
-                ),
-                build_loop_settings(resolved),
-                reporter=reporter,
-                ranks=ranks,
-                preview=build_preview(resolved, directory, step.precision, split, ranks),
-                validate=build_validation(resolved, source, held_out, step, device, ranks),
-                trackers=trackers,
-                flops=partial(count_flops, resolved, own),
-                name_items=partial(items_of, batches),
-            )
-            _release(state, directory / WEIGHTS, ranks)
+            if opened.before is not None:
+                check_data(directory, facts, opened.split.source, request.accept_data, reporter)
+        ranks.limit(opened.config.training.timeout)
+        state, step = build_training(opened.config, network, request.loss, device, ranks)
+        state.sealed = {"settings": seal(_lasting(opened.config)), "data": facts}
+        if opened.before is not None:
+            restore(state, directory, ranks)
+        reason = _session(opened, state, step, [*started, *chosen], reporter, ranks)
         reporter.say(f"{reason.value} at step {state.step}; everything is in {directory}")
+        own, memory = opened.own, request.memory
         return Run(directory, network=own, data=memory, device=str(device)), reason
 
 
-def _prepare(wanted: Config) -> torch.device:
-    """Refuse what cannot be trained, and return the device of this process."""
-    check_trackers(tensorboard=wanted.training.tensorboard, wandb=wanted.training.wandb)
-    if wanted.training.threads is not None:
-        torch.set_num_threads(wanted.training.threads)
-    return choose_device(wanted.training.device)
+def _session(
+    opened: Opened,
+    state: TrainState,
+    step: TrainStep,
+    notes: Sequence[str],
+    reporter: Reporter,
+    ranks: Ranks,
+) -> Stop:
+    """Write what is trained, train from where the state is, and write the weights."""
+    config, directory, split = opened.config, opened.directory, opened.split
+    with ExitStack() as held:
+        with ranks.together():
+            batches = training_batches(
+                config, split.source, split.train, state.step, opened.device, ranks
+            )
+            if state.step < config.training.steps:
+                batches[state.step]  # data that cannot be decoded is refused now
+            if ranks.first:
+                directory.mkdir(parents=True, exist_ok=True)
+                held.enter_context(DirectoryLock(directory))
+        held.enter_context(kept_directory(directory))
+        held.enter_context(failures_noted(directory, ranks, lambda: state.step))
+        held.enter_context(ranks.talking())
+        with ranks.together():
+            trackers = _begin(config, directory, state) if ranks.first else ()
+        goes_on = opened.before is not None
+        trained = ranks.by_first(lambda: trained_with(directory)) if goes_on else None
+        if trained is not None and (changes := changed_settings(config, trained)):
+            reporter.say(f"changed    {changes}")
+        reporter.say(_introduction(opened, state, ranks))
+        for line in notes:
+            reporter.say(line)
+        fed = without_some_labels(batches, config, ranks)
+        reason = train_loop(
+            directory,
+            state,
+            step,
+            on_device(fed, config, opened.device, learning=True),
+            build_loop_settings(config),
+            ranks=ranks,
+            reporter=reporter,
+            preview=build_preview(config, directory, step.precision, split, ranks),
+            validate=build_validation(config, split, step, opened.device, ranks),
+            trackers=trackers,
+            flops=partial(count_flops, config, opened.own),
+            name_items=partial(items_of, batches),
+        )
+        _release(state, directory / WEIGHTS, ranks)
+    return reason
 
 
-def _check_before_caching(directory: Path, wanted: Config, accept_data: bool) -> None:
-    """Refuse changed data before all of it is decoded once more into a cache."""
-    data = wanted.data.model_copy(update={"cache": "none"})
-    source = open_data(wanted.model_copy(update={"data": data}))
-    check_data(directory, fingerprint(source), source, accept_data, SilentReporter())
+def _begin(config: ResolvedConfig, directory: Path, state: TrainState) -> Sequence[Tracker]:
+    """Write down what is trained, and open the other places of the log."""
+    write_text(directory / CONFIG, written_settings(_lasting(config)))
+    write_json(directory / DATA, (state.sealed or {})["data"])
+    return open_trackers(
+        directory,
+        state.step,
+        tensorboard=config.training.tensorboard,
+        wandb=config.training.wandb,
+        settings=config.model_dump(mode="json"),
+    )
 
 
 def _lasting(config: ResolvedConfig) -> ResolvedConfig:
     """Return the settings without the time limit, which is for one session."""
     training = config.training.model_copy(update={"max_time": None})
     return config.model_copy(update={"training": training})
-
-
-def _refuse_other_weights(same: bool) -> None:
-    if not same:
-        raise ValueError(
-            "the own network has other weights in each process: call torch.manual_seed before it "
-            "is built, or pass 'package.module:factory'"
-        )
-
-
-def _network(config: ResolvedConfig, own: nn.Module | None) -> nn.Module:
-    """Build the network on the CPU, with the same first weights in every process."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.training.seed)
-        return task_of(config).network(own)
-
-
-def _build(
-    config: ResolvedConfig,
-    network: nn.Module,
-    loss: Loss | None,
-    device: torch.device,
-    ranks: Ranks,
-) -> tuple[TrainState, TrainStep]:
-    """Build what learns; ranks talk meanwhile."""
-    training = config.training
-    sharded = ranks.count > 1 and training.parallel == "fsdp"
-    sharing: Sharing = alone
-    if not sharded:
-        place(network, device)
-    emas = build_averages(config, network)
-    if sharded:
-        sharing = shard(network, ranks, device)
-        for ema in emas:
-            shard(ema.network, ranks, device)
-    optimizer = build_optimizer(config, network)
-    task = task_of(config)
-    timesteps = task.timesteps()
-    precision = Precision(training.precision, device)
-    guard = SpikeGuard(training.spike_guard) if training.spike_guard else None
-    state = TrainState(network, optimizer, emas, timesteps, precision, guard)
-    called: Any = torch.compile(network) if training.compile else network
-    replicated = ranks.count > 1 and not sharded
-    if replicated:
-        called, sharing = replicate(called, device)
-    step = TrainStep(
-        task.learner(called),
-        network,
-        task.loss(loss),
-        timesteps,
-        optimizer,
-        emas,
-        precision,
-        seed=training.seed,
-        gradient_clip=training.gradient_clip,
-        microbatch=training.microbatch,
-        ranks=ranks,
-        sharing=sharing,
-        rehearse=replicated,
-        halve=training.on_out_of_memory == "halve",
-        guard=guard,
-    )
-    return state, step
 
 
 def _release(state: TrainState, path: Path, ranks: Ranks) -> None:
@@ -368,15 +216,10 @@ def _release(state: TrainState, path: Path, ranks: Ranks) -> None:
             ) from None
 
 
-def _introduction(
-    config: ResolvedConfig,
-    state: TrainState,
-    source: Source,
-    train_items: int,
-    directory: Path,
-    ranks: Ranks,
-) -> str:
+def _introduction(opened: Opened, state: TrainState, ranks: Ranks) -> str:
     """Return the lines that say what is about to happen."""
+    config, source = opened.config, opened.split.source
+    train_items = len(opened.split.train)
     parameters = sum(p.numel() for p in state.network.parameters())
     training = config.training
     shape = " x ".join(map(str, source.shape))
@@ -406,6 +249,6 @@ def _introduction(
         f"network    {own}{parameters / 1e6:.2f} M parameters, {task.objective}",
         f"training   step {state.step} to {training.steps}, batch {training.batch_size}, "
         f"{state.precision.name} on {state.precision.device}{processes}",
-        f"directory  {directory}",
+        f"directory  {opened.directory}",
     ]
     return "\n".join(lines)

@@ -4,16 +4,13 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from iddpm.builders import build_denoiser, build_sampling_plan, task_of
 from iddpm.builders.run_data import Split, on_device, shuffled
 from iddpm.config import ResolvedConfig
 from iddpm.data.batches import Batch, held_out_batches
-from iddpm.data.sources.source import Source
 from iddpm.data.writers.comparison import save_side_by_side
 from iddpm.data.writers.image_files import save_grid
 from iddpm.runtime.processes import ALONE, Ranks
@@ -30,8 +27,7 @@ PREVIEW_ITEMS = 16
 
 def build_validation(
     config: ResolvedConfig,
-    source: Source,
-    items: NDArray[np.int64],
+    split: Split,
     step: TrainStep,
     device: torch.device,
     ranks: Ranks = ALONE,
@@ -40,13 +36,13 @@ def build_validation(
 
     All ranks call it, and share the items.
     """
-    chosen = items[:HELD_OUT_ITEMS]
+    chosen = split.held_out[:HELD_OUT_ITEMS]
     if not len(chosen):
         return None
     size = config.training.microbatch or config.training.batch_size
 
     def held_out(start: int, stop: int) -> tuple[Tensor, dict[str, Any]]:
-        part = held_out_batches(source, chosen[start:stop], batch_size=size)
+        part = held_out_batches(split.source, chosen[start:stop], batch_size=size)
         return next(on_device(part, config, device))
 
     def validate(network: nn.Module) -> float:

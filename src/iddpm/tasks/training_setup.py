@@ -1,0 +1,276 @@
+"""What training is built of, from what a caller asks for; nothing is written yet."""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from iddpm.builders import (
+    build_averages,
+    build_optimizer,
+    check_sharing,
+    open_data,
+    place,
+    propose,
+    task_of,
+)
+from iddpm.builders.level_counts import start_levels
+from iddpm.builders.measured_precision import choose_precision
+from iddpm.builders.own_network import Network, adopt, claim, expect_loss, expect_own, make_own
+from iddpm.builders.residual_spread import with_residual_scale
+from iddpm.builders.run_data import Split, open_to_train
+from iddpm.config import Config, ResolvedConfig, read_config
+from iddpm.data.fingerprint import fingerprint
+from iddpm.data.sources.memory import is_in_memory
+from iddpm.runs.layout import CONFIG, read_run_config
+from iddpm.runs.training_data import expect_memory
+from iddpm.runtime.errors import TrainingDiverged
+from iddpm.runtime.processes import Ranks
+from iddpm.tasks.resume import check_data, refuse_used, run_directory, settings_to_resume
+from iddpm.tasks.start import Start, as_new, as_start, settings_of_start, start_weights
+from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.checkpoints.state import TrainState
+from iddpm.training.checkpoints.weights import hash_weights
+from iddpm.training.loop_settings import Reporter
+from iddpm.training.monitoring.terminal import SilentReporter
+from iddpm.training.monitoring.trackers import check_trackers
+from iddpm.training.parallel import Sharing, alone, replicate, shard
+from iddpm.training.precision import Precision, choose_device
+from iddpm.training.spikes import SpikeGuard
+from iddpm.training.step import Loss, TrainStep
+from iddpm.training.stop import read_exit
+
+
+@dataclass(frozen=True, eq=False)
+class TrainRequest:
+    """What to train and how, as :func:`~iddpm.tasks.train.train` takes it.
+
+    ``base`` holds settings that the file and the assignments override.
+    """
+
+    data: Any = None
+    _: KW_ONLY
+    network: Network | None = None
+    loss: Loss | None = None
+    config: Path | str | None = None
+    settings: Sequence[str] = ()
+    base: dict[str, Any] | None = None
+    out: Path | str | None = None
+    resume: bool = False
+    init_from: Path | str | Start | None = None
+    accept_data: bool = False
+    reporter: Reporter | None = None
+
+    @property
+    def memory(self) -> Any:
+        """The data where it was passed as an object."""
+        return self.data if is_in_memory(self.data) else None
+
+    @property
+    def assignments(self) -> list[str]:
+        """The settings, with the path of the data among them."""
+        if self.data is None or self.memory is not None:
+            return list(self.settings)
+        return [*self.settings, f"data.path={self.data}"]
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A run whose data is open.
+
+    Attributes:
+        directory: where it is, or will be.
+        before: the settings of a run that goes on, as they are there; None for a new one.
+        wanted: the settings as the user gave them.
+        config: the same with all that follows from the data.
+        split: the data.
+        own: an own network.
+        device: where this process computes.
+    """
+
+    directory: Path
+    before: Config | None
+    wanted: Config
+    config: ResolvedConfig
+    split: Split
+    own: nn.Module | None
+    device: torch.device
+
+
+def open_training(request: TrainRequest, ranks: Ranks) -> Opened:
+    """Check what was asked for and open the data.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: something given does not work.
+    """
+    with ranks.together():
+        directory = run_directory(
+            request.out, request.data, request.config, request.assignments, request.base
+        )
+        before = None
+        if request.resume and (directory / CONFIG).is_file():
+            before = read_run_config(directory)
+            wanted = _settings_to_go_on(request, directory, before)
+        else:
+            refuse_used(directory, request.resume)
+            wanted = _settings_of_new(request)
+        device = _prepare(wanted)
+        resolved, split = open_to_train(wanted, request.memory)
+        own = None if request.network is None else make_own(request.network, resolved)
+        if own is not None:
+            resolved = adopt(wanted, resolved, own, device)
+    if own is not None:
+        same = len(set(ranks.gathered(hash_weights(own.state_dict())))) == 1
+        with ranks.together():
+            _refuse_other_weights(same)
+    return Opened(directory, before, wanted, resolved, split, own, device)
+
+
+def _settings_to_go_on(request: TrainRequest, directory: Path, before: Config) -> Config:
+    """Return the settings of a run that goes on."""
+    wanted = settings_to_resume(directory, before, request.config, request.assignments)
+    expect_memory(directory, wanted, request.memory)
+    expect_own(wanted, request.network, directory)
+    expect_loss(wanted, request.loss, directory)
+    if request.memory is None and wanted.data.cache != "none":
+        _check_before_caching(directory, wanted, request.accept_data)
+    return wanted
+
+
+def _settings_of_new(request: TrainRequest) -> Config:
+    """Return the settings of a new run; those of the run that it starts from, where it does."""
+    base = request.base
+    if request.network is None:
+        base = settings_of_start(as_start(request.init_from), base)
+    wanted = as_new(read_config(request.config, request.assignments, base))
+    return claim(wanted, request.network, request.loss)
+
+
+def choose(opened: Opened, ranks: Ranks) -> tuple[Opened, list[str]]:
+    """Return settings with what is measured of data and machine, and lines that say why.
+
+    Raises:
+        ValueError: nothing fits into the memory.
+    """
+    before, device, (source, train, _) = opened.before, opened.device, opened.split
+    resolved = opened.config
+    if before is None:  # what goes on stays what it is
+        resolved = ranks.by_first(
+            lambda: with_residual_scale(opened.wanted, opened.config, source, train)
+        )
+    kept = before is not None and before.training.precision == "auto"
+    precision = ranks.by_first(lambda: choose_precision(resolved, device, as_before=kept))
+    training = resolved.training.model_copy(update={"precision": precision.name})
+    chosen = resolved.model_copy(update={"training": training})  # a resume keeps it
+    notes = [f"precision  {precision.why}"] if precision.why else []
+    if before is None:
+        proposal = ranks.by_first(
+            lambda: propose(opened.wanted, chosen, device, processes=ranks.count, own=opened.own)
+        )
+        if proposal is not None:
+            chosen = proposal.config
+            notes.append(f"proposed   {proposal}")
+    return replace(opened, config=chosen), notes
+
+
+def first_weights(
+    opened: Opened, init_from: Path | str | Start | None, ranks: Ranks
+) -> tuple[nn.Module, list[str]]:
+    """Build the network on the CPU, the same in every process, and say what its weights are of."""
+    config, directory = opened.config, opened.directory
+    start = as_start(init_from) if opened.before is None else None
+    with ranks.together():
+        check_sharing(config, ranks)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.training.seed)
+            network = task_of(config).network(opened.own)
+        start_levels(network, opened.split.source, opened.split.train)
+        notes = [] if start is None else start_weights(network, config, start)
+        if opened.before is not None and config.imported_from and not list_checkpoints(directory):
+            start_weights(network, config, Start(directory))
+    return network, notes
+
+
+def _prepare(wanted: Config) -> torch.device:
+    """Refuse what cannot be trained, and return the device of this process."""
+    check_trackers(tensorboard=wanted.training.tensorboard, wandb=wanted.training.wandb)
+    if wanted.training.threads is not None:
+        torch.set_num_threads(wanted.training.threads)
+    return choose_device(wanted.training.device)
+
+
+def _check_before_caching(directory: Path, wanted: Config, accept_data: bool) -> None:
+    """Refuse changed data before all of it is decoded once more into a cache."""
+    data = wanted.data.model_copy(update={"cache": "none"})
+    source = open_data(wanted.model_copy(update={"data": data}))
+    check_data(directory, fingerprint(source), source, accept_data, SilentReporter())
+
+
+def _refuse_other_weights(same: bool) -> None:
+    if not same:
+        raise ValueError(
+            "the own network has other weights in each process: call torch.manual_seed before it "
+            "is built, or pass 'package.module:factory'"
+        )
+
+
+def build_training(
+    config: ResolvedConfig,
+    network: nn.Module,
+    loss: Loss | None,
+    device: torch.device,
+    ranks: Ranks,
+) -> tuple[TrainState, TrainStep]:
+    """Build what learns, and its step; ranks talk meanwhile."""
+    training = config.training
+    sharded = ranks.count > 1 and training.parallel == "fsdp"
+    sharing: Sharing = alone
+    if not sharded:
+        place(network, device)
+    emas = build_averages(config, network)
+    if sharded:
+        sharing = shard(network, ranks, device)
+        for ema in emas:
+            shard(ema.network, ranks, device)
+    optimizer = build_optimizer(config, network)
+    task = task_of(config)
+    timesteps = task.timesteps()
+    precision = Precision(training.precision, device)
+    guard = SpikeGuard(training.spike_guard) if training.spike_guard else None
+    state = TrainState(network, optimizer, emas, timesteps, precision, guard)
+    called: Any = torch.compile(network) if training.compile else network
+    replicated = ranks.count > 1 and not sharded
+    if replicated:
+        called, sharing = replicate(called, device)
+    step = TrainStep(
+        task.learner(called),
+        network,
+        task.loss(loss),
+        timesteps,
+        optimizer,
+        emas,
+        precision,
+        seed=training.seed,
+        gradient_clip=training.gradient_clip,
+        microbatch=training.microbatch,
+        ranks=ranks,
+        sharing=sharing,
+        rehearse=replicated,
+        halve=training.on_out_of_memory == "halve",
+        guard=guard,
+    )
+    return state, step
+
+
+def restore(state: TrainState, directory: Path, ranks: Ranks) -> None:
+    """Give back what the newest checkpoint of a run holds, where there is one."""
+    if not ranks.by_first(lambda: bool(list_checkpoints(directory))):
+        return
+    checkpoint = load_checkpoint(directory, ranks=ranks)
+    with ranks.together():
+        state.restore(checkpoint)
+    if ranks.by_first(lambda: read_exit(directory).get("reason")) == TrainingDiverged.reason:
+        state.bad_in_a_row = 0  # who goes on even so shall have as many steps as before

@@ -26,7 +26,7 @@ from iddpm.builders.run_data import on_device, open_split
 from iddpm.data.batches import Batch, held_out_batches
 from iddpm.evaluation.bound_terms import ItemNoise, Process, process, whole_bounds
 from iddpm.runs.run import Run, load
-from iddpm.runs.step_tables import in_precision, step_table, weights_digest
+from iddpm.runs.step_tables import Measuring, in_precision, step_table, weights_digest
 from iddpm.runtime.atomic_files import write_json, write_text
 from iddpm.runtime.console import progress_bar
 from iddpm.sampling import even_timesteps
@@ -43,18 +43,10 @@ def processes(run: Run, arguments: argparse.Namespace, console: Console) -> dict
     """Return every process that is measured; the table of steps is made when there is none."""
     diffusion = run.denoiser.diffusion
     whole = diffusion.schedule
-    table = step_table(
-        run.directory,
-        run.config,
-        run.denoiser,
-        run.device,
-        items=arguments.table_items,
-        bits=run.config.bits,
-        seed=arguments.seed,
-        batch_size=arguments.batch_size,
-        precision=arguments.precision,
-        console=console,
+    how = Measuring(
+        run.config.bits, True, arguments.seed, arguments.batch_size, arguments.precision
     )
+    table = step_table(run, how, items=arguments.table_items, console=console)
     own = [diffusion.variance] if diffusion.learns_variance else ["fixed_small", "fixed_large"]
     cells: dict[Cell, Process] = {}
     for variance in (*own, "analytic"):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,12 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from iddpm.builders.run_data import on_device
-from iddpm.config import ResolvedConfig
 from iddpm.data.batches import held_out_batches
 from iddpm.diffusion import Denoise, Denoiser, Level, Prediction
 from iddpm.evaluation.bound_terms import ItemNoise
 from iddpm.evaluation.step_costs import Group, StepTable, measure_steps
-from iddpm.runs.training_data import open_training_data
+from iddpm.runs.opened_run import OpenedRun
 from iddpm.runtime.atomic_files import write_atomically
 from iddpm.runtime.console import open_console, progress_bar
 from iddpm.runtime.errors import warned
@@ -60,21 +60,32 @@ def find_table(directory: Path, denoiser: Denoiser) -> StepTable:
     return _read(max(found)[1], denoiser)
 
 
+@dataclass(frozen=True)
+class Measuring:
+    """How bounds are measured.
+
+    Attributes:
+        bits: depth of the data; None for continuous data.
+        clip: keep the estimate of x0 within [-1, 1].
+        seed: of the noise.
+        batch_size: items at a time.
+        precision: how the network computes.
+    """
+
+    bits: int | None = 8
+    clip: bool = True
+    seed: int = 0
+    batch_size: int = 64
+    precision: str = "float32"
+
+
 def step_table(
-    directory: Path,
-    config: ResolvedConfig,
-    denoiser: Denoiser,
-    device: torch.device,
+    run: OpenedRun,
+    how: Measuring,
     *,
     items: int = TABLE_ITEMS,
-    bits: int | None = 8,
-    clip: bool = True,
-    seed: int = 0,
-    batch_size: int = 64,
-    precision: str = "float32",
     console: Console | None = None,
     ranks: Ranks = ALONE,
-    data: Any = None,
 ) -> StepTable:
     """Return the table of a model's steps, measured on training items unless it is in the cache.
 
@@ -82,68 +93,34 @@ def step_table(
     in the choice.
 
     Args:
-        directory: the run directory.
-        config: its settings.
-        denoiser: the model.
-        device: where it is.
+        run: the model.
+        how: how it is measured.
         items: how many training items, spread evenly; fewer when there are fewer.
-        bits, clip: as in :func:`~iddpm.evaluation.step_costs.measure_steps`.
-        seed: of the noise.
-        batch_size: items at a time.
-        precision: how the network computes.
         console: where progress is shown.
         ranks: who shares the work; the first keeps the cache.
-        data: what the run was trained on, where that was in memory.
     """
     with ranks.together():
         if items < 1:
             raise ValueError(f"a table of steps needs 1 or more items and was to have {items}")
     key = {
         "format": FORMAT,
-        "weights": weights_digest(denoiser),
-        "diffusion": config.diffusion.model_dump(mode="json"),
-        "data": config.data.model_dump(mode="json"),
+        "weights": weights_digest(run.denoiser),
+        "diffusion": run.config.diffusion.model_dump(mode="json"),
+        "data": run.config.data.model_dump(mode="json"),
         "items": items,
-        "bits": bits,
-        "clip": clip,
-        "seed": seed,
-        "precision": precision,
+        "bits": how.bits,
+        "clip": how.clip,
+        "seed": how.seed,
+        "precision": how.precision,
     }
     text = json.dumps(key, sort_keys=True)
     name = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    path = directory / CACHE / f"steps_{name}.safetensors"
-    known = ranks.by_first(lambda: _read(path, denoiser) if _read_key(path) == key else None)
+    path = run.directory / CACHE / f"steps_{name}.safetensors"
+    known = ranks.by_first(lambda: _read(path, run.denoiser) if _read_key(path) == key else None)
     if known is not None:
         return known
     console = console or open_console(ranks.first)
-    with ranks.together():
-        source, train, _ = open_training_data(directory, config, data)
-    chosen = spread(train, items)
-    steps = len(denoiser.diffusion.schedule)
-    with progress_bar(console, "looking at every step") as progress:
-        rounds = -(-steps // ranks.count)
-        task = progress.add_task("steps", total=rounds * -(-len(chosen) // batch_size))
-
-        def groups() -> Iterator[Group]:
-            for start in range(0, len(chosen), batch_size):
-                part = chosen[start : start + batch_size]
-                with ranks.together():
-                    batch = next(held_out_batches(source, part, batch_size=batch_size))
-                for x0, conditioning in on_device([batch], config, device):
-                    noise = ItemNoise(
-                        seed, batch.items.tolist(), source.shape, device, purpose="step table"
-                    )
-                    yield Group(x0, noise, conditioning)
-
-        table = measure_steps(
-            in_precision(denoiser, precision, device),
-            denoiser.diffusion,
-            groups(),
-            bits=bits,
-            clip=clip,
-            on_step=lambda: progress.advance(task),
-            ranks=ranks,
-        )
+    table = _measured(run, how, items, console, ranks)
     tensors = {name: value.contiguous() for name, value in table.tensors().items()}
 
     def keep() -> None:
@@ -153,6 +130,41 @@ def step_table(
 
     ranks.by_first(keep)
     return table
+
+
+def _measured(
+    run: OpenedRun, how: Measuring, items: int, console: Console, ranks: Ranks
+) -> StepTable:
+    """Measure the table of a model's steps."""
+    denoiser, device = run.denoiser, run.device
+    with ranks.together():
+        source, train, _ = run.open_split()
+    chosen = spread(train, items)
+    steps = len(denoiser.diffusion.schedule)
+    with progress_bar(console, "looking at every step") as progress:
+        rounds = -(-steps // ranks.count)
+        task = progress.add_task("steps", total=rounds * -(-len(chosen) // how.batch_size))
+
+        def groups() -> Iterator[Group]:
+            for start in range(0, len(chosen), how.batch_size):
+                part = chosen[start : start + how.batch_size]
+                with ranks.together():
+                    batch = next(held_out_batches(source, part, batch_size=how.batch_size))
+                for x0, conditioning in on_device([batch], run.config, device):
+                    noise = ItemNoise(
+                        how.seed, batch.items.tolist(), source.shape, device, purpose="step table"
+                    )
+                    yield Group(x0, noise, conditioning)
+
+        return measure_steps(
+            in_precision(denoiser, how.precision, device),
+            denoiser.diffusion,
+            groups(),
+            bits=how.bits,
+            clip=how.clip,
+            on_step=lambda: progress.advance(task),
+            ranks=ranks,
+        )
 
 
 def spread(items: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:

@@ -95,3 +95,21 @@ def test_a_binary_table_is_refused(tmp_path):
 def test_an_unknown_rule_lists_the_rules(tmp_path):
     with pytest.raises(ValueError, match="'prefix'"):
         labels_of_files("folders", KEYS, tmp_path)
+
+
+@pytest.mark.parametrize("names", [("images", "masks"), ("train", "val")])
+def test_pairs_and_splits_further_down_are_told(names, tmp_path):
+    keys = [f"set/{name}/{k}.png" for name in names for k in range(3)]
+    with pytest.warns(UserWarning, match=f"set holds {names[0]} and {names[1]}"):
+        assert labels_of_files("auto", keys, tmp_path) == (None, ())
+
+
+def test_other_folders_further_down_are_not(tmp_path, recwarn):
+    for keys in (
+        ["set/a/1.png", "set/b/2.png"],
+        ["1.png", "2.png"],
+        ["set/1.png", "set/2.png"],
+        [],
+    ):
+        labels_of_files("auto", keys, tmp_path)
+    assert not recwarn.list

@@ -211,3 +211,9 @@ def test_conditions_have_decimal_commas_as_numbers(encoding, tmp_path):
     with pytest.warns(UserWarning, match="age has decimal commas"):
         columns = read_columns("t.csv", None, tmp_path, source)
     assert columns == {"age": ["0.5", "1"], "word": ["a,b", ""]}
+
+
+def test_the_line_by_which_excel_knows_the_delimiter_is_left_out(tmp_path):
+    path = written(tmp_path / "a.csv", VALUES.tolist(), mark=";", comma=True, encoding="utf-8-sig")
+    path.write_text("\ufeffsep=;\n" + path.read_text("utf-8-sig"), encoding="utf-8")
+    assert np.array_equal(read_series(path, "none").values, VALUES)

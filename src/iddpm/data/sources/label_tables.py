@@ -1,6 +1,7 @@
 """Class labels from folders, file names or a CSV table."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -64,6 +65,7 @@ def labels_of_files(rule: str, keys: Sequence[str], folder: Path) -> Labels:
     if rule in ("auto", "folder"):
         tops = [path.parts[0] if len(path.parts) > 1 else "" for path in map(PurePosixPath, keys)]
         if rule == "auto" and ("" in tops or len(set(tops)) < 2):
+            _warn_of_pairs(keys, folder)
             return None, ()
         if rule == "auto":
             refuse_other_folders(set(tops), folder)
@@ -115,6 +117,19 @@ def refuse_other_folders(tops: set[str], folder: Path) -> None:
             f"{folder / images[0]}, with -s data.given={folder / masks[0]} to condition on the "
             f"other, {ways}"
         )
+
+
+def _warn_of_pairs(keys: Sequence[str], folder: Path) -> None:
+    """Warn where folders further down, which are no classes, are named as a split or as pairs."""
+    parents = [PurePosixPath(key).parent.parts for key in keys] or [()]
+    depth = 0
+    while len({parts[: depth + 1] for parts in parents}) == 1 and len(parents[0]) > depth:
+        depth += 1
+    below = {parts[depth] for parts in parents if len(parts) > depth}
+    try:
+        refuse_other_folders(below, folder.joinpath(*parents[0][:depth]))
+    except NotClassesError as error:
+        warnings.warn(f"all are read as items alike: {error}", stacklevel=3)
 
 
 def _prefix(key: str) -> str:

@@ -16,6 +16,7 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", "nil", "-", "?", ".")
 _SAMPLE = 50  # rows by which delimiter and decimal mark are chosen
 _POINT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _COMMA = re.compile(r"[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?")
+_EXCEL = re.compile(r"sep=.")  # a first line by which Excel knows what parts cells
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", " ": "blanks"}
 _MARKS = (
@@ -152,7 +153,7 @@ def _lines(path: Path, passed: list[int], comment: list[str]) -> Iterator[tuple[
         with _opened(path) as file:
             for count, line in enumerate(file, 1):
                 text = line.strip(" \r\n\ufeff")
-                if not text or not text.strip():
+                if not text or not text.strip() or (count == 1 and _EXCEL.fullmatch(text)):
                     continue
                 if text[0] in "#%":
                     passed[0] += 1

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -207,3 +208,21 @@ def test_the_commands(run, files, capsys):
     assert "4 versions, each 5 evaluations: ddim, even, 2 passes over jumps of 2" in printed
     for name in ("inpainting", "edit", "interpolation"):
         assert f"wrote {run.directory / 'samples' / name / 'before_after.png'}" in printed
+
+
+def test_tiffs_of_numbers_come_out_as_such_files(tmp_path):
+    (tmp_path / "in").mkdir()
+    for k in range(8):
+        x = np.random.default_rng(k).uniform(0, 1000, (8, 8)).astype(np.float32)
+        tifffile.imwrite(tmp_path / f"in/{k}.tif", x, photometric="minisblack", metadata=None)
+    settings = [*TINY, "training.steps=1"]
+    run = iddpm.train(str(tmp_path / "in"), settings=settings, out=tmp_path / "run")
+    np.save(tmp_path / "mask.npy", np.eye(8))
+    item = tmp_path / "in/0.tif"
+    written = inpaint(run, item, tmp_path / "mask.npy", n=2, steps=2, out=tmp_path / "i")
+    assert [path.name for path in written] == ["before_after.png", "000000.tif", "000001.tif"]
+    before, after = tifffile.imread(item), tifffile.imread(written[1])
+    assert after.dtype == np.float32
+    np.testing.assert_allclose(after[np.eye(8) == 0], before[np.eye(8) == 0], atol=1e-3)
+    *_, path = edit(run, item, n=1, steps=2, out=tmp_path / "e")
+    assert tifffile.imread(path).shape == (8, 8)

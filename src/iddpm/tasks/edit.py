@@ -11,10 +11,17 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.builders import SamplingPlan, build_sampling_schedule, check_class_left_open, values_of
+from iddpm.builders import (
+    SamplingPlan,
+    build_sampling_schedule,
+    check_class_left_open,
+    form_of,
+    values_of,
+)
 from iddpm.config.choices import SPACINGS, listed
 from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.levels import to_model_range
+from iddpm.data.writers.data_files import save_files
 from iddpm.data.writers.image_files import fits_picture, save_gif, save_grid, save_images, save_npz
 from iddpm.diffusion import NoiseSchedule
 from iddpm.evaluation.fidelity import psnr_of_all
@@ -330,7 +337,13 @@ def _before_and_after(
 
 
 def _save(run: Run, x: Tensor, directory: Path) -> list[Path]:
-    """Write the items: as pictures where they are, as an array where a picture would round."""
+    """Write the items: as pictures where they are, as an array where a picture would round.
+
+    Those of data in TIFF files of numbers become such files.
+    """
+    form = form_of(run.config)
+    if form.kind == "raster":
+        return save_files(x, directory, form)
     values, paths = values_of(run.config), []
     exact = fits_picture(values, run.shape[0])
     if len(run.shape) == 3 and run.shape[0] in (1, 3, 4):

@@ -33,6 +33,7 @@ def run(
     looks: int = 8,
     measured: int | None = None,
     shown: int = 10,
+    average: int = 8,
 ) -> None:
     """Train, measure and draw.
 
@@ -48,13 +49,21 @@ def run(
         looks: network evaluations for each item's likelihood.
         measured: held-out items whose likelihood is measured; by default all.
         shown: items in the picture.
+        average: samples of each item, for their mean.
     """
     started = time.monotonic()
     model = trained(data, out, example, settings)
     likelihood = bound(model, samples_per_item=looks, max_items=measured)
     sampling = {**FAST, "steps": steps}
     found = [
-        evaluate(model, n=n, features=name, sampling=sampling, out=out / "evaluation" / str(k))
+        evaluate(
+            model,
+            average=average,
+            n=n,
+            features=name,
+            sampling=sampling,
+            out=out / "evaluation" / str(k),
+        )
         for k, name in enumerate(features)
     ]
     pairs = held_out_pairs(model, shown)
@@ -70,14 +79,14 @@ def run(
     columns, scale = (5, 2) if flat else (1, 2)
     print(f"wrote {beside(mosaics, picture, columns=columns, scale=scale)}")
     likelihood_line = f"Likelihood conditioned on the low resolution: {likelihood} bits/dim.\n"
-    finish([likelihood_line, table(rows(found))], out, started)
+    finish([likelihood_line, spread_line(found[0]), table(rows(found))], out, started)
 
 
 def rows(found: Sequence[Evaluation]) -> list[list[str]]:
     """Return the PSNR of each way and its distances for each kind of features."""
     names = [each.report["frechet_name"].replace("Frechet distance", "Frechet") for each in found]
     first = found[0].report["super_resolution"]["ways"]
-    head = ["", "PSNR", "PSNR after downsampling again", *names]
+    head = ["", "PSNR", "SSIM", "perceptual", "PSNR after downsampling again", *names]
     lines = [head]
     for way, measured in first.items():
         distances = [each.report["super_resolution"]["ways"][way] for each in found]
@@ -85,6 +94,8 @@ def rows(found: Sequence[Evaluation]) -> list[list[str]]:
             [
                 "the model" if way == "samples" else way,
                 f"{measured['psnr']['value']:.2f} +- {measured['psnr']['error']:.2f} dB",
+                f"{measured['ssim']['value']:.4f}",
+                f"{measured['perceptual']['value']:.4g}",
                 f"{measured['low_res_psnr']['value']:.1f} dB",
                 *(f"{each['frechet_distance']['value']:.3g}" for each in distances),
             ]
@@ -92,7 +103,17 @@ def rows(found: Sequence[Evaluation]) -> list[list[str]]:
     marks = [each.held_out for each in found]
     count = marks[0].count if marks[0] is not None else 0
     distances = [f"{mark.frechet.value:.3g}" if mark is not None else "" for mark in marks]
-    return [*lines, [f"all {count} held-out items", "", "", *distances]]
+    return [*lines, [f"all {count} held-out items", "", "", "", "", *distances]]
+
+
+def spread_line(found: Evaluation) -> str:
+    """Return how the error of the mean compares with what the spread of the samples says."""
+    spread = found.report["super_resolution"]["spread"]
+    n, ratio = spread["samples"], spread["ratio"]
+    return (
+        f"Squared error of the mean of {n}: {ratio['value']:.3f} +- {ratio['error']:.3f} times "
+        f"MMSE (1 + 1/{n}) by the samples' variance.\n"
+    )
 
 
 def repeated(low_res: Tensor, shape: Sequence[int]) -> Tensor:

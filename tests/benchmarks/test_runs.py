@@ -173,12 +173,14 @@ def test_super_resolution(tmp_path, dims, example):
     np.save(tmp_path / "data.npy", array)
     finer.run(
         tmp_path / "data.npy", tmp_path / "run", tmp_path / "finer.png",
-        example=example, features=("pca",), n=12, steps=2, looks=4, measured=8, shown=2,
+        example=example, features=("pca",), n=12, steps=2, looks=4, measured=8, shown=2, average=2,
         settings=[*SHORT, *pieces, f"data.layout={'NHW' if dims == 2 else 'NDHW'}"],
     )  # fmt: skip
     report = (tmp_path / "run" / "report.md").read_text()
-    assert all(f"| {way} |" in report for way in ("the model", "linear", "bicubic"))
-    assert report.count(" dB |") == 6
+    ways = ("the model", "mean of 2", "one evaluation", "linear", "bicubic")
+    assert all(f"| {way} |" in report for way in ways)
+    assert report.count(" dB |") == 2 * len(ways)
+    assert "times MMSE (1 + 1/2)" in report
 
 
 def test_low_resolutions_are_repeated():

@@ -16,6 +16,7 @@ from iddpm.cli.main import run as command
 from iddpm.data.batches import held_out_batches
 from iddpm.data.levels import to_model_range, to_stored_range
 from iddpm.evaluation.fidelity import psnr
+from iddpm.evaluation.similarity import ssim
 from iddpm.tasks.edit import edit
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.pairs import held_out_pairs
@@ -178,15 +179,31 @@ def test_every_command_takes_such_a_run(folder, capsys):
         again = to_model_range(to_stored_range(F.avg_pool2d(rounded, 2), 8), 8)
         wanted = psnr(again, pairs.low_res[:count]).value
         assert found[name]["low_res_psnr"]["value"] == pytest.approx(wanted, abs=0.01)
+        assert found[name]["ssim"]["value"] == pytest.approx(ssim(rounded, truth).value, abs=2e-3)
     distances = [way["frechet_distance"]["value"] for way in found.values()]
     assert distances[0] == report["samples"]["frechet_distance"]["value"]
-    assert len(set(distances)) == 3
+    assert len(set(distances)) == len(found) == 4
+    again = iddpm.load(run).sample(count, seed=1, given={"low_res": pairs.low_res[:count]})
+    two = [to_model_range(to_stored_range(x, 8), 8) for x in (drawn[:count], again)]
+    assert found["mean of 2"]["psnr"]["value"] == pytest.approx(
+        psnr(sum(two) / 2, truth).value, abs=1e-3
+    )
+    spread = report["super_resolution"]["spread"]
+    assert spread["expected"]["value"] == pytest.approx(
+        1.5 * float(torch.stack(two).double().var(dim=0).mean()), rel=1e-2
+    )
+    assert min(way["perceptual"]["value"] for way in found.values()) > 0
+    written = (run / "evaluation/report.md").read_text()
+    for said in ("| SSIM |", "| perceptual distance |", "lean to what is smooth", "MMSE (1 + 1/2)"):
+        assert said in written
 
     assert command(["likelihood", str(run), "--samples-per-item", "3"]) == 0
     assert "bits/dim conditioned on the low resolution (" in capsys.readouterr().out
     samples = str(run / "samples/seed_0/samples.npz")
     assert command(["evaluate", str(run), "--samples", samples]) == 2
     assert "a sample for each held-out item" in capsys.readouterr().err
+    assert command(["evaluate", str(run), "--average", "0"]) == 2
+    assert "average=0 samples have no mean" in capsys.readouterr().err
 
 
 def test_the_classes_of_samples_are_those_of_their_items(folder):

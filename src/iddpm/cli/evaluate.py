@@ -31,6 +31,10 @@ class Compared:
             "--class", help="One class for all samples [default: the frequencies of the data]."
         ),
     ] = None
+    average: Annotated[
+        int | None,
+        typer.Option(help="Of super-resolution: samples of each item, for mean and spread [2]."),
+    ] = None
     seed: Seed = 0
 
 

@@ -19,6 +19,12 @@ class Estimate(NamedTuple):
     value: float
     error: float
 
+    @classmethod
+    def of_mean(cls, values: Tensor) -> "Estimate":
+        """Return the mean of items' values [N]."""
+        spread = float(values.std()) if len(values) > 1 else math.nan
+        return cls(float(values.mean()), spread / math.sqrt(len(values)))
+
 
 @dataclass(frozen=True, eq=False)
 class FrechetStats:

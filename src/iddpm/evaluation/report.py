@@ -31,14 +31,17 @@ def _finer(report: dict[str, Any]) -> list[str]:
         return []
     rows = (
         ("PSNR in dB", "psnr", "higher"),
+        ("SSIM", "ssim", "higher"),
+        ("perceptual distance", "perceptual", "lower"),
         ("PSNR made coarse again", "low_res_psnr", "higher"),
         (report["frechet_name"], "frechet_distance", "lower"),
     )
     header = [f"{finer['count']} held-out items", *finer["ways"], "better"]
     lines = ["", _row(header), _row(["---"] * len(header))]
     for title, key, better in rows:
-        cells = [_cell(way[key]) for way in finer["ways"].values()]
-        lines.append(_row([title, *cells, better]))
+        if all(way.get(key) is not None for way in finer["ways"].values()):
+            cells = [_cell(way[key]) for way in finer["ways"].values()]
+            lines.append(_row([title, *cells, better]))
     return lines
 
 
@@ -73,6 +76,7 @@ def _notes(report: dict[str, Any]) -> list[str]:
             "error over all items; made coarse again, each is compared with its low resolution. "
             "One sample of a perfect model has twice the squared error of the mean of all that fit."
         )
+        notes += _leanings(finer)
     judged = report["memorisation"]
     if judged:
         verdict = (
@@ -94,6 +98,29 @@ def _notes(report: dict[str, Any]) -> list[str]:
             f"+- {100 * overall['error']:.1f} % of the samples; by class, in %: {shares}."
         )
     return notes + [f"- Warning: {warning}." for warning in report["warnings"]]
+
+
+def _leanings(finer: dict[str, Any]) -> list[str]:
+    """Return which way each measure of nearness leans, and whether the spread is right."""
+    notes = [
+        "- PSNR and, less so, SSIM lean to what is smooth: means of samples, and one evaluation, "
+        "which estimates the mean. The Frechet distance leans to what is as sharp as real data: "
+        "one sample. The perceptual distance, in the stages of the run's own network with little "
+        "noise, lies between and leans to what that network draws."
+    ]
+    spread = finer.get("spread")
+    if spread:
+        n, ratio = spread["samples"], spread["ratio"]
+        error, expected = spread["error"]["value"], spread["expected"]["value"]
+        verdict = "as much as they should"
+        if abs(ratio["value"] - 1) > max(0.1, 2 * ratio["error"]):
+            verdict = "too little" if ratio["value"] > 1 else "too much"
+        notes.append(
+            f"- Spread: the mean of {n} samples has the squared error {error:.4g}, and MMSE "
+            f"(1 + 1/{n}) by the samples' own variance is {expected:.4g}: the error is "
+            f"{_cell(ratio)} times that, so that samples of one item differ {verdict}."
+        )
+    return notes
 
 
 def _cell(value: Any, scale: float = 1) -> str:

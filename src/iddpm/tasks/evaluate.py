@@ -34,7 +34,8 @@ from iddpm.runtime.atomic_files import write_json, write_text
 from iddpm.runtime.console import open_console, progress_bar
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.tasks.extractors import open_extractor
-from iddpm.tasks.pairs import Pairs, compare, held_out_pairs, interpolated
+from iddpm.tasks.fidelity_ways import SAMPLES, Ways, compare, draw_ways
+from iddpm.tasks.pairs import Pairs, held_out_pairs
 from iddpm.tasks.real_statistics import (
     BATCH,
     RealData,
@@ -47,6 +48,8 @@ from iddpm.tasks.samples import Samples, draw_samples, read_samples
 
 REFERENCE_ITEMS = 50_000
 """Real items that statistics are made of, evenly spread; as many as is usual."""
+AVERAGE = 2
+"""Samples of each low resolution: the fewest that have a spread."""
 SHOWN = 36
 """Samples in the picture."""
 
@@ -72,7 +75,7 @@ class _Features:
     Attributes:
         samples: [N, d].
         held_out: of the held-out items; None where those are too few.
-        interpolated: of super-resolution, by the name of the interpolation.
+        interpolated: of super-resolution, by the name of the other way to make data finer.
         logits: the classifier's, of the samples; None without a classifier that knows the classes.
     """
 
@@ -94,8 +97,8 @@ class _Measured:
     classifier: Classifier | None
     reference: Reference
     features: _Features
-    rivals: dict[str, Tensor]
-    """What interpolation makes of the low resolutions of ``pairs``, by name."""
+    ways: Ways | None
+    """What makes the low resolutions of ``pairs`` finer."""
     nearest: tuple[Nearest, Nearest]
     """Of the samples and of the held-out items."""
 
@@ -116,6 +119,7 @@ def evaluate(
     features: str = "pca",
     seed: int = 0,
     classes: int | str | None = None,
+    average: int | None = None,
     sampling: Mapping[str, Any] | None = None,
     samples: Path | None = None,
     reference: Path | None = None,
@@ -135,6 +139,8 @@ def evaluate(
         features: ``"pca"``, the directory of a classifier, or an ``.onnx`` file.
         seed: of the samples.
         classes: one class for all; by default drawn as often as the training data has them.
+        average: of super-resolution, samples of each held-out item, whose mean and spread are
+            measured, by default 2; 1 for neither.
         sampling: how to draw them, as for :meth:`Run.plan`.
         samples: a .npz file of samples to measure instead, as ``iddpm sample --npz`` writes it.
         reference: statistics that another evaluation left, to compare with instead.
@@ -152,7 +158,7 @@ def evaluate(
         if data is not None and run.on_data(data) is not run:
             run, data = run.on_data(data), None
         split = run.open_split()
-        pairs = _checked(run, split, n, samples)
+        pairs = _checked(run, split, n, average, samples)
     extractor, classifier = open_extractor(features, run, split, ranks)
     with ranks.together():
         real = _real_data(run, split, data, reference)
@@ -168,17 +174,39 @@ def evaluate(
     statistics = statistics_of(real, extractor, run.directory / "cache", console, ranks)
     with ranks.together():
         held_out = read_items(split.source, split.held_out)
-    rivals = {} if pairs is None else interpolated(run.config, pairs.low_res)
+    ways = None
+    if pairs is not None:
+
+        def more(changed: Mapping[str, Any], later: int) -> Tensor:
+            how = {**(sampling or {}), **changed}
+            return draw_samples(
+                run, count, how, split, seed + later, classes, console, ranks, pairs
+            ).x
+
+        ways = draw_ways(run, pairs, drawn.x, average or AVERAGE, more)
+    rivals = {} if ways is None else ways.rivals
     of_all = _features(run, extractor, classifier, drawn, held_out, rivals, ranks)
     nearest = _nearest(split, drawn.x, held_out, console, ranks)
     measured = _Measured(
-        run, split, pairs, drawn, extractor, classifier, statistics, of_all, rivals, nearest
+        run, split, pairs, drawn, extractor, classifier, statistics, of_all, ways, nearest
     )
-    return ranks.by_first(lambda: _report(measured, out or run.directory / "evaluation", console))
+    finer = None if pairs is None or ways is None else _compared(measured, pairs, ways, ranks)
+    return ranks.by_first(
+        lambda: _report(measured, finer, out or run.directory / "evaluation", console)
+    )
 
 
-def _checked(run: Run, split: Split, n: int, samples: Path | None) -> Pairs | None:
+def _checked(
+    run: Run, split: Split, n: int, average: int | None, samples: Path | None
+) -> Pairs | None:
     """Refuse what cannot be measured; return what super-resolution draws from."""
+    if average is not None and not run.task.takes_low_res:
+        raise ValueError(
+            f"average={average} is for models of super-resolution, whose samples of one item have "
+            f"a mean, and {run.directory} is none: leave it out"
+        )
+    if average is not None and average < 1:
+        raise ValueError(f"average={average} samples have no mean: use 1 or more, such as 8")
     if n < FEWEST_ITEMS and samples is None:
         raise ValueError(
             f"cannot evaluate {n} samples (-n {n}): the measures need {FEWEST_ITEMS} or more, "
@@ -262,22 +290,25 @@ def _nearest(
         return of_samples, of_held_out
 
 
-def _report(measured: _Measured, directory: Path, console: Console) -> Evaluation:
+def _compared(measured: _Measured, pairs: Pairs, ways: Ways, ranks: Ranks) -> dict[str, Any]:
+    """Return how near each way of making data finer comes to the truth."""
+    found = measured.features
+    features = {SAMPLES: found.samples, **found.interpolated}
+    distances = ranks.by_first(lambda: {k: measured.measure(v) for k, v in features.items()})
+    return compare(measured.run, pairs, ways, distances, ranks)
+
+
+def _report(
+    measured: _Measured, upscaled: dict[str, Any] | None, directory: Path, console: Console
+) -> Evaluation:
     """Measure everything and write the report and its pictures."""
-    found, pairs = measured.features, measured.pairs
+    found = measured.features
     of_samples = measured.measure(found.samples)
     mark, as_many = None, None
     if found.held_out is not None:
         mark = measured.measure(found.held_out)
         if len(found.samples) > len(found.held_out):
             as_many = measured.measure(found.samples[: len(found.held_out)])
-    upscaled = None
-    if pairs is not None:
-        ways = {"samples": (measured.drawn.x, of_samples)} | {
-            name: (x, measured.measure(found.interpolated[name]))
-            for name, x in measured.rivals.items()
-        }
-        upscaled = compare(measured.run.config, pairs, ways)
     copied = memorisation(*measured.nearest)
     accuracy = _accuracy(measured)
     report = {
@@ -354,8 +385,8 @@ def _warnings(measured: _Measured, mark: Measures | None, copied: Memorisation |
 def _write(measured: _Measured, report: dict[str, Any], directory: Path, console: Console) -> None:
     """Write the report and pictures of the samples that are nearest to training items."""
     drawn, split, pairs = measured.drawn.x, measured.split, measured.pairs
-    if pairs is not None:
-        shown = (pairs.low_res, measured.rivals["bicubic"], drawn, pairs.truth(SHOWN))
+    if pairs is not None and measured.ways is not None:
+        shown = (pairs.low_res, measured.ways.x["bicubic"], drawn, pairs.truth(SHOWN))
         film = split.source.form.kind == "clip"
         path = directory / "finer.png"
         save_side_by_side(path, *(x[:SHOWN] for x in shown), film=film)

@@ -231,6 +231,9 @@ def _facts(model: _Model, program: Program) -> dict[str, Any]:
         "class_names": list(config.class_names),
         "predicts": config.diffusion.predicts,
         "variance": config.diffusion.variance,
+        # Where it is set, x is what the data differs by from its bicubic low resolution, in units
+        # of these numbers.
+        "residual_scale": config.diffusion.residual_scale,
         "alpha_bar": schedule.alpha_bar.tolist(),
         "shown": schedule.shown.tolist(),
     }

@@ -1,7 +1,6 @@
 """Held-out items with what models draw them from: low resolutions, and data that is given."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iddpm.builders import SamplingPlan, build_degradation, held_out_low_res
+from iddpm.builders import SamplingPlan, held_out_low_res
 from iddpm.builders.run_data import Split, on_device, shuffled
 from iddpm.config import ResolvedConfig
 from iddpm.data.batches import held_out_batches
 from iddpm.data.levels import round_to_levels, to_model_range
 from iddpm.data.resample import enlarge_bicubic
 from iddpm.data.sources.source import Source
-from iddpm.evaluation.fidelity import psnr
-from iddpm.evaluation.measures import Measures
 from iddpm.networks.layers import resize_linear
 from iddpm.networks.trunk import check_circular
 from iddpm.runs.run import Run
@@ -137,26 +134,3 @@ def interpolated(config: ResolvedConfig, low_res: Tensor) -> dict[str, Tensor]:
         "bicubic": enlarge_bicubic(low_res, size, circular),
     }
     return {name: round_to_levels(x, config.bits) for name, x in finer.items()}
-
-
-def compare(
-    config: ResolvedConfig, pairs: Pairs, ways: Mapping[str, tuple[Tensor, Measures]]
-) -> dict[str, Any]:
-    """Return how near each way of making low resolutions finer comes to the truth, for JSON."""
-    truth = pairs.truth()
-
-    def coarse(x: Tensor) -> Tensor:
-        return round_to_levels(build_degradation(config).shrink(x), config.bits)
-
-    return {
-        "task": config.learns,
-        "count": len(truth),
-        "ways": {
-            name: {
-                "psnr": psnr(x, truth)._asdict(),
-                "low_res_psnr": psnr(coarse(x), pairs.low_res)._asdict(),
-                "frechet_distance": found.frechet._asdict(),
-            }
-            for name, (x, found) in ways.items()
-        },
-    }

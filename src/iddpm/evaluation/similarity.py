@@ -1,0 +1,46 @@
+"""Structural similarity, in one, two and three dimensions."""
+
+import torch
+from torch import Tensor
+
+from iddpm.evaluation.distances import Estimate
+
+SIGMA = 1.5
+"""Standard deviation of the window, in positions (Wang et al. 2004)."""
+TAPS = 11
+"""Its length; along a shorter axis the longest odd length that fits."""
+RANGE = 2.0
+"""Of data in [-1, 1]."""
+_C1, _C2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
+
+
+def ssim(x: Tensor, truth: Tensor) -> Estimate:
+    """Return the mean structural similarity, at most 1: higher is nearer.
+
+    Means, variances and covariances are those within a Gaussian window, at every place where it
+    lies within the data, of each channel by itself; the items' means are averaged.
+
+    Args:
+        x, truth: [N, C, *spatial] with one to three axes of space; clamped to [-1, 1].
+
+    Source: Wang, Bovik, Sheikh & Simoncelli 2004, equation 13.
+    """
+    a, b = x.clamp(-1, 1).double(), truth.double()
+    mean_a, mean_b = _blurred(a), _blurred(b)
+    var_a = (_blurred(a * a) - mean_a**2).clamp(min=0)
+    var_b = (_blurred(b * b) - mean_b**2).clamp(min=0)
+    both = _blurred(a * b) - mean_a * mean_b
+    alike = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
+    alike = alike * (2 * both + _C2) / (var_a + var_b + _C2)
+    return Estimate.of_mean(alike.flatten(1).mean(dim=1))
+
+
+def _blurred(x: Tensor) -> Tensor:
+    """Return [N, C, *spatial] averaged in the window, axis by axis, where that lies within."""
+    for axis in range(2, x.dim()):
+        size = x.shape[axis]
+        taps = min(TAPS, size - 1 + size % 2)
+        place = torch.arange(taps, dtype=x.dtype, device=x.device) - (taps - 1) / 2
+        weights = torch.exp(-0.5 * (place / SIGMA) ** 2)
+        x = x.unfold(axis, taps, 1) @ (weights / weights.sum())
+    return x

@@ -16,6 +16,7 @@ from iddpm.builders.run_data import open_split
 from iddpm.cli.main import run as command
 from iddpm.diffusion import bits_per_dim
 from iddpm.evaluation.bound_terms import ItemNoise
+from iddpm.evaluation.flow_likelihood import flow_likelihood, flow_of, probes_of
 from iddpm.runs.step_tables import find_table
 from iddpm.sampling import even_timesteps
 from iddpm.tasks.likelihood import likelihood
@@ -251,8 +252,13 @@ def test_the_continuous_bound_is_measured_and_drawn_from_without_bias(labelled, 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"method": "best"}, "method 'best' is unknown: use steps or continuous"),
-        ({"method": "continuous", "steps": 5}, "no steps changes, and steps=5 was stated: leave"),
+        ({"method": "best"}, "method 'best' is unknown: use steps or continuous or ode"),
+        ({"method": "continuous", "steps": 5}, "has no steps, and steps=5 was stated: leave it"),
+        ({"method": "ode", "variance": "fixed_small"}, "variance=fixed_small was stated"),
+        ({"method": "ode", "few_steps": "stratified"}, "few_steps=stratified was stated"),
+        ({"method": "ode", "steps": 0}, "at least 1 step and was asked for 0"),
+        ({"method": "ode", "samples_per_item": 0}, "samples_per_item=0 vectors for a divergence"),
+        ({"steps": 0}, "cannot take 0 steps"),
         ({"method": "continuous", "stride": "optimal"}, "stride=optimal was stated"),
         ({"method": "continuous", "variance": "analytic"}, "variance=analytic was stated"),
     ],
@@ -260,6 +266,47 @@ def test_the_continuous_bound_is_measured_and_drawn_from_without_bias(labelled, 
 def test_what_does_not_go_with_a_method_is_refused(labelled, options, said):
     with pytest.raises(ValueError, match=said):
         likelihood(iddpm.load(labelled), **options)
+
+
+def test_the_ode_gives_each_item_a_density_and_says_that_it_is_no_bound(continuous, capsys):
+    run = iddpm.load(continuous)
+    with pytest.warns(UserWarning, match="method=ode is no bound"):
+        whole = likelihood(run, method="ode", steps=4, max_items=3, samples_per_item=64)
+    split = open_split(run.config)
+    items = split.held_out[np.linspace(0, len(split.held_out) - 1, 3).round().astype(int)]
+    x0 = torch.from_numpy(split.source.read_many(items)).float()
+    flow = flow_of(run.denoiser.diffusion.schedule, 4)
+    exact = flow_likelihood(run.denoiser, flow, x0, probes_of(x0[None], 64))
+    assert whole.unit == "nats/dim"
+    assert whole.total.mean == pytest.approx(float(exact.total.mean()) * math.log(2), rel=1e-4)
+    assert whole.decoder.mean == 0
+    assert name_of(whole) == "held_out_ode"
+    asked = ["likelihood", str(continuous), "--method", "ode", "--steps", "2", "--max-items", "2"]
+    assert command(asked) == 0
+    said = capsys.readouterr()
+    assert "2 steps of the ODE" in said.out
+    assert "nats per dimension, of the density" in said.out
+    assert "warning: method=ode is no bound" in said.err
+
+
+@pytest.mark.filterwarnings("ignore:method=ode is no bound")
+def test_levels_are_dequantised_for_the_ode(labelled):
+    run = iddpm.load(labelled)
+    options = {"method": "ode", "steps": 3, "max_items": 4}
+    found, again, other = (
+        likelihood(run, **options, **more) for more in ({}, {"batch_size": 1}, {"seed": 1})
+    )
+    assert found.unit == "bits/dim"
+    assert found.decoder.mean == pytest.approx(math.log2(255 / 2))
+    assert again.total.mean == pytest.approx(found.total.mean, rel=1e-4)
+    assert other.total.mean != found.total.mean
+
+
+def test_the_ode_refuses_what_it_does_not_carry(folder):
+    path = trained(folder, "selfish", {"arr_0": images()}, "diffusion.self_condition=true",
+                   "data.layout=NHWC")  # fmt: skip
+    with pytest.raises(ValueError, match=r"conditioned on its own estimate.*: use method=steps"):
+        likelihood(iddpm.load(path), method="ode")
 
 
 def test_another_model_needs_another_table(labelled, tmp_path):

@@ -101,9 +101,11 @@ def _print(result: "Likelihood", config: "Config") -> None:
     """Print the bound and its parts."""
     from iddpm.builders import values_of
 
+    facts = result.facts
     if result.unit == "nats/dim":
+        bound = "of" if facts["method"] == "ode" else "a bound on"
         say(
-            "continuous data: nats per dimension, a bound on the density in [-1, 1]; bits/dim "
+            f"continuous data: nats per dimension, {bound} the density in [-1, 1]; bits/dim "
             "need data with levels (--bits)"
         )
         values = values_of(config)
@@ -116,8 +118,9 @@ def _print(result: "Likelihood", config: "Config") -> None:
     for part in ("prior", "steps", "decoder"):
         value = getattr(result, part)
         say(f"  {part:<8} {value.mean:10.4f} +- {value.error:.4f}")
-    facts = result.facts
     steps = f"{facts['steps']} of {facts['trained_steps']} steps"
-    if facts["method"] == "continuous":
-        steps = "continuous time"
+    if facts["method"] != "steps":
+        steps = {"continuous": "continuous time", "ode": f"{facts['steps'] - 1} steps of the ODE"}[
+            facts["method"]
+        ]
     say(f"{result}{beside} ({facts['items']} items, {steps}, {facts['seconds']:.1f} s)")

@@ -8,14 +8,17 @@ from iddpm.diffusion import NoiseSchedule
 from iddpm.diffusion.prediction import VarianceKind
 from iddpm.evaluation.bound_terms import Process, process
 from iddpm.evaluation.continuous_bound import continuous_process
+from iddpm.evaluation.flow_likelihood import flow_of
 from iddpm.evaluation.step_costs import StepTable
 from iddpm.runs.run import Run
 from iddpm.runtime.processes import Ranks
 from iddpm.sampling import even_timesteps
 
-Method = Literal["steps", "continuous"]
+Method = Literal["steps", "continuous", "ode"]
 Stride = Literal["even", "optimal"]
 FewSteps = Literal["importance", "stratified"]
+FLOW_STEPS = 100
+"""Of Heun's method, two evaluations each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,22 +26,26 @@ class Bound:
     """Which bound is measured, checked.
 
     Attributes:
+        method: ``"steps"``, ``"continuous"`` or ``"ode"``.
         whole: the process that was trained, of T steps.
-        continuous: the process of infinitely many steps, where its bound is measured.
-        even: K of them, evenly.
+        own: the process of a method other than steps.
+        even: K of the steps, evenly; all places of a process of the method's own.
         stride: ``"even"`` or ``"optimal"``.
         variance: of the reverse process.
         looks: network evaluations for an item.
         few_steps: how the steps of those are drawn.
+        probes: random vectors for a divergence of the ODE.
     """
 
+    method: str
     whole: NoiseSchedule
-    continuous: Process | None
+    own: Process | None
     even: list[int]
     stride: str
     variance: VarianceKind
     looks: int
     few_steps: str
+    probes: int = 1
 
     @property
     def count(self) -> int:
@@ -57,8 +64,8 @@ class Bound:
 
     def process(self, table: StepTable | None, ranks: Ranks) -> Process:
         """Return the reverse process, whose steps and variance a table may decide."""
-        if self.continuous is not None:
-            return self.continuous
+        if self.own is not None:
+            return self.own
         variance, count = self.variance, self.count
         kept = ranks.by_first(
             lambda: table.optimal(variance, count) if self.chooses and table else self.even
@@ -69,7 +76,7 @@ class Bound:
     def facts(self, samples_per_item: int | None) -> dict[str, Any]:
         """Return what defines the bound, for JSON."""
         return {
-            "method": "steps" if self.continuous is None else "continuous",
+            "method": self.method,
             "trained_steps": len(self.whole),
             "steps": self.count,
             "stride": self.stride,
@@ -94,12 +101,19 @@ def choose_bound(
     check_choice(few_steps, FewSteps, "few_steps")
     kind = _variance(run, variance)
     whole = run.denoiser.diffusion.schedule
-    if method == "continuous":
-        _check_continuous(run, {"steps": steps, "stride": stride, "variance": variance})
-    continuous = continuous_process(whole, kind) if method == "continuous" else None
-    count = len(whole) if steps is None else steps
-    if continuous is not None:
-        count = len(continuous.kept)
+    stated = {"steps": steps, "stride": stride, "variance": variance, "few_steps": few_steps}
+    _check_method(run, method, stated)
+    if method == "ode":
+        probes = 1 if samples_per_item is None else samples_per_item
+        if probes < 1:
+            raise ValueError(
+                f"samples_per_item={probes} vectors for a divergence must be 1 or more"
+            )
+        flow = flow_of(whole, FLOW_STEPS if steps is None else steps)
+        looks = len(flow.kept)
+        return Bound(method, whole, flow, list(flow.kept), stride, kind, looks, few_steps, probes)
+    own = continuous_process(whole, kind) if method == "continuous" else None
+    count = len(own.kept) if own else len(whole) if steps is None else steps
     even = even_timesteps(len(whole), count)  # refuses a count out of range
     looks = count if samples_per_item is None else samples_per_item
     if not min(2, count) <= looks <= count:
@@ -107,23 +121,35 @@ def choose_bound(
             f"samples_per_item={looks} does not fit a process of {count} steps: use "
             f"{min(2, count)} to {count}, the decoder among them"
         )
-    return Bound(whole, continuous, even, stride, kind, looks, few_steps)
+    return Bound(method, whole, own, even, stride, kind, looks, few_steps)
 
 
-def _check_continuous(run: Run, stated: Mapping[str, Any]) -> None:
-    """Raise ValueError for what the limit of infinitely many steps has not."""
-    usual = {"steps": None, "stride": "even", "variance": None}
-    for name, value in stated.items():
-        if value != usual[name]:
+def _check_method(run: Run, method: str, stated: Mapping[str, Any]) -> None:
+    """Raise ValueError for what a method has not, or for a model that it does not serve."""
+    if method == "steps":
+        return
+    usual = {"steps": None, "stride": "even", "variance": None, "few_steps": "importance"}
+    for name in ("stride", "variance", "steps" if method == "continuous" else "few_steps"):
+        if stated[name] != usual[name]:
             raise ValueError(
-                f"method=continuous is the limit of infinitely many steps, which no {name} "
-                f"changes, and {name}={value} was stated: leave it out, or use method=steps"
+                f"method={method} has no {name}, and {name}={stated[name]} was stated: leave it "
+                "out, or use method=steps"
             )
-    if run.denoiser.predicts == "previous":
-        raise ValueError(
-            f"method=continuous looks between steps, and {run.directory} predicts the mean of the "
-            "step before: use method=steps"
-        )
+    denoiser = run.denoiser
+    refused = {
+        "predicts the mean of the step before, which nothing between two steps has": (
+            denoiser.predicts == "previous"
+        ),
+        "is conditioned on its own estimate, which no ODE carries": (
+            method == "ode" and denoiser.self_condition
+        ),
+        "diffuses the residual of its data, whose density is another's": (
+            method == "ode" and denoiser.residual_scale is not None
+        ),
+    }
+    for what, holds in refused.items():
+        if holds:
+            raise ValueError(f"{run.directory} {what}: use method=steps, not {method}")
 
 
 def _variance(run: Run, asked: str | None) -> VarianceKind:

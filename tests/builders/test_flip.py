@@ -3,6 +3,7 @@
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from iddpm.builders.run_data import open_to_train, training_batches
@@ -79,3 +80,11 @@ def test_volumes_without_an_affine_are_mirrored_along_the_last_axis_and_that_is_
     with pytest.warns(UserWarning, match="no affine that tells left from right"):
         batch, stored, _ = batch_of(tmp_path / "a.npy", "data.layout=NCDHW")
     assert {tuple(axes or ()) for axes in mirrored_along(batch, stored)} == {(), (3,)}
+
+
+def test_stacks_of_numbers_have_a_width_and_no_warning(tmp_path, recwarn):
+    for k in range(8):
+        x = np.random.default_rng(k).integers(-900, 900, (4, 8, 6)).astype(np.int16)
+        tifffile.imwrite(tmp_path / f"{k}.tif", x, photometric="minisblack", metadata=None)
+    open_to_train(read_config(None, [f"data.path={tmp_path}", "data.flip=true"]))
+    assert not [w for w in recwarn.list if "affine" in str(w.message)]

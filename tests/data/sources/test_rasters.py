@@ -118,3 +118,19 @@ def test_a_clip_of_two_samples_is_refused_as_frames(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", x, extrasamples=["unspecified"], **options)
     with pytest.raises(ValueError, match="2 samples of uint8 a pixel, which frames cannot have"):
         read_facts(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(("scale", "offset"), [("0.1", "0"), ("1", "-3"), ("1", "0")])
+def test_numbers_that_gdal_scales_are_refused(tmp_path, scale, offset):
+    text = (
+        f'<GDALMetadata><Item name="SCALE" sample="0" role="scale">{scale}</Item>'
+        f'<Item name="OFFSET" sample="0" role="offset">{offset}</Item></GDALMetadata>'
+    )
+    x = np.arange(48, dtype=np.int16).reshape(8, 6)
+    tags = [(42112, 2, 0, text, True)]
+    tifffile.imwrite(tmp_path / "a.tif", x, photometric="minisblack", metadata=None, extratags=tags)
+    if (scale, offset) == ("1", "0"):
+        assert np.array_equal(stored(open_source(tmp_path))[0], x)
+        return
+    with pytest.raises(ValueError, match=rf"GDAL's scale {scale} and offset {offset}"):
+        open_source(tmp_path)

@@ -1,5 +1,6 @@
 """TIFF files that hold numbers and no pictures: floats, signed or long integers, more samples."""
 
+import re
 from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
@@ -25,6 +26,8 @@ from iddpm.data.sources.tiff_pages import (
 from iddpm.data.sources.unreadable import UnreadablePictureError
 from iddpm.data.values import Chunk, Wanted, find_values
 
+_GDAL_METADATA = 42112
+_SCALE = re.compile(r'role="(scale|offset)">\s*([-+.\deE]+)\s*<')
 _KEPT = 1 << 28  # bytes of decoded files that stay in memory
 
 
@@ -156,6 +159,13 @@ def raster_pages(path: Path) -> list[TiffPage]:
             "folder of its own"
         )
     pages = read_pages(path, name)
+    scales = _SCALE.findall(read_description(path, name, _GDAL_METADATA))
+    if any(float(value) != (role == "scale") for role, value in scales):
+        words = " and ".join(f"{role} {value}" for role, value in scales)
+        raise ValueError(
+            f"{name} says that its numbers stand for others, by GDAL's {words}: save those that "
+            "are meant, number * scale + offset"
+        )
     refuse_differing(name, pages)
     if len(pages) > 1:
         refuse_mixed_pages(name, read_description(path, name), len(pages), pages[0].samples)

@@ -183,10 +183,10 @@ def read_samples(file: Path | bytes, name: str, page: TiffPage) -> NDArray[Any]:
     return np.ascontiguousarray(planes[:, ::down, ::right])
 
 
-def read_description(file: Path | bytes, name: str) -> str:
-    """Return what a TIFF says of itself."""
+def read_description(file: Path | bytes, name: str, tag: int = 270) -> str:
+    """Return what a TIFF says of itself, in its description or in another tag of text."""
     with _opened(file, name) as tiff:
-        text = tiff.pages[0].tags.valueof(270)
+        text = tiff.pages[0].tags.valueof(tag)
     return text if isinstance(text, str) else ""
 
 

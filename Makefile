@@ -20,7 +20,7 @@ THREADS ?= 1
 PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow kill-test fuzz lint parity benchmark notebook clean \
+.PHONY: help setup demo test test-slow kill-test export-test fuzz lint parity benchmark notebook clean \
 	run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
 
 help:  ## say what there is
@@ -47,6 +47,9 @@ test-slow: setup  ## run the tests that take longer too
 
 kill-test: setup  ## kill training and every other command at each change of its files (some 40 minutes)
 	$(PYTEST) tests/faults/test_kill.py tests/faults/test_kill_points.py -m slow
+
+export-test: setup  ## open exported models by diffusers, ONNX Runtime and PyTorch alone (some 3 minutes)
+	$(PYTEST) tests/tasks/test_export.py tests/tasks/test_export_diffusers.py
 
 fuzz: setup  ## 20,000 hostile settings, options and damaged files (some 15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz 20000

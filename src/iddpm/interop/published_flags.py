@@ -160,7 +160,10 @@ def read_flags(flags: Mapping[str, Any], family: str | None = None) -> dict[str,
 def _unknown(name: str, known: Mapping[str, Any], family: str | None) -> str:
     others = [other for other, table in _KNOWN.items() if name in table]
     if others and family is not None:
-        return f"{name} is a flag of {others[0]} and not of {family_of(family)}: give --family"
+        short = others[0].partition("-")[0]
+        return (
+            f"{name} is a flag of {others[0]} and not of {family_of(family)}: give --family {short}"
+        )
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
     shown = name if len(name) <= 100 else f"{name[:100]}..."
     return f"{shown} is no published flag: did you mean {nearest[0]}?"

@@ -5,7 +5,7 @@ from typing import Any
 
 from iddpm.interop.openai import constructor_from_flags, diffusion_from_flags, translate_arguments
 from iddpm.interop.published_flags import SAMPLING, family_of, read_flags
-from iddpm.interop.published_weights import Facts
+from iddpm.interop.published_weights import Facts, Kind
 
 WITHOUT_COUNTERPART: dict[str, str] = {
     "base_samples": "low resolutions are given to iddpm upscale",
@@ -24,6 +24,44 @@ WITHOUT_COUNTERPART: dict[str, str] = {
     "val_data_dir": "a share of the data is held out (data.held_out)",
 }
 """Flags that are no setting of a run, and what there is instead."""
+OF_OTHERS = {
+    "network": {
+        "classifier_width",
+        "classifier_depth",
+        "classifier_attention_resolutions",
+        "classifier_use_scale_shift_norm",
+        "classifier_resblock_updown",
+        "classifier_pool",
+        "iterations",
+        "anneal_lr",
+    },
+    "classifier": {
+        "num_channels",
+        "num_res_blocks",
+        "num_heads",
+        "num_heads_upsample",
+        "num_head_channels",
+        "attention_resolutions",
+        "channel_mult",
+        "dropout",
+        "class_cond",
+        "use_checkpoint",
+        "use_scale_shift_norm",
+        "resblock_updown",
+        "use_new_attention_order",
+        "learn_sigma",
+        "use_kl",
+        "predict_xstart",
+        "rescale_learned_sigmas",
+        "timestep_respacing",
+        "use_ddim",
+        "clip_denoised",
+        "large_size",
+        "small_size",
+        "lr_anneal_steps",
+    },
+}
+"""Flags that a diffusion model, or a classifier, shares a command line with."""
 _TRAINING = {
     "lr": "learning_rate",
     "weight_decay": "weight_decay",
@@ -109,9 +147,17 @@ def facts_as_settings(family: str, flags: Mapping[str, Any], facts: Facts) -> di
     return {"model": model, "class_names": names}
 
 
-def without_counterpart(flags: Mapping[str, Any]) -> dict[str, str]:
-    """Return which of the flags are no setting, and what there is instead of each."""
-    return {name: WITHOUT_COUNTERPART[name] for name in flags if name in WITHOUT_COUNTERPART}
+def without_counterpart(flags: Mapping[str, Any], kind: Kind | None = None) -> dict[str, str]:
+    """Return which of the flags are no setting of such a network, and what there is instead."""
+    others = OF_OTHERS["classifier" if kind == "classifier" else "network"]
+    sizes = {"upsampler": ("image_size",), "network": ("large_size", "small_size")}
+    left: dict[str, str] = {}
+    for name in flags:
+        if name in WITHOUT_COUNTERPART:
+            left[name] = WITHOUT_COUNTERPART[name]
+        elif name in others or name in sizes.get(kind or "", ()):
+            left[name] = "it describes another network than this"
+    return left
 
 
 def _plain(value: Any) -> Any:

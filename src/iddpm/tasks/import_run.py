@@ -94,7 +94,7 @@ def import_published(
     config = _config(settings, known, f"{origin}: {line}" if line else origin)
     built, _ = on_paper(config)
     check_fit(file, weights, built.state_dict(), read)  # our settings build the same network
-    return Imported(config, weights, settings, without_counterpart(read))
+    return Imported(config, weights, settings, without_counterpart(read, facts.kind))
 
 
 def import_pipeline(folder: Path | str) -> Imported:
@@ -157,7 +157,7 @@ def published_settings(
         facts = Facts("classifier")
     elif "large_size" in read:
         facts = Facts("upsampler")
-    return settings_from_flags(family, read, facts), without_counterpart(read)
+    return settings_from_flags(family, read, facts), without_counterpart(read, facts.kind)
 
 
 def settings_text(settings: Mapping[str, Any], left: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import iddpm
 from iddpm.config import read_config
 from iddpm.data.levels import to_stored_range
 from iddpm.data.sources.open import open_source
-from iddpm.tasks.draw import draw
+from iddpm.tasks.draw import DrawRequest, Written, draw
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.builders.steps import trains_and_samples
 from tests.builders.test_combinations import COMBINATIONS
@@ -117,7 +117,12 @@ def test_from_a_file_to_samples_one_item_at_a_time(tmp_path, name):
     assert [path.suffix for path in (run.directory / "samples").iterdir()] == [".png"] * 2
     if len(shape) == 4:
         assert run.config.model.stride == (2, 2, 2)
-    draw(run, 1, run.plan(steps=2, sampler="ddim"), out=tmp_path / "out", npz=True)
+    draw(
+        run,
+        DrawRequest(1),
+        run.plan(steps=2, sampler="ddim"),
+        Written(out=tmp_path / "out", npz=True),
+    )
     assert Image.open(tmp_path / "out/grid.png").size > (10, 10)
     written = open_source(tmp_path / "out/samples.npz", layout=last)
     assert (written.shape, written.bits, len(written)) == (shape, 8, 1)

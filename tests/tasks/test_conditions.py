@@ -14,7 +14,7 @@ import iddpm
 from iddpm.builders.run_data import open_split
 from iddpm.cli.main import run as command
 from iddpm.runs.run import Run
-from iddpm.tasks.draw import draw
+from iddpm.tasks.draw import DrawRequest, draw
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.samples import draw_samples
 from iddpm.training.monitoring.terminal import SilentReporter
@@ -256,4 +256,8 @@ def test_who_was_never_left_without_wants_to_be_told(tmp_path, folder):
     x = run.sample(2, conditions={"level": 3, "side": ["l", "r"], "degrees": 7}, steps=1)
     assert x.shape == (2, 1, 8)
     with pytest.raises(ValueError, match="side=x is none of its 2 words: l, r"):
-        draw(run, 1, conditions={"level": 3, "side": "x", "degrees": 7}, console=QUIET)
+        draw(
+            run,
+            DrawRequest(1, conditions={"level": 3, "side": "x", "degrees": 7}),
+            console=QUIET,
+        )

@@ -10,7 +10,7 @@ from iddpm.builders import form_of
 from iddpm.builders.run_data import open_other
 from iddpm.config import read_config
 from iddpm.data.sources.open import open_source
-from iddpm.tasks.draw import draw
+from iddpm.tasks.draw import DrawRequest, Written, draw
 from iddpm.tasks.edit import open_item
 from iddpm.tasks.evaluate import evaluate
 from iddpm.tasks.samples import read_samples
@@ -28,7 +28,7 @@ def test_hounsfield_units_come_out_as_such(tmp_path, tiny):
     np.save(tmp_path / "scans.npy", stored)
     run = trained(tmp_path, tiny, tmp_path / "scans.npy", "data.layout=NHW")
     assert (run.config.bits, run.config.data.range) == (12, (-1000.0, 3095.0))
-    draw(run, 4, out=tmp_path / "out")
+    draw(run, DrawRequest(4), written=Written(out=tmp_path / "out"))
     drawn = np.load(tmp_path / "out/samples.npz")["arr_0"]
     assert (drawn.dtype, drawn.shape) == (np.int16, (4, 8, 8, 1))
     # The model's own files are data again, in the range of the run, whatever they use of it.
@@ -48,7 +48,7 @@ def test_measured_floats_come_out_in_their_units(tmp_path, tiny):
     np.save(tmp_path / "temperatures.npy", stored)
     run = trained(tmp_path, tiny, tmp_path / "temperatures.npy")
     assert (run.config.bits, run.config.data.range) == (None, (36.0, 41.0))
-    draw(run, 4, out=tmp_path / "out")
+    draw(run, DrawRequest(4), written=Written(out=tmp_path / "out"))
     drawn = np.load(tmp_path / "out/samples.npz")["arr_0"]
     assert (drawn.dtype, drawn.shape) == (np.float32, (4, 16, 1))
     assert 36 <= drawn.min() < 38 < drawn.max() <= 41
@@ -63,7 +63,7 @@ def test_sounds_come_out_as_sounds(tmp_path, tiny):
         tone = np.sin(np.arange(400) / (3 + number)) * 0.5
         soundfile.write(tmp_path / f"sounds/{number}.wav", tone, 8000, subtype="PCM_16")
     run = trained(tmp_path, tiny, tmp_path / "sounds", "data.window=16")
-    draw(run, 2, out=tmp_path / "out")
+    draw(run, DrawRequest(2), written=Written(out=tmp_path / "out"))
     stored, rate = soundfile.read(tmp_path / "out/000001.wav", dtype="int16")
     assert (stored.shape, rate, run.config.bits) == ((16,), 8000, 16)
     assert (tmp_path / "out/grid.png").is_file()
@@ -75,7 +75,7 @@ def test_the_classes_of_files_come_out_as_a_table(tmp_path, tiny):
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, np.sin(np.arange(16) / (3 + number)) * 0.5, 8000, subtype="PCM_16")
     run = trained(tmp_path, tiny, tmp_path / "sounds", "model.class_conditional=true")
-    draw(run, 5, out=tmp_path / "out", seed=3)
+    draw(run, DrawRequest(5, seed=3), written=Written(out=tmp_path / "out"))
     table = (tmp_path / "out/labels.csv").read_text().splitlines()
     drawn = [run.config.class_names[int(k)] for k in run.classes.labels(5, 3)]
     assert table == ["file,label", *(f"{k:06d}.flac,{name}" for k, name in enumerate(drawn))]
@@ -92,7 +92,7 @@ def test_volumes_come_out_where_they_were(tmp_path, tiny):
     nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "brain.nii.gz")
     run = trained(tmp_path, tiny, tmp_path / "brain.nii.gz", "data.window=[4,8,8]", "data.stride=2")
     assert (run.shape, run.config.bits) == ((1, 4, 8, 8), 10)
-    draw(run, 2, out=tmp_path / "out")
+    draw(run, DrawRequest(2), written=Written(out=tmp_path / "out"))
     image = nibabel.load(tmp_path / "out/000001.nii.gz")
     assert (image.shape, image.get_data_dtype()) == ((4, 8, 8), np.int16)
     assert np.array_equal(image.affine, affine)
@@ -103,7 +103,7 @@ def test_series_come_out_as_a_table_with_their_classes(tmp_path, tiny):
     table = np.column_stack([np.arange(30) % 2 + 1, values])
     np.savetxt(tmp_path / "series.csv", table, delimiter=",")
     run = trained(tmp_path, tiny, tmp_path / "series.csv", "model.class_conditional=true")
-    draw(run, 4, out=tmp_path / "out", classes="2")
+    draw(run, DrawRequest(4, classes="2"), written=Written(out=tmp_path / "out"))
     drawn = np.loadtxt(tmp_path / "out/samples.csv", delimiter=",")
     assert drawn.shape == (4, 9)
     assert (drawn[:, -1] == 2).all()
@@ -120,7 +120,7 @@ def test_clips_come_out_as_clips(tmp_path, tiny):
     window = ["data.window=[4,8,8]", "data.stride=2", "data.held_out=0.3"]
     run = trained(tmp_path, tiny, tmp_path / "clips", *window)
     assert (run.shape, run.config.form.kind) == ((1, 4, 8, 8), "clip")
-    paths = draw(run, 8, out=tmp_path / "out")
+    paths = draw(run, DrawRequest(8), written=Written(out=tmp_path / "out"))
     assert [path.name for path in paths] == ["grid.png", "grid.gif"]
     drawn = sorted((tmp_path / "out").glob("0*"))
     assert [path.name for path in drawn] == [f"{n:06d}.gif" for n in range(8)]
@@ -147,7 +147,7 @@ def test_folders_of_frames_come_out_as_such(tmp_path, tiny):
         "model.class_conditional=true",
     )  # fmt: skip
     assert (run.shape, run.config.class_names) == ((3, 3, 8, 8), ("a", "b"))
-    draw(run, 2, out=tmp_path / "out", classes="b")
+    draw(run, DrawRequest(2, classes="b"), written=Written(out=tmp_path / "out"))
     with Image.open(tmp_path / "out/000001/0002.png") as image:
         assert (image.mode, image.size) == ("RGB", (8, 8))
     # Other data is read the same way, resized as the run's own was.

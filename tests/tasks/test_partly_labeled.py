@@ -11,7 +11,7 @@ import iddpm
 from iddpm.cli.main import run as command
 from iddpm.data.sources.arrays import ArraySource
 from iddpm.sampling import classifier_gradient
-from iddpm.tasks.draw import draw
+from iddpm.tasks.draw import DrawRequest, Written, draw
 from iddpm.tasks.evaluate import evaluate
 from iddpm.tasks.samples import draw_samples
 from iddpm.training.monitoring.terminal import SilentReporter
@@ -81,7 +81,13 @@ def test_pairs_without_a_class_are_drawn_without_one(folder, tmp_path):
     )  # fmt: skip
     split = run.open_split()
     n = len(split.held_out)
-    draw(run, n, run.plan(steps=1), out=tmp_path, console=Console(file=io.StringIO()))
+    draw(
+        run,
+        DrawRequest(n),
+        run.plan(steps=1),
+        Written(out=tmp_path),
+        console=Console(file=io.StringIO()),
+    )
     rows = (tmp_path / "labels.csv").read_text().splitlines()[1:]
     labels = [row.split(",")[1] for row in rows]
     assert sorted(labels) == sorted(str(k) for k in split.source.labels[split.held_out])

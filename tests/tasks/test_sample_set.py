@@ -12,7 +12,7 @@ import iddpm
 from iddpm.cli.main import run as command
 from iddpm.data.sources.open import open_source
 from iddpm.tasks import draw as drawing
-from iddpm.tasks.draw import draw
+from iddpm.tasks.draw import DrawRequest, Written, draw
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, images
 
@@ -42,7 +42,12 @@ def test_a_later_call_leaves_its_own_files_alone(run, tmp_path, capsys):
     assert "note: removed the 7 files of earlier samples" in capsys.readouterr().out
     expected = ["000000.png", "000001.png", "grid.png", "labels.csv", "notes.txt", "samples.json"]
     assert files_of(out) == expected
-    draw(run, 2, out=tmp_path / "fresh", classes="1", seed=3, console=QUIET)
+    draw(
+        run,
+        DrawRequest(2, seed=3, classes="1"),
+        written=Written(out=tmp_path / "fresh"),
+        console=QUIET,
+    )
     for name in expected:
         if name != "notes.txt":
             assert (out / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
@@ -53,28 +58,28 @@ def test_a_later_call_leaves_its_own_files_alone(run, tmp_path, capsys):
 
 def test_the_same_call_again_is_the_same(run, tmp_path):
     for _ in range(2):
-        draw(run, 3, out=tmp_path, console=QUIET)
+        draw(run, DrawRequest(3), written=Written(out=tmp_path), console=QUIET)
         assert files_of(tmp_path)[:3] == ["000000.png", "000001.png", "000002.png"]
 
 
 def test_samples_without_a_manifest_are_refused_and_stay(run, tmp_path, capsys):
     out = tmp_path / "out"
-    draw(run, 2, out=out, console=QUIET)
+    draw(run, DrawRequest(2), written=Written(out=out), console=QUIET)
     (out / "samples.json").unlink()
     before = files_of(out)
     assert command(["sample", str(run.directory), "-n", "1", "--out", str(out)]) == 2
     error = capsys.readouterr().err
     assert "holds 000000.png, which samples.json does not list" in error
     assert files_of(out) == before
-    draw(run, 2, out=tmp_path / "more", console=QUIET)
+    draw(run, DrawRequest(2), written=Written(out=tmp_path / "more"), console=QUIET)
     Image.new("L", (8, 8)).save(tmp_path / "more/000007.png")
     with pytest.raises(FileExistsError, match=r"000007\.png"):
-        draw(run, 2, out=tmp_path / "more", console=QUIET)
+        draw(run, DrawRequest(2), written=Written(out=tmp_path / "more"), console=QUIET)
 
 
 def test_a_part_is_marked_and_told(run, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
-    draw(run, 5, out=out, npz=True, console=QUIET)
+    draw(run, DrawRequest(5), written=Written(out=out, npz=True), console=QUIET)
     save, calls = drawing.save_images, []
 
     def interrupted(*args, **options):
@@ -85,7 +90,13 @@ def test_a_part_is_marked_and_told(run, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(drawing, "save_images", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        draw(run, 5, run.plan(batch_size=2), out=out, npz=True, console=QUIET)
+        draw(
+            run,
+            DrawRequest(5),
+            run.plan(batch_size=2),
+            Written(out=out, npz=True),
+            console=QUIET,
+        )
     monkeypatch.undo()
     assert files_of(out) == ["000000.png", "000001.png", "samples.json"]
     with pytest.warns(UserWarning, match=r"holds a part of what was to be written.*samples\.json"):
@@ -94,7 +105,7 @@ def test_a_part_is_marked_and_told(run, tmp_path, capsys, monkeypatch):
         status = command(["evaluate", str(run.directory), "--samples", str(samples)])
         assert status == 2
         assert "holds a part of what was to be written" in capsys.readouterr().err
-    draw(run, 3, out=out, npz=True, console=QUIET)
+    draw(run, DrawRequest(3), written=Written(out=out, npz=True), console=QUIET)
     assert json.loads((out / "samples.json").read_text())["complete"] is True
     assert command(["evaluate", str(run.directory), "--samples", str(out)]) == 2
     assert "samples.npz, which iddpm sample --npz writes" in capsys.readouterr().err
@@ -107,12 +118,12 @@ def test_a_manifest_removes_nothing_but_samples(run, tmp_path):
     (out / "thesis.txt").write_text("mine")
     listed = {"complete": True, "made": {}, "files": ["thesis.txt"]}
     (out / "samples.json").write_text(json.dumps(listed))
-    draw(run, 1, out=out, console=QUIET)
+    draw(run, DrawRequest(1), written=Written(out=out), console=QUIET)
     assert (out / "thesis.txt").read_text() == "mine"
     for damaged in ("{", "[]", '{"complete": true, "made": {}, "files": ["../keep.txt"]}', "null"):
         (out / "samples.json").write_text(damaged)
         with pytest.raises(ValueError, match=r"samples\.json is damaged: remove it"):
-            draw(run, 1, out=out, console=QUIET)
+            draw(run, DrawRequest(1), written=Written(out=out), console=QUIET)
     assert other.read_text() == "mine"
 
 

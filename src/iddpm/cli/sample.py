@@ -27,7 +27,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Written:
+class Files:
     """What to write, and where."""
 
     out: Annotated[
@@ -49,7 +49,7 @@ def sample(
     wanted: Wanted,
     sampling: Sampling,
     opening: Opening,
-    written: Written,
+    written: Files,
 ) -> None:
     """Draw samples; writes files in the format of the data.
 
@@ -57,20 +57,17 @@ def sample(
     """
     from iddpm.builders import read_given
     from iddpm.data.conditioning.requested import read_asked
-    from iddpm.tasks.draw import draw
+    from iddpm.tasks.draw import DrawRequest, Written, draw
 
     with opening.shared(run) as (opened, ranks):
         with ranks.together():
             plan = opened.plan(**settings_of(sampling))
             beside = None if wanted.given is None else read_given(opened.config, wanted.given)
-        draw(
-            opened,
+        request = DrawRequest(
             n if n is not None else 64 if beside is None else len(beside),
-            plan,
-            seed=wanted.seed,
-            classes=wanted.class_name,
-            conditions=read_asked(wanted.condition or ()),
-            given=beside,
-            ranks=ranks,
-            **settings_of(written),
+            wanted.seed,
+            wanted.class_name,
+            read_asked(wanted.condition or ()),
+            beside,
         )
+        draw(opened, request, plan, Written(**settings_of(written)), ranks=ranks)

@@ -12,7 +12,7 @@ from iddpm.runs.layout import CONFIG
 from iddpm.runs.run import Run, load
 from iddpm.runtime.console import open_console
 from iddpm.tasks.curves import save_curves
-from iddpm.tasks.draw import draw
+from iddpm.tasks.draw import DrawRequest, Written, draw
 from iddpm.tasks.evaluate import evaluate
 from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.train import train_until_stop
@@ -100,13 +100,11 @@ def run_demo(
     say(f"Drawing {PER_CLASS} of each digit...")
     grid, animation = draw(
         run,
-        PER_CLASS * classes,
+        DrawRequest(
+            PER_CLASS * classes, classes=[k // PER_CLASS for k in range(PER_CLASS * classes)]
+        ),
         run.plan(batch_size=PER_CLASS * classes, precision="auto"),
-        classes=[k // PER_CLASS for k in range(PER_CLASS * classes)],
-        columns=PER_CLASS,
-        gif=True,
-        files=False,
-        out=out / "samples" / "demo",
+        Written(out=out / "samples" / "demo", gif=True, columns=PER_CLASS, files=False),
         console=console,
     )
     scale = min(1.0, run.config.training.steps / STEPS)  # a short run is measured shortly

@@ -1,6 +1,7 @@
 """Samples on disk: pictures written as they come."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from iddpm.runs.drawing import SampleBatch
 from iddpm.runs.run import Run
 from iddpm.runtime.console import open_console, progress_bar
 from iddpm.runtime.processes import ALONE, Ranks
-from iddpm.tasks.pairs import held_out_pairs
+from iddpm.tasks.pairs import Pairs, held_out_pairs
 from iddpm.tasks.sample_set import begin_set, end_set
 
 GRID_ITEMS = 400
@@ -35,20 +36,51 @@ SLICE_MILLISECONDS = 80
 """How long each is shown where the data does not say."""
 
 
+@dataclass(frozen=True)
+class DrawRequest:
+    """Which samples are drawn.
+
+    Attributes:
+        n, seed, classes, conditions: as in :meth:`Run.sample`.
+        given: data to draw for, [M, C, *spatial] in [-1, 1], for models that are given it: sample k
+            goes by item k modulo M. By default what goes with the held-out items.
+    """
+
+    n: int
+    seed: int = 0
+    classes: Wanted = None
+    conditions: Asked | None = None
+    given: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """Which files are written beside the grid, and where.
+
+    Attributes:
+        out: the directory, ``RUN/samples/seed_SEED`` by default.
+        npz: also write ``samples.npz``.
+        gif: also write ``denoising.gif`` of the first samples.
+        columns: of the grid.
+        files: write a file for each sample.
+    """
+
+    out: Path | None = None
+    npz: bool = False
+    gif: bool = False
+    columns: int | None = None
+    files: bool = True
+
+
+AS_USUAL = Written()
+
+
 def draw(
     run: Run,
-    n: int,
+    request: DrawRequest,
     plan: SamplingPlan | None = None,
+    written: Written = AS_USUAL,
     *,
-    out: Path | None = None,
-    seed: int = 0,
-    classes: Wanted = None,
-    conditions: Asked | None = None,
-    given: Tensor | None = None,
-    npz: bool = False,
-    gif: bool = False,
-    columns: int | None = None,
-    files: bool = True,
     console: Console | None = None,
     ranks: Ranks = ALONE,
 ) -> list[Path]:
@@ -61,15 +93,9 @@ def draw(
 
     Args:
         run: the model.
-        n, seed, classes, conditions: as in :meth:`Run.sample`.
-        given: data to draw for, [M, C, *spatial] in [-1, 1], for models that are given it: sample k
-            goes by item k modulo M. By default what goes with the held-out items.
+        request: which samples.
         plan: how to draw them, ``run.plan()`` by default.
-        out: the directory, ``RUN/samples/seed_SEED`` by default.
-        npz: also write ``samples.npz``.
-        gif: also write ``denoising.gif`` of the first samples.
-        columns: of the grid.
-        files: write a file for each sample.
+        written: what is written.
         console: where progress is shown.
         ranks: who shares the work: each draws whole batches and writes their pictures.
 
@@ -77,127 +103,182 @@ def draw(
         FileExistsError: the directory holds samples that ``samples.json`` does not list.
     """
     console = console or open_console(ranks.first)
-    directory = out or run.directory / "samples" / f"seed_{seed}"
-    picture = len(run.shape) == 3 and run.shape[0] in (1, 3, 4)
-    values = values_of(run.config)
-    exact = fits_picture(values, run.shape[0])
-    form = form_of(run.config)
-    each = form.kind in WRITERS  # a file like those of the data for each sample
-    # All samples in one file, not only those of the grid.
-    whole = npz or not (each or (picture and exact))
     plan = plan or run.plan()
-    pairs = None
-    finer = run.task.takes_low_res
-    if finer and given is not None:
-        raise ValueError(
-            f"{run.directory} makes the low resolutions of its held-out items finer, and what goes "
-            "with them is given: leave --given out"
-        )
-    if finer or (run.config.model.given_channels and given is None):
-        with ranks.together():
-            pairs = held_out_pairs(run, n)
-        classes = pairs.classes(plan) if classes is None else classes
-    frames: list[Tensor] = []
-    first = ranks.first
-
+    told = _told(run, request, plan, ranks)
+    files = _Files(run, request, written, _Film(written.gif and ranks.first))
+    n = request.n
     with progress_bar(console, "sampling") as progress:
 
         def on_step(number: int, x: Tensor) -> None:
             progress.advance(task, min(number, 1))
-            if gif and first:
-                frames.append(x[:GIF_ITEMS].cpu())
+            files.film.see(x)
 
         with ranks.together():
-            told = dict(pairs.given) if pairs else {}
-            if given is not None:
-                told["given"] = given[torch.arange(n) % len(given)]
-            asked = told.get("conditions")
-            if asked is None or conditions:
-                asked = run.ask(n, conditions)
-            if run.conditions:
-                told["conditions"] = asked
             batches = run.sample_batches(
                 n,
                 plan,
-                seed=seed,
-                classes=classes,
-                given=told,
+                seed=request.seed,
+                classes=told.classes,
+                given=told.given,
                 turns=ranks.turns,
                 on_step=on_step,
             )
-        names: list[str] = []
-        if files and (each or picture):
-            suffix = WRITERS[form.kind].suffix(form) if each else ".png"
-            names = [f"{k:06d}{suffix}" for k in range(n)]
-        parts = names
-        if form.encoding == "frames":
-            parts = [f"{name}/{k:04d}.png" for name in names for k in range(run.shape[1])]
-        facts = {"samples": n, "seed": seed, "walk": str(plan)}
-        made = ranks.by_first(lambda: begin_set(directory, parts, facts, console))
+        facts = {"samples": n, "seed": request.seed, "walk": str(plan)}
+        made = ranks.by_first(lambda: begin_set(files.directory, files.parts, facts, console))
         console.print(f"{n} samples, each {plan}", markup=False)
         if run.conditions:
-            console.print(describe(run.conditions, asked.numpy()), markup=False)
+            console.print(describe(run.conditions, told.conditions.numpy()), markup=False)
         count = -(-n // plan.sampling.batch_size)
         task = progress.add_task("", total=len(plan.schedule) * -(-count // ranks.count))
-
-        def written() -> Iterator[SampleBatch | None]:
-            nonlocal first
-            for batch in batches:
-                if files and each:
-                    save_files(batch.x, directory, form, start=batch.start)
-                elif files and picture:
-                    save_images(
-                        batch.x, directory, values=values if exact else None, start=batch.start
-                    )
-                first = False
-                yield batch if whole or batch.start < GRID_ITEMS else None
-
-        passed = ranks.in_rounds(written(), count)
+        passed = ranks.in_rounds(files.write(batches), count)
         kept = [batch for batch in passed if batch is not None and ranks.first]
 
     def joined() -> list[Path]:
-        x = torch.cat([batch.x for batch in kept])
-        grid = directory / "grid.png"
-        film = form.kind == "clip"
-        before = told.get("low_res", told.get("given"))
+        paths = files.write_together(kept, told, plan)
+        end_set(made, files.directory, files.parts, paths)
+        return paths
+
+    paths = ranks.by_first(joined)
+    if files.names:
+        console.print(f"wrote {n} samples to {files.directory}", markup=False)
+    for path in paths:
+        console.print(f"wrote {path}", markup=False)
+    return paths
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What the samples are conditioned on.
+
+    Attributes:
+        classes: as in :meth:`Run.sample`.
+        conditions: float64 [n, K].
+        given: a tensor [n, ...] for each other name.
+        pairs: the held-out items that the samples are drawn for, where they are.
+    """
+
+    classes: Wanted
+    conditions: Tensor
+    given: dict[str, Tensor]
+    pairs: Pairs | None
+
+
+def _told(run: Run, request: DrawRequest, plan: SamplingPlan, ranks: Ranks) -> _Told:
+    """Return what the samples are conditioned on, from the held-out items where it is theirs."""
+    n, given, pairs = request.n, request.given, None
+    upscales, classes = run.task.takes_low_res, request.classes
+    if upscales and given is not None:
+        raise ValueError(
+            f"{run.directory} makes the low resolutions of its held-out items finer, and what goes "
+            "with them is given: leave --given out"
+        )
+    with ranks.together():
+        if upscales or (run.config.model.given_channels and given is None):
+            pairs = held_out_pairs(run, n)
+            classes = pairs.classes(plan) if classes is None else classes
+        told = dict(pairs.given) if pairs else {}
+        if given is not None:
+            told["given"] = given[torch.arange(n) % len(given)]
+        conditions = told.get("conditions")
+        if conditions is None or request.conditions:
+            conditions = run.ask(n, request.conditions)
+        if run.conditions:
+            told["conditions"] = conditions
+    return _Told(classes, conditions, told, pairs)
+
+
+class _Film:
+    """The states of the first batch, for the animation."""
+
+    def __init__(self, on: bool) -> None:
+        self.on = on
+        self.frames: list[Tensor] = []
+
+    def see(self, x: Tensor) -> None:
+        if self.on:
+            self.frames.append(x[:GIF_ITEMS].cpu())
+
+
+class _Files:
+    """The files of some samples, of the kind that the data was."""
+
+    def __init__(self, run: Run, request: DrawRequest, written: Written, film: _Film) -> None:
+        self.run, self.request, self.written, self.film = run, request, written, film
+        self.directory = written.out or run.directory / "samples" / f"seed_{request.seed}"
+        self.form, self.values = form_of(run.config), values_of(run.config)
+        self.picture = len(run.shape) == 3 and run.shape[0] in (1, 3, 4)
+        self.exact = fits_picture(self.values, run.shape[0])
+        self.each = self.form.kind in WRITERS
+        """Whether each sample has a file like those of the data."""
+        self.whole = written.npz or not (self.each or (self.picture and self.exact))
+        """Whether all samples are in one file, not only those of the grid."""
+        self.names: list[str] = []
+        if written.files and (self.each or self.picture):
+            suffix = WRITERS[self.form.kind].suffix(self.form) if self.each else ".png"
+            self.names = [f"{k:06d}{suffix}" for k in range(request.n)]
+        self.parts = self.names
+        if self.form.encoding == "frames":
+            frames = range(run.shape[1])
+            self.parts = [f"{name}/{k:04d}.png" for name in self.names for k in frames]
+
+    def write(self, batches: Iterator[SampleBatch]) -> Iterator[SampleBatch | None]:
+        """Write the samples of each batch; yield it where it is needed again."""
+        values = self.values if self.exact else None
+        for batch in batches:
+            if self.written.files and self.each:
+                save_files(batch.x, self.directory, self.form, start=batch.start)
+            elif self.written.files and self.picture:
+                save_images(batch.x, self.directory, values=values, start=batch.start)
+            self.film.on = False
+            yield batch if self.whole or batch.start < GRID_ITEMS else None
+
+    def write_together(
+        self, batches: Sequence[SampleBatch], told: _Told, plan: SamplingPlan
+    ) -> list[Path]:
+        """Write what is made of all samples: grid, tables, one array, the animation."""
+        x = torch.cat([batch.x for batch in batches])
+        labels = [batch.y for batch in batches if batch.y is not None]
+        y = torch.cat(labels) if labels else None
+        paths = self._pictures(x, told)
+        table = self.form.kind == "table" and x.shape[1] == 1
+        if table:
+            last = None if y is None else [self.run.config.class_names[int(k)] for k in y]
+            paths.append(save_table(x, self.directory / "samples.csv", self.form, labels=last))
+        conditions = told.conditions.numpy()
+        if self.written.npz or (self.whole and not table):
+            members = condition_members(self.run.conditions, conditions[: len(x)])
+            path = self.directory / "samples.npz"
+            paths.append(save_npz(x, path, labels=y, values=self.values, members=members))
+        n, seed = self.request.n, self.request.seed
+        if self.names and plan.classes is not None:
+            chosen = plan.classes.labels(n, seed, told.classes)
+            words = [plan.classes.name(int(k)) for k in chosen]
+            paths.append(save_labels(words, self.directory / "labels.csv", self.names))
+        if self.run.conditions:
+            path, rows = self.directory / "conditions.csv", self.names or list(map(str, range(n)))
+            paths.append(save_conditions(self.run.conditions, conditions, path, rows))
+        if self.written.gif:
+            path = self.directory / "denoising.gif"
+            frames = _thinned(self.film.frames)
+            paths.append(save_gif(frames, path, columns=self.written.columns))
+        return paths
+
+    def _pictures(self, x: Tensor, told: _Told) -> list[Path]:
+        """Write the grid, and an animation of what has frames or slices."""
+        columns, film = self.written.columns, self.form.kind == "clip"
+        grid = self.directory / "grid.png"
+        before = told.given.get("low_res", told.given.get("given"))
         if before is None:
             paths = [save_grid(x[:GRID_ITEMS], grid, columns=columns, film=film)]
         else:
             shown = min(len(x), GRID_ITEMS // 3)
-            beside = [x[:shown], *([pairs.truth(shown)] if pairs else [])]
+            beside = [x[:shown], *([told.pairs.truth(shown)] if told.pairs else [])]
             paths = [save_side_by_side(grid, before[:shown], *beside, film=film)]
-        if len(run.shape) == 4:  # frame after frame, or slice after slice
-            pace = form.milliseconds or SLICE_MILLISECONDS
-            slices, path = x[:GIF_ITEMS].unbind(2), directory / "grid.gif"
+        if len(self.run.shape) == 4:  # frame after frame, or slice after slice
+            pace = self.form.milliseconds or SLICE_MILLISECONDS
+            slices, path = x[:GIF_ITEMS].unbind(2), self.directory / "grid.gif"
             paths.append(save_gif(slices, path, milliseconds=pace, hold=pace, columns=columns))
-        labels = [batch.y for batch in kept if batch.y is not None]
-        y = torch.cat(labels) if labels else None
-        table = form.kind == "table" and x.shape[1] == 1
-        if table:
-            last = None if y is None else [run.config.class_names[int(k)] for k in y]
-            paths.append(save_table(x, directory / "samples.csv", form, labels=last))
-        if npz or (whole and not table):
-            members = condition_members(run.conditions, asked[: len(x)].numpy())
-            path = directory / "samples.npz"
-            paths.append(save_npz(x, path, labels=y, values=values, members=members))
-        if names and plan.classes is not None:
-            chosen = [plan.classes.name(int(k)) for k in plan.classes.labels(n, seed, classes)]
-            paths.append(save_labels(chosen, directory / "labels.csv", names))
-        if run.conditions:
-            path, rows = directory / "conditions.csv", names or [str(k) for k in range(n)]
-            paths.append(save_conditions(run.conditions, asked.numpy(), path, rows))
-        if gif:
-            path = directory / "denoising.gif"
-            paths.append(save_gif(_thinned(frames), path, columns=columns))
-        end_set(made, directory, parts, paths)
         return paths
-
-    paths = ranks.by_first(joined)
-    if names:
-        console.print(f"wrote {n} samples to {directory}", markup=False)
-    for path in paths:
-        console.print(f"wrote {path}", markup=False)
-    return paths
 
 
 def _thinned(frames: list[Tensor]) -> list[Tensor]:

@@ -1,21 +1,15 @@
 """The encoder half of the U-Net: a classifier that knows how noisy its input is."""
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from iddpm.networks.blocks import (
-    CheckpointEngine,
-    DownsampleKind,
-    QKVOrder,
-    count_heads,
-    self_attention,
-)
+from iddpm.networks.blocks import count_heads, self_attention
 from iddpm.networks.convolution import conv_nd
 from iddpm.networks.layers import TokenLinear, linear, normalization, zero_module
-from iddpm.networks.trunk import Trunk
+from iddpm.networks.trunk import Trunk, TrunkOptions
 
 Pool = Literal["adaptive", "attention", "spatial", "spatial_v2"]
 SPATIAL_WIDTH = 2048
@@ -78,88 +72,54 @@ class EncoderUNet(Trunk):
     def __init__(
         self,
         *,
-        dims: int = 2,
-        image_size: int | Sequence[int] | None = None,
         in_channels: int,
         out_channels: int,
-        model_channels: int,
-        num_res_blocks: int,
-        channel_mult: Sequence[float] = (1, 2, 4, 8),
-        attention_downsampling: Iterable[int] = (),
-        num_heads: int = 1,
-        num_head_channels: int | None = None,
-        qkv_order: QKVOrder = "heads_first",
-        dropout: float = 0.0,
-        use_scale_shift_norm: bool = True,
-        downsample: DownsampleKind = "conv",
-        resblock_updown: bool = False,
-        stride: Sequence[int] | None = None,
-        circular: bool | Sequence[bool] = False,
-        group_channels: int = 1,
-        use_checkpoint: bool = False,
-        checkpoint_engine: CheckpointEngine = "function",
+        image_size: int | Sequence[int] | None = None,
         pool: Pool = "adaptive",
+        **trunk: Unpack[TrunkOptions],
     ) -> None:
-        super().__init__(
-            dims=dims,
-            in_channels=in_channels,
-            model_channels=model_channels,
-            num_res_blocks=num_res_blocks,
-            channel_mult=channel_mult,
-            attention_downsampling=attention_downsampling,
-            num_heads=num_heads,
-            num_head_channels=num_head_channels,
-            qkv_order=qkv_order,
-            dropout=dropout,
-            use_scale_shift_norm=use_scale_shift_norm,
-            downsample=downsample,
-            resblock_updown=resblock_updown,
-            stride=stride,
-            circular=circular,
-            group_channels=group_channels,
-            use_checkpoint=use_checkpoint,
-            checkpoint_engine=checkpoint_engine,
-        )
+        super().__init__(in_channels=in_channels, **trunk)
         self.out_channels = out_channels
         self.pool = pool
         self.image_size: tuple[int, ...] | None = None
         if image_size is not None:
-            sizes = (image_size,) * dims if isinstance(image_size, int) else tuple(image_size)
+            sizes = (image_size,) * self.dims if isinstance(image_size, int) else tuple(image_size)
             self.image_size = sizes
+        self.out = self._build_pool(pool, out_channels)
+
+    def _build_pool(self, pool: Pool, out_channels: int) -> nn.Sequential:
         ch = self.widths[-1]
         stages = sum(self.stage_channels) + ch
-
         if pool == "adaptive":
-            self.out = nn.Sequential(
-                normalization(ch, group_channels),
+            return nn.Sequential(
+                normalization(ch, self.group_channels),
                 nn.SiLU(),
                 MeanPool(),
-                zero_module(conv_nd(dims, ch, out_channels, 1)),
+                zero_module(conv_nd(self.dims, ch, out_channels, 1)),
                 nn.Flatten(),
             )
-        elif pool == "attention":
-            heads = count_heads(ch, num_heads, num_head_channels)
+        if pool == "attention":
+            heads = count_heads(ch, self.num_heads, self.num_head_channels)
             size = self._smallest_size()
-            self.out = nn.Sequential(
-                normalization(ch, group_channels),
+            return nn.Sequential(
+                normalization(ch, self.group_channels),
                 nn.SiLU(),
                 AttentionPool(size, ch, heads, out_channels),
             )
-        elif pool == "spatial":
-            self.out = nn.Sequential(
+        if pool == "spatial":
+            return nn.Sequential(
                 linear(stages, SPATIAL_WIDTH), nn.ReLU(), linear(SPATIAL_WIDTH, out_channels)
             )
-        elif pool == "spatial_v2":
-            self.out = nn.Sequential(
+        if pool == "spatial_v2":
+            return nn.Sequential(
                 linear(stages, SPATIAL_WIDTH),
                 normalization(SPATIAL_WIDTH),
                 nn.SiLU(),
                 linear(SPATIAL_WIDTH, out_channels),
             )
-        else:
-            raise ValueError(
-                f"pool={pool!r} is unknown: use 'adaptive', 'attention', 'spatial' or 'spatial_v2'"
-            )
+        raise ValueError(
+            f"pool={pool!r} is unknown: use 'adaptive', 'attention', 'spatial' or 'spatial_v2'"
+        )
 
     def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Map [N, C, *spatial] and [N] to [N, out_channels]."""

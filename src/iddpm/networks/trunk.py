@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Required, TypedDict
 
 from torch import Tensor, nn
 
@@ -19,6 +20,28 @@ from iddpm.networks.convolution import conv_nd
 from iddpm.networks.layers import linear, num_groups, timestep_embedding
 
 
+class TrunkOptions(TypedDict, total=False):
+    """What ``UNet`` and ``EncoderUNet`` hand on to :class:`Trunk`, beside ``in_channels``."""
+
+    model_channels: Required[int]
+    num_res_blocks: Required[int]
+    dims: int
+    channel_mult: Sequence[float]
+    attention_downsampling: Iterable[int]
+    num_heads: int
+    num_head_channels: int | None
+    qkv_order: QKVOrder
+    dropout: float
+    use_scale_shift_norm: bool
+    downsample: DownsampleKind
+    resblock_updown: bool
+    stride: Sequence[int] | None
+    circular: bool | Sequence[bool]
+    group_channels: int
+    use_checkpoint: bool
+    checkpoint_engine: CheckpointEngine
+
+
 class Trunk(nn.Module):
     """Time embedding, downward path and middle block; arguments as in ``UNet``.
 
@@ -31,29 +54,31 @@ class Trunk(nn.Module):
     def __init__(
         self,
         *,
-        dims: int,
         in_channels: int,
         model_channels: int,
         num_res_blocks: int,
-        channel_mult: Sequence[float],
-        attention_downsampling: Iterable[int],
-        num_heads: int,
-        num_head_channels: int | None,
-        qkv_order: QKVOrder,
-        dropout: float,
-        use_scale_shift_norm: bool,
-        downsample: DownsampleKind,
-        resblock_updown: bool,
-        stride: Sequence[int] | None,
-        circular: bool | Sequence[bool],
-        group_channels: int,
-        use_checkpoint: bool,
-        checkpoint_engine: CheckpointEngine,
+        dims: int = 2,
+        channel_mult: Sequence[float] = (1, 2, 4, 8),
+        attention_downsampling: Iterable[int] = (),
+        num_heads: int = 1,
+        num_head_channels: int | None = None,
+        qkv_order: QKVOrder = "heads_first",
+        dropout: float = 0.0,
+        use_scale_shift_norm: bool = True,
+        downsample: DownsampleKind = "conv",
+        resblock_updown: bool = False,
+        stride: Sequence[int] | None = None,
+        circular: bool | Sequence[bool] = False,
+        group_channels: int = 1,
+        use_checkpoint: bool = False,
+        checkpoint_engine: CheckpointEngine = "function",
     ) -> None:
         super().__init__()
         self.dims = dims
         self.in_channels = in_channels
         self.model_channels = model_channels
+        self.num_res_blocks = num_res_blocks
+        self.resblock_updown = resblock_updown
         self.num_heads = num_heads
         self.num_head_channels = num_head_channels
         self.qkv_order = qkv_order
@@ -73,31 +98,39 @@ class Trunk(nn.Module):
             nn.SiLU(),
             linear(self.emb_channels, self.emb_channels),
         )
+        self._build_path_down(downsample)
+        ch = self.widths[-1]
+        self.middle_block = TimestepEmbedSequential(
+            self._res_block(ch, ch), self._attention(ch, num_heads), self._res_block(ch, ch)
+        )
+
+    def _build_path_down(self, downsample: DownsampleKind) -> None:
         ch = self.widths[0]
-        stem = conv_nd(dims, in_channels, ch, 3, padding=1, circular=self.circular)
+        stem = conv_nd(self.dims, self.in_channels, ch, 3, padding=1, circular=self.circular)
         self.input_blocks = nn.ModuleList([TimestepEmbedSequential(stem)])
         self.stage_channels = [ch]
         for level, width in enumerate(self.widths):
-            for _ in range(num_res_blocks):
+            for _ in range(self.num_res_blocks):
                 layers: list[nn.Module] = [self._res_block(ch, width)]
                 ch = width
                 if 2**level in self.attention_at:
-                    layers.append(self._attention(ch, num_heads))
+                    layers.append(self._attention(ch, self.num_heads))
                 self.input_blocks.append(TimestepEmbedSequential(*layers))
                 self.stage_channels.append(ch)
             if level < len(self.widths) - 1:
                 down: nn.Module
-                if resblock_updown:
+                if self.resblock_updown:
                     down = self._res_block(ch, ch, down=True)
                 else:
                     down = Downsample(
-                        ch, dims=dims, kind=downsample, stride=self.stride, circular=self.circular
+                        ch,
+                        dims=self.dims,
+                        kind=downsample,
+                        stride=self.stride,
+                        circular=self.circular,
                     )
                 self.input_blocks.append(TimestepEmbedSequential(down))
                 self.stage_channels.append(ch)
-        self.middle_block = TimestepEmbedSequential(
-            self._res_block(ch, ch), self._attention(ch, num_heads), self._res_block(ch, ch)
-        )
 
     def checkpoint_blocks(self) -> list[nn.Module]:
         """Return the blocks whose activations can be computed again."""

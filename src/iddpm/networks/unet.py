@@ -1,23 +1,17 @@
 """The U-Net of Improved DDPM for signals, images and volumes."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from iddpm.networks.blocks import (
-    CheckpointEngine,
-    DownsampleKind,
-    QKVOrder,
-    TimestepEmbedSequential,
-    Upsample,
-    UpsampleKind,
-)
+from iddpm.networks.blocks import TimestepEmbedSequential, Upsample, UpsampleKind
 from iddpm.networks.condition_embedding import ConditionEmbedding, ConditionKind
 from iddpm.networks.convolution import conv_nd
 from iddpm.networks.layers import normalization, zero_module
-from iddpm.networks.trunk import Trunk
+from iddpm.networks.trunk import Trunk, TrunkOptions
 
 NO_CLASS = -1
 """The label that means "no class": its embedding is zero (classifier-free guidance)."""
@@ -75,52 +69,17 @@ class UNet(Trunk):
     def __init__(
         self,
         *,
-        dims: int = 2,
         in_channels: int,
         out_channels: int,
-        model_channels: int,
-        num_res_blocks: int,
-        channel_mult: Sequence[float] = (1, 2, 4, 8),
-        attention_downsampling: Iterable[int] = (),
-        num_heads: int = 1,
-        num_head_channels: int | None = None,
         num_heads_upsample: int | None = None,
-        qkv_order: QKVOrder = "heads_first",
-        dropout: float = 0.0,
         num_classes: int | None = None,
         conditions: Sequence[ConditionKind] = (),
         given_channels: int = 0,
-        use_scale_shift_norm: bool = True,
         upsample: UpsampleKind = "transpose",
-        downsample: DownsampleKind = "conv",
         smooth_start: bool = True,
-        resblock_updown: bool = False,
-        stride: Sequence[int] | None = None,
-        circular: bool | Sequence[bool] = False,
-        group_channels: int = 1,
-        use_checkpoint: bool = False,
-        checkpoint_engine: CheckpointEngine = "function",
+        **trunk: Unpack[TrunkOptions],
     ) -> None:
-        super().__init__(
-            dims=dims,
-            in_channels=in_channels + given_channels,
-            model_channels=model_channels,
-            num_res_blocks=num_res_blocks,
-            channel_mult=channel_mult,
-            attention_downsampling=attention_downsampling,
-            num_heads=num_heads,
-            num_head_channels=num_head_channels,
-            qkv_order=qkv_order,
-            dropout=dropout,
-            use_scale_shift_norm=use_scale_shift_norm,
-            downsample=downsample,
-            resblock_updown=resblock_updown,
-            stride=stride,
-            circular=circular,
-            group_channels=group_channels,
-            use_checkpoint=use_checkpoint,
-            checkpoint_engine=checkpoint_engine,
-        )
+        super().__init__(in_channels=in_channels + given_channels, **trunk)
         self.out_channels = out_channels
         self.num_classes = num_classes
         if num_classes is not None:
@@ -129,43 +88,46 @@ class UNet(Trunk):
         if conditions:
             self.condition_emb = ConditionEmbedding(conditions, self.emb_channels)
         self.given_channels = given_channels
+        make_upsample = partial(
+            Upsample,
+            dims=self.dims,
+            kind=upsample,
+            stride=self.stride,
+            smooth_start=smooth_start,
+            circular=self.circular,
+        )
+        ch = self._build_path_up(make_upsample, num_heads_upsample)
+        last = conv_nd(self.dims, ch, out_channels, 3, padding=1, circular=self.circular)
+        self.out = nn.Sequential(
+            normalization(ch, self.group_channels), nn.SiLU(), zero_module(last)
+        )
 
+    def _build_path_up(
+        self, make_upsample: Callable[[int], nn.Module], num_heads_upsample: int | None
+    ) -> int:
+        """Build ``output_blocks`` and return the channels of the last."""
         skips = list(self.stage_channels)
         ch = skips[-1]
         self.output_blocks = nn.ModuleList()
         for level, width in reversed(list(enumerate(self.widths))):
-            for i in range(num_res_blocks + 1):
+            for i in range(self.num_res_blocks + 1):
                 layers: list[nn.Module] = [self._res_block(ch + skips.pop(), width)]
                 ch = width
                 if 2**level in self.attention_at:
                     try:
-                        layers.append(self._attention(ch, num_heads_upsample or num_heads))
+                        layers.append(self._attention(ch, num_heads_upsample or self.num_heads))
                     except ValueError as error:
                         if num_heads_upsample is None:
                             raise
                         raise ValueError(
                             f"num_heads_upsample={num_heads_upsample} does not work: {error}"
                         ) from None
-                if level and i == num_res_blocks:
-                    up: nn.Module
-                    if resblock_updown:
-                        up = self._res_block(ch, ch, up=True)
-                    else:
-                        up = Upsample(
-                            ch,
-                            dims=dims,
-                            kind=upsample,
-                            stride=self.stride,
-                            smooth_start=smooth_start,
-                            circular=self.circular,
-                        )
+                if level and i == self.num_res_blocks:
+                    resizes = self.resblock_updown
+                    up = self._res_block(ch, ch, up=True) if resizes else make_upsample(ch)
                     layers.append(up)
                 self.output_blocks.append(TimestepEmbedSequential(*layers))
-        self.out = nn.Sequential(
-            normalization(ch, group_channels),
-            nn.SiLU(),
-            zero_module(conv_nd(dims, ch, out_channels, 3, padding=1, circular=self.circular)),
-        )
+        return ch
 
     def forward(
         self,

@@ -20,7 +20,8 @@ from iddpm.config.choices import (
 from iddpm.config.diffusion import WEIGHTINGS, Weighting
 from iddpm.diffusion import cosine
 from iddpm.diffusion.prediction import PREDICTION_TYPES, VarianceKind, prediction_type
-from iddpm.networks.blocks import DownsampleKind, QKVOrder, UpsampleKind
+from iddpm.networks.attention import QKVOrder
+from iddpm.networks.blocks import DownsampleKind, UpsampleKind
 
 ROWS = {
     f"{table}.{name}": row

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from iddpm.networks.attention import count_heads, self_attention
 from iddpm.networks.blocks import (
     AttentionBlock,
     Downsample,
@@ -12,9 +13,7 @@ from iddpm.networks.blocks import (
     TimestepBlock,
     TimestepEmbedSequential,
     Upsample,
-    count_heads,
     default_stride,
-    self_attention,
 )
 from iddpm.networks.convolution import conv_nd
 from iddpm.networks.unet import join_skip

@@ -6,7 +6,7 @@ from typing import Literal, Unpack
 import torch
 from torch import Tensor, nn
 
-from iddpm.networks.blocks import count_heads, self_attention
+from iddpm.networks.attention import count_heads, self_attention
 from iddpm.networks.convolution import conv_nd
 from iddpm.networks.layers import TokenLinear, linear, normalization, zero_module
 from iddpm.networks.trunk import Trunk, TrunkOptions

@@ -6,12 +6,12 @@ from typing import Required, TypedDict
 
 from torch import Tensor, nn
 
+from iddpm.networks.attention import QKVOrder
 from iddpm.networks.blocks import (
     AttentionBlock,
     CheckpointEngine,
     Downsample,
     DownsampleKind,
-    QKVOrder,
     ResBlock,
     TimestepEmbedSequential,
     default_stride,

@@ -1,6 +1,7 @@
 """The demonstration: real digits in, drawn digits out, and how good they are."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,69 +69,28 @@ def run_demo(
     Interrupted and run again, it goes on where it was. Returns why the training stopped.
     """
     console = open_console()
-
-    def say(message: str) -> None:
-        console.print(message, markup=False)
-
     started = time.monotonic()
-    resume = (out / CONFIG).is_file()
+    going_on = (out / CONFIG).is_file()
     settings = [f"training.device={device}", f"training.max_time={max_time}"]
-    if steps is not None:
-        settings.append(f"training.steps={steps}")
-    if threads is not None:
-        settings.append(f"training.threads={threads}")
-    reporter = TerminalReporter(console)
-    say("Going on with the demo." if resume else "Training on real handwritten digits (MNIST).")
-    _, reason = train_until_stop(
-        TrainRequest(
-            None if resume else "mnist5k",
-            base=None if resume else SETTINGS,
-            settings=settings,
-            out=out,
-            resume=resume,
-            reporter=reporter,
-        )
+    settings += [] if steps is None else [f"training.steps={steps}"]
+    settings += [] if threads is None else [f"training.threads={threads}"]
+    begun = (
+        "Going on with the demo." if going_on else "Training on real handwritten digits (MNIST)."
     )
+    console.print(begun, markup=False)
+    reason = _train(out, "mnist5k", SETTINGS, settings, console)
     if reason.exit_status:
-        say("Stopped; run the demo again to go on.")
         return reason
-
     run = load(out, device=device)
-    classes = run.config.model.num_classes or 1
-    say(f"Drawing {PER_CLASS} of each digit...")
-    grid, animation = draw(
-        run,
-        DrawRequest(
-            PER_CLASS * classes, classes=[k // PER_CLASS for k in range(PER_CLASS * classes)]
-        ),
-        run.plan(batch_size=PER_CLASS * classes, precision="auto"),
-        Written(out=out / "samples" / "demo", gif=True, columns=PER_CLASS, files=False),
-        console=console,
-    )
+    grid, animation = _draw(run, out / "samples" / "demo", console)
     scale = min(1.0, run.config.training.steps / STEPS)  # a short run is measured shortly
-    say("Training a classifier to judge them by...")
+    console.print("Training a classifier to judge them by...", markup=False)
     judge = out / "classifier"
-    going_on = (judge / CONFIG).is_file()
-    _, reason = train_until_stop(
-        TrainRequest(
-            None if going_on else run.config.data.path,
-            base=CLASSIFIER_SETTINGS,
-            settings=[
-                "task=classification",
-                f"training.device={device}",
-                *(
-                    []
-                    if going_on
-                    else [f"training.steps={max(1, round(scale * CLASSIFIER_STEPS))}"]
-                ),
-            ],
-            out=judge,
-            resume=going_on,
-            reporter=reporter,
-        )
-    )
+    length = [f"training.steps={max(1, round(scale * CLASSIFIER_STEPS))}"]
+    settings = ["task=classification", f"training.device={device}"]
+    settings += [] if (judge / CONFIG).is_file() else length
+    reason = _train(judge, run.config.data.path, CLASSIFIER_SETTINGS, settings, console)
     if reason.exit_status:
-        say("Stopped; run the demo again to go on.")
         return reason
     measured = _measure(run, judge, max(10, round(scale * MEASURED)), console)
     try:
@@ -138,12 +98,59 @@ def run_demo(
         curves = f"{path}  (how the loss fell)"
     except ValueError as error:  # without matplotlib the digits are there all the same
         curves = str(error)
-    say(
+    console.print(
         f"\nDone in {format_seconds(time.monotonic() - started)}. Look at\n"
         f"  {grid}  (row k shows class k)\n"
         f"  {animation}  (noise becoming digits)\n"
         f"  {curves}\n"
-        f"{measured}\n"
+        f"{measured}\n{_further(run, judge)}",
+        markup=False,
+    )
+    return reason
+
+
+def _train(
+    out: Path,
+    data: str | None,
+    base: dict[str, Any],
+    settings: Sequence[str],
+    console: Console,
+) -> Stop:
+    """Train what there is nothing of in ``out``, or go on with it."""
+    going_on = (out / CONFIG).is_file()
+    _, reason = train_until_stop(
+        TrainRequest(
+            None if going_on else data,
+            base=base,
+            settings=settings,
+            out=out,
+            resume=going_on,
+            reporter=TerminalReporter(console),
+        )
+    )
+    if reason.exit_status:
+        console.print("Stopped; run the demo again to go on.", markup=False)
+    return reason
+
+
+def _draw(run: Run, out: Path, console: Console) -> list[Path]:
+    """Draw some of each class; return the paths of the grid and the animation."""
+    classes = run.config.model.num_classes or 1
+    n = PER_CLASS * classes
+    console.print(f"Drawing {PER_CLASS} of each digit...", markup=False)
+    return draw(
+        run,
+        DrawRequest(n, classes=[k // PER_CLASS for k in range(n)]),
+        run.plan(batch_size=n, precision="auto"),
+        Written(out=out, gif=True, columns=PER_CLASS, files=False),
+        console=console,
+    )
+
+
+def _further(run: Run, judge: Path) -> str:
+    """Return the lines that say what can be done with the run."""
+    out = run.directory
+    return (
         "Go on with\n"
         f"  iddpm sample {out} -n 16 --class 7      more sevens\n"
         f"  iddpm info {out}                        what this run is\n"
@@ -155,7 +162,6 @@ def run_demo(
         f'  import iddpm; x = iddpm.load("{out}").sample(16, seed=1); '
         'iddpm.save_grid(x, "grid.png")'
     )
-    return reason
 
 
 def _measure(run: Run, judge: Path, count: int, console: Console) -> str:

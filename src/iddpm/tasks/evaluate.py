@@ -1,38 +1,27 @@
 """How good the samples of a run are: drawn, compared with real data, and written down."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from torch import Tensor
 
 from iddpm.builders.run_data import Split, open_other
-from iddpm.data.writers.comparison import save_side_by_side
-from iddpm.data.writers.image_files import save_grid
 from iddpm.evaluation.features import Extractor
 from iddpm.evaluation.measures import (
     FEW_NEIGHBOURS,
-    Accuracy,
-    Measures,
-    class_accuracy,
-    measure,
-    warn_of_few_neighbours,
-    warn_of_small_numbers,
 )
-from iddpm.evaluation.neighbours import Memorisation, Nearest, memorisation, search
+from iddpm.evaluation.neighbours import Nearest, search
 from iddpm.evaluation.precision_recall import FEWEST_ITEMS
-from iddpm.evaluation.reference import PAIRS, Reference, load_reference
-from iddpm.evaluation.report import markdown
+from iddpm.evaluation.reference import load_reference
 from iddpm.runs.classifier import Classifier
 from iddpm.runs.run import Run
 from iddpm.runs.step_tables import spread
-from iddpm.runtime.atomic_files import write_json, write_text
 from iddpm.runtime.console import open_console, progress_bar
 from iddpm.runtime.processes import ALONE, Ranks
+from iddpm.tasks.evaluation_report import Evaluation, FeatureSet, MeasuredSamples, write_report
 from iddpm.tasks.extractors import open_extractor
 from iddpm.tasks.fidelity_ways import SAMPLES, Ways, compare, draw_ways
 from iddpm.tasks.pairs import Pairs, held_out_pairs
@@ -50,65 +39,6 @@ REFERENCE_ITEMS = 50_000
 """Real items that statistics are made of, evenly spread; as many as is usual."""
 AVERAGE = 2
 """Samples of each low resolution: the fewest that have a spread."""
-SHOWN = 36
-"""Samples in the picture."""
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What was measured; ``report`` is what ``report.json`` holds."""
-
-    samples: Measures
-    held_out: Measures | None
-    as_many: Measures | None
-    """As many samples as held-out items: a distance of fewer items is larger."""
-    memorisation: Memorisation | None
-    accuracy: Accuracy | None
-    nearest: Nearest
-    report: dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class _Features:
-    """Features of everything that is compared with the real data.
-
-    Attributes:
-        samples: [N, d].
-        held_out: of the held-out items; None where those are too few.
-        interpolated: of super-resolution, by the name of the other way to make data finer.
-        logits: the classifier's, of the samples; None without a classifier that knows the classes.
-    """
-
-    samples: Tensor
-    held_out: Tensor | None
-    interpolated: dict[str, Tensor]
-    logits: Tensor | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """Everything that a report is made of."""
-
-    run: Run
-    split: Split
-    pairs: Pairs | None
-    drawn: Samples
-    extractor: Extractor
-    classifier: Classifier | None
-    reference: Reference
-    features: _Features
-    ways: Ways | None
-    """What makes the low resolutions of ``pairs`` finer."""
-    nearest: tuple[Nearest, Nearest]
-    """Of the samples and of the held-out items."""
-
-    def measure(self, features: Tensor) -> Measures:
-        """Compare features with the reference, over as many pairs for all."""
-        pairs = min(len(self.drawn.x), PAIRS)
-        extractor = self.extractor
-        return measure(
-            features, self.reference, pairs, whiten=extractor.whiten, beside=extractor.beside
-        )
 
 
 def evaluate(
@@ -187,12 +117,12 @@ def evaluate(
     rivals = {} if ways is None else ways.rivals
     of_all = _features(run, extractor, classifier, drawn, held_out, rivals, ranks)
     nearest = _nearest(split, drawn.x, held_out, console, ranks)
-    measured = _Measured(
+    measured = MeasuredSamples(
         run, split, pairs, drawn, extractor, classifier, statistics, of_all, ways, nearest
     )
     finer = None if pairs is None or ways is None else _compared(measured, pairs, ways, ranks)
     return ranks.by_first(
-        lambda: _report(measured, finer, out or run.directory / "evaluation", console)
+        lambda: write_report(measured, finer, out or run.directory / "evaluation", console)
     )
 
 
@@ -260,7 +190,7 @@ def _features(
     held_out: Tensor,
     rivals: Mapping[str, Tensor],
     ranks: Ranks,
-) -> _Features:
+) -> FeatureSet:
     """Compute the features of samples, held-out items and interpolations."""
     found = by_parts(extractor, drawn.x, ranks)
     marked, logits = None, None
@@ -270,7 +200,7 @@ def _features(
     known = classifier is not None and classifier.class_names == run.config.class_names
     if classifier is not None and known and drawn.y is not None:
         logits = by_parts(classifier.logits, drawn.x, ranks)
-    return _Features(found, marked, of_rivals, logits)
+    return FeatureSet(found, marked, of_rivals, logits)
 
 
 def _nearest(
@@ -290,118 +220,9 @@ def _nearest(
         return of_samples, of_held_out
 
 
-def _compared(measured: _Measured, pairs: Pairs, ways: Ways, ranks: Ranks) -> dict[str, Any]:
+def _compared(measured: MeasuredSamples, pairs: Pairs, ways: Ways, ranks: Ranks) -> dict[str, Any]:
     """Return how near each way of making data finer comes to the truth."""
     found = measured.features
     features = {SAMPLES: found.samples, **found.interpolated}
     distances = ranks.by_first(lambda: {k: measured.measure(v) for k, v in features.items()})
     return compare(measured.run, pairs, ways, distances, ranks)
-
-
-def _report(
-    measured: _Measured, upscaled: dict[str, Any] | None, directory: Path, console: Console
-) -> Evaluation:
-    """Measure everything and write the report and its pictures."""
-    found = measured.features
-    of_samples = measured.measure(found.samples)
-    mark, as_many = None, None
-    if found.held_out is not None:
-        mark = measured.measure(found.held_out)
-        if len(found.samples) > len(found.held_out):
-            as_many = measured.measure(found.samples[: len(found.held_out)])
-    copied = memorisation(*measured.nearest)
-    accuracy = _accuracy(measured)
-    report = {
-        "run": str(measured.run.directory),
-        "frechet_name": measured.extractor.distance_name,
-        "features": _feature_facts(measured),
-        "reference": measured.reference.facts | {"count": measured.reference.stats.count},
-        "drawn": measured.drawn.facts,
-        "samples": of_samples.as_dict(),
-        "held_out": None if mark is None else mark.as_dict(),
-        "as_many_samples": None if as_many is None else as_many.as_dict(),
-        "super_resolution": upscaled,
-        "memorisation": None if copied is None else vars(copied),
-        "accuracy": None
-        if accuracy is None
-        else {"overall": accuracy.overall._asdict(), "per_class": accuracy.per_class},
-        "warnings": _warnings(measured, mark, copied),
-    }
-    _write(measured, report, directory, console)
-    return Evaluation(of_samples, mark, as_many, copied, accuracy, measured.nearest[0], report)
-
-
-def _accuracy(measured: _Measured) -> Accuracy | None:
-    """Return how often the classifier predicts the class that a sample was drawn for."""
-    logits, y = measured.features.logits, measured.drawn.y
-    if logits is None or y is None or measured.classifier is None:
-        return None
-    labeled = y >= 0
-    if not bool(labeled.any()):
-        return None
-    return class_accuracy(logits[labeled], y[labeled], measured.classifier.class_names)
-
-
-def _feature_facts(measured: _Measured) -> dict[str, Any]:
-    """Return what identifies the features."""
-    extractor = measured.extractor
-    return {
-        "name": extractor.name,
-        "hash": extractor.hash,
-        "size": measured.features.samples.shape[1] - extractor.beside,
-        "beside": extractor.beside,
-        "resize": extractor.resize,
-        "whitened": extractor.whiten,
-    }
-
-
-def _warnings(measured: _Measured, mark: Measures | None, copied: Memorisation | None) -> list[str]:
-    """Return what has to be known beside the numbers."""
-    extractor, classifier, drawn = measured.extractor, measured.classifier, measured.drawn
-    found = measured.features
-    size = found.samples.shape[1] - extractor.beside
-    count, held_out = len(drawn.x), len(measured.split.held_out)
-    warnings = warn_of_small_numbers(count, size)
-    if extractor.fitted and not extractor.beside and size < drawn.x[0].numel():
-        warnings.append(
-            f"the PCA was fitted to few items for {size} directions, and nothing measured with "
-            "it sees what lies outside of them, such as noise"
-        )
-    real = min(measured.reference.stats.count, count, PAIRS)
-    warnings += warn_of_few_neighbours(count, real)
-    if classifier is not None and drawn.y is None:
-        warnings.append("the samples carry no classes, so their accuracy is not measured")
-    elif classifier is not None and classifier.class_names != measured.run.config.class_names:
-        warnings.append("the classifier has other classes, so accuracy is not measured")
-    if mark is None:
-        warnings.append(f"{held_out} held-out items are too few to serve as a mark")
-    if extractor.hash == drawn.facts.get("guides", {}).get("classifier_hash"):
-        warnings.append("the classifier that guided the samples also judges them, which flatters")
-    if copied is None:
-        warnings.append(f"{held_out} held-out items are too few to judge memorization by")
-    return warnings
-
-
-def _write(measured: _Measured, report: dict[str, Any], directory: Path, console: Console) -> None:
-    """Write the report and pictures of the samples that are nearest to training items."""
-    drawn, split, pairs = measured.drawn.x, measured.split, measured.pairs
-    if pairs is not None and measured.ways is not None:
-        shown = (pairs.low_res, measured.ways.x["bicubic"], drawn, pairs.truth(SHOWN))
-        film = split.source.form.kind == "clip"
-        path = directory / "finer.png"
-        save_side_by_side(path, *(x[:SHOWN] for x in shown), film=film)
-        console.print(f"wrote {path}", markup=False)
-    picture = _nearest_picture(drawn, measured.nearest[0], split)
-    for path in (
-        write_json(directory / "report.json", report),
-        write_text(directory / "report.md", markdown(report)),
-        save_grid(picture, directory / "neighbours.png", columns=12),
-    ):
-        console.print(f"wrote {path}", markup=False)
-
-
-def _nearest_picture(x: Tensor, nearest: Nearest, split: Split) -> Tensor:
-    """Return samples beside their nearest training items, the most suspicious first."""
-    order = nearest.ratio.argsort()[:SHOWN]
-    items = split.train[nearest.item[order].numpy()]
-    return torch.stack([x[order], read_items(split.source, items)], dim=1).flatten(0, 1)

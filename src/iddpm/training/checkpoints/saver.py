@@ -1,6 +1,5 @@
 """Save checkpoints while training goes on."""
 
-import errno
 import json
 import secrets
 import shutil
@@ -19,7 +18,7 @@ from iddpm.runtime.atomic_files import clear_temporaries, fsync_file
 from iddpm.runtime.errors import NotSaved, warned
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.training.checkpoints.best import NOTHING, POINTER, Best, point_to_best
-from iddpm.training.checkpoints.checkpoint import FORMAT, checkpoint_name, list_checkpoints
+from iddpm.training.checkpoints.checkpoint import FORMAT, checkpoint_name
 from iddpm.training.checkpoints.checkpoint_files import (
     SETTINGS,
     SNAPSHOTS,
@@ -38,6 +37,7 @@ from iddpm.training.checkpoints.commit import (
     rotate,
     write_part,
 )
+from iddpm.training.checkpoints.disk_errors import in_words
 from iddpm.training.monitoring.log_files import LOG
 
 T = TypeVar("T")
@@ -47,13 +47,6 @@ PATIENCE = 300.0
 """Seconds that the first process waits for the parts of the others."""
 GRACE = 5.0
 """Seconds for a save in flight when the run ends by an error."""
-ADVICE = {
-    errno.ENOSPC: "free some space, or lower training.keep_checkpoints",
-    errno.EDQUOT: "free some of your quota, or lower training.keep_checkpoints",
-    errno.EROFS: "make it writable again",
-    errno.EACCES: "make it writable again",
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
-}
 
 
 class _Save(NamedTuple):
@@ -256,7 +249,7 @@ class Saver:
         except _Abandoned:
             pass
         except OSError as error:
-            self._problem = self._describe(error, work)
+            self._problem = in_words(error, work.step, work.temporary.parent, self.directory)
             if not work.last:
                 warnings.warn(
                     f"{self._problem}; training goes on, and the next save tries anew",
@@ -334,23 +327,6 @@ class Saver:
         for name in work.files:
             with suppress(OSError):
                 (work.temporary / f"{name}.safetensors").unlink()
-
-    def _describe(self, error: OSError, work: _Save) -> str:
-        """Say in one sentence what went wrong, what is left, and what to do."""
-        root = work.temporary.parent
-        what = str(error)
-        if error.strerror:
-            name = Path(str(error.filename)).name if error.filename else "a file"
-            what = f"{error.strerror}: {name} in {root}"
-        free = "an unknown amount"
-        with suppress(OSError):
-            free = f"{shutil.disk_usage(self.directory).free / 1e6:.0f} MB"
-        kept = [path.name for path in list_checkpoints(self.directory)]
-        advice = ADVICE.get(error.errno or 0, "see that the disk works")
-        return (
-            f"the checkpoint of step {work.step} could not be written ({what}; {free} free): "
-            f"{advice}; {f'{kept[-1]} is kept' if kept else 'there is none yet'}"
-        )
 
 
 def _local(value: Tensor) -> tuple[Tensor, bool]:

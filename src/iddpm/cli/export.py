@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from iddpm.cli.options import Checkpoint, Ema, EmaLength, Network
+from iddpm.cli.option_groups import Weights, settings_of
 from iddpm.runtime.console import say
 
 
@@ -16,10 +16,8 @@ def export(
     license_name: Annotated[
         str, typer.Option("--license", help="License for the model card, such as mit or cc-by-4.0.")
     ] = "unknown",
-    ema: Ema = None,
-    checkpoint: Checkpoint = None,
-    ema_length: EmaLength = None,
-    network: Network = None,
+    *,
+    weights: Weights,
 ) -> None:
     """Export a model for other programs, with a model card.
 
@@ -28,13 +26,6 @@ def export(
     from iddpm.runs.run import Run
     from iddpm.tasks.export import export as write
 
-    opened = Run(
-        run,
-        ema=ema,
-        checkpoint=checkpoint,
-        ema_length=ema_length,
-        device="cpu",
-        network=network,
-    )
+    opened = Run(run, device="cpu", **settings_of(weights))
     for path in write(opened, to, out, license_name=license_name):
         say(f"wrote {path}")

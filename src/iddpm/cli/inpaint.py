@@ -1,5 +1,6 @@
 """``iddpm inpaint``."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,18 +10,25 @@ from iddpm.cli.option_groups import ItemSampling, Opening, Versions, settings_of
 from iddpm.cli.options import Item
 
 
+@dataclass(frozen=True)
+class RePaint:
+    """How often stretches are drawn again."""
+
+    resample: Annotated[
+        int,
+        typer.Option(help="Passes over every interval of --jump steps (RePaint); 1 only replaces."),
+    ] = 1
+    jump: Annotated[int, typer.Option(help="Steps to go back when resampling.")] = 10
+
+
 def inpaint(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     file: Item,
     mask: Annotated[
         Path, typer.Option(help="A picture or .npy array; white or 1 marks the region to fill in.")
     ],
-    resample: Annotated[
-        int,
-        typer.Option(help="Passes over every interval of --jump steps (RePaint); 1 only replaces."),
-    ] = 1,
-    jump: Annotated[int, typer.Option(help="Steps to go back when resampling.")] = 10,
     *,
+    repaint: RePaint,
     versions: Versions,
     sampling: ItemSampling,
     opening: Opening,
@@ -31,5 +39,5 @@ def inpaint(
     """
     from iddpm.tasks.edit import inpaint as go
 
-    options = settings_of(versions) | settings_of(sampling)
-    go(opening.open(run), file, mask, resample=resample, jump=jump, **options)
+    options = settings_of(repaint) | settings_of(versions) | settings_of(sampling)
+    go(opening.open(run), file, mask, **options)

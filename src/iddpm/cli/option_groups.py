@@ -63,14 +63,20 @@ def settings_of(group: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Opening:
-    """Which weights of a run are opened, and where."""
+class Weights:
+    """Which weights of a run are opened."""
 
     ema: Ema = None
     checkpoint: Checkpoint = None
     ema_length: EmaLength = None
-    device: Device = "auto"
     network: Network = None
+
+
+@dataclass(frozen=True)
+class Opening(Weights):
+    """Which weights of a run are opened, and where."""
+
+    device: Device = "auto"
     threads: Threads = None
 
     def open(self, run: Path) -> "Run":

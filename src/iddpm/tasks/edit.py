@@ -15,14 +15,12 @@ from iddpm.builders import (
     SamplingPlan,
     build_sampling_schedule,
     check_class_left_open,
-    form_of,
     values_of,
 )
 from iddpm.config.choices import SPACINGS, listed
 from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.levels import to_model_range
-from iddpm.data.writers.data_files import save_files
-from iddpm.data.writers.image_files import fits_picture, save_gif, save_grid, save_images, save_npz
+from iddpm.data.writers.image_files import save_gif, save_grid
 from iddpm.diffusion import NoiseSchedule
 from iddpm.evaluation.fidelity import psnr_of_all
 from iddpm.runs.run import Run
@@ -40,6 +38,7 @@ from iddpm.sampling import (
     trajectory,
 )
 from iddpm.sampling import inpaint as fill_in
+from iddpm.tasks.drawn_items import save_items, say_written
 from iddpm.training.precision import Precision
 
 INTERPOLATION_STEPS = 250
@@ -131,7 +130,7 @@ def interpolate(
         ),
         save_gif([frame[None] for frame in x], directory / "interpolation.gif"),
     ]
-    return _written(console, written, _save(run, x, directory))
+    return say_written(console, written, save_items(run, x, directory))
 
 
 def interpolation_schedule(run: Run, steps: int | None = None) -> NoiseSchedule:
@@ -333,30 +332,4 @@ def _before_and_after(
 ) -> list[Path]:
     both = torch.cat([before, x])
     grid = save_grid(both, directory / "before_after.png", columns=len(both))
-    return _written(console, [grid], _save(run, x, directory))
-
-
-def _save(run: Run, x: Tensor, directory: Path) -> list[Path]:
-    """Write the items: as pictures where they are, as an array where a picture would round.
-
-    Those of data in TIFF files of numbers become such files.
-    """
-    form = form_of(run.config)
-    if form.kind == "raster":
-        return save_files(x, directory, form)
-    values, paths = values_of(run.config), []
-    exact = fits_picture(values, run.shape[0])
-    if len(run.shape) == 3 and run.shape[0] in (1, 3, 4):
-        paths = save_images(x, directory, values=values if exact else None)
-    if not paths or not exact:
-        paths.append(save_npz(x, directory / "samples.npz", values=values))
-    return paths
-
-
-def _written(console: Console, pictures: list[Path], items: list[Path]) -> list[Path]:
-    """Say what was written, pictures of all and the items themselves, and return it."""
-    for path in pictures:
-        console.print(f"wrote {path}", markup=False)
-    more = f" to {items[-1].name}" if len(items) > 1 else ""
-    console.print(f"wrote {items[0]}{more}", markup=False)
-    return [*pictures, *items]
+    return say_written(console, [grid], save_items(run, x, directory))

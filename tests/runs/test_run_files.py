@@ -229,7 +229,7 @@ def test_lines_of_the_log_that_are_no_records_are_left_out(world, tmp_path, caps
     for name, told in (("info", 1), ("resume", 1), ("info", 0)):
         assert command(words(name, copy)) == 0
         err = " ".join(capsys.readouterr().err.split())
-        assert err.count("has 2 lines that are no records") >= told, err
+        assert err.count("has 2 lines without a record") >= told, err
         if name == "resume":
             steps = [json.loads(text)["step"] for text in log.read_text().splitlines()]
             assert steps == [1, 2, 3, 4, 5, 6]

@@ -14,7 +14,7 @@ from iddpm import cli
 from iddpm.cli.option_groups import with_groups
 from iddpm.config.validation_message import shortened
 from iddpm.runtime.console import printable
-from iddpm.runtime.errors import SHARED, RunFailed
+from iddpm.runtime.errors import SHARED, RunFailed, in_words
 
 app = typer.Typer(
     name="iddpm",
@@ -148,7 +148,7 @@ def _say(error: Exception) -> None:
     """Print an error; of several processes with the same error only the first prints it."""
     shared = SHARED in getattr(error, "__notes__", ())
     if not shared or os.environ.get("RANK", "0") == "0":
-        typer.echo(printed(f"error: {error}"), err=True)
+        typer.echo(printed(f"error: {in_words(error)}"), err=True)
 
 
 def printed(text: str) -> str:

@@ -60,4 +60,11 @@ def warned(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        warnings.warn(f"{what}: {error}", stacklevel=3)
+        warnings.warn(f"{what}: {in_words(error)}", stacklevel=3)
+
+
+def in_words(error: BaseException) -> str:
+    """Return what an error says, for people: one of the system without its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.strerror}: {error.filename}"
+    return str(error)

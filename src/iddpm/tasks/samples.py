@@ -28,6 +28,7 @@ from iddpm.runs.layout import read_run_config, read_run_weights
 from iddpm.runs.run import Run
 from iddpm.runtime.atomic_files import write_json
 from iddpm.runtime.console import progress_bar
+from iddpm.runtime.errors import in_words
 from iddpm.runtime.made_files import partly_made
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.runtime.seeds import stream
@@ -173,7 +174,8 @@ def _begin(directory: Path, facts: Mapping[str, Any]) -> bool:
         write_json(directory / "facts.json", facts)
     except OSError as error:
         warnings.warn(
-            f"the samples are not kept, and an evaluation that is interrupted begins anew: {error}",
+            "the samples are not kept, and an evaluation that is interrupted begins anew: "
+            f"{in_words(error)}",
             stacklevel=2,
         )
         return False

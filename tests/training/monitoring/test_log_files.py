@@ -118,7 +118,7 @@ def test_a_tracker_that_fails_is_left_out(tmp_path):
 def test_a_line_that_is_no_record_is_left_out_with_a_warning(tmp_path, line):
     whole = b'{"step": 1, "loss": 0.5}\n'
     (tmp_path / "log.jsonl").write_bytes(whole + line + b"\n" + whole.replace(b"1", b"2"))
-    with pytest.warns(UserWarning, match="1 lines that are no records, the first of them line 2"):
+    with pytest.warns(UserWarning, match="1 line without a record, the first of them line 2"):
         assert [record["step"] for record in read_log(tmp_path)] == [1, 2]
     (tmp_path / "log.jsonl").write_bytes(whole + line)  # a crash may leave that
     assert [record["step"] for record in read_log(tmp_path)] == [1]

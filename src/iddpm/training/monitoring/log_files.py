@@ -134,8 +134,8 @@ def read_log(directory: Path) -> list[dict[str, Any]]:
     damaged = [number for number, record in found if record is None and number < len(lines)]
     if damaged:
         warnings.warn(
-            f"{path} has {len(damaged)} lines that are no records, the first of them line "
-            f"{damaged[0]}: they are left out",
+            f"{path} has {len(damaged)} line{'s' * (len(damaged) > 1)} without a record, the "
+            f"first of them line {damaged[0]}: left out",
             stacklevel=2,
         )
     return [record for _, record in found if record is not None]

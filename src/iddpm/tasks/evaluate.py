@@ -94,26 +94,17 @@ def evaluate(
         real = _real_data(run, split, data, reference)
         if reference is not None:  # looked at before anything takes long
             load_reference(reference, real.facts(extractor), data=False)
-    if samples is None:
-        count = n if pairs is None else len(pairs.items)
-        drawn = draw_samples(
-            run, count, sampling or {}, split, seed, classes, console, ranks, pairs
-        )
-    else:
-        drawn = _read_enough(samples, run, ranks)
+    count = n if pairs is None else len(pairs.items)
+
+    def draw(how: Mapping[str, Any], seed: int) -> Samples:
+        return draw_samples(run, count, how, split, seed, classes, console, ranks, pairs)
+
+    how = sampling or {}
+    drawn = draw(how, seed) if samples is None else _read_enough(samples, run, ranks)
     statistics = statistics_of(real, extractor, run.directory / "cache", console, ranks)
     with ranks.together():
         held_out = read_items(split.source, split.held_out)
-    ways = None
-    if pairs is not None:
-
-        def more(changed: Mapping[str, Any], later: int) -> Tensor:
-            how = {**(sampling or {}), **changed}
-            return draw_samples(
-                run, count, how, split, seed + later, classes, console, ranks, pairs
-            ).x
-
-        ways = draw_ways(run, pairs, drawn.x, average or AVERAGE, more)
+    ways = None if pairs is None else draw_ways(run, pairs, how, seed, average or AVERAGE, draw)
     rivals = {} if ways is None else ways.rivals
     of_all = _features(run, extractor, classifier, drawn, held_out, rivals, ranks)
     nearest = _nearest(split, drawn.x, held_out, console, ranks)

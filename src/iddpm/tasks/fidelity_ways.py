@@ -24,6 +24,7 @@ from iddpm.runtime.seeds import normal
 from iddpm.sampling import NO_CLASS
 from iddpm.tasks.pairs import Pairs, interpolated
 from iddpm.tasks.real_statistics import by_parts
+from iddpm.tasks.samples import Samples
 
 SAMPLES, ONE_EVALUATION = "samples", "one evaluation"
 ONCE = {"steps": 1, "sampler": "ddim", "spacing": "even", "variance": "trained", "eta": 0.0}
@@ -33,8 +34,8 @@ AT_ONCE = 8
 LOOK = 0.1
 """Place in the process, 0 the data, at whose noise the network's stages are compared."""
 
-DrawMore = Callable[[Mapping[str, Any], int], Tensor]
-"""Draws as many samples again with some settings changed and the seed moved by so much."""
+Draw = Callable[[Mapping[str, Any], int], Samples]
+"""Draws a sample for each item by settings of sampling and a seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,27 +63,33 @@ class Ways:
         return f"mean of {self.average}"
 
 
-def draw_ways(run: Run, pairs: Pairs, samples: Tensor, average: int, draw: DrawMore) -> Ways:
+def draw_ways(
+    run: Run, pairs: Pairs, how: Mapping[str, Any], seed: int, average: int, draw: Draw
+) -> Ways:
     """Return the samples beside the mean of several, one evaluation, and interpolations.
 
     Args:
         run: the model.
         pairs: what is made finer.
-        samples: one of each.
+        how: settings of sampling.
+        seed: of the samples; those to average have this one, the next, and so on.
         average: how many to average; of 1 there is no mean.
-        draw: draws the others.
+        draw: draws them; what was drawn before is read again.
     """
+    samples = draw(how, seed).x
     x, variance = {SAMPLES: samples}, None
     mean, squares = samples.double(), torch.zeros_like(samples, dtype=torch.float64)
     for number in range(1, average):
-        apart = draw({}, number).double() - mean
+        apart = draw(how, seed + number).x.double() - mean
         mean = mean + apart / (number + 1)
         squares += apart**2 * (number / (number + 1))
-    ways = Ways(x, average, squares / (average - 1) if average > 1 else variance)
+    if average > 1:
+        variance = squares / (average - 1)
+    ways = Ways(x, average, variance)
     if average > 1:
         x[ways.mean_name] = mean.float()
     if not run.denoiser.prediction_type.blind_at_pure_noise:
-        x[ONE_EVALUATION] = draw(ONCE, 0)
+        x[ONE_EVALUATION] = draw({**how, **ONCE}, seed).x
     x.update(interpolated(run.config, pairs.low_res))
     return ways
 

@@ -15,6 +15,7 @@ from iddpm.networks import FEATURES, EncoderUNet, LevelHead, SuperResUNet, UNet
 from iddpm.networks.blocks import CheckpointEngine
 from iddpm.networks.condition_embedding import ConditionKind
 from iddpm.networks.costs import channels_last
+from iddpm.networks.trunk import TrunkOptions
 
 
 def build_network(config: ResolvedConfig, own: nn.Module | None = None) -> nn.Module:
@@ -57,31 +58,15 @@ def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
         network = partial(SuperResUNet, noise_levels=config.degradation.augment > 0)
     learned = config.diffusion.variance.startswith("learned")
     built: UNet = network(
-        dims=len(model.size),
         in_channels=count_inputs(config),
         out_channels=count_outputs(config) + (model.channels if learned else 0),
-        model_channels=model.model_channels,
-        num_res_blocks=model.num_res_blocks,
-        channel_mult=model.channel_mult,
-        attention_downsampling=model.attention_downsampling,
-        num_heads=model.num_heads,
-        num_head_channels=model.num_head_channels,
         num_heads_upsample=model.num_heads_upsample,
-        qkv_order=model.qkv_order,
-        dropout=model.dropout,
         num_classes=model.num_classes,
         conditions=[_kind(condition) for condition in (model.conditions or {}).values()],
         given_channels=model.given_channels or 0,
-        use_scale_shift_norm=model.use_scale_shift_norm,
         upsample=model.upsample,
         smooth_start=model.smooth_start,
-        downsample=model.downsample,
-        resblock_updown=model.resblock_updown,
-        stride=model.stride,
-        circular=model.circular,
-        group_channels=model.group_channels or 1,
-        use_checkpoint=model.use_checkpoint,
-        checkpoint_engine=_checkpoint_engine(config),
+        **_trunk_options(config, model),
     )
     return built
 
@@ -105,10 +90,20 @@ def build_encoder(config: ResolvedConfig) -> EncoderUNet:
             f"a classifier needs two or more classes and the data has {len(config.class_names)}"
         )
     return EncoderUNet(
-        dims=len(model.size),
         image_size=model.size,
         in_channels=model.channels,
         out_channels=len(config.class_names),
+        # A mean over positions after a normalization that small widths give to each channel alone
+        # would keep nothing but the shape of its distribution.
+        pool=model.pool or "attention",
+        **_trunk_options(config, model),
+    )
+
+
+def _trunk_options(config: ResolvedConfig, model: UNetModel) -> TrunkOptions:
+    """Return what the U-Net and the classifier share."""
+    return TrunkOptions(
+        dims=len(model.size),
         model_channels=model.model_channels,
         num_res_blocks=model.num_res_blocks,
         channel_mult=model.channel_mult,
@@ -125,9 +120,6 @@ def build_encoder(config: ResolvedConfig) -> EncoderUNet:
         group_channels=model.group_channels or 1,
         use_checkpoint=model.use_checkpoint,
         checkpoint_engine=_checkpoint_engine(config),
-        # A mean over positions after a normalization that small widths give to each channel alone
-        # would keep nothing but the shape of its distribution.
-        pool=model.pool or "attention",
     )
 
 

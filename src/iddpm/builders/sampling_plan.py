@@ -64,6 +64,26 @@ def requested_sampling(
     return validate_sampling(values | changed)
 
 
+def settings_for_inpainting(requested: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of sampling whose defaults fit the rest to a known part best.
+
+    That is DDIM with fresh noise (eta 1) at even timesteps.
+    """
+    settings = dict(requested)
+    if settings.get("sampler") is None:
+        settings |= {"sampler": "ddim", "eta": settings.get("eta", 1.0)}
+    return settings | {"spacing": settings.get("spacing") or "even"}
+
+
+def check_part_of_process(spacing: str) -> None:
+    """Raise ValueError for a spacing of the whole process, where only a part is walked."""
+    if spacing != "auto" and spacing not in SPACINGS:
+        raise ValueError(
+            f"spacing={spacing} chooses timesteps of the whole process, and an edit goes part of "
+            f"the way: use {listed(SPACINGS, 'auto')}"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class SamplingPlan:
     """All that is needed to go from noise to data.

@@ -3,18 +3,17 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from iddpm.builders import SamplingPlan
-from iddpm.builders.own_network import Network
 from iddpm.data.conditioning.labels import Wanted
 from iddpm.data.conditioning.requested import Asked
 from iddpm.runs.drawing import Requested, SampleBatch, draw_batches, requested_conditions
 from iddpm.runs.guided_plan import plan_sampling
-from iddpm.runs.opened_run import OpenedRun
+from iddpm.runs.opened_run import OpenedRun, OpeningOptions
 from iddpm.runs.upscaled import upscale, upscale_mean
 from iddpm.sampling import OVERLAP
 
@@ -200,25 +199,8 @@ class Run(OpenedRun):
         return requested_conditions(self, n, conditions)
 
 
-def load(
-    run_directory: Path | str,
-    *,
-    ema: float | str | None = None,
-    checkpoint: int | str | None = None,
-    ema_length: float | None = None,
-    device: str = "auto",
-    network: Network | None = None,
-    data: Any = None,
-) -> Run:
-    """Open a run and read its weights; arguments and errors as for :class:`Run`."""
-    run = Run(
-        run_directory,
-        ema=ema,
-        checkpoint=checkpoint,
-        ema_length=ema_length,
-        device=device,
-        network=network,
-        data=data,
-    )
+def load(run_directory: Path | str, **options: Unpack[OpeningOptions]) -> Run:
+    """Open a run and read its weights; options and errors as for :class:`Run`."""
+    run = Run(run_directory, **options)
     _ = run.denoiser  # so that damaged weights are refused here
     return run

@@ -17,7 +17,7 @@ from iddpm.builders import (
     check_class_left_open,
     values_of,
 )
-from iddpm.config.choices import SPACINGS, listed
+from iddpm.builders.sampling_plan import check_part_of_process, settings_for_inpainting
 from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.levels import to_model_range
 from iddpm.data.writers.image_files import save_gif, save_grid
@@ -181,9 +181,7 @@ def inpaint(
     Raises:
         ValueError, FileNotFoundError: what was given does not fit.
     """
-    if settings.get("sampler") is None:
-        settings = {**settings, "sampler": "ddim", "eta": settings.get("eta", 1.0)}
-    settings["spacing"] = settings.get("spacing") or "even"
+    settings = settings_for_inpainting(settings)
     console = console or open_console()
     _check_number(n)
     item = open_item(run, file)
@@ -245,12 +243,7 @@ def edit(
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength={strength} must lie above 0 and be at most 1, such as 0.5")
-    spacing = settings.get("spacing") or run.config.sampling.spacing
-    if spacing != "auto" and spacing not in SPACINGS:
-        raise ValueError(
-            f"spacing={spacing} chooses timesteps of the whole process, and an edit goes part of "
-            f"the way: use {listed(SPACINGS, 'auto')}"
-        )
+    check_part_of_process(settings.get("spacing") or run.config.sampling.spacing)
     console = console or open_console()
     _check_number(n)
     x0 = open_item(run, file).x

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import iddpm
+from iddpm.builders import resolve
 from iddpm.builders.run_data import open_split
 from iddpm.cli.main import run
 from iddpm.config import validate
@@ -150,7 +151,7 @@ def test_a_file_of_samples_is_read_however_the_data_is_cut_and_labelled(tmp_path
     }
     numbers = np.linspace(-3, 5, 16, dtype=np.float32).reshape(2, 8, 1)
     np.savez(tmp_path / "samples.npz", arr_0=numbers, arr_1=np.array([1, 0]))
-    found = read_samples(tmp_path / "samples.npz", validate(values))
+    found = read_samples(tmp_path / "samples.npz", resolve(validate(values)))
     assert found.x.shape == (2, 1, 8)
     assert (float(found.x.min()), float(found.x.max())) == (-1, 1)
     assert found.y.tolist() == [1, 0]

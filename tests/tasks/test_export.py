@@ -11,7 +11,9 @@ import torch
 import iddpm
 from iddpm.cli.main import run as command
 from iddpm.evaluation.features import onnx_file
+from iddpm.interop.program import export_program
 from iddpm.interop.published_weights import Facts
+from iddpm.networks import UNet
 from iddpm.runs.classifier import load_classifier
 from iddpm.sampling import DDIM, clip_x0, sample
 from tests.tasks.test_import_run import save
@@ -65,6 +67,24 @@ def test_a_program_draws_by_its_script_what_the_run_draws(tmp_path):
     told = {"timesteps": torch.tensor([5.0]), "y": torch.tensor([2])}
     with torch.no_grad():
         torch.testing.assert_close(larger(x=x, **told), run.denoiser.network(x, **told))
+
+
+def test_a_small_program_is_the_network(tmp_path):
+    torch.manual_seed(0)
+    network = UNet(
+        dims=1, in_channels=1, out_channels=1, model_channels=8, num_res_blocks=1,
+        channel_mult=(1,), num_classes=2,
+    ).eval()  # fmt: skip
+    torch.nn.init.normal_(network.out[2].weight)
+    y, t = torch.tensor([0, 1]), torch.tensor([3.0, 900.0])
+    inputs = {"x": torch.randn(2, 1, 8), "timesteps": t, "y": y}
+    program = export_program(network, inputs, [1])
+    assert program.sizes == "any"
+    torch.export.save(program.exported, tmp_path / "network.pt2")
+    again = torch.export.load(tmp_path / "network.pt2").module()
+    other = {"x": torch.randn(3, 1, 14), "timesteps": torch.ones(3), "y": torch.tensor([0, 1, -1])}
+    with torch.no_grad():
+        torch.testing.assert_close(again(**other), network(**other))
 
 
 IN_ONNX = """

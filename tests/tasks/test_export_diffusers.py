@@ -14,6 +14,9 @@ from safetensors.torch import load_file
 
 from iddpm import load
 from iddpm.cli.main import run as command
+from iddpm.diffusion import GaussianDiffusion, cosine, zero_terminal_snr
+from iddpm.interop.diffusers_export import scheduler_config
+from iddpm.interop.diffusers_import import diffusion_settings
 from iddpm.interop.diffusers_names import Layout, from_diffusers, to_diffusers
 from iddpm.networks import UNet
 from iddpm.sampling import DDIM, DDPM, clip_x0
@@ -190,3 +193,46 @@ def test_names_go_and_come(heads, first, updown):
     qkv = weights["middle_block.1.qkv.weight"][..., 0]
     rows = qkv[:64] if first else qkv.reshape(heads, 3, 64 // heads, 64)[:, 0].flatten(0, 1)
     assert torch.equal(q, rows)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_configurations_go_and_come(tmp_path, name):
+    family, flags = RUNS[name]
+    save(tmp_path / "model.pt", family, flags)
+    model = [str(tmp_path / "model.pt"), "--family", family, "--flags", flags]
+    assert command(["import", *model, "--out", str(tmp_path / "run")]) == 0
+    run, out = load(tmp_path / "run"), tmp_path / "exported"
+    assert command(["export", str(run.directory), "--to", "diffusers", "--out", str(out)]) == 0
+    assert command(["import", str(out), "--out", str(tmp_path / "again")]) == 0
+    again = load(tmp_path / "again")
+    for key, value in run.denoiser.network.state_dict().items():
+        if ".qkv." not in key:  # the order of its rows is a matter of model.qkv_order
+            assert torch.equal(again.denoiser.network.state_dict()[key], value), key
+    x, t = torch.randn(1, 3, 32, 32), torch.tensor([7.0])
+    labels = {"y": torch.tensor([3])} if name == "classes" else {}
+    with torch.no_grad():
+        mine, theirs = (r.denoiser.network.double()(x.double(), t, **labels) for r in (run, again))
+    torch.testing.assert_close(theirs, mine, atol=1e-9, rtol=1e-9)
+    a, b = run.denoiser.diffusion, again.denoiser.diffusion
+    assert torch.equal(a.schedule.betas, b.schedule.betas)
+    assert torch.equal(a.schedule.shown, b.schedule.shown)
+    assert (a.variance, run.denoiser.predicts) == (b.variance, again.denoiser.predicts)
+
+
+def test_every_beta_that_has_no_name_is_written():
+    schedule = zero_terminal_snr(cosine(50, rescale_timesteps=False))
+    diffusion = GaussianDiffusion(schedule, "fixed_small")
+    config = scheduler_config(diffusion, "v", clip=False, ddim=True)
+    assert config["_class_name"] == "DDIMScheduler"
+    assert config["trained_betas"] == schedule.betas.tolist()
+    known = diffusion_settings(config, learned=False)
+    assert (known["schedule"], known["zero_terminal_snr"], known["predicts"]) == (
+        "cosine",
+        True,
+        "v",
+    )
+    scaled = {"beta_schedule": "scaled_linear", "_class_name": "DDPMScheduler"}
+    with pytest.raises(ValueError, match=r"beta_schedule=scaled_linear from .* has no counterpart"):
+        diffusion_settings(scaled, learned=False)
+    with pytest.raises(ValueError, match="thresholding=True has no counterpart"):
+        diffusion_settings({"thresholding": True}, learned=False)

@@ -9,6 +9,8 @@ from torch import Tensor
 from iddpm.diffusion import NoiseSchedule, cosine, linear, zero_terminal_snr
 from iddpm.interop.diffusers_export import END, PREDICTIONS, START, VARIANCES
 
+_SCHEDULER = {"thresholding": False, "clip_sample_range": 1.0}
+"""Settings of a scheduler for which our sampling has one value."""
 _SAME_VARIANCE = {"fixed_small_log": "fixed_small", "fixed_large_log": "fixed_large"}
 _FIXED: dict[str, tuple[Any, ...]] = {
     "center_input_sample": (False,),
@@ -114,6 +116,11 @@ def diffusion_settings(config: Mapping[str, Any], learned: bool) -> dict[str, An
     Raises:
         ValueError: the message names the entry that our process has no counterpart of.
     """
+    for name, value in _SCHEDULER.items():
+        if config.get(name, value) != value:
+            raise ValueError(
+                f"the scheduler's {name}={config[name]} has no counterpart: {value} has"
+            )
     kinds = {theirs: ours for ours, theirs in PREDICTIONS.items()}
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in kinds:
@@ -186,6 +193,7 @@ def pipeline_settings(
     sizes = [size, size] if isinstance(size, int) else list(size)
     process = diffusion_settings(scheduler, learned=out == 2 * channels)
     ddim = scheduler["_class_name"] == "DDIMScheduler"
+    leading = scheduler.get("timestep_spacing", "leading") == "leading"
     settings = {
         "data": {"image_size": sizes[0] if sizes[0] == sizes[1] else sizes},
         "model": model_settings(unet),
@@ -193,7 +201,7 @@ def pipeline_settings(
         "training": {"label_dropout": 0.0} if unet.get("num_class_embeds") else {},
         "sampling": {
             "sampler": "ddim" if ddim else "ddpm",
-            "spacing": "ddim" if ddim else "even",
+            "spacing": "ddim" if ddim and leading else "even",
             "steps": min(50, process["num_steps"]) if ddim else process["num_steps"],
             "clip": scheduler.get("clip_sample", True),
         },

@@ -65,7 +65,8 @@ def export_program(
     tries: list[tuple[Sequence[int] | None, str]] = [(None, f"{size} alone")]
     if factors is not None:
         multiples = " x ".join(map(str, factors))
-        tries.insert(0, (factors, f"any multiple of {multiples}"))
+        any_size = "any" if set(factors) == {1} else f"any multiple of {multiples}"
+        tries.insert(0, (factors, any_size))
     reason = ""
     for wanted, sizes in tries:
         shapes = {name: _dynamic(name, value, wanted) for name, value in inputs.items()}

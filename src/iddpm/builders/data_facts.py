@@ -239,7 +239,14 @@ def _take_facts(values: dict[str, Any], config: Config, source: Source) -> None:
 
 def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:
     """Fill in what the data's size decides of the U-Net; refuse what it cannot be built of."""
-    propose_network(model, stated)
+    if model["wavelets"] and model["stride"] is None:  # what is proposed for the data's own size
+        draft = dict(model)
+        propose_network(draft, stated)
+        model["stride"] = check_stride(draft["stride"], len(model["size"]))
+    size = grid_of(model)
+    inside = {**model, "size": size}
+    propose_network(inside, stated)
+    model |= {**inside, "size": model["size"]}
     widths = level_widths(model["model_channels"], model["channel_mult"])
     least = model["group_channels"] or 1
     if not model["use_scale_shift_norm"] and all(num_groups(w, least) == w for w in widths):
@@ -248,8 +255,29 @@ def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:
             f"or model.group_channels=4, and the levels have {', '.join(map(str, widths))}: with "
             "one channel per normalization group the timestep's addition is normalized away"
         )
-    stride = check_stride(model["stride"], len(model["size"]))
-    check_size(model["size"], stride, widths, check_circular(model["circular"], len(stride)), least)
+    stride = check_stride(model["stride"], len(size))
+    check_size(size, stride, widths, check_circular(model["circular"], len(stride)), least)
+
+
+def grid_of(model: dict[str, Any]) -> tuple[int, ...]:
+    """Return the spatial size that the U-Net works at: the data's, or coarser by wavelets.
+
+    Raises:
+        ValueError: the levels of the wavelets do not divide the size.
+    """
+    size, levels = tuple(model["size"]), model["wavelets"]
+    if not levels:
+        return size
+    stride = check_stride(model["stride"], len(size))
+    factors = [2**levels if s == 2 else 1 for s in stride]
+    if any(n % factor for n, factor in zip(size, factors, strict=True)):
+        nearest = [max(n // f, 1) * f for n, f in zip(size, factors, strict=True)]
+        raise ValueError(
+            f"model.wavelets={levels} halves each axis {levels} times, and the data is "
+            f"{' x '.join(map(str, size))}: use data of {' x '.join(map(str, nearest))}, or fewer "
+            "levels"
+        )
+    return tuple(n // factor for n, factor in zip(size, factors, strict=True))
 
 
 def _hold(model: dict[str, Any], name: str, found: Any, where: str) -> None:

@@ -11,17 +11,20 @@ from iddpm.builders.load_choice import load
 from iddpm.config import ConditionConfig, ResolvedConfig, UNetModel
 from iddpm.config.choices import SCHEDULES
 from iddpm.diffusion import Denoiser, GaussianDiffusion, zero_terminal_snr
-from iddpm.networks import FEATURES, EncoderUNet, LevelHead, SuperResUNet, UNet
+from iddpm.networks import FEATURES, EncoderUNet, LevelHead, SuperResUNet, UNet, WaveletNetwork
 from iddpm.networks.blocks import CheckpointEngine
 from iddpm.networks.condition_embedding import ConditionKind
 from iddpm.networks.costs import channels_last
-from iddpm.networks.trunk import TrunkOptions
+from iddpm.networks.trunk import TrunkOptions, check_stride
 
 
 def build_network(config: ResolvedConfig, own: nn.Module | None = None) -> nn.Module:
     """Return the network of resolved settings: the U-Net, or a copy of an own one."""
     if isinstance(config.model, UNetModel):
         built: nn.Module = build_unet(config, config.model)
+        if config.model.wavelets:
+            strides = check_stride(config.model.stride, len(config.model.size))
+            built = WaveletNetwork(built, strides, config.model.wavelets)
     elif own is not None:
         built = copy.deepcopy(own)
     else:
@@ -48,6 +51,12 @@ def count_inputs(config: ResolvedConfig) -> int:
     return config.model.channels * (1 + 2 * diffusion.fourier_features + diffusion.self_condition)
 
 
+def count_bands(model: UNetModel) -> int:
+    """Return the coefficients of wavelets that stand at one place of the network's grid."""
+    halved = check_stride(model.stride, len(model.size)).count(2)
+    return int(2 ** (halved * model.wavelets))
+
+
 def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
     """Build the U-Net of resolved settings.
 
@@ -57,13 +66,14 @@ def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
     if config.scale is not None:
         network = partial(SuperResUNet, noise_levels=config.degradation.augment > 0)
     learned = config.diffusion.variance.startswith("learned")
+    bands = count_bands(model)
     built: UNet = network(
-        in_channels=count_inputs(config),
-        out_channels=count_outputs(config) + (model.channels if learned else 0),
+        in_channels=bands * count_inputs(config),
+        out_channels=bands * (count_outputs(config) + (model.channels if learned else 0)),
         num_heads_upsample=model.num_heads_upsample,
         num_classes=model.num_classes,
         conditions=[_kind(condition) for condition in (model.conditions or {}).values()],
-        given_channels=model.given_channels or 0,
+        given_channels=bands * (model.given_channels or 0),
         upsample=model.upsample,
         smooth_start=model.smooth_start,
         **_trunk_options(config, model),

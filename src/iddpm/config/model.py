@@ -74,6 +74,9 @@ class ModelConfig(Section):
     stride: tuple[Literal[1, 2], ...] | None = None
     """Resizing factor per axis; 2 everywhere, and for volumes (1, 2, 2) unless they are about as
     deep as wide and ``channel_mult`` is left to be chosen."""
+    wavelets: Annotated[Whole, Field(ge=0, le=4)] = 0
+    """Levels of an orthonormal Haar transform around the network, along the axes that it resizes:
+    each halves the grid that it works at. The likelihood stays that of the data."""
     circular: tuple[bool, ...] | bool = False
     """Periodic data, such as rings, panoramas and fields: true, or true or false per axis."""
     group_channels: Width | None = None

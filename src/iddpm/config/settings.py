@@ -118,6 +118,14 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _wavelets_are_for_generation(self) -> Self:
+        if self.model.wavelets and self.task != "generation":
+            raise ValueError(
+                f"model.wavelets={self.model.wavelets} is for task=generation, and task={self.task}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _levels_are_few(self) -> Self:
         diffusion, other = self.diffusion, "predicts=v"
         name = f"predicts={diffusion.predicts}"

@@ -1,18 +1,17 @@
 """From a network's features to a logit for each level of the data."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from iddpm.networks import costs
+from iddpm.networks.around import Around
 
 FEATURES = 24
 """Features of each value of the data that its logits are made of."""
 
 
-class LevelHead(nn.Module):
+class LevelHead(Around):
     """A network whose first output channels are features, with the map to logits beside it.
 
     Logits are never computed here: there are as many for each value of the data as it has levels,
@@ -28,8 +27,7 @@ class LevelHead(nn.Module):
     def __init__(
         self, network: nn.Module, channels: int, levels: int, features: int = FEATURES
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.weight = nn.Parameter(torch.randn(channels, features, levels) / features**0.5)
         self.bias = nn.Parameter(torch.zeros(channels, levels))
 
@@ -49,16 +47,3 @@ class LevelHead(nn.Module):
         """
         counts = counts.double() + 0.5
         self.bias.copy_((counts / counts.sum(dim=1, keepdim=True)).log())
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether the network is faster with its channels last."""
-        return costs.channels_last(self.network)
-
-    def checkpoint_blocks(self) -> Iterable[nn.Module]:
-        """Return the blocks whose activations can be computed again."""
-        return costs.checkpoint_blocks(self.network)
-
-    def skip_stages(self) -> Iterable[nn.Module]:
-        """Return the modules whose outputs are held until later ones use them."""
-        return costs.skip_stages(self.network)

@@ -231,6 +231,11 @@ MODEL = {
     "model.group_channels": [
         unet("4", {"group_channels": 4}, other="null"), encoder("4", {"group_channels": 4}, "null"),
     ],
+    "model.wavelets": [
+        Effect(lambda s: [type(net := build_network(s.config)).__name__,
+                          getattr(net, "network", net).in_channels],
+               {"0": ["UNet", 1], "1": ["WaveletNetwork", 4], "2": ["WaveletNetwork", 16]}),
+    ],
     "model.use_checkpoint": [
         unet("true", {"use_checkpoint": True}, other="false"),
         encoder("true", {"use_checkpoint": True}, "false"),

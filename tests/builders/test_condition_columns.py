@@ -69,11 +69,11 @@ def test_settings_name_the_columns_to_use_and_say_what_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("table", "settings", "message"),
     [
-        ({"a": ["1", "?"] * 30}, (), r"a holds numbers and also '\?': leave cells empty"),
-        ({"a": ["", "nan"] * 30}, (), "nothing is known of a for any item: leave it out"),
-        ({"a": ["7", ""] * 30}, (), "a holds the number 7 alone"),
+        ({"a": ["1", "?"] * 30}, (), r"a holds numbers and also '\?': leave cells of unknown values empty"),
+        ({"a": ["", "nan"] * 30}, (), "a is unknown for every item: leave it out"),
+        ({"a": ["7", ""] * 30}, (), "a holds only the number 7"),
         ({"a": ["", *["x"] * 58, "3"]}, (), "a holds numbers and also 'x'"),
-        ({"a": ["", ""] * 29 + ["", "3"]}, (), "a holds nothing in the items to train on"),
+        ({"a": ["", ""] * 29 + ["", "3"]}, (), "a holds nothing for all training items"),
         (
             {"a": [f"n{k}" for k in range(COUNT)], "b": AGES},
             (),
@@ -95,6 +95,6 @@ def test_columns_that_do_not_work_say_why(tmp_path, table, settings, message):
 
 def test_without_data_conditions_must_be_stated_whole():
     settings = [*TINY, "model.channels=1", "model.size=[8]"]
-    with pytest.raises(ValueError, match=r"model\.conditions\.age must state its kind"):
+    with pytest.raises(ValueError, match=r"model\.conditions\.age must set its kind"):
         resolve(read_config(None, [*settings, "model.conditions.age.kind=number"]))
     assert resolve(read_config(None, [*settings, "model.conditions.age={kind: number, period: 3}"]))

@@ -70,14 +70,14 @@ def test_what_is_given_in_another_orientation_is_refused(tmp_path):
 @pytest.mark.parametrize("channels", [1, 2])
 def test_signals_have_no_left_and_right(tmp_path, channels):
     np.save(tmp_path / "a.npy", np.zeros((12, channels, 16), np.float32))
-    with pytest.raises(ValueError, match="a signal has neither"):
+    with pytest.raises(ValueError, match="which signals do not have"):
         batch_of(tmp_path / "a.npy", "data.layout=NCL")
 
 
 def test_volumes_without_an_affine_are_mirrored_along_the_last_axis_and_that_is_said(tmp_path):
     stored = np.random.default_rng(0).integers(0, 256, (12, 1, 8, 8, 8), np.uint8)
     np.save(tmp_path / "a.npy", stored)
-    with pytest.warns(UserWarning, match="no affine that tells left from right"):
+    with pytest.warns(UserWarning, match="no affine that gives the left-right axis"):
         batch, stored, _ = batch_of(tmp_path / "a.npy", "data.layout=NCDHW")
     assert {tuple(axes or ()) for axes in mirrored_along(batch, stored)} == {(), (3,)}
 

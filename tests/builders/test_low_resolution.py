@@ -57,7 +57,7 @@ def test_a_scale_for_each_axis():
         (["scale=3"], "8 x 12, which scale=3 does not divide: use data of 6 x 12"),
         (["scale=[2,5]"], "does not divide: use data of 8 x 10"),
         (["scale=[2,2,2]"], r"scale=\[2, 2, 2\] must have a factor for each of the 2 axes"),
-        (["scale=1"], "scale=1 makes nothing finer"),
+        (["scale=1"], "scale=1 increases no resolution"),
         (["sampling.low_res_noise=0.2"], "low_res_noise=0.2 .*degradation.augment=0.2 or more"),
         (["degradation.sigma=2"], "sigma=2 is that of kind=blur, and kind=box"),
         (["task=generation"], "scale is for task=super_resolution, and task=generation"),

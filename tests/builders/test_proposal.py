@@ -112,7 +112,7 @@ def test_what_is_stated_stays():
 def test_settings_of_no_network_are_named_and_a_smaller_one_that_cannot_be_is_passed_over():
     with pytest.raises(ValueError, match="num_heads=3 does not divide"):
         proposed((28, 28), ROOM, "model.num_heads=3")
-    with pytest.raises(ValueError, match="smallest network that is proposed"):
+    with pytest.raises(ValueError, match="smallest automatic network"):
         proposed((64, 64), 0.75e9, "model.num_head_channels=64")
     assert proposed((64, 64), 0.75e9).config.model.model_channels < 64
 

@@ -53,7 +53,7 @@ def test_batches_of_tiles_are_counted_as_they_come():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="low_res has 1 axes of space, and the model was trained"):
+    with pytest.raises(ValueError, match="low_res has 1 spatial axes, and the training data"):
         build_tiling(config([8, 8], "scale=2"), (10,), 0.25)
     with pytest.raises(ValueError, match="overlap=1 is a share of a tile"):
         build_tiling(config([8], "scale=2"), (10,), 1.0)

@@ -200,7 +200,7 @@ def test_bad_data_writes_nothing(tmp_path, capsys, kind, message):
 
 
 def test_no_data_at_all(capsys):
-    assert "no data given" in failing(capsys, ["train"])
+    assert "no data" in failing(capsys, ["train"])
 
 
 @pytest.mark.parametrize(

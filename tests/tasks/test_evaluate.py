@@ -275,7 +275,7 @@ def test_what_cannot_be_evaluated_is_refused(folder, tmp_path, capsys):
 
     capsys.readouterr()
     assert "give pca, the directory of a classifier" in refused("--features", "nothing")
-    assert "a classifier is wanted here" in refused("--features", str(folder / "run"))
+    assert "not a classifier" in refused("--features", str(folder / "run"))
     torch.save({}, tmp_path / "net.pt")
     assert "torch.onnx.export" in refused("--features", str(tmp_path / "net.pt"))
     graph = save_graph(tmp_path / "net.onnx", (1, 16, 16))
@@ -288,7 +288,7 @@ def test_what_cannot_be_evaluated_is_refused(folder, tmp_path, capsys):
     assert "class '7' is not one of the 3" in refused("--class", "7")
     assert "no statistics file" in refused("--reference", str(tmp_path / "none.safetensors"))
     line = failing(capsys, ["evaluate", str(folder / "classifier")])
-    assert "holds a classifier, and a model that draws is wanted" in line
+    assert "holds a classifier, not a generative model" in line
     assert not (tmp_path / "out").exists()
 
 

@@ -129,7 +129,7 @@ def test_the_command_draws_for_pictures_folders_and_held_out_items(folder, tmp_p
     capsys.readouterr()
     assert len(sampled("held_out", "-n", "5")) == 5
     assert command(["sample", str(folder / "run"), "--given", str(folder / "pictures")]) == 2
-    assert "items of shape (1, 8, 8), and the model is given (3, 8, 8)" in capsys.readouterr().err
+    assert "items of shape (1, 8, 8), and the model takes paired data of shape (3, 8, 8)" in capsys.readouterr().err
 
 
 def test_measured_samples_are_drawn_for_what_goes_with_training_items(folder):
@@ -144,11 +144,11 @@ def test_measured_samples_are_drawn_for_what_goes_with_training_items(folder):
 
 def test_what_a_model_of_given_data_cannot_do_is_said(folder):
     run = Run(folder / "run")
-    with pytest.raises(ValueError, match=r"items of shape \(3, 8, 8\) .* was given none"):
+    with pytest.raises(ValueError, match=r"items of shape \(3, 8, 8\) .* got none"):
         run.sample(2)
     with pytest.raises(ValueError, match=r"was given some of shape \(1, 8, 8\)"):
         run.sample(2, given={"given": torch.zeros(2, 1, 8, 8)})
-    with pytest.raises(ValueError, match="items are edited by models that draw from nothing"):
+    with pytest.raises(ValueError, match="only models without it can edit items"):
         edit(run, 0, console=QUIET)
 
 

@@ -139,7 +139,7 @@ def test_the_command_line_takes_a_factory(tmp_path, array_file, factory, capsys)
     assert "0.00 M in own:make" in capsys.readouterr().out
     for arguments in (["sample", out], ["train", "--resume", "--out", out, "--steps", "9"]):
         assert command(arguments) == 2
-        assert "has an own network" in capsys.readouterr().err
+        assert "has your own network" in capsys.readouterr().err
     for wrong, message in (
         ("own", "write package.module:factory"),
         ("nowhere:make", "nowhere failed to import: ModuleNotFoundError"),
@@ -204,7 +204,7 @@ def test_a_network_that_does_not_fit_is_refused(tmp_path, array_file, how, messa
 def test_refusals_of_networks(tmp_path, array_file):
     with pytest.raises(ValueError, match="network is the class Tiny"):
         train(array_file, tmp_path / "x", network=Tiny)
-    with pytest.raises(ValueError, match="is never imported by itself"):
+    with pytest.raises(ValueError, match="which a run never imports"):
         train(array_file, tmp_path / "x", "model.network=own")
     few = Tiny(num_classes=3)
     few.label = nn.Embedding(3, 8)
@@ -212,7 +212,7 @@ def test_refusals_of_networks(tmp_path, array_file):
     with pytest.raises(ValueError, match="y is -1 and conditions are NaN where they are hidden"):
         train(array_file, tmp_path / "x", "model.class_conditional=true", network=few)
     run = train(array_file, tmp_path / "own", "training.steps=1", network=Tiny())
-    with pytest.raises(ValueError, match=r"own network, .*\.Tiny, which is never imported"):
+    with pytest.raises(ValueError, match=r"own network, .*\.Tiny, which a run never imports"):
         iddpm.load(run.directory)
     with pytest.raises(ValueError, match="network of another size"):
         iddpm.load(run.directory, network=Tiny(out_channels=1))
@@ -236,9 +236,9 @@ def test_an_own_loss_is_trained_and_asked_for_again(tmp_path, array_file, tiny):
     assert run.config.diffusion.loss.name == f"{__name__}.absolute_error"
     assert run.config.diffusion.variance == "fixed_small"
     assert 0.5 < run.log[-1]["held_out_loss"] < 1.2  # E|eps| is 0.8 where nothing is learned
-    with pytest.raises(ValueError, match=r"own loss, .*absolute_error, which is never imported"):
+    with pytest.raises(ValueError, match=r"own loss, .*absolute_error, which a run never imports"):
         train(None, out, *small, "training.steps=4", resume=True)
-    with pytest.raises(ValueError, match=r"cannot go on by .*simple"):
+    with pytest.raises(ValueError, match=r"cannot be resumed with .*simple"):
         train(None, out, *small, "training.steps=4", resume=True, loss=iddpm.losses.simple)
     train(None, out, *small, "training.steps=4", resume=True, loss=absolute_error)
     assert iddpm.load(out).sample(1).shape == (1, 1, 8, 8)
@@ -248,7 +248,7 @@ def test_an_own_loss_is_trained_and_asked_for_again(tmp_path, array_file, tiny):
     ("loss", "message"),
     [
         (3, "loss is 3: pass a function"),
-        (lambda denoiser, x0, t, noise: x0.mean(), "one value for each, shape"),
+        (lambda denoiser, x0, t, noise: x0.mean(), "one value per item, shape"),
         (lambda denoiser, x0, t, noise: 1.0, "the loss returned a float"),
     ],
 )

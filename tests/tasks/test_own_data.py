@@ -64,7 +64,7 @@ def test_an_array_trains_as_its_file_does_and_is_asked_for_again(tmp_path, tiny)
     ):
         with pytest.raises(ValueError, match=message):
             iddpm.likelihood(opened, other, steps=3)
-        with pytest.raises(ValueError, match=r"has changed|trained with another|was stated"):
+        with pytest.raises(ValueError, match=r"has changed|trained with another|is set"):
             train(other, tmp_path / "run", tiny, "training.steps=4", resume=True)
     with pytest.raises(ValueError, match="pass it again"):
         train(None, tmp_path / "run", tiny, resume=True)

@@ -108,7 +108,7 @@ def test_what_cannot_be_drawn_is_refused(folder, tmp_path):
     run = iddpm.load(folder / "run")
     low_res, _ = items_of(run, 2)
     for options, message in (
-        ({}, r"run makes low-resolution data finer: give low_res, tensors of shape \(1, 4, 4\)"),
+        ({}, r"run is a super-resolution model: give low_res, tensors of shape \(1, 4, 4\)"),
         ({"given": {"low_res": low_res[:, :, :3]}}, r"low_res holds items of shape \(1, 3, 4\)"),
         ({"given": {"low_res": low_res[:1]}}, "low_res has 1 rows for 2 samples"),
         ({"low_res_noise": 0.4}, r"degradation.augment=0\.4 or more, and this one has 0\.3"),
@@ -116,13 +116,13 @@ def test_what_cannot_be_drawn_is_refused(folder, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             run.sample(2, **options)
-    with pytest.raises(ValueError, match="edited by models that draw from nothing"):
+    with pytest.raises(ValueError, match="only models with task=generation can edit items"):
         edit(run, 0)
     generation = [*TINY, "model.class_conditional=true", "training.steps=1"]
     train(folder / "x.npz", tmp_path / "other", *generation)
     with pytest.raises(
         ValueError,
-        match=r"no low resolution and the model on a low resolution of 4 x 4 and its noise:",
+        match=r"no low-resolution input and the model on a low-resolution input of 4 x 4 and its noise:",
     ):
         run.sample(2, given={"low_res": low_res}, autoguidance=tmp_path / "other")
 

@@ -129,7 +129,7 @@ def test_nothing_is_overwritten_and_nothing_half_done(run, tmp_path):
 
 def test_what_a_model_cannot_do_is_said(run, folder, tmp_path):
     Image.fromarray(images(1)[0, :4, :4, 0]).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"low_res_noise=0\.9 needs a model"):
+    with pytest.raises(ValueError, match=r"low_res_noise=0\.9 needs a super-resolution model"):
         upscale(run, [tmp_path / "a.png"], low_res_noise=0.9)
     with pytest.raises(ValueError, match="class 'cat' was requested"):
         upscale(run, [tmp_path / "a.png"], class_name="cat")
@@ -137,7 +137,7 @@ def test_what_a_model_cannot_do_is_said(run, folder, tmp_path):
         folder / "x.npz", out=folder / "plain", settings=[*TINY, "training.steps=1"],
         reporter=SilentReporter(),
     )  # fmt: skip
-    with pytest.raises(ValueError, match="trained with task=generation: to make data finer, train"):
+    with pytest.raises(ValueError, match="trained with task=generation: upscaling needs a run"):
         upscale(plain, [tmp_path / "a.png"])
 
 
@@ -162,7 +162,7 @@ def test_classes_are_none_unless_one_is_said(folder, tmp_path):
         folder, "always", folder / "x.npz", "model.class_conditional=true",
         "training.label_dropout=0",
     )  # fmt: skip
-    with pytest.raises(ValueError, match="was trained to be told a class always"):
+    with pytest.raises(ValueError, match="needs a class for every sample"):
         upscale(always, [tmp_path / "a.npy"])
     assert always.upscale(x, classes="1", steps=1).shape == (1, 1, 12, 8)
 

@@ -34,7 +34,7 @@ def check_class_left_open(config: Config, where: Path) -> None:
     """Raise ValueError where a model was trained to be told a class always."""
     if config.model.class_conditional and not config.training.label_dropout:
         raise ValueError(
-            f"{where} was trained to be told a class always (training.label_dropout=0): say which"
+            f"{where} was trained with training.label_dropout=0 and needs a class for every sample"
         )
 
 
@@ -55,15 +55,15 @@ def tell_conditions(config: Config, source: Source, train: NDArray[np.int64]) ->
     where, wanted = config.data.conditions, config.model.conditions
     if source.columns is not None:
         if where is not None:
-            raise ValueError("the items bring conditions along: leave data.conditions out")
+            raise ValueError("the items contain their conditions: leave data.conditions out")
         missing = [name for name in wanted or () if name not in source.columns]
         if missing:
             raise ValueError(f"the items have no condition {missing[0]}")
     elif where is None:
         if wanted:
             raise ValueError(
-                "model.conditions needs data.conditions beside it: the path of a table, or members "
-                "of an array file"
+                "model.conditions needs data.conditions: the path of a table, or members of an "
+                "array file"
             )
         return config
     names = None if wanted is None else list(wanted)
@@ -93,7 +93,7 @@ def _found(
     cells = [cell for cell in columns[name] if not is_unknown(cell)]
     if not cells:
         raise ValueError(
-            f"nothing is known of {name} for any item: {_instead(name, columns, 'leave it out')}"
+            f"{name} is unknown for every item: {_instead(name, columns, 'leave it out')}"
         )
     distinct = sorted(set(cells))
     words = [cell for cell in distinct if as_number(cell) is None]
@@ -101,23 +101,23 @@ def _found(
     if kind == "class":
         if stated.kind is None and len(cells) > FEW_ITEMS and 2 * len(distinct) > len(cells):
             raise ValueError(
-                f"{name} holds {len(distinct)} different words for {len(cells)} items, too many to "
-                f"learn what they mean: {_instead(name, columns, 'leave it out')}"
+                f"{name} holds {len(distinct)} different words for {len(cells)} items, too "
+                f"many categories to learn: {_instead(name, columns, 'leave it out')}"
             )
         return ConditionConfig(kind="class", names=class_table(cells)[1])
     if words:
         raise ValueError(
-            f"{name} holds numbers and also {words[0]!r}: leave cells empty where nothing is "
-            f"known, or take it for words with -s model.conditions.{name}.kind=class"
+            f"{name} holds numbers and also {words[0]!r}: leave cells of unknown values empty, "
+            f"or read the column as words with -s model.conditions.{name}.kind=class"
         )
     if stated.period is not None or stated.range is not None:
         return stated.model_copy(update={"kind": "number"})
     chosen = {columns[name][index] for index in train.tolist()}
     values = [float(cell) for cell in chosen if not is_unknown(cell)]
     if not values or min(values) == max(values):
-        held = f"the number {values[0]:g} alone" if values else "nothing"
+        held = f"only the number {values[0]:g}" if values else "nothing"
         raise ValueError(
-            f"{name} holds {held} in the items to train on, and there is nothing in it to learn: "
+            f"{name} holds {held} for all training items, so there is nothing to learn: "
             f"{_instead(name, columns, 'leave it out')}"
         )
     return ConditionConfig(kind="number", range=(min(values), max(values)))
@@ -129,4 +129,4 @@ def _instead(name: str, columns: Columns, otherwise: str) -> str:
     if not others:
         return otherwise
     listed = ", ".join(f"{other}: {{}}" for other in others)
-    return f"name those to use, such as -s 'model.conditions={{{listed}}}'"
+    return f"name the columns to use, such as -s 'model.conditions={{{listed}}}'"

@@ -34,8 +34,8 @@ def open_data(config: Config, memory: Any = None) -> Source:
         return _open_in_memory(data, memory)
     if data.path is None:
         raise ValueError(
-            "no data given: name a folder of images, a .npy or .npz file, .tar shards, or an "
-            "embedded set"
+            "no data: name a folder of images, a .npy or .npz file, .tar shards, or an "
+            "embedded data set"
         )
     try:
         source = open_path(data, data.path)
@@ -76,7 +76,7 @@ def _open_in_memory(data: DataConfig, memory: Any) -> Source:
     """Open an array, a tensor or a dataset as the settings say."""
     if data.path is not None:
         raise ValueError(
-            f"data was passed in memory and data.path={data.path} was stated: give one"
+            f"data was passed in memory and data.path={data.path} is set too: use one of them"
         )
     defaults = DataConfig()
     for name in ("column", "cache", "sample_rate", "corrupt", "max_pixels"):
@@ -95,7 +95,9 @@ def _open_in_memory(data: DataConfig, memory: Any) -> Source:
     if data.window is None:
         return source
     if source.columns is not None or source.given is not None:
-        raise ValueError("data.window cuts items that bring no conditions and no given data along")
+        raise ValueError(
+            "data.window cannot cut items in memory that have conditions or paired data"
+        )
     pieces = Pieces(Rows(source), data.window, data.stride)
     pieces.memory = source.memory
     return pieces
@@ -166,11 +168,11 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
         _take_facts(values, config, source)
     for name in ("channels", "size", *(["num_classes"] if model["class_conditional"] else [])):
         if model[name] is None:
-            raise ValueError(f"model.{name} must be stated to build a network without data")
+            raise ValueError(f"model.{name} must be set to build a network without data")
     for name, condition in (config.model.conditions or {}).items():
         if not condition.resolved:
             raise ValueError(
-                f"model.conditions.{name} must state its kind and its range, period or names to "
+                f"model.conditions.{name} must set its kind and its range, period or names to "
                 "build a network without data"
             )
     if training["batch_size"] is None:
@@ -213,7 +215,7 @@ def _resolve_residual(values: dict[str, Any], config: Config) -> None:
     if learned is None:
         learned = config.task == "super_resolution" and not diffusion.goes_by_levels
     if diffusion.residual_scale is not None and not learned:
-        raise ValueError("diffusion.residual_scale is for diffusion.residual=true: leave it out")
+        raise ValueError("diffusion.residual_scale needs diffusion.residual=true: leave it out")
     values["diffusion"]["residual"] = learned
     if training["pure_noise_share"] is None:
         worth = learned and diffusion.sees_pure_noise
@@ -251,9 +253,10 @@ def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:
     least = model["group_channels"] or 1
     if not model["use_scale_shift_norm"] and all(num_groups(w, least) == w for w in widths):
         raise ValueError(
-            f"model.use_scale_shift_norm=false needs a level of more than {MAX_GROUPS} channels "
-            f"or model.group_channels=4, and the levels have {', '.join(map(str, widths))}: with "
-            "one channel per normalization group the timestep's addition is normalized away"
+            f"model.use_scale_shift_norm=false needs a level of more than {MAX_GROUPS} "
+            "channels or model.group_channels=4, and the levels have "
+            f"{', '.join(map(str, widths))}: with one channel per group, normalization removes "
+            "the timestep embedding"
         )
     stride = check_stride(model["stride"], len(size))
     check_size(size, stride, widths, check_circular(model["circular"], len(stride)), least)
@@ -284,7 +287,7 @@ def _hold(model: dict[str, Any], name: str, found: Any, where: str) -> None:
     """Fill in a fact of the data, or hold a stated one against it."""
     stated = model[name]
     if stated is not None and stated != found:
-        raise ValueError(f"model.{name}={stated} was stated, and {where} has {found}")
+        raise ValueError(f"model.{name}={stated} is set, but {where} has {found}")
     model[name] = found
 
 

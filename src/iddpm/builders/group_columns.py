@@ -50,7 +50,7 @@ def _known(cells: list[str], where: str, name: str, source: Source) -> list[str]
     for index, cell in enumerate(cells):
         if is_unknown(cell):
             raise ValueError(
-                f"{where} has no {name} for {source.recording(index)}, by which data.group is to "
-                "keep items together: fill it in"
+                f"data.group={name} needs a value for every item, and {where} has none for "
+                f"{source.recording(index)}: fill it in"
             )
     return cells

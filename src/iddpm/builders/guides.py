@@ -110,8 +110,8 @@ def check_guidance(config: ResolvedConfig, guidance: float) -> None:
         )
     if not config.training.label_dropout:
         raise ValueError(
-            f"guidance={guidance:g} needs labels to be dropped in training, and this model has "
-            "training.label_dropout=0"
+            f"guidance={guidance:g} needs a model trained with training.label_dropout above 0, "
+            "and this one has 0"
         )
 
 
@@ -137,14 +137,14 @@ def build_gradient(
     _check_data(config, trained, "classifier")
     if config.diffusion.residual:
         raise ValueError(
-            "a classifier knows noisy data, and this model draws the residual of its low "
-            "resolution's interpolation: train it with diffusion.residual=false, or guide it by "
-            "its own classes (guidance)"
+            "a classifier is trained on noisy data, and this model predicts the residual to an "
+            "interpolation: train it with diffusion.residual=false, or use its own classes "
+            "(guidance)"
         )
     if config.model.class_conditional and config.class_names != trained.class_names:
         raise ValueError(
-            f"the classifier tells {_names(trained)} apart and the model draws "
-            f"{_names(config)}: train one on the data of the other"
+            f"the classifier has {_names(trained)} and the model has {_names(config)}: train "
+            "one of them on the data of the other"
         )
     gradient = classifier_gradient(classifier)
     if _same(denoiser.diffusion.schedule, schedule):
@@ -165,8 +165,8 @@ def build_weaker(
         config.model.class_conditional and config.class_names != other.class_names
     ):
         raise ValueError(
-            f"the autoguidance model draws {_names(other)} and the model {_names(config)}: use an "
-            "earlier checkpoint, or a smaller model trained on the same classes"
+            f"the autoguidance model has {_names(other)} and the model {_names(config)}: use "
+            "an earlier checkpoint, or a smaller model trained on the same classes"
         )
     mine, theirs = input_of(config), input_of(other)
     if mine != theirs:
@@ -176,9 +176,9 @@ def build_weaker(
         )
     if residual_scale(config) != residual_scale(other):
         raise ValueError(
-            "the autoguidance model and the model draw residuals in other units, or one of them "
-            "draws the data itself (diffusion.residual): use an earlier checkpoint, or a model "
-            "trained on the same data in the same way"
+            "the two models have different residual scales, or only one predicts residuals "
+            "(diffusion.residual): for autoguidance use an earlier checkpoint, or a model "
+            "trained on the same data with the same settings"
         )
     schedule = weaker.diffusion.schedule
     if _same(denoiser.diffusion.schedule, schedule):

@@ -29,7 +29,7 @@ def scale_of(config: ResolvedConfig) -> tuple[int, ...]:
             "all"
         )
     if set(axes) == {1}:
-        raise ValueError(f"scale={scale} makes nothing finer: give 2 or more along some axis")
+        raise ValueError(f"scale={scale} increases no resolution: use 2 or more along some axis")
     return axes
 
 
@@ -52,9 +52,11 @@ def low_res_size(config: ResolvedConfig) -> tuple[int, ...]:
 def input_of(config: ResolvedConfig) -> str:
     """Describe the low-resolution input of a model in words."""
     if config.scale is None:
-        return "no low resolution"
+        return "no low-resolution input"
     size = " x ".join(map(str, low_res_size(config)))
-    return f"a low resolution of {size}" + (" and its noise" if config.degradation.augment else "")
+    return f"a low-resolution input of {size}" + (
+        " and its noise" if config.degradation.augment else ""
+    )
 
 
 def build_degradation(config: ResolvedConfig) -> Degradation:
@@ -75,7 +77,7 @@ def check_low_res_noise(config: ResolvedConfig, level: float) -> None:
     most = config.degradation.augment
     if level > most:
         raise ValueError(
-            f"low_res_noise={level:g} needs a model of super-resolution that is trained with "
+            f"low_res_noise={level:g} needs a super-resolution model trained with "
             f"degradation.augment={level:g} or more, and this one has {most:g}"
         )
 
@@ -88,13 +90,13 @@ def check_low_res(
     wanted = (shape[0], *(n // factor for n, factor in factors))
     if low_res is None:
         raise ValueError(
-            f"{where} makes low-resolution data finer: give low_res, tensors of shape {wanted} in "
+            f"{where} is a super-resolution model: give low_res, tensors of shape {wanted} in "
             "[-1, 1]"
         )
     if tuple(low_res.shape[1:]) != wanted:
         raise ValueError(
-            f"low_res holds items of shape {tuple(low_res.shape[1:])}, and {where} makes those of "
-            f"shape {wanted} finer"
+            f"low_res holds items of shape {tuple(low_res.shape[1:])}, and {where} needs items "
+            f"of shape {wanted}"
         )
 
 

@@ -85,8 +85,9 @@ def choose_precision(
     if share is None:
         share = _measured(_convolutions(config), timer or _seconds)
         if share is None:
-            return Choice("float32", "float32: this machine is too busy to measure whether bf16 is "
-                          "faster; training.precision=bf16 takes it unmeasured")  # fmt: skip
+            return Choice("float32", "float32: this machine is too busy to measure whether "
+                                     "bf16 is faster; training.precision=bf16 uses it without "
+                                     "a measurement")  # fmt: skip
         with suppress(OSError):  # it is measured again, which takes less than a second
             write_json(path, {"facts": facts, "share": share})
     name: PrecisionName = "bf16" if share * MARGIN < 1 else "float32"

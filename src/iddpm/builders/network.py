@@ -29,8 +29,8 @@ def build_network(config: ResolvedConfig, own: nn.Module | None = None) -> nn.Mo
         built = copy.deepcopy(own)
     else:
         raise ValueError(
-            f"model.network={config.model.network} is an own network, which is never imported by "
-            "itself: pass it as network=..., or by --network package.module:factory"
+            f"model.network={config.model.network} is your own network, which a run never "
+            "imports: pass it as network=... or --network package.module:factory"
         )
     if not config.diffusion.gives_levels:
         return built
@@ -97,7 +97,7 @@ def build_encoder(config: ResolvedConfig) -> EncoderUNet:
     assert isinstance(model, UNetModel)
     if len(config.class_names) < 2:
         raise ValueError(
-            f"a classifier needs two or more classes and the data has {len(config.class_names)}"
+            f"a classifier needs at least two classes, and the data has {len(config.class_names)}"
         )
     return EncoderUNet(
         image_size=model.size,

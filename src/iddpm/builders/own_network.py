@@ -60,7 +60,7 @@ def make_own(network: object, config: ResolvedConfig) -> nn.Module:
             shown = ", ".join(f"{name}={value}" for name, value in arguments.items())
             raise ValueError(f"{network}({shown}) failed: {_said(error)}") from error
     if not isinstance(made, nn.Module):
-        raise ValueError(f"{network} made a {type(made).__name__} and no torch.nn.Module")
+        raise ValueError(f"{network} returned a {type(made).__name__}, not a torch.nn.Module")
     return made
 
 
@@ -68,7 +68,7 @@ def _find(text: str) -> Any:
     """Import ``package.module:factory``, searched from the current directory first."""
     module, colon, name = text.partition(":")
     if not (module and colon and name):
-        raise ValueError(f"network {text!r} is not understood: write package.module:factory")
+        raise ValueError(f"network {text!r} is invalid: write package.module:factory")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -85,8 +85,8 @@ def expect_own(config: Config, network: object, where: object) -> None:
     name = config.model.network
     if name is not None and network is None:
         raise ValueError(
-            f"{where} has an own network, {name}, which is never imported by itself: pass it as "
-            "network=..., or by --network package.module:factory"
+            f"{where} has your own network, {name}, which a run never imports: pass it as "
+            "network=... or --network package.module:factory"
         )
     if name is None and network is not None:
         raise ValueError(f"{where} was trained with the built-in network: leave network out")
@@ -103,12 +103,12 @@ def claim(wanted: Config, network: object, loss: object) -> Config:
     """
     model, diffusion = wanted.model, wanted.diffusion
     if not TASKS[wanted.task].takes_own_code and (network is not None or loss is not None):
-        raise ValueError(f"task={wanted.task} has a network and a loss of its own: leave yours out")
+        raise ValueError(f"task={wanted.task} uses its own network and loss: leave yours out")
     if loss is not None:
         if not callable(loss):
             raise ValueError(f"loss is {loss!r:.80}: pass a function, see docs/own_code.md")
         if "loss" in diffusion.model_fields_set:
-            raise ValueError("an own loss was passed and diffusion.loss was stated: leave one out")
+            raise ValueError("a loss was passed and diffusion.loss is set too: use one of them")
         update: dict[str, Any] = {"loss": OwnLoss(name=name_of(loss))}
         if network is None and "variance" not in diffusion.model_fields_set:
             update["variance"] = "fixed_small"
@@ -122,8 +122,8 @@ def claim(wanted: Config, network: object, loss: object) -> Config:
     if unused:
         warnings.warn(
             f"{', '.join(f'model.{name}' for name in unused)} "
-            f"{'are' if len(unused) > 1 else 'is'} for the built-in network and changes nothing in "
-            "an own one",
+            f"{('are' if len(unused) > 1 else 'is')} for the built-in network and has no "
+            "effect on your own",
             stacklevel=2,
         )
     named = model.model_copy(update={"network": "own"})
@@ -136,10 +136,11 @@ def expect_loss(config: Config, loss: object, where: object) -> None:
     if loss is None:  # building an own one without it raises
         return
     if not isinstance(kept, OwnLoss):
-        raise ValueError(f"{where} was trained by diffusion.loss={kept.kind}: leave loss out")
+        raise ValueError(f"{where} was trained with diffusion.loss={kept.kind}: leave loss out")
     if kept.name.rpartition(".")[2] != name_of(loss).rpartition(".")[2]:
         raise ValueError(
-            f"{where} was trained by the loss {kept.name} and cannot go on by {name_of(loss)}"
+            f"{where} was trained with the loss {kept.name} and cannot be resumed with "
+            f"{name_of(loss)}"
         )
 
 
@@ -213,8 +214,9 @@ def returns_variance(config: ResolvedConfig, network: nn.Module, device: torch.d
         hint = ""
         if hides:
             hint = (
-                "; y is -1 and conditions are NaN where they are hidden (training.label_dropout="
-                f"{config.training.label_dropout:g}), which a network must take"
+                "; y is -1 and conditions are NaN where they are hidden "
+                f"(training.label_dropout={config.training.label_dropout:g}), which a network "
+                "must accept"
             )
         raise ValueError(
             f"{shown} failed with x {tuple(x.shape)} and float32 timesteps (2,): "

@@ -36,11 +36,11 @@ def tell_given(config: Config, source: Source) -> None:
     """
     if source.given is not None:
         if config.data.given is not None:
-            raise ValueError("the items bring given data along: leave data.given out")
+            raise ValueError("the items contain their paired data: leave data.given out")
         return
     if config.data.given is None:
         if config.model.given_channels:
-            raise ValueError("model.given_channels needs data.given beside it: the path of data")
+            raise ValueError("model.given_channels needs data.given: the path of the paired data")
         return
     source.given = Paired(open_given(config, config.data.given), source)
 
@@ -58,27 +58,28 @@ def read_given(config: ResolvedConfig, path: Path | str) -> Tensor:
     model = config.model
     if not model.given_channels:
         raise ValueError(
-            f"{path} was given to a model that takes nothing but noise (data.given was not set)"
+            f"{path} was given to a model without paired data (data.given was not set in training)"
         )
     wanted = (model.given_channels, *model.size)
     file = Path(path).expanduser()
     if file.is_file() and file.suffix.lower() in SUFFIXES and config.data.layout != "frames":
         if config.data.given_range is not None:
             raise ValueError(
-                f"{path} is one picture, and the model is given numbers from "
+                f"{path} is a picture, and the model takes paired data with numbers from "
                 f"{config.data.given_range}: give a folder of pictures"
             )
         item = read_item(file, wanted, None)
         if config.data.image_size is None and item.picture_size != model.size:
             raise ValueError(
-                f"{path} is a picture of {_by(item.picture_size or ())}, and the model is given "
-                f"{_by(model.size)}: crop or resize it first"
+                f"{path} is a picture of {_by(item.picture_size or ())}, and the model takes "
+                f"paired data of {_by(model.size)}: crop or resize it first"
             )
         return item.x[None]
     source = open_given(config, str(path))
     if source.shape != wanted:
         raise ValueError(
-            f"{source.name} has items of shape {source.shape}, and the model is given {wanted}"
+            f"{source.name} has items of shape {source.shape}, and the model takes "
+            f"paired data of shape {wanted}"
         )
     items = source.read_many(range(len(source)))
     return to_model_range(torch.from_numpy(items), source.bits)
@@ -91,8 +92,8 @@ def check_given(config: Config, where: Path, given: Tensor | None, size: Sequenc
         return
     if given is None or channels is None or tuple(given.shape[1:]) != (channels, *size):
         wants = f"items of shape {(channels, *size)} in [-1, 1]" if channels else "none"
-        has = "none" if given is None else f"some of shape {tuple(given.shape[1:])}"
-        raise ValueError(f"{where} takes given data: {wants}, and was given {has}")
+        has = "none" if given is None else f"items of shape {tuple(given.shape[1:])}"
+        raise ValueError(f"{where} needs paired data (given): {wants}, and got {has}")
 
 
 def _by(size: Sequence[int]) -> str:

@@ -98,8 +98,9 @@ class Proposal:
         kept = ", use_checkpoint" if model.use_checkpoint else ""
         width = f"model_channels {model.model_channels}, " if model.network is None else ""
         line = (
-            f"{width}batch {training.batch_size}{piece}{kept}: "
-            f"about {self.needed / 1e9:.2g} GB of the {self.memory / 1e9:.3g} GB available"
+            f"{width}batch {training.batch_size}{piece}{kept}: about "
+            f"{self.needed / 1e9:.2g} GB of the {self.memory / 1e9:.3g} GB "
+            "available"
         )
         if self.changed:
             line += f"; to save memory {', '.join(self.changed)}, which -s overrides"
@@ -230,13 +231,13 @@ def _too_large(config: ResolvedConfig, needed: float, memory: float) -> str:
     size = config.model.size
     half = [max(n // 2, 1) for n in size]
     smaller = {
-        1: f"shorter pieces, such as data.window={half[0]}",
+        1: f"shorter windows, such as data.window={half[0]}",
         2: f"smaller pictures, such as data.image_size={max(half)}",
-        3: f"smaller pieces, such as data.window={half}",
+        3: f"smaller windows, such as data.window={half}",
     }[len(size)]
     return (
-        f"training on {' x '.join(map(str, (config.model.channels, *size)))} takes about "
-        f"{needed / 1e9:.2g} GB with one item at a time and the smallest network that is proposed, "
-        f"and {memory / 1e9:.2g} GB are available, of which {_SHARE:.0%} are used: use "
-        f"{smaller}, or a device with more memory"
+        f"training on {' x '.join(map(str, (config.model.channels, *size)))} needs about "
+        f"{needed / 1e9:.2g} GB with one item at a time and the smallest automatic "
+        f"network, and {memory / 1e9:.2g} GB are available, of which {_SHARE:.0%} are "
+        f"used: use {smaller}, or a device with more memory"
     )

@@ -59,9 +59,9 @@ def open_to_train(config: Config, memory: Any = None) -> tuple[ResolvedConfig, S
         check_flip(resolved)
     elif resolved.bits != config.bits:
         raise ValueError(
-            f"{split.source.name} is read as {_depth(resolved.bits)}, and the run was trained on "
-            f"{_depth(config.bits)}: its data has changed, or is NIfTI whose slope and intercept "
-            "an earlier version ignored; start a new run"
+            f"{split.source.name} is read as {_depth(resolved.bits)}, and the run was trained "
+            f"on {_depth(config.bits)}: the data has changed, or is NIfTI whose slope and "
+            "intercept an earlier version ignored; start a new run"
         )
     return resolved, split
 
@@ -149,8 +149,8 @@ def open_other(
     stored, known = source.form.values or natural_values(source.bits), values_of(config)
     if (stored.low, stored.high) != (known.low, known.high):
         raise ValueError(
-            f"{source.name} holds {stored}, and of the data that the model was trained on "
-            f"{known.low:.6g} to {known.high:.6g} did: bring it to that range"
+            f"{source.name} holds {stored}, and the training data {known.low:.6g} to "
+            f"{known.high:.6g}: convert it to that range"
         )
     number_classes(config, source)
     if conditions is not None:
@@ -161,8 +161,8 @@ def open_other(
         tell_given(config.model_copy(update={"data": data}), source)
         if source.given is not None and source.given.shape[0] != model.given_channels:
             raise ValueError(
-                f"{source.given.name} has {source.given.shape[0]} channels, and the model is given "
-                f"{model.given_channels}"
+                f"{source.given.name} has {source.given.shape[0]} channels, and the model "
+                f"takes paired data with {model.given_channels}"
             )
     return source
 

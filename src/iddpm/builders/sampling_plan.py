@@ -167,14 +167,15 @@ def build_sampling_plan(
     """
     if sampling.levels is not None and not config.diffusion.gives_levels:
         raise ValueError(
-            f"levels={sampling.levels} is for models that give a probability to each level "
-            f"(diffusion.predicts=categorical), and this one predicts {config.diffusion.predicts}"
+            f"levels={sampling.levels} needs a model that predicts a probability for each "
+            "level (diffusion.predicts=categorical), and this one predicts "
+            f"{config.diffusion.predicts}"
         )
     method = choose_method(sampling)
     shifts = guides.gradient is not None and guides.classifier_form == "mean"
     if shifts and method.sampler != "ddpm":
         raise ValueError(
-            f"classifier_form=mean shifts the mean of ddpm's steps, and the sampler is "
+            "classifier_form=mean works with sampler=ddpm, and the sampler is "
             f"{method.sampler}: use sampler=ddpm, or classifier_form=score"
         )
     denoise = guide(config, denoiser, sampling, guides)
@@ -182,7 +183,7 @@ def build_sampling_plan(
         takers = {name: row for name, row in SAMPLERS.items() if "variance" in row.settings}
         if method.sampler not in takers:
             raise ValueError(
-                f"variance=analytic is that of steps of {listed(takers)}, and the sampler is "
+                f"variance=analytic works with {listed(takers)}, and the sampler is "
                 f"{method.sampler}"
             )
         assert table is not None
@@ -227,7 +228,7 @@ def build_sampler(name: str, eta: float = 0.0) -> Sampler:
     takers = {name: row for name, row in SAMPLERS.items() if "eta" in row.settings}
     if eta and name not in takers:
         raise ValueError(
-            f"eta={eta:g} is an option of sampler {listed(takers)}, and {name} was asked for"
+            f"eta={eta:g} is an option of sampler {listed(takers)}, and the sampler is {name}"
         )
     sampler: Sampler = load(row.home)(**row.options, **({"eta": eta} if eta else {}))
     return sampler
@@ -274,7 +275,7 @@ def build_sampling_schedule(
     kept = space_timesteps(len(whole), spacing)
     if len(kept) != count:
         raise ValueError(
-            f"spacing={spacing} takes {len(kept)} steps and steps={evaluations} evaluations were "
-            f"asked for: use steps={count_evaluations(sampler, len(kept))}"
+            f"spacing={spacing} has {len(kept)} steps, and steps={evaluations} evaluations "
+            f"were requested: use steps={count_evaluations(sampler, len(kept))}"
         )
     return whole.respace(kept)

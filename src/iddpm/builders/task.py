@@ -134,22 +134,22 @@ class Task:
     def check_classifies(self, where: Path) -> None:
         """Raise ValueError unless the model is a classifier."""
         raise ValueError(
-            f"{where} holds a model for {self.config.task}, and a classifier is wanted here: "
-            "give a directory that iddpm train-classifier made"
+            f"{where} holds a model for {self.config.task}, not a classifier: give a directory "
+            "from iddpm train-classifier"
         )
 
     def check_edits(self, where: Path) -> None:
         """Raise ValueError unless items are edited by the model."""
         if self.config.model.given_channels:
             raise ValueError(
-                f"{where} draws from data that is given (data.given), and items are edited by "
-                "models that draw from nothing"
+                f"{where} is conditioned on paired data (data.given), and only models without "
+                "it can edit items"
             )
 
     def check_upscales(self, where: Path, has_class: bool) -> None:
         """Raise ValueError unless data of any size is made finer, with a class or without."""
         raise ValueError(
-            f"{where} was trained with task={self.config.task}: to make data finer, train with "
+            f"{where} was trained with task={self.config.task}: upscaling needs a run with "
             "task=super_resolution"
         )
 
@@ -170,7 +170,7 @@ class SuperResolution(Task):
         if spread is not None and len(spread) != channels:
             raise ValueError(
                 f"diffusion.residual_scale={list(spread)} must have a number for each of the "
-                f"{channels} channels: leave it out to have it measured"
+                f"{channels} channels: leave it out to measure it"
             )
 
     def example_inputs(self, count: int) -> dict[str, Tensor]:
@@ -212,16 +212,16 @@ class SuperResolution(Task):
     def check_edits(self, where: Path) -> None:
         """Raise ValueError: an edit starts from an item."""
         raise ValueError(
-            f"{where} makes low-resolution data finer, and items are edited by models that "
-            "draw from nothing (task=generation)"
+            f"{where} is a super-resolution model, and only models with task=generation can "
+            "edit items"
         )
 
     def check_upscales(self, where: Path, has_class: bool) -> None:
         """Raise ValueError where the model has given data, or no class and always had one."""
         if self.config.model.given_channels:
             raise ValueError(
-                f"{where} was trained with data.given, which goes with items of the training's "
-                "size: use iddpm sample"
+                f"{where} was trained with data.given, whose items must have the size of the "
+                "training data: use iddpm sample"
             )
         if not has_class:
             check_class_left_open(self.config, where)
@@ -271,8 +271,7 @@ class Classification(Task):
     def check_draws(self, where: Path) -> None:
         """Raise ValueError: nothing is drawn from a classifier."""
         raise ValueError(
-            f"{where} holds a classifier, and a model that draws is wanted here: "
-            "give the directory that iddpm train made"
+            f"{where} holds a classifier, not a generative model: give a directory from iddpm train"
         )
 
     def check_classifies(self, where: Path) -> None:

@@ -114,10 +114,12 @@ def build_tiling(config: ResolvedConfig, low_res: Sequence[int], overlap: float)
     model, scale, trained = config.model, scale_of(config), low_res_size(config)
     if len(low_res) != len(scale):
         raise ValueError(
-            f"low_res has {len(low_res)} axes of space, and the model was trained on {len(scale)}"
+            f"low_res has {len(low_res)} spatial axes, and the training data has {len(scale)}"
         )
     if not 0 <= overlap < 1:
-        raise ValueError(f"overlap={overlap:g} is a share of a tile: give 0 to below 1, as 0.25")
+        raise ValueError(
+            f"overlap={overlap:g} is a share of a tile: use 0 or more and less than 1, such as 0.25"
+        )
     circular = check_circular(model.circular, len(scale))
     padded = tuple(
         n if ring else max(n, least)

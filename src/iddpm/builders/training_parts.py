@@ -28,8 +28,8 @@ def build_loss(config: ResolvedConfig, own: Loss | None = None) -> Loss:
     if isinstance(loss, OwnLoss):
         if own is None:
             raise ValueError(
-                f"this run is trained by an own loss, {loss.name}, which is never imported by "
-                "itself: pass it as iddpm.train(..., loss=...)"
+                f"this run was trained with your own loss, {loss.name}, which a run never "
+                "imports: pass it as iddpm.train(..., loss=...)"
             )
         return partial(_checked_loss, own)
     if isinstance(loss, VLBLoss):
@@ -58,14 +58,14 @@ def _checked_loss(
         terms = LossTerms(terms, None, None)
     if not isinstance(terms, LossTerms):
         raise ValueError(
-            f"the loss returned a {type(terms).__name__}: it must return a tensor with one value "
-            "for each item, or iddpm.LossTerms"
+            f"the loss returned a {type(terms).__name__}: it must return a tensor with one "
+            "value per item, or iddpm.LossTerms"
         )
     for value in terms:
         if value is not None and value.shape != (len(x0),):
             raise ValueError(
-                f"the loss returned shape {tuple(value.shape)} for {len(x0)} items: it must return "
-                f"one value for each, shape ({len(x0)},), and not their mean"
+                f"the loss returned shape {tuple(value.shape)} for {len(x0)} items: it must "
+                f"return one value per item, shape ({len(x0)},), not their mean"
             )
     return terms
 
@@ -100,18 +100,19 @@ def check_sharing(config: ResolvedConfig, ranks: Ranks) -> None:
     size = training.batch_size
     if size % count:
         raise ValueError(
-            f"training.batch_size={size} is the batch of all {count} processes together and does "
-            f"not divide among them: use {max(size // count, 1) * count}, or another multiple"
+            f"training.batch_size={size} is the batch of all {count} processes together and "
+            f"must be divisible by their number: use {max(size // count, 1) * count}, or "
+            "another multiple"
         )
     if count > 1 and training.on_out_of_memory == "halve":
         raise ValueError(
-            f"training.on_out_of_memory=halve is for one process, and there are {count}, which "
-            "would wait for the one that does its step again: set a smaller training.microbatch"
+            f"training.on_out_of_memory=halve works with one process, and there are {count}: "
+            "set a smaller training.microbatch"
         )
     if count > 1 and training.parallel == "fsdp" and training.precision == "fp16":
         raise ValueError(
-            "training.parallel=fsdp does not scale a loss as training.precision=fp16 needs it: use "
-            "bf16 or float32, or parallel=ddp"
+            "training.parallel=fsdp does not support the loss scaling of "
+            "training.precision=fp16: use bf16 or float32, or parallel=ddp"
         )
 
 
@@ -167,14 +168,13 @@ def check_flip(config: ResolvedConfig) -> None:
     dims, form = len(config.model.size), config.form
     if dims == 1:
         raise ValueError(
-            "data.flip=true mirrors left and right, and a signal has neither: it would run "
-            "backwards in time; set data.flip=false"
+            "data.flip=true mirrors left and right, which signals do not have: set data.flip=false"
         )
     if form is not None and form.affine is not None:
         left_right_axis(form.affine)
     elif dims == 3 and form is not None and form.kind not in ("clip", "raster"):
         warnings.warn(
-            f"{config.data.path} has no affine that tells left from right: data.flip mirrors its "
-            "last axis; save volumes as NIfTI to have another one mirrored",
+            f"{config.data.path} has no affine that gives the left-right axis: data.flip "
+            "mirrors its last axis; save volumes as NIfTI to mirror another one",
             stacklevel=3,
         )

@@ -146,7 +146,7 @@ def test_what_a_model_of_given_data_cannot_do_is_said(folder):
     run = Run(folder / "run")
     with pytest.raises(ValueError, match=r"items of shape \(3, 8, 8\) .* got none"):
         run.sample(2)
-    with pytest.raises(ValueError, match=r"was given some of shape \(1, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"got items of shape \(1, 8, 8\)"):
         run.sample(2, given={"given": torch.zeros(2, 1, 8, 8)})
     with pytest.raises(ValueError, match="only models without it can edit items"):
         edit(run, 0, console=QUIET)

@@ -59,10 +59,10 @@ def test_a_scale_for_each_axis():
         (["scale=[2,2,2]"], r"scale=\[2, 2, 2\] must have a factor for each of the 2 axes"),
         (["scale=1"], "scale=1 increases no resolution"),
         (["sampling.low_res_noise=0.2"], "low_res_noise=0.2 .*degradation.augment=0.2 or more"),
-        (["degradation.sigma=2"], "sigma=2 is that of kind=blur, and kind=box"),
-        (["task=generation"], "scale is for task=super_resolution, and task=generation"),
-        (["scale=null"], "set scale, such as scale=2"),
-        (["diffusion.self_condition=true"], "self_condition=true is for task=generation"),
+        (["degradation.sigma=2"], "sigma=2 needs kind=blur, and kind=box"),
+        (["task=generation"], "scale needs task=super_resolution, and task=generation"),
+        (["scale=null"], "needs a scale, such as scale=2"),
+        (["diffusion.self_condition=true"], "self_condition=true needs task=generation"),
         (["degradation.kind=cubic"], "'box', 'bicubic' or 'blur'"),
     ],
 )
@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_named(more, message):
 
 
 def test_a_degradation_without_the_task_is_refused():
-    with pytest.raises(ValueError, match="degradation is for task=super_resolution"):
+    with pytest.raises(ValueError, match="degradation needs task=super_resolution"):
         read_config(None, ["degradation.kind=blur"])
 
 

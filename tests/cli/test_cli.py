@@ -173,7 +173,7 @@ def make_folder(tmp_path, kind):
         (["-s", "diffusion.schedule=linear", "-s", "diffusion.num_steps=10"], "beta"),
         (["-s", "model.use_scale_shift_norm=false"], "more than 32 channels"),
         (["--device", "tpu9"], "tpu9"),
-        (["-s", "task=super_resolution"], "set scale, such as scale=2"),
+        (["-s", "task=super_resolution"], "needs a scale, such as scale=2"),
         (["-s", "task=super_resolution", "-s", "scale=3"], "scale=3 does not divide: use data of"),
         (["--max-time", "soon"], "max_time"),
         (["--init-from", "nowhere"], "nowhere"),

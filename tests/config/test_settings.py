@@ -73,7 +73,7 @@ def test_weighting_by_name_by_kind_and_by_option():
     [
         (["predicts=eps"], "predicts=eps does not: use predicts=v, x0 or edm"),
         (["predicts=previous"], "predicts=previous does not: use predicts=v"),
-        (["predicts=v", "loss.space=eps"], "loss.space=eps leaves the step of pure noise"),
+        (["predicts=v", "loss.space=eps"], "loss.space=eps does not train the step of pure noise"),
         (["predicts=v", "loss.weighting=min_snr"], "loss.weighting=min_snr has weight 0"),
         (["predicts=x0", "loss.weighting=sigmoid"], "loss.weighting=sigmoid has weight 0"),
     ],
@@ -166,10 +166,10 @@ def test_conditions_keep_their_order_and_round_trip():
     [
         ("model.conditions.age.perid=3", "did you mean 'model.conditions.age.period'"),
         ("model.conditions.age.period=0", "model.conditions.age.period=0 does not work"),
-        ("model.conditions.age={kind: class, period: 3}", "range and period are for kind=number"),
+        ("model.conditions.age={kind: class, period: 3}", "range and period need kind=number"),
         ("model.conditions.age={range: [0, 1], period: 3}", "has a period and no range"),
         ("model.conditions.age.range=[3, 3]", "is empty: give the lowest number first"),
-        ("model.conditions.sex.names=[f, m]", "names are for kind=class"),
+        ("model.conditions.sex.names=[f, m]", "names need kind=class"),
     ],
 )
 def test_a_condition_that_cannot_be_says_why(assignment, message):
@@ -183,7 +183,7 @@ def test_a_condition_that_cannot_be_says_why(assignment, message):
     "setting", ["data.conditions=t.csv", "data.given=x", "model.conditions={}"]
 )
 def test_a_classifier_is_told_nothing(setting):
-    with pytest.raises(ValueError, match="sees the items alone"):
+    with pytest.raises(ValueError, match="takes no conditioning"):
         read_config(None, ["task=classification", setting])
 
 

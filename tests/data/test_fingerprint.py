@@ -43,9 +43,9 @@ def replace(folder):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (add, "7 items where there were 6"),
-        (rename, "items of other names, or in another order"),
-        (replace, "files of other sizes"),
+        (add, "7 items instead of 6"),
+        (rename, "items with other names, or in another order"),
+        (replace, "files with other sizes"),
     ],
 )
 def test_a_folder_that_changes(folder, change, words):
@@ -93,6 +93,6 @@ def test_another_file_of_the_same_size_is_noticed(tmp_path, suffix):
     before, size = look(tmp_path), path.stat().st_size
     Image.fromarray(pixels + 1).save(path)
     assert path.stat().st_size == size
-    assert differences(before, look(tmp_path)) == "files of other contents"
+    assert differences(before, look(tmp_path)) == "files with other contents"
     del before["bytes"]  # as an earlier version wrote it
     assert differences(before, look(tmp_path)) == ""

@@ -109,7 +109,7 @@ def test_a_mask_of_the_pictures_own_size_is_resized_with_it(tmp_path):
     ("values", "message"),
     [
         (np.ones((6, 8)), r"has shape \(6, 8\) and the model's data \(8, 6\)"),
-        (np.zeros((8, 6)), "marks nothing to fill in"),
+        (np.zeros((8, 6)), "marks no region"),
         (np.full((8, 6), 300.0), "outside 0 to 1"),
         (np.full((8, 6), -1.0), "outside 0 to 1"),
         (np.full((8, 6), np.nan), "outside 0 to 1"),
@@ -165,7 +165,7 @@ def test_tiffs_of_numbers_are_read_by_the_models_range(tmp_path, shape, dtype):
     np.testing.assert_allclose(values.restore(item.x), x, atol=1e-4)
     half = read_item(tmp_path / "a.tif", (*shape[:-2], 4, 3), values.bits, values)
     assert abs(float(half.x.mean() - item.x.mean())) < 0.1
-    with pytest.raises(ValueError, match="as many samples a pixel and as many pages"):
+    with pytest.raises(ValueError, match="as many samples per pixel and as many pages"):
         read_item(tmp_path / "a.tif", (shape[0] + 1, *shape[1:]), values.bits, values)
     with pytest.raises(ValueError, match=f"holds {dtype} numbers, and the model's data int8"):
         read_item(tmp_path / "a.tif", shape, 8, Values("int8", -128, 127))
@@ -182,5 +182,5 @@ def test_pictures_are_read_by_the_models_range_too(tmp_path):
     values = Values("uint8", 0, 3)
     item = read_item(tmp_path / "b.png", (1, 8, 6), values.bits, values)
     assert np.array_equal(values.restore(item.x)[0], labels)
-    with pytest.raises(ValueError, match=r"holds integers in .*state a wider data.range"):
+    with pytest.raises(ValueError, match=r"holds integers in .*set a wider data.range"):
         read_item(tmp_path / "b.png", (1, 8, 6), 1, Values("uint8", 0, 1))

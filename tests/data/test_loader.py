@@ -67,7 +67,7 @@ def test_a_dead_worker_raises_where_data_is_asked_for_and_nowhere_else():
 
 
 def test_a_worker_that_leaves_by_itself_is_named():
-    with pytest.raises(WorkerLost, match="ended by itself with status 3"):
+    with pytest.raises(WorkerLost, match="exited with status 3"):
         list(walk(lambda step: os._exit(3)))
 
 

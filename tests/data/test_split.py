@@ -82,7 +82,7 @@ def test_groups_are_never_parted(rule):
     assert not (held_out_mask(source, 0.3).reshape(40, 5) == mask).all()
 
 
-@pytest.mark.parametrize(("rule", "words"), [("(", "neither folder nor"), ("q", "does not match")])
+@pytest.mark.parametrize(("rule", "words"), [("(", "neither folder, nor"), ("q", "does not match")])
 def test_a_group_that_cannot_be_found_is_refused(rule, words):
     with pytest.raises(ValueError, match=words):
         groups_of(rule, Named(["p1_a.png"]))

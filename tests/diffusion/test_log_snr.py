@@ -66,7 +66,7 @@ def test_the_ends_follow_from_the_depth_of_the_data_unless_stated():
     [
         (["diffusion.log_snr_max=-6"], "from log_snr_max=-6 to log_snr_min=-5, which is no fall"),
         (["diffusion.log_snr_max=1", "diffusion.log_snr_min=1"], "log_snr_max=1 to log_snr_min=1"),
-        (["diffusion.schedule=cosine", "diffusion.log_snr_max=5"], "log_snr_max=5 is for schedule"),
+        (["diffusion.schedule=cosine", "diffusion.log_snr_max=5"], "log_snr_max=5 needs schedule"),
         (["diffusion.log_snr_max=99"], r"diffusion\.log_snr_max.*30"),
     ],
 )

@@ -32,7 +32,7 @@ def test_data_that_has_changed_is_refused_unless_told_otherwise(started, capsys)
     files = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert resume(out) == 2
     error = capsys.readouterr().err
-    assert "70 items where there were 60" in error
+    assert "70 items instead of 60" in error
     assert "--accept-data" in error
     assert len(error.splitlines()) == 1
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == files

@@ -203,7 +203,7 @@ def test_a_chosen_checkpoint_is_held_against_its_own_settings(world, tmp_path):
 def test_settings_that_are_not_resolved_are_refused(world, tmp_path, text):
     copy = shutil.copytree(world[0] / "run", tmp_path / "run")
     (copy / "config.yaml").write_text(text)
-    with pytest.raises(ValueError, match=r"is not the settings of a run: it does not say .*size"):
+    with pytest.raises(ValueError, match=r"does not have the settings of a run: .*size"):
         iddpm.load(copy)
 
 

@@ -178,7 +178,7 @@ def test_the_fingerprint_of_the_data_is_in_the_checkpoint_too(copy, capsys):
         "5",
     ]
     assert command(resume) == 2
-    assert "50 items where there were 60" in capsys.readouterr().err
+    assert "50 items instead of 60" in capsys.readouterr().err
     for damage in ("", "{}", "null", "[1", '{"items": 61}'):
         (copy / "data.json").write_text(damage)
         assert command(["info", str(copy)]) == 0

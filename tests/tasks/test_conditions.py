@@ -196,7 +196,7 @@ def test_the_command_writes_down_what_was_asked_for(folder, tmp_path, capsys):
         ("level=bright", "level=bright is not a number"),
         ("level=a..3", "level=a is not a number: a range is written as level=20..80"),
         ("level", "'level' is not a condition: write it as --condition age=63"),
-        (["level=1", "level=2"], "level was asked for twice; several values are one text"),
+        (["level=1", "level=2"], "level was set twice; write several values as"),
     ],
 )
 def test_what_cannot_be_asked_for_is_said(folder, asked, message, capsys):

@@ -38,7 +38,7 @@ def test_hounsfield_units_come_out_as_such(tmp_path, tiny):
     item = open_item(run, tmp_path / "one.npy").x
     assert np.array_equal((item * 2047.5 + 1047.5).round()[0], stored[0])
     np.save(tmp_path / "other.npy", stored[..., None] + np.int16(1000))
-    with pytest.raises(ValueError, match=r"\[-1000, 3095\]: state a wider"):
+    with pytest.raises(ValueError, match=r"\[-1000, 3095\]: set a wider"):
         read_samples(tmp_path / "other.npy", run.config)
 
 

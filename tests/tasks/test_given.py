@@ -129,7 +129,10 @@ def test_the_command_draws_for_pictures_folders_and_held_out_items(folder, tmp_p
     capsys.readouterr()
     assert len(sampled("held_out", "-n", "5")) == 5
     assert command(["sample", str(folder / "run"), "--given", str(folder / "pictures")]) == 2
-    assert "items of shape (1, 8, 8), and the model takes paired data of shape (3, 8, 8)" in capsys.readouterr().err
+    assert (
+        "items of shape (1, 8, 8), and the model takes paired data of shape (3, 8, 8)"
+        in capsys.readouterr().err
+    )
 
 
 def test_measured_samples_are_drawn_for_what_goes_with_training_items(folder):
@@ -165,7 +168,7 @@ def test_resume_is_exact_and_notices_other_data(tmp_path, folder):
     train(folder / "pictures", tmp_path / "parts", [*options, "training.steps=3"])
     go_on = {"out": tmp_path / "parts", "resume": True}
     (tmp_path / "given/002.bmp").rename(tmp_path / "given/002.png")
-    with pytest.raises(ValueError, match=r"has changed since .* \(other data that is given"):
+    with pytest.raises(ValueError, match=r"has changed since .* \(other paired data"):
         train(None, settings=["training.steps=8"], **go_on)
     more = ["training.steps=8", f"data.given={folder / 'negatives'}", "data.workers=1"]
     train(None, settings=more, **go_on)

@@ -85,8 +85,11 @@ def test_another_model_may_have_such_a_decoder(tmp_path, decoder):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["predicts=categorical", "decoder=levels"], "predicts=categorical is a decoder of its ow"),
-        (["decoder=categorical", "loss=simple", "variance=fixed_small"], "untrained: use loss=hyb"),
+        (["predicts=categorical", "decoder=levels"], "predicts=categorical has its own decoder"),
+        (
+            ["decoder=categorical", "loss=simple", "variance=fixed_small"],
+            "does not train decoder=categorical: use loss=hyb",
+        ),
         (["decoder=sharp"], "diffusion.decoder=.*'gaussian', 'levels' or 'categorical'"),
     ],
 )

@@ -58,7 +58,7 @@ def test_an_array_trains_as_its_file_does_and_is_asked_for_again(tmp_path, tiny)
     assert iddpm.evaluate(opened, array, n=8).report["samples"]
     assert iddpm.likelihood(run, images(8) // 2, steps=3).facts["items"] == 8
     for other, message in (
-        (array[:-1], "59 items where there were 60"),
+        (array[:-1], "59 items instead of 60"),
         (255 - array, "other values"),
         (images(size=16), "shape"),
     ):

@@ -145,9 +145,9 @@ def test_every_command_takes_such_a_run(folder, capsys):
     tiny = [word for setting in TINY for word in ("-s", setting)]
     out = ["--out", str(run), "-s", "training.steps=2"]
     assert command(["train", data, *tiny, *scale, *out]) == 0
-    assert "makes data 2 times finer: box degradation" in capsys.readouterr().out
+    assert "increases the resolution 2 times: box degradation" in capsys.readouterr().out
     assert command(["info", str(run)]) == 0
-    assert "makes data 2 times finer: box degradation" in capsys.readouterr().out
+    assert "increases the resolution 2 times: box degradation" in capsys.readouterr().out
     pairs = held_out_pairs(iddpm.load(run), 30)
     count = len(open_split(iddpm.load(run).config).held_out)
     assert len(set(pairs.items.tolist())) == count < 30

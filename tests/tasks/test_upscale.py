@@ -202,7 +202,7 @@ def test_long_signals_as_sounds_tables_and_arrays(folder, tmp_path):
     finer = np.load(tmp_path / "out/b.npy")
     assert (finer.shape, finer.dtype) == ((3, 40), np.int16)
     soundfile.write(tmp_path / "d.wav", tone, 8000, subtype="PCM_16")
-    with pytest.raises(ValueError, match="has 8000 Hz, and the model makes 4000 Hz into 8000 Hz"):
+    with pytest.raises(ValueError, match="has 8000 Hz, and the model upscales 4000 Hz to 8000 Hz"):
         upscale(run, [tmp_path / "d.wav"], out=tmp_path / "out")
 
 

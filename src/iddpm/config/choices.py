@@ -103,12 +103,14 @@ class SpacingChoice(Choice):
 
 
 SPACINGS: Mapping[str, SpacingChoice] = {
-    "even": SpacingChoice("evenly, first and last included", "iddpm.sampling.spacing:evenly"),
+    "even": SpacingChoice("evenly spaced, with both ends", "iddpm.sampling.spacing:evenly"),
     "log_snr": SpacingChoice(
-        "evenly in log-SNR", "iddpm.sampling.spacing:log_snr_timesteps", ("sigma_max",)
+        "evenly spaced in log-SNR", "iddpm.sampling.spacing:log_snr_timesteps", ("sigma_max",)
     ),
     "karras": SpacingChoice(
-        "evenly in sigma^(1/rho)", "iddpm.sampling.spacing:karras_timesteps", ("sigma_max", "rho")
+        "evenly spaced in sigma^(1/rho)",
+        "iddpm.sampling.spacing:karras_timesteps",
+        ("sigma_max", "rho"),
     ),
     "ddim": SpacingChoice("an integer stride from 0", "iddpm.sampling.spacing:strided"),
 }
@@ -140,13 +142,13 @@ SCHEDULES: Mapping[str, ScheduleChoice] = {
 }
 
 TIMESTEP_SAMPLERS: Mapping[str, Choice] = {
-    "uniform": Choice("every timestep alike", "iddpm.training.timesteps:UniformTimesteps"),
+    "uniform": Choice("all timesteps equally", "iddpm.training.timesteps:UniformTimesteps"),
     "low_discrepancy": Choice(
-        "every timestep alike, each batch spread evenly over them",
+        "all timesteps equally, evenly spread within each batch",
         "iddpm.training.timesteps:LowDiscrepancyTimesteps",
     ),
     "loss_second_moment": Choice(
-        "by the root of the mean squared loss, for loss=vlb",
+        "in proportion to the root mean squared loss, for loss=vlb",
         "iddpm.training.timesteps:LossSecondMomentTimesteps",
     ),
 }

@@ -28,11 +28,11 @@ class ConditionConfig(Section):
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
         if self.kind == "class" and not (self.range is None and self.period is None):
-            raise ValueError("range and period are for kind=number, and kind=class was stated")
+            raise ValueError("range and period need kind=number, and kind=class is set")
         if self.kind != "class" and self.names is not None:
-            raise ValueError("names are for kind=class: state that beside them")
+            raise ValueError("names need kind=class")
         if self.range is not None and self.period is not None:
-            raise ValueError("a number that comes round again has a period and no range")
+            raise ValueError("a periodic number has a period and no range")
         if self.range is not None and self.range[0] >= self.range[1]:
             raise ValueError(f"range={list(self.range)} is empty: give the lowest number first")
         return self

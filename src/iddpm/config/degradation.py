@@ -30,10 +30,12 @@ class DegradationConfig(Section):
             text += f" (sigma {'half the scale' if self.sigma is None else f'{self.sigma:g}'})"
         if self.noise:
             text += f" with noise {self.noise:g}"
-        return text + (f", told of up to {self.augment:g} more" if self.augment else "")
+        return text + (
+            f", with up to {self.augment:g} added as augmentation" if self.augment else ""
+        )
 
     @model_validator(mode="after")
     def _sigma_is_of_a_blur(self) -> Self:
         if self.sigma is not None and self.kind != "blur":
-            raise ValueError(f"sigma={self.sigma:g} is that of kind=blur, and kind={self.kind}")
+            raise ValueError(f"sigma={self.sigma:g} needs kind=blur, and kind={self.kind}")
         return self

@@ -156,12 +156,12 @@ class DiffusionConfig(Section):
     def _the_decoder_is_trained(self) -> Self:
         if self.predicts in LEVELS and self.decoder not in (None, "categorical"):
             raise ValueError(
-                f"predicts={self.predicts} is a decoder of its own, and decoder={self.decoder} "
-                "was stated: leave it out"
+                f"predicts={self.predicts} has its own decoder, and decoder={self.decoder} is "
+                "set: leave it out"
             )
         if self.learns_decoder and self.loss.kind == "simple":
             raise ValueError(
-                "loss=simple leaves decoder=categorical untrained: use loss=hybrid or vlb, or "
+                "loss=simple does not train decoder=categorical: use loss=hybrid or vlb, or "
                 "decoder=gaussian"
             )
         return self
@@ -180,9 +180,9 @@ class DiffusionConfig(Section):
     def _a_residual_has_no_levels(self) -> Self:
         if self.residual and self.goes_by_levels:
             raise ValueError(
-                "predicts=categorical, decoder=levels or categorical, and fourier_features go by "
-                "the levels of the data, and its residual has other levels at every place: use "
-                "residual=false, or leave them out"
+                "predicts=categorical, decoder=levels or categorical, and fourier_features "
+                "need data with levels, and a residual has none: use residual=false, or leave "
+                "them out"
             )
         return self
 
@@ -192,11 +192,13 @@ class DiffusionConfig(Section):
         taken = SCHEDULES[self.schedule].settings
         for name, value in (("log_snr_max", high), ("log_snr_min", low)):
             if value is not None and name not in taken:
-                raise ValueError(f"{name}={value:g} is for schedule=log_snr, not {self.schedule}")
+                raise ValueError(
+                    f"{name}={value:g} needs schedule=log_snr, and schedule={self.schedule}"
+                )
         if high is not None and low is not None and high <= low:
             raise ValueError(
-                f"schedule=log_snr falls from log_snr_max={high:g} to log_snr_min={low:g}, which "
-                "is no fall: use a log_snr_max above log_snr_min, such as 13.3 and -5"
+                f"log_snr_max={high:g} must be above log_snr_min={low:g}: use values such as "
+                "13.3 and -5"
             )
         return self
 
@@ -205,13 +207,13 @@ class DiffusionConfig(Section):
         learned = self.variance.startswith("learned")
         if self.loss.kind == "hybrid" and not learned:
             raise ValueError(
-                f"loss=hybrid trains the variance and variance={self.variance} is fixed: "
-                "use loss=simple, or variance=learned_range"
+                f"loss=hybrid trains the variance, and variance={self.variance} is fixed: use "
+                "loss=simple, or variance=learned_range"
             )
         if self.loss.kind == "simple" and learned:
             raise ValueError(
-                f"loss=simple leaves variance={self.variance} untrained: use loss=hybrid, "
-                "or variance=fixed_small"
+                f"loss=simple does not train variance={self.variance}: use loss=hybrid, or "
+                "variance=fixed_small"
             )
         return self
 
@@ -221,19 +223,19 @@ class DiffusionConfig(Section):
             return self
         if self.predicts in BLIND_AT_PURE_NOISE:
             raise ValueError(
-                f"zero_terminal_snr=true needs a prediction that says something of the data in "
-                f"pure noise, and predicts={self.predicts} does not: use predicts=v, x0 or edm"
+                "zero_terminal_snr=true needs a prediction that depends on the data in pure "
+                f"noise, and predicts={self.predicts} does not: use predicts=v, x0 or edm"
             )
         if isinstance(self.loss, VLBLoss | OwnLoss):
             return self
         if self.loss.space == "eps":
             raise ValueError(
-                "loss.space=eps leaves the step of pure noise untrained, which "
+                "loss.space=eps does not train the step of pure noise that "
                 "zero_terminal_snr=true adds: use loss.space=v or x0"
             )
         if self.loss.weighting.kind != "constant":
             raise ValueError(
                 f"loss.weighting={self.loss.weighting.kind} has weight 0 at the step of pure "
-                "noise, which zero_terminal_snr=true adds: use loss.weighting=constant"
+                "noise that zero_terminal_snr=true adds: use loss.weighting=constant"
             )
         return self

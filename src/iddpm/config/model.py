@@ -97,7 +97,5 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _classes_fit(self) -> Self:
         if self.num_classes is not None and not self.class_conditional:
-            raise ValueError(
-                f"num_classes={self.num_classes} needs class_conditional=true beside it"
-            )
+            raise ValueError(f"num_classes={self.num_classes} needs class_conditional=true")
         return self

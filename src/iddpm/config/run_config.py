@@ -15,18 +15,16 @@ _MARK = "# sha256 of the lines above: "
 def read_run_config(directory: Path) -> ResolvedConfig:
     """Return the settings of a run directory; errors in one sentence."""
     if directory.is_file():
-        raise ValueError(
-            f"{directory} is a file: give the run directory, the one that holds {CONFIG}"
-        )
+        raise ValueError(f"{directory} is a file: give the run directory, which contains {CONFIG}")
     if not directory.is_dir():
         raise FileNotFoundError(f"there is no run directory {directory}")
     if not (directory / CONFIG).is_file():
-        raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG}")
+        raise ValueError(f"{directory} is not a run directory: it has no {CONFIG}")
     config = read_config(directory / CONFIG)
     if missing := what_is_missing(config):
         raise ValueError(
-            f"{directory / CONFIG} is not the settings of a run: it does not say "
-            f"{', '.join(missing)}; training writes them there, so the file is damaged or another's"
+            f"{directory / CONFIG} does not have the settings of a run: {', '.join(missing)} "
+            "is missing; the file is damaged or belongs to something else"
         )
     return settle(config)
 

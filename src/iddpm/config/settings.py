@@ -59,25 +59,25 @@ class Config(Section):
     def learns(self) -> str:
         """What the network learns beside its loss, in a line; empty for generation."""
         if self.task == "classification":
-            return "tells the classes apart at every noise level"
+            return "predicts the class at every noise level"
         if self.task == "generation" or self.scale is None:
             return ""
         scale = [self.scale] if isinstance(self.scale, int) else self.scale
-        return f"makes data {' x '.join(map(str, scale))} times finer: {self.degradation}"
+        return f"increases the resolution {' x '.join(map(str, scale))} times: {self.degradation}"
 
     @model_validator(mode="after")
     def _a_classifier_is_not_told(self) -> Self:
         if self.task == "classification" and self.model.class_conditional:
             raise ValueError(
-                "task=classification learns to tell the class, which "
-                "model.class_conditional=true would show it: leave that false"
+                "task=classification predicts the class, which model.class_conditional=true "
+                "would reveal: set it to false"
             )
         return self
 
     @model_validator(mode="after")
     def _only_a_classifier_pools(self) -> Self:
         if self.model.pool is not None and self.task != "classification":
-            raise ValueError(f"model.pool is for task=classification, and task={self.task}")
+            raise ValueError(f"model.pool needs task=classification, and task={self.task}")
         return self
 
     @model_validator(mode="after")
@@ -90,14 +90,14 @@ class Config(Section):
         }
         for name, value in told.items():
             if self.task == "classification" and value is not None:
-                raise ValueError(f"task=classification sees the items alone: leave {name} out")
+                raise ValueError(f"task=classification takes no conditioning: leave {name} out")
         return self
 
     @model_validator(mode="after")
     def _only_generation_conditions_itself(self) -> Self:
         if self.diffusion.self_condition and self.task != "generation":
             raise ValueError(
-                f"diffusion.self_condition=true is for task=generation, and task={self.task}"
+                f"diffusion.self_condition=true needs task=generation, and task={self.task}"
             )
         return self
 
@@ -110,7 +110,7 @@ class Config(Section):
             why = (
                 "task=classification learns nothing there"
                 if self.task == "classification"
-                else f"predicts={self.diffusion.predicts} says nothing of the data there"
+                else f"predicts={self.diffusion.predicts} does not depend on the data there"
             )
             raise ValueError(
                 f"training.pure_noise_share={share:g} trains at pure noise, and {why}: use 0"
@@ -136,8 +136,8 @@ class Config(Section):
         if not 1 <= (self.bits or 0) <= MOST_BITS:
             depth = "is continuous" if self.bits is None else f"has {self.bits} bits"
             raise ValueError(
-                f"diffusion.{name} gives a probability to each level "
-                f"of data of at most {MOST_BITS} bits, and this data {depth}: use {other}"
+                f"diffusion.{name} predicts a probability for each level of data of at most "
+                f"{MOST_BITS} bits, and this data {depth}: use {other}"
             )
         return self
 
@@ -145,8 +145,8 @@ class Config(Section):
     def _levels_have_periods(self) -> Self:
         if self.diffusion.fourier_features and self.bits is None:
             raise ValueError(
-                f"diffusion.fourier_features={self.diffusion.fourier_features} counts periods of "
-                "the levels of the data, and this data is continuous: leave it out"
+                f"diffusion.fourier_features={self.diffusion.fourier_features} needs data with "
+                "levels, and this data is continuous: leave it out"
             )
         return self
 
@@ -154,26 +154,24 @@ class Config(Section):
     def _only_super_resolution_has_a_scale(self) -> Self:
         if self.task == "super_resolution":
             if self.scale is None:
-                raise ValueError(
-                    "task=super_resolution needs to know how many times finer to make its data: "
-                    "set scale, such as scale=2"
-                )
+                raise ValueError("task=super_resolution needs a scale, such as scale=2")
             return self
         if self.diffusion.residual:
             raise ValueError(
-                "diffusion.residual=true learns what is missing in the interpolation of a low "
-                f"resolution, which task=super_resolution has and task={self.task} has not"
+                "diffusion.residual=true predicts the residual to an interpolation of the "
+                f"low-resolution input, which task={self.task} does not have: use "
+                "task=super_resolution"
             )
         if self.diffusion.residual_scale is not None:
             raise ValueError(
-                f"diffusion.residual_scale is for task=super_resolution, not {self.task}"
+                f"diffusion.residual_scale needs task=super_resolution, and task={self.task}"
             )
         for name, given, nothing in (
             ("scale", self.scale, None),
             ("degradation", self.degradation, DegradationConfig()),
         ):
             if given != nothing:
-                raise ValueError(f"{name} is for task=super_resolution, and task={self.task}")
+                raise ValueError(f"{name} needs task=super_resolution, and task={self.task}")
         return self
 
 
@@ -227,7 +225,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no settings file {path}")
     if path.stat().st_size > LARGEST_FILE:
         raise ValueError(
-            f"{path} holds {path.stat().st_size} bytes, and settings take {LARGEST_FILE} at most"
+            f"{path} has {path.stat().st_size} bytes, and settings files may have at "
+            f"most {LARGEST_FILE}"
         )
     try:
         values = parse_yaml(path.read_text(encoding="utf-8"))
@@ -237,7 +236,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a {type(values).__name__} where settings (a: b) belong")
+        raise ValueError(f"{path} holds a {type(values).__name__}: write settings as name: value")
     return values
 
 

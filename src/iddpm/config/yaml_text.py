@@ -55,6 +55,6 @@ def _count(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> in
         children = node.value
     total = 1 + sum(_count(child, known, (*above, id(node))) for child in children)
     if total > MOST_NODES:
-        raise yaml.YAMLError(f"its aliases stand for more than {MOST_NODES} values")
+        raise yaml.YAMLError(f"its aliases expand to more than {MOST_NODES} values")
     known[id(node)] = total
     return total

@@ -141,12 +141,13 @@ class Batches:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         if not len(self.items):
             raise ValueError(
-                f"{source.name} leaves no item to train on: lower data.held_out, or give more data"
+                f"{source.name} has no items left for training: lower data.held_out, "
+                "or use more data"
             )
         if batch_size > len(self.items):
             raise ValueError(
-                f"batch_size is {batch_size} but there are only {len(self.items)} items to train "
-                f"on; use a batch_size of at most {len(self.items)}, or more data"
+                f"batch_size is {batch_size} but there are only {len(self.items)} training "
+                f"items; use a batch_size of at most {len(self.items)}, or more data"
             )
         if workers < 0:
             raise ValueError(f"workers is {workers}; it must be 0 or more")

@@ -60,7 +60,10 @@ def built_once(
             return directory
         if found is not None:
             changed = ", ".join(key for key in facts if found.get(key) != facts[key])
-            say(f"{directory} was made from other data ({changed or 'of another version'}): again")
+            say(
+                f"{directory} was made from other data "
+                f"({changed or 'of another version'}); making it again"
+            )
         for left in directory.parent.glob(f".{directory.name}.*/"):  # by a builder that was killed
             shutil.rmtree(left)
         temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))

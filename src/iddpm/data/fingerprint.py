@@ -70,8 +70,8 @@ def read_fingerprint(directory: Path) -> dict[str, Any] | None:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(
-            f"{path} is damaged ({error}): remove it to go on without a look at whether the data "
-            "has changed"
+            f"{path} is damaged ({error}): delete it to continue without checking whether the "
+            "data has changed"
         ) from None
     return facts
 
@@ -82,20 +82,20 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
         name for name in before if name in now and before[name] != now[name] and name != "memory"
     ]
     if "items" in changed:  # the others follow from it
-        return f"{now['items']} items where there were {before['items']}"
+        return f"{now['items']} items instead of {before['items']}"
     if "bytes" in changed and len(changed) > 1:  # it follows from the others
         changed.remove("bytes")
     words = {
-        "keys": "items of other names, or in another order",
+        "keys": "items with other names, or in another order",
         "labels": "other labels",
         "conditions": "other conditions",
-        "given": "other data that is given with it",
-        "sizes": "files of other sizes",
-        "bytes": "files of other contents",
+        "given": "other paired data",
+        "sizes": "files with other sizes",
+        "bytes": "files with other contents",
         "contents": "other values",
     }
     return ", ".join(
-        words.get(name, f"{name} {now[name]} where it was {before[name]}") for name in changed
+        words.get(name, f"{name} {now[name]} instead of {before[name]}") for name in changed
     )
 
 

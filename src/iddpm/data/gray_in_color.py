@@ -23,6 +23,6 @@ def gray_note(source: Source) -> str:
     converts = isinstance(source, Pictures) or source.form.kind == "clip"
     way = "-s data.channels=1 reads one" if converts else "save one of them"
     return (
-        f"note: {source.name} is gray and stored in 3 equal channels (looked at {len(looked)} of "
-        f"{len(source)} items): {way}, which learns faster"
+        f"note: {source.name} is gray and stored in 3 equal channels (checked {len(looked)} of "
+        f"{len(source)} items): {way}, which trains faster"
     )

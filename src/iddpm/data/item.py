@@ -64,13 +64,13 @@ def read_item(
             _refuse_deeper(path, depth, bits)
         size = (image.height, image.width)
         if depth == 16 and shape[0] != 1:
-            raise ValueError(f"{path} is 16-bit gray, and the model draws {shape[0]} channels")
+            raise ValueError(f"{path} is 16-bit gray, and the model has {shape[0]} channels")
         stored = to_array(image, channels=shape[0], size=(shape[1], shape[2]), bits=depth)
     else:
         raise ValueError(
             f"{path} cannot be read as an item of shape {shape}: give a .npy array"
             + (" or a picture" if len(shape) == 3 and shape[0] in (1, 3, 4) else "")
-            + (" or a TIFF of numbers" if len(shape) > 2 else "")
+            + (" or a numeric TIFF" if len(shape) > 2 else "")
         )
     return Item(_natural(path, stored, bits) if own is None else _by(own, path, stored), size)
 
@@ -95,10 +95,10 @@ def _natural(path: Path, stored: NDArray[Any], bits: int | None) -> Tensor:
     _refuse_deeper(path, depth, bits)
     x = to_model_range(stored, depth)
     if not bool((x.abs() <= 1).all()):  # false for NaN
-        raise ValueError(f"{path} holds values outside [-1, 1], which is the model's range")
+        raise ValueError(f"{path} holds values outside [-1, 1], the model's range")
     hint = range_hint(natural_values(depth), float(stored.min()), float(stored.max()))
     if depth is None and hint is not None:
-        way = ", save 2 * x - 1" if "half of" in hint else "; scale it as the model's data was"
+        way = ", save 2 * x - 1" if "half of" in hint else "; scale it like the model's data"
         warnings.warn(f"{path} holds {hint}{way}", stacklevel=3)
     return x
 
@@ -109,7 +109,7 @@ def _read_fitted(path: Path, shape: tuple[int, ...]) -> tuple[NDArray[Any], tupl
     if (stored.shape[:-2], stored.ndim) != (shape[:-2], len(shape)):
         raise ValueError(
             f"{path} holds numbers of shape {stored.shape} and the model's items have shape "
-            f"{shape}: give a TIFF of as many samples a pixel and as many pages"
+            f"{shape}: give a TIFF with as many samples per pixel and as many pages"
         )
     size = (stored.shape[-2], stored.shape[-1])
     return stored if size == shape[-2:] else fitted(stored, (shape[-2], shape[-1])), size
@@ -139,8 +139,8 @@ def read_mask(
         image = load_picture(path)[0]
         if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
             raise ValueError(
-                f"the mask {path} has an alpha channel, and it is not known whether what is opaque "
-                "or what is transparent is meant: save a gray picture, white where to fill in"
+                f"the mask {path} has an alpha channel, which could mark either region: save a "
+                "gray picture that is white where to fill in"
             )
         image = image.convert("L")
         if picture_size == (image.height, image.width):
@@ -159,15 +159,15 @@ def read_mask(
         raise ValueError(f"the mask {path} holds values outside 0 to 1 and 0 to 255")
     mask = torch.from_numpy(values > high / 2).reshape(1, *spatial)
     if not bool(mask.any()):
-        raise ValueError(f"the mask {path} marks nothing to fill in: white, or 1, is filled in")
+        raise ValueError(f"the mask {path} marks no region: the region to fill in is white, or 1")
     return mask
 
 
 def _refuse_deeper(path: Path, depth: int | None, bits: int | None) -> None:
     if depth is not None and bits is not None and depth > bits:
         raise ValueError(
-            f"{path} holds {depth} bits a sample and the model was trained on {bits}: convert it "
-            f"to {bits} bits first"
+            f"{path} holds {depth} bits per sample and the model was trained on {bits}: "
+            f"convert it to {bits} bits first"
         )
 
 

@@ -18,7 +18,7 @@ from iddpm.runtime.errors import WorkerLost
 
 CHECK_SECONDS = 1.0
 """How often to see whether the workers live, while waiting for them."""
-CAUSES = {"SIGKILL": "memory that ran out", "SIGBUS": "a full /dev/shm (docker: --shm-size)"}
+CAUSES = {"SIGKILL": "running out of memory", "SIGBUS": "a full /dev/shm (docker: --shm-size)"}
 """What mostly lies behind a signal."""
 
 
@@ -87,24 +87,25 @@ def _next(iterator: Iterator[Any], processes: list[BaseProcess], timeout: float)
             for number, process in enumerate(processes):
                 if process.exitcode is not None:
                     raise WorkerLost(
-                        f"data worker {number} of {len(processes)} {_ending(process.exitcode)}: "
-                        "go on by --resume, with fewer data.workers or with 0 if it comes again"
+                        f"data worker {number} of {len(processes)} "
+                        f"{_ending(process.exitcode)}: continue with --resume; if it happens "
+                        "again, use fewer data.workers or 0"
                     ) from None
             if not str(error).startswith("DataLoader timed out"):
                 raise
             if time.monotonic() >= deadline:
                 raise WorkerLost(
-                    f"no data came from {len(processes)} workers in {timeout:g} seconds: see "
-                    "whether the disk that holds it answers, and go on by --resume; a slow one "
-                    "takes a higher data.worker_timeout"
+                    f"no data came from {len(processes)} workers in {timeout:g} seconds: check "
+                    "that the disk with the data responds, and continue with --resume; a slow "
+                    "disk needs a higher data.worker_timeout"
                 ) from None
 
 
 def _ending(code: int) -> str:
     if code >= 0:
-        return f"ended by itself with status {code}"
+        return f"exited with status {code}"
     name = signal.Signals(-code).name
-    cause = f", mostly a sign of {CAUSES[name]}" if name in CAUSES else ""
+    cause = f", usually because of {CAUSES[name]}" if name in CAUSES else ""
     return f"was killed by {name}{cause}"
 
 

@@ -53,16 +53,16 @@ def groups_of(rule: str, source: Source) -> list[str]:
         pattern = re.compile(rule)
     except re.error as error:
         raise ValueError(
-            f"data.group={rule} is neither folder nor a column nor a regular expression ({error})"
+            f"data.group={rule} is neither folder, nor a column, nor a regular expression ({error})"
         ) from None
     groups = []
     for key in keys:
         found = pattern.match(key.name)
         if found is None:
             raise ValueError(
-                f"data.group={rule} does not match the start of {key.name}: give folder, a column "
-                "of the table of labels or conditions, or a pattern that all file names start "
-                "with, such as '[^_]+' for what stands before _"
+                f"data.group={rule} does not match the start of {key.name}: give folder, a "
+                "column of the table of labels or conditions, or a pattern that matches the "
+                "start of all file names, such as '[^_]+' for the part before _"
             )
         groups.append("".join(part or "" for part in found.groups()) or found[0])
     return groups

@@ -98,10 +98,10 @@ class Values:
         """Refuse data that goes beyond the range."""
         if not self.hold(lowest, highest):
             raise ValueError(
-                f"{name} holds {'floats' if self.bits is None else 'integers'} in "
+                f"{name} holds {('floats' if self.bits is None else 'integers')} in "
                 f"[{lowest:.6g}, {highest:.6g}], and the range that becomes [-1, 1] is "
-                f"[{self.low:.6g}, {self.high:.6g}]: state a wider data.range, or measure it with "
-                "data.range=auto"
+                f"[{self.low:.6g}, {self.high:.6g}]: set a wider data.range, or measure it "
+                "with data.range=auto"
             )
 
     def __str__(self) -> str:
@@ -181,8 +181,8 @@ def find_values(
         return natural_values(None)
     if not whole:
         raise ValueError(
-            f"{name} holds {nbytes >> 30} GiB of {dtype}, of which some lie in [{lowest:.6g}, "
-            f"{highest:.6g}]: state data.range, or let all of it be read with data.range=auto"
+            f"{name} holds {nbytes >> 30} GiB of {dtype}, some of it in [{lowest:.6g}, "
+            f"{highest:.6g}]: set data.range, or read everything with data.range=auto"
         )
     return _measured(name, dtype, lowest, highest)
 
@@ -193,7 +193,7 @@ def warn_of_range(name: str, values: Values, lowest: float, highest: float) -> N
     if hint is None:
         return
     way = (
-        "say so with -s data.range=[0,1]"
+        "set -s data.range=[0,1]"
         if "half of" in hint
         else "data.range=auto measures the range instead"
     )
@@ -248,7 +248,7 @@ def _stated(name: str, dtype: np.dtype[Any], wanted: tuple[float, float]) -> Val
         )
     if low < limits.min or high > limits.max:
         raise ValueError(
-            f"data.range=[{low:.6g}, {high:.6g}] goes beyond the {dtype} of {name}, which holds "
+            f"data.range=[{low:.6g}, {high:.6g}] exceeds the {dtype} of {name}, which holds "
             f"{limits.min} to {limits.max}"
         )
     return Values(dtype.newbyteorder("=").name, float(low), float(high))
@@ -257,7 +257,9 @@ def _stated(name: str, dtype: np.dtype[Any], wanted: tuple[float, float]) -> Val
 def _measured(name: str, dtype: np.dtype[Any], lowest: float, highest: float) -> Values:
     if dtype.kind == "f":
         if lowest == highest:
-            raise ValueError(f"{name} holds the number {lowest:.6g} alone; there is nothing in it")
+            raise ValueError(
+                f"{name} holds only the number {lowest:.6g}; there is nothing to learn"
+            )
         return Values("float32", lowest, highest)
     low, high = int(lowest), int(highest)
     bits = max(1, (high - low).bit_length())

@@ -53,7 +53,7 @@ def test_rows_go_by_their_number_and_pieces_by_where_they_start(tmp_path):
 @pytest.mark.parametrize(
     ("names", "size", "message"),
     [
-        (("a/1", "a/2"), (6, 4), r"holds nothing that goes with b/1\.png of data"),
+        (("a/1", "a/2"), (6, 4), r"holds no item to pair with b/1\.png of data"),
         (NAMES, (6, 6), "has items of size 6 x 6 and data of 4 x 6"),
     ],
 )

@@ -304,7 +304,7 @@ def test_what_was_not_checked_at_opening_is_checked_when_read(tmp_path, monkeypa
     array[50] = np.inf
     with pytest.raises(ValueError, match="first in item 50"):
         ArraySource(array, name="a")
-    with pytest.raises(ValueError, match=r"state data\.range"):
+    with pytest.raises(ValueError, match=r"set data\.range"):
         ArraySource(np.full((101, 8), 7.0, np.float32), name="a")
 
 

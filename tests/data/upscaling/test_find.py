@@ -89,7 +89,7 @@ def test_a_palette_becomes_colours_and_a_jpeg_a_png(tmp_path):
         (lambda p: np.save(p / "a.npy", np.zeros((2, 2, 2, 2, 2), np.uint8)), "has shape"),
         (lambda p: np.save(p / "a.npy", np.zeros((2, 1, 9, 1), np.uint8)), "cannot be told"),
         (lambda p: np.savez(p / "a.npz", b=BITS, c=BITS), "holds the arrays b, c"),
-        (lambda p: (p / "a.wav").write_bytes(b""), "holds no file of"),
+        (lambda p: (p / "a.wav").write_bytes(b""), "has no file of"),
     ],
 )
 def test_what_a_gray_model_of_8_bits_does_not_take(tmp_path, make, message):
@@ -171,9 +171,9 @@ def test_sounds_have_a_higher_rate_and_the_same_coding(tmp_path, suffix):
     again, rate = soundfile.read(path, dtype="int16")
     assert (path.suffix, rate, soundfile.info(path).subtype) == (suffix, 24_000, "PCM_16")
     assert np.array_equal(again, stored.repeat(3, 0))
-    with pytest.raises(ValueError, match="has 8000 Hz, and the model makes 4000 Hz into 12000 Hz"):
+    with pytest.raises(ValueError, match="has 8000 Hz, and the model upscales 4000 Hz to 12000 Hz"):
         open_low_res([tmp_path], target(2, (3,), whole, sample_rate=12_000))
-    with pytest.raises(ValueError, match="a sound, 2 channels, and the model makes data of 1 chan"):
+    with pytest.raises(ValueError, match="a sound, 2 channels, and the model takes 1 chan"):
         open_low_res([tmp_path], target(1, (3,), whole))
     soundfile.write(tmp_path / f"a{suffix}", stored, 8000, subtype="PCM_24")
     with pytest.raises(ValueError, match="holds floats, and the model was trained on int16"):
@@ -248,7 +248,7 @@ def test_clips_keep_their_frames_and_take_as_long(tmp_path, name, dtype, channel
     assert np.allclose(stored[0], clip.repeat(2, 1).repeat(2, 3), atol=1e-3)
     assert again.form.milliseconds == (None if encoding == "TIFF" else 40)
     if channels == 1:
-        with pytest.raises(ValueError, match=r"a clip, . channels?, and the model makes data of 2"):
+        with pytest.raises(ValueError, match=r"a clip, . channels?, and the model takes 2"):
             open_low_res([tmp_path / name], target(2, (2, 1, 2), values))
     Image.fromarray(BITS[..., 0]).save(tmp_path / name)
     with pytest.raises(ValueError, match=r"holds a single picture|trained on"):
@@ -340,7 +340,7 @@ def test_a_tiff_of_numbers_that_the_model_does_not_fit_is_refused(tmp_path):
     write_raster(tmp_path / "a.tif", x, rgb=False)
     values = Values("int16", -32768, 32767)
     for wanted, message in (
-        (target(2, (2, 2), values), "holds 3 pages, and the model makes TIFFs of one finer"),
+        (target(2, (2, 2), values), "holds 3 pages, and the model takes TIFFs of one"),
         (target(1, (2, 2, 2), values), "a TIFF of 2 samples of int16 a pixel, 2 channels"),
         (target(2, (2, 2, 2), natural_values(16)), "holds int16 numbers"),
     ):

@@ -52,10 +52,14 @@ class Condition:
             if cell in self.names:
                 return float(self.names.index(cell))
             words = _shown(self.names, 12)
-            raise ValueError(f"{self.name}={cell} is none of its {len(self.names)} words: {words}")
+            raise ValueError(
+                f"{self.name}={cell} is not one of its {len(self.names)} words: {words}"
+            )
         value = as_number(cell)
         if value is None:
-            raise ValueError(f"{self.name}={cell} is not a number, and the model knows it as one")
+            raise ValueError(
+                f"{self.name}={cell} is not a number, and the model was trained on numbers"
+            )
         if self.period is not None:
             return value % self.period / self.period
         return (value - self.low) * (2 / (self.high - self.low)) - 1
@@ -78,7 +82,7 @@ class Condition:
         if self.names is not None:
             return f"{self.name} ({_shown(self.names, 6)})"
         if self.period is not None:
-            return f"{self.name} (comes round every {self.period:g})"
+            return f"{self.name} (period {self.period:g})"
         return f"{self.name} ({self.low:.6g} to {self.high:.6g})"
 
 
@@ -158,8 +162,8 @@ def _read_table(path: Path) -> tuple[list[str], dict[str, list[str]]]:
     names = header[1:]
     if not names or "" in names or len(set(names)) < len(names):
         raise ValueError(
-            f"{path} starts with {', '.join(header)[:60]!r}; its first line must name the columns, "
-            "the items first, such as file,age,sex"
+            f"{path} starts with {', '.join(header)[:60]!r}; its first line must name the "
+            "columns, with the items first, such as file,age,sex"
         )
     lines = []
     for line, cells in table:
@@ -167,8 +171,8 @@ def _read_table(path: Path) -> tuple[list[str], dict[str, list[str]]]:
             continue
         if not cells[0]:
             raise ValueError(
-                f"{path}, line {line}: needs a name and {len(names)} cells, empty ones for what is "
-                "not known"
+                f"{path}, line {line}: needs a name and {len(names)} cells; leave cells of "
+                "unknown values empty"
             )
         lines.append(cells)
     for column, name in enumerate(names, 1):
@@ -191,8 +195,8 @@ def _from_members(
     suffix = data.suffix.lower()
     if not data.is_file() or suffix not in (".npz", *HDF5):
         raise ValueError(
-            f"data.conditions={list(members)} names members of a .npz or .h5 file, and {data} is "
-            "none: give the path of a table"
+            f"data.conditions={list(members)} names members of a .npz or .h5 file, and {data} "
+            "is not one: give the path of a table"
         )
     for name in wanted or ():
         if name not in members:
@@ -203,11 +207,11 @@ def _from_members(
     for name in members if wanted is None else wanted:
         array = arrays.get(name, arrays.get(GROUP + name))
         if array is None:
-            raise ValueError(f"{data} holds no {name}; it holds {', '.join(arrays)}")
+            raise ValueError(f"{data} has no {name}; it has {', '.join(arrays)}")
         if array.shape != (max(rows) + 1,) or array.dtype.kind not in "biufU":
             raise ValueError(
-                f"{name} in {data} is {array.dtype} of shape {array.shape}; conditions are numbers "
-                f"or words, one for each of {max(rows) + 1} items"
+                f"{name} in {data} is {array.dtype} of shape {array.shape}; conditions are "
+                f"numbers or words, one for each of {max(rows) + 1} items"
             )
         cells = ["" if is_unknown(str(value)) else str(value) for value in array.tolist()]
         columns[name] = [cells[row] for row in rows]

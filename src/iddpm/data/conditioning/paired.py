@@ -28,16 +28,16 @@ class Paired(DerivedSource):
     def __init__(self, given: Source, source: Source) -> None:
         if given.shape[1:] != source.shape[1:]:
             raise ValueError(
-                f"{given.name} has items of size {_by(given)} and {source.name} of {_by(source)}: "
-                "data that is given must have the size of the data it goes with"
+                f"{given.name} has items of size {_by(given)} and {source.name} of "
+                f"{_by(source)}: paired data must have the same size"
             )
         _refuse_turned(given, source)
         keys, wanted = _keys(given), _keys(source)
         numbered = keys[0] == "0" and wanted[0] == "0"
         if numbered and len(keys) != len(wanted):
             raise ValueError(
-                f"{given.name} has {len(keys)} rows and {source.name} {len(wanted)}: give one for "
-                "each"
+                f"{given.name} has {len(keys)} rows and {source.name} {len(wanted)}: paired "
+                "data needs one row for each item"
             )
         by_key = {key: row for row, key in enumerate(keys)}
         by_stem: dict[str, list[int]] = {}
@@ -47,10 +47,10 @@ class Paired(DerivedSource):
         for key in wanted:
             fitting = [by_key[key]] if key in by_key else by_stem.get(_stem(key), [])
             if len(fitting) != 1:
-                some = "several items that go" if fitting else "nothing that goes"
+                some = "several items" if fitting else "no item"
                 raise ValueError(
-                    f"{given.name} holds {some} with {key or source.key(0)} of {source.name}: name "
-                    "its files as those of the data, with any suffix"
+                    f"{given.name} holds {some} to pair with {key or source.key(0)} of "
+                    f"{source.name}: name its files like those of the data, with any suffix"
                 )
             rows += fitting
         self._source = given
@@ -91,7 +91,8 @@ def _refuse_turned(given: Source, source: Source) -> None:
     if one != other:
         raise ValueError(
             f"{given.name} is stored in the orientation {''.join(one)} and {source.name} in "
-            f"{''.join(other)}: bring them to one, such as by nibabel.as_closest_canonical"
+            f"{''.join(other)}: convert them to one orientation, for example with "
+            "nibabel.as_closest_canonical"
         )
 
 

@@ -49,9 +49,8 @@ def ask(
             far = np.abs(told[:, k]) > FAR
             if far.any():
                 warnings.warn(
-                    f"{condition.name}={cells[int(np.argmax(far))]} lies outside of "
-                    f"{condition.low:.6g} to {condition.high:.6g}, which is all that {where} was "
-                    "trained on",
+                    f"{condition.name}={cells[int(np.argmax(far))]} is outside the range "
+                    f"{condition.low:.6g} to {condition.high:.6g} that {where} was trained on",
                     stacklevel=3,
                 )
     return told
@@ -71,8 +70,8 @@ def read_asked(texts: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"{text!r} is not a condition: write it as --condition age=63")
         if name in asked:
             raise ValueError(
-                f"{name} was asked for twice; several values are one text: {name}={asked[name]},"
-                f"{value.strip()}"
+                f"{name} was set twice; write several values as "
+                f"{name}={asked[name]},{value.strip()}"
             )
         asked[name] = value.strip()
     return asked

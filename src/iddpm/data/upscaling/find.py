@@ -48,14 +48,14 @@ def open_low_res(paths: Iterable[Path | str], target: Target) -> dict[str, LowRe
             raise FileNotFoundError(f"there is no file {given}")
         keys = find_files(given, suffixes)
         if not keys:
-            raise FileNotFoundError(f"{given} holds no file of {known}")
+            raise FileNotFoundError(f"{given} has no file of {known}")
         for key in keys:
             path = given if given.is_file() else given / key
             opener: Callable[[Path, Target], LowRes] | None
             opener = next((make for some, make in kinds if path.name.lower().endswith(some)), None)
             if opener is None:
                 raise ValueError(
-                    f"{path} cannot be made finer by a model of {target.dims}-D data: give {known}"
+                    f"{path} cannot be upscaled by a model of {target.dims}-D data: give {known}"
                 )
             if opener in (Picture, Clip) and path.suffix.lower() in TIFF and holds_numbers(path):
                 opener = Raster
@@ -65,8 +65,8 @@ def open_low_res(paths: Iterable[Path | str], target: Target) -> dict[str, LowRe
             name = key[: -len(_suffix(key, suffixes))] + opened.output
             if name in found:
                 raise ValueError(
-                    f"{found[name].path} and {path} would both become {name}: give one of them a "
-                    "call of its own, with another --out"
+                    f"{found[name].path} and {path} would both become {name}: upscale one of "
+                    "them separately, with another --out"
                 )
             found[name] = opened
     return found

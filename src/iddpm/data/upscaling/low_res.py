@@ -46,8 +46,8 @@ class Target:
         """Refuse a file of other channels."""
         if channels != self.channels:
             raise ValueError(
-                f"{path} is {what}, {_counted(channels)}, and the model makes data of "
-                f"{_counted(self.channels)} finer: convert it first"
+                f"{path} is {what}, {_counted(channels)}, and the model takes "
+                f"{_counted(self.channels)}: convert it first"
             )
 
     def check_numbers(self, path: Path, dtype: np.dtype[Any]) -> None:
@@ -75,8 +75,8 @@ class Target:
         if not self.values.hold(lowest, highest):
             raise ValueError(
                 f"{path} holds numbers in [{lowest:.6g}, {highest:.6g}], and the model was "
-                f"trained on [{self.values.low:.6g}, {self.values.high:.6g}]: bring them to that "
-                "range"
+                f"trained on [{self.values.low:.6g}, {self.values.high:.6g}]: convert them to "
+                "that range"
             )
         levels = self.values.read(stored, str(path), range(len(stored)))
         return to_model_range(np.require(levels, requirements="W"), self.values.bits)

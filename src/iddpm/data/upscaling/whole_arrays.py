@@ -91,9 +91,9 @@ def _channel_axis(path: Path, array: NDArray[Any], target: Target) -> int | None
         possible = [None]  # items without an axis for their only channel
     if len(possible) == 1:
         return possible[0]
-    axes = ", ".join(("N items", f"{channels} channels", f"{dims} of space"))
+    axes = ", ".join(("N items", f"{channels} channels", f"{dims} spatial"))
     raise ValueError(
-        f"{path} has shape {shape}, and the model takes data of {channels} channels with {dims} "
-        f"axes of space: give axes in the order {axes}"
-        + (", of which the channels cannot be told here" if possible else "")
+        f"{path} has shape {shape}, and the model takes data of {channels} channels with "
+        f"{dims} spatial axes: give axes in the order {axes}"
+        + ("; which axis has the channels is ambiguous" if possible else "")
     )

@@ -52,7 +52,7 @@ class Clip(LowRes):
         if self._encoding == "GIF" and (self._shown or 0) % 10:  # which keeps multiples of ten
             self._encoding = "WEBP"
         if self._encoding not in SUFFIXES:
-            raise ValueError(f"{path} cannot be written again as one file: give a .npy array")
+            raise ValueError(f"{path} cannot be written as one file of its kind: give a .npy array")
         self.output = SUFFIXES[self._encoding]
 
     def read(self, start: int, stop: int) -> Tensor:

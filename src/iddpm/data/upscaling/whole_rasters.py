@@ -27,7 +27,7 @@ class Raster(LowRes):
         if several != (target.dims == 3):
             what = f"{len(pages)} page{'s' * several}"
             wanted = "one" if several else "several"
-            raise ValueError(f"{path} holds {what}, and the model makes TIFFs of {wanted} finer")
+            raise ValueError(f"{path} holds {what}, and the model takes TIFFs of {wanted}")
         target.check(path, first.samples, f"a TIFF of {first.what}")
         target.check_numbers(path, first.dtype)
         self.path, self._target, self._pages = path, target, pages

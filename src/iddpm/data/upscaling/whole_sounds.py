@@ -29,8 +29,8 @@ class Sound(LowRes):
         target.check_numbers(path, np.dtype(self._dtype))
         if made not in (None, rate * scale):
             raise ValueError(
-                f"{path} has {rate} Hz, and the model makes {made / scale:g} Hz into {made} Hz: "
-                f"resample it to {made / scale:g} Hz"
+                f"{path} has {rate} Hz, and the model upscales {made / scale:g} Hz to {made} "
+                f"Hz: resample it to {made / scale:g} Hz"
             )
         self.path, self._target, self.output = path, target, path.suffix.lower()
         self.shape = (sound.channels, *sound.sizes[0])

@@ -58,7 +58,7 @@ def save_table(
         ValueError: samples of several channels, or that are not finite.
     """
     if x.ndim != 3 or x.shape[1] != 1:
-        raise ValueError(f"samples of shape {tuple(x.shape)} are no rows of a table")
+        raise ValueError(f"samples of shape {tuple(x.shape)} cannot be rows of a table")
     rows = _stored(x, form)[:, 0]
     digits = "%d" if rows.dtype.kind in "iu" else "%.9g"
 

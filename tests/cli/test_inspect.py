@@ -53,7 +53,7 @@ def test_it_says_what_it_found_of_clips(tmp_path):
     ("name", "text", "message"),
     [
         ("a.csv", "", "no rows"),
-        ("a.csv", "1,2,3\n4,5\n", "one length"),
+        ("a.csv", "1,2,3\n4,5\n", "same number of cells"),
         ("a.csv", "1.5,2,3\n4,nan,6.5\n", "NaN"),
         ("a.csv", "1,2,3\n4,5,6\n", "labels=first, last or none"),
         ("a.csv", "cat,dog\n", "no rows"),
@@ -61,7 +61,7 @@ def test_it_says_what_it_found_of_clips(tmp_path):
         ("a.nii", "no volume", "not a NIfTI file"),
         ("a.h5", "no array", "not an HDF5 file"),
         ("a.gif", "", "is empty"),
-        ("a.gif", "GIF89a", "cut short"),
+        ("a.gif", "GIF89a", "truncated"),
         ("a.tif", "no pages", "not a picture"),
         ("a.xyz", "0", "data is a folder"),
     ],

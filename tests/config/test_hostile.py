@@ -67,9 +67,7 @@ def test_files(name, tmp_path):
 def test_a_large_file_is_refused_before_it_is_parsed(tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_text("# comment\n" * 300_000)
-    with pytest.raises(
-        ValueError, match="has 3000000 bytes, and settings files may have at most 2000000"
-    ):
+    with pytest.raises(ValueError, match=r"has 3000000 bytes, and .* at most 2000000"):
         read_config(path)
 
 

@@ -30,9 +30,7 @@ class DegradationConfig(Section):
             text += f" (sigma {'half the scale' if self.sigma is None else f'{self.sigma:g}'})"
         if self.noise:
             text += f" with noise {self.noise:g}"
-        return text + (
-            f", with up to {self.augment:g} added as augmentation" if self.augment else ""
-        )
+        return text + (f" and augmentation up to {self.augment:g}" if self.augment else "")
 
     @model_validator(mode="after")
     def _sigma_is_of_a_blur(self) -> Self:

@@ -257,9 +257,7 @@ def _stated(name: str, dtype: np.dtype[Any], wanted: tuple[float, float]) -> Val
 def _measured(name: str, dtype: np.dtype[Any], lowest: float, highest: float) -> Values:
     if dtype.kind == "f":
         if lowest == highest:
-            raise ValueError(
-                f"{name} holds only the number {lowest:.6g}; there is nothing to learn"
-            )
+            raise ValueError(f"{name} holds only {lowest:.6g}: there is nothing to learn")
         return Values("float32", lowest, highest)
     low, high = int(lowest), int(highest)
     bits = max(1, (high - low).bit_length())

@@ -89,7 +89,7 @@ def test_a_table_goes_by_the_names_of_the_items(folder):
         ("file,age\n1.png\n", "line 2 has 1 cells and the first row 2"),
         ("file,age\n,3\n", "line 2: needs a name and 1 cells"),
         ("file,age\n1.png,3\n1.png,4\n", r"two different rows for 1\.png"),
-        ('file,age\n1.png,"3\n', "quotes that do not match"),
+        ('file,age\n1.png,"3\n', "unmatched quotes"),
     ],
 )
 def test_a_table_that_cannot_serve_says_why(text, message, folder):

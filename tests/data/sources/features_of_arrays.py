@@ -109,9 +109,9 @@ ARRAY_ROWS = [
                       {"column": "a/b"})]),
     Row("HDF5", "chunks that were never written, with a warning",
         lambda: [File(h5(partly), np.concatenate([ROWS[:4], np.full((4, 6), 9)]),
-                      warns="never written")], library="h5py"),
+                      warns="missing chunks")], library="h5py"),
     Row("HDF5", "attributes scale_factor and add_offset of netCDF", lambda: [File(h5(scaled))],
-        refused="stand for others, by the attributes scale_factor=0.5 and add_offset=3.0"),
+        refused="with the attributes scale_factor=0.5 and add_offset=3.0"),
     Row("HDF5", "bool, complex, records, a scalar, no rows, an empty dataset, "
         "virtual datasets with missing files",
         lambda: [File(data(x)) for x in

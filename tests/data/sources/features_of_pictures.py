@@ -251,7 +251,7 @@ PICTURE_ROWS = [
         lambda: [with_gamma(1.0, bits(8), raw.GRAY), with_gamma(0.5556, bits(8, 3), raw.RGB)]),
     Row("PNG", "other primaries or transfers (cHRM, cICP): read as sRGB, with a warning",
         lambda: [said(b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000,
-                                           6000), "primaries of its own"),
+                                           6000), "its own primaries"),
                  said(b"cICP", bytes([9, 16, 0, 1]), "the transfer 16")]),
     Row("PNG", "chunks that change no pixel: sBIT, bKGD, sRGB, a gamma of 1/2.2",
         lambda: [said(b"sBIT", bytes([5, 6, 5])), said(b"bKGD", bytes(6)), said(b"sRGB", b"\0"),
@@ -259,7 +259,7 @@ PICTURE_ROWS = [
     Row("PNG", "16 bits in color or with transparency",
         lambda: [of_png(bits(16, c), k, 16) for k, c in ((2, 3), (4, 2), (6, 4))]
         + [of_png(bits(16), raw.GRAY, 16, before=raw.chunk(b"tRNS", b"\0\7"))],
-        refused="16-bit colou?r|16-bit gray of which one level is transparent"),
+        refused="16-bit color|16-bit gray with a transparent level"),
     Row("PNG", "animations (APNG)",
         lambda: [saved(x := bits(8).astype(np.uint8), "png", x, save_all=True,
                        append_images=[Image.fromarray(255 - x)])], refused="an animated PNG"),
@@ -288,5 +288,5 @@ PICTURE_ROWS = [
         + [portable(p, m) for p in ("P2", "P5") for m in (1023, 65535)], suffix=".ppm"),
     Row("PPM, PGM", "16 bits in color, floats (PFM)",
         lambda: [portable("P6", 65535, 3), File(b"Pf\n1 1\n-1.0\n" + bytes(4))],
-        refused="16-bit colou?r|32-bit samples", suffix=".ppm"),
+        refused="16-bit color|32-bit samples", suffix=".ppm"),
 ]  # fmt: skip

@@ -75,7 +75,7 @@ WAV_ROWS = [
         library="soundfile"),
     Row("WAV", "truncated, or without sound data",
         lambda: [plain(data_size=400), plain(data_size=0)],
-        refused="is cut short: 240 of the bytes|holds no sound"),
+        refused="is truncated: 240 of the bytes|holds no sound"),
 ]  # fmt: skip
 FLAC_ROWS = [
     Row("FLAC", "8, 16 and 24 bits, 1 to 8 channels",

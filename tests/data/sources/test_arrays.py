@@ -85,7 +85,7 @@ def test_an_unclear_layout_is_refused_with_the_possible_ones(shape, dtype, named
 
 @pytest.mark.parametrize(
     ("layout", "message"),
-    [("NWH", "must be one of"), ("NL", "where 2 axes are wanted, NL")],
+    [("NWH", "must be one of"), ("NL", "but NL has 2 axes")],
 )
 def test_a_wrong_layout_is_refused(layout, message):
     with pytest.raises(ValueError, match=message):
@@ -204,7 +204,7 @@ def test_usual_names_of_members_work(key, label_key, tmp_path):
 
 def test_several_candidates_are_listed(tmp_path):
     np.savez(tmp_path / "a.npz", left=ramp(2, 9), right=ramp(2, 9))
-    with pytest.raises(ValueError, match=r"left, right; say which .*=left"):
+    with pytest.raises(ValueError, match=r"left, right; select the data .*=left"):
         open_array(tmp_path / "a.npz")
 
 

@@ -213,7 +213,7 @@ def deep_colour(path):
         (deep_colour, "a.tif", {}, r"a\.tif is damaged \(failed to read"),
         (still, "a.gif", {}, r"a\.gif holds a single picture"),
         (still, "a.png", {}, r"a\.png is a \.png file; data is a folder of images"),
-        (still, "a.tif", {"layout": "frames"}, "layout='frames' is for folders"),
+        (still, "a.tif", {"layout": "frames"}, "layout='frames' needs a folder"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(make, name, settings, message, tmp_path):
@@ -242,7 +242,7 @@ def test_transparency_is_kept_or_laid_on_white_where_that_is_said(tmp_path):
         ({"a.gif": pixels(2)}, {"layout": "NHW"}, "layout='NHW'"),
         ({"a.gif": pixels(2)}, {"layout": "frames"}, r"a\.gif holds several frames"),
         ({"a.gif": pixels(2)}, {"window": (3, 6, 7)}, "nothing as large"),
-        ({"a/1.png": pixels(1), "1.png": pixels(1)}, {"layout": "frames"}, "a folder of its own"),
+        ({"a/1.png": pixels(1), "1.png": pixels(1)}, {"layout": "frames"}, "its own folder"),
         (
             {"a/1.png": pixels(1), "a/2.png": pixels(1, size=(3, 3))},
             {"layout": "frames"},
@@ -266,7 +266,7 @@ def test_colour_met_late_is_not_dropped_silently(tmp_path, monkeypatch):
     assert Animations(tmp_path).channels == 1
     assert open_source(tmp_path).read(0).shape == (1, 2, 6, 7)  # gray, whatever the mode says
     save(tmp_path / "a.webp", pixels(2, channels=3))
-    with pytest.raises(ValueError, match=r"a\.webp, frame 1 is in colour"):
+    with pytest.raises(ValueError, match=r"a\.webp, frame 1 is in color"):
         open_source(tmp_path).read(0)
 
 

@@ -33,7 +33,7 @@ def test_files_that_are_not_read_are_counted(tmp_path):
         picture(tmp_path / name)
     for name in ("c.heic", "d.heic", "notes.txt", "labels.csv", ".hidden"):
         (tmp_path / name).write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"read 2 pictures and passed over 2 \.heic.*c\.heic"):
+    with pytest.warns(UserWarning, match=r"read 2 pictures and skipped 2 \.heic.*c\.heic"):
         assert len(open_source(tmp_path)) == 2
 
 
@@ -46,12 +46,12 @@ def test_a_folder_without_pictures_says_what_is_there(tmp_path):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (("train", "val"), "train and val.*parts of a split.*data.labels=folder"),
-        (("Train", "Test", "valid"), "Train and Test and valid.*parts of a split"),
-        (("train2017", "validation"), "parts of a split"),
-        (("training_set", "test_set"), "parts of a split"),
-        (("images", "masks"), "pairs and no classes.*data.given=.*masks"),
-        (("imgs", "Labels"), "pairs and no classes"),
+        (("train", "val"), "train and val.*like a split.*data.labels=folder"),
+        (("Train", "Test", "valid"), "Train and Test and valid.*like a split"),
+        (("train2017", "validation"), "like a split"),
+        (("training_set", "test_set"), "like a split"),
+        (("images", "masks"), "pairs and not like classes.*data.given=.*masks"),
+        (("imgs", "Labels"), "pairs and not like classes"),
     ],
 )
 def test_folders_that_are_no_classes_are_refused(tmp_path, names, words):
@@ -73,9 +73,9 @@ def test_ordinary_classes_stay_classes(tmp_path):
 def test_a_link_that_leads_nowhere(tmp_path):
     picture(tmp_path / "a.png")
     os.symlink("nowhere.png", tmp_path / "gone.png")
-    with pytest.raises(ValueError, match=r"gone\.png is a link that leads nowhere \(to nowhere"):
+    with pytest.raises(ValueError, match=r"gone\.png is a broken link \(to nowhere"):
         open_source(tmp_path)
-    with pytest.warns(UserWarning, match=r"left out links that lead nowhere: .*gone\.png"):
+    with pytest.warns(UserWarning, match=r"skipped broken links: .*gone\.png"):
         source = open_source(tmp_path, corrupt="skip")
     assert [stamp.name for stamp in source.stamps()] == ["a.png"]
 
@@ -84,7 +84,7 @@ def test_a_link_that_leads_nowhere(tmp_path):
 def test_a_pipe_is_not_opened(tmp_path, name):
     picture(tmp_path / "b.png")
     os.mkfifo(tmp_path / name)
-    with pytest.warns(UserWarning, match=rf"left out .*{name}: it is a pipe"):
+    with pytest.warns(UserWarning, match=rf"skipped .*{name}: it is a pipe"):
         assert len(open_source(tmp_path)) == 1
 
 
@@ -108,7 +108,7 @@ def test_views_of_samples_are_no_samples(tmp_path, array_file, tiny):
     assert run(["train", str(array_file), *settings, "--steps", "1", "--out", trained]) == 0
     assert run(["sample", trained, "-n", "3", "--steps", "2", "--out", str(out)]) == 0
     assert (out / "grid.png").is_file()
-    with pytest.warns(UserWarning, match=r"left out .*grid\.png: written beside samples to show"):
+    with pytest.warns(UserWarning, match=r"skipped .*grid\.png: written beside samples to show"):
         source = open_source(out)
     assert [source.key(k) for k in range(len(source))] == [f"{k:06}.png" for k in range(3)]
     (out / "samples.json").unlink()  # then it is a picture like others

@@ -75,6 +75,6 @@ def test_a_link_that_leads_nowhere_is_told_once(tmp_path):
     for number in range(2):
         Image.fromarray(NOISE[number].astype(np.uint8)).save(tmp_path / f"{number}.png")
     (tmp_path / "gone.png").symlink_to("nowhere.png")
-    with pytest.warns(UserWarning, match=r"lead nowhere: .*gone\.png") as told:
+    with pytest.warns(UserWarning, match=r"broken links: .*gone\.png") as told:
         assert len(open_source(tmp_path, corrupt="skip")) == 2
     assert len(told) == 1

@@ -106,9 +106,9 @@ FRAME = (0, 0, np.zeros((4, 4), np.uint8), None, None, 0)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"GIF89a", "cut short"),
+        (b"GIF89a", "truncated"),
         (b"PNG", "is not a GIF file"),
-        (gif_of((4, 4), [FRAME, FRAME], GRAYS)[:-1], "cut short"),
+        (gif_of((4, 4), [FRAME, FRAME], GRAYS)[:-1], "truncated"),
         (gif_of((4, 4), [], GRAYS), "holds no frame"),
         (gif_of((3, 4), [FRAME], GRAYS), "outside the picture"),
         (gif_of((4, 4), [FRAME], GRAYS).replace(b";", b"?"), "unknown block"),

@@ -82,7 +82,7 @@ def test_an_impossible_size_is_refused(image_size, tmp_path):
 
 def test_an_empty_folder_is_named_with_the_suffixes(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=rf"no picture in {tmp_path}: it holds no files; .*\.png"
+        FileNotFoundError, match=rf"has no picture {tmp_path}: it holds no files; .*\.png"
     ):
         ImageFolder(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
@@ -127,7 +127,7 @@ def test_colour_met_late_in_a_gray_set_is_not_dropped_silently(tmp_path, monkeyp
     save(tmp_path / "3.bmp", mode="RGB", colour=(9, 0, 0))
     monkeypatch.setattr(pictures, "_PROBED", 2)
     source = ImageFolder(tmp_path)
-    with pytest.raises(ValueError, match=r"3\.bmp is in colour.*data\.channels"):
+    with pytest.raises(ValueError, match=r"3\.bmp is in color.*data\.channels"):
         source.read(3)
     assert ImageFolder(tmp_path, channels=1).read(3).shape == (1, 4, 6)
 
@@ -193,10 +193,10 @@ def test_what_is_whole_and_not_read_is_not_called_damaged(tmp_path, monkeypatch)
     frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:])
     save(tmp_path / "huge.png", size=(60, 40))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
-    with pytest.raises(ValueError, match=r"16-bit colour.*data\.corrupt=skip") as caught:
+    with pytest.raises(ValueError, match=r"16-bit color.*data\.corrupt=skip") as caught:
         ImageFolder(tmp_path, image_size=4)
     assert "damaged" not in str(caught.value)
-    said = r"left out 3 pictures of .* whole and of a kind that is not read, first: .*deep\.png"
+    said = r"skipped 3 intact pictures of .* of unsupported kinds, first: .*deep\.png"
     with pytest.warns(UserWarning, match=said) as warned:
         source = ImageFolder(tmp_path, image_size=4, corrupt="skip")
     assert source.skipped == ["deep.png", "huge.png", "moving.png"]

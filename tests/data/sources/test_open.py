@@ -68,7 +68,7 @@ def test_other_files_are_refused(tmp_path):
 
 def test_a_column_goes_with_shards_alone(tmp_path):
     Image.new("RGB", (8, 6)).save(tmp_path / "cat_1.png")
-    with pytest.raises(ValueError, match="column='jpg' is for shards, tables"):
+    with pytest.raises(ValueError, match="column='jpg' needs shards, tables"):
         open_source(tmp_path, column="jpg")
 
 

@@ -116,13 +116,13 @@ def test_16_bit_gray_is_resized_in_16_bits(tmp_path):
 def test_16_bit_colour_is_refused_not_degraded(colour_type, tmp_path):
     write_png(tmp_path / "deep.png", depth=16, colour_type=colour_type)
     for reader in (read_header, load_picture):
-        with pytest.raises(ValueError, match=r"deep\.png holds 16-bit colour"):
+        with pytest.raises(ValueError, match=r"deep\.png holds 16-bit color"):
             reader(tmp_path / "deep.png")
 
 
 def test_16_bit_colour_ppm_is_refused(tmp_path):
     (tmp_path / "deep.ppm").write_bytes(b"P6 4 3 65535\n" + b"\x12\x34" * 36)
-    with pytest.raises(ValueError, match="16-bit colour"):
+    with pytest.raises(ValueError, match="16-bit color"):
         read_header(tmp_path / "deep.ppm")
 
 
@@ -137,14 +137,14 @@ def test_a_16_bit_bmp_has_8_bits_a_sample(tmp_path):
 
 def test_32_bit_samples_are_refused(tmp_path):
     Image.new("F", (2, 2), 0.5).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match="float32 a pixel, which a picture cannot have"):
+    with pytest.raises(ValueError, match="float32 per pixel, which pictures cannot have"):
         read_header(tmp_path / "a.tif")
 
 
 def test_signed_samples_are_refused(tmp_path):
     image = Image.fromarray(np.array([[1, 2]], np.uint16))
     image.save(tmp_path / "a.tif", tiffinfo={339: 2})  # the sample format: signed integers
-    with pytest.raises(ValueError, match="int16 a pixel, which a picture cannot have"):
+    with pytest.raises(ValueError, match="int16 per pixel, which pictures cannot have"):
         read_header(tmp_path / "a.tif")
 
 

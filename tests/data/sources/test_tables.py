@@ -108,14 +108,14 @@ def test_signals_of_two_lengths_are_refused(tmp_path):
     source = open_source(tmp_path / "a.arrow")
     with pytest.raises(ValueError, match=r"row 1 of x is float64 of shape \(1, 3\) while"):
         source.read(1)
-    with pytest.raises(ValueError, match="row 2 of x is no array: its lists differ"):
+    with pytest.raises(ValueError, match="row 2 of x is not an array: its lists differ"):
         source.read(2)
 
 
 def test_columns_that_are_not_clear_are_asked_for(tmp_path):
     two = pictures(0, 3).append_column("mask", pictures(9, 3).column("image"))
     write(tmp_path / "a.arrow", two)
-    with pytest.raises(ValueError, match=r"\(image, mask\); say which with -s data\.column=image"):
+    with pytest.raises(ValueError, match=r"\(image, mask\); select one with -s data\.column=image"):
         open_source(tmp_path / "a.arrow")
     assert open_source(tmp_path / "a.arrow", column="mask").read(0).max() == 9
     with pytest.raises(ValueError, match="and label holds pictures or arrays; use image, mask"):
@@ -127,7 +127,7 @@ def test_columns_that_are_not_clear_are_asked_for(tmp_path):
         open_source(tmp_path / "b.arrow")
     both = {"image": {"_type": "Image"}, "label": CLASS, "kind": CLASS}
     saved(tmp_path / "c", [pictures(0, 3, kind=[0, 1, 2])], both)
-    with pytest.raises(ValueError, match=r"\(label, kind\); say which with -s data\.labels=label"):
+    with pytest.raises(ValueError, match=r"\(label, kind\); select one with -s data\.labels=label"):
         open_source(tmp_path / "c")
     assert open_source(tmp_path / "c", labels="kind").labels.tolist() == [0, 1, 2]
 
@@ -168,16 +168,16 @@ def test_splits_are_not_mixed(dataset, tmp_path):
 def test_damaged_and_missing_files_are_named(dataset, tmp_path):
     second = dataset / "data-00001-of-00002.arrow"
     second.write_bytes(second.read_bytes()[:300])
-    with pytest.raises(ValueError, match=r"data-00001-of-00002\.arrow is no whole Arrow file"):
+    with pytest.raises(ValueError, match=r"data-00001-of-00002\.arrow is no complete Arrow file"):
         open_source(dataset)
     write(second, pa.table({"other": [1]}))
-    with pytest.raises(ValueError, match="give the files of one table"):
+    with pytest.raises(ValueError, match="give files of one table"):
         open_source(dataset)
     second.unlink()
     with pytest.raises(FileNotFoundError, match=r"data-00001-of-00002\.arrow, which"):
         open_source(dataset)
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(ValueError, match=r"a\.parquet is no whole Parquet file"):
+    with pytest.raises(ValueError, match=r"a\.parquet is no complete Parquet file"):
         open_source(tmp_path / "a.parquet")
 
 

@@ -64,7 +64,7 @@ def test_comments_are_left_out_and_counted_and_the_last_before_the_rows_names_co
     series = read_series(tmp_path / "a.txt")
     assert series.values.tolist() == VALUES.tolist()
     assert "header 3 names" in series.taken
-    assert "1 comments left out" in series.taken
+    assert "1 comments skipped" in series.taken
 
 
 @pytest.mark.parametrize("cell", ["", "NA", "nan", "n/a", "?"])
@@ -131,7 +131,7 @@ def test_words_that_all_differ_are_no_classes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "said"), [([7, 7, 7, 7], "number 7 alone"), ([0, 1, 2, 3], "as an index does")]
+    ("column", "said"), [([7, 7, 7, 7], "number 7 alone"), ([0, 1, 2, 3], "like an index")]
 )
 @pytest.mark.parametrize("last", [False, True])
 def test_labels_that_say_nothing_are_warned_of(column, said, last, tmp_path):
@@ -158,7 +158,7 @@ def test_signals_run_down_columns_when_asked(name, tmp_path):
         source = open_source(path, layout="columns")
         series = read_series(path, layout="columns")
     assert (source.shape, len(source)) == ((1, 60), 2)
-    assert any("taken for time" in str(w.message) for w in said) == (name is None)
+    assert any("read as time" in str(w.message) for w in said) == (name is None)
     assert series.values.tolist() == waves.T.tolist()
     with pytest.warns(UserWarning, match=r"data\.layout=columns"):
         assert read_series(path).values.shape == (60, 3)

@@ -34,7 +34,7 @@ def test_notes_tell_what_pages_run_through(text, colours, axes):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ImageJ=1.53\nimages=6\nchannels=6\n", r"pages of .*a\.tif run through 6 channels"),
+        ("ImageJ=1.53\nimages=6\nchannels=6\n", r"pages of .*a\.tif are ordered by 6 channels"),
         ("ImageJ=1.53\nimages=6\nslices=2\nframes=3\n", "2 slices x 3 frames"),
         ("ImageJ=1.53\nimages=900\nslices=900\n", "6 pages listed of 900"),
     ],
@@ -73,7 +73,7 @@ def test_several_images_of_one_ome_file_are_no_clip(kind, tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif", ome=True) as file:
         for _ in range(2):
             file.write(STACK.astype(kind), photometric="minisblack", metadata={"axes": "TYX"})
-    with pytest.raises(ValueError, match="holds 6 pages and its OME note tells the axes of 3"):
+    with pytest.raises(ValueError, match="holds 6 pages and its OME metadata gives the axes of 3"):
         open_source(tmp_path)
     tifffile.imwrite(tmp_path / "a.tif", STACK.astype(kind), ome=True, metadata={"axes": "TYX"})
     assert open_source(tmp_path).shape == (1, 3, 8, 6)

@@ -52,9 +52,7 @@ class Condition:
             if cell in self.names:
                 return float(self.names.index(cell))
             words = _shown(self.names, 12)
-            raise ValueError(
-                f"{self.name}={cell} is not one of its {len(self.names)} words: {words}"
-            )
+            raise ValueError(f"{self.name}={cell} is none of its {len(self.names)} words: {words}")
         value = as_number(cell)
         if value is None:
             raise ValueError(

@@ -84,8 +84,8 @@ def read_facts(path: Path) -> Facts:
         facts = _tiff_facts(path) if is_tiff(path) else _webp_facts(path)
     if facts.count == 1:
         raise ValueError(
-            f"{path} holds a single picture, and a clip has several frames: pictures are read "
-            "from a folder of their own"
+            f"{path} holds a single picture, and a clip has several frames: put still pictures "
+            "into their own folder"
         )
     if facts.format == "TIFF":  # whose pages have been checked
         return facts
@@ -130,8 +130,8 @@ def _tiff_facts(path: Path) -> Facts:
     refuse_differing(str(path), pages)
     if not first.picture and not (first.samples == 1 and first.dtype == np.float32):
         raise ValueError(
-            f"{path} holds {first.what}, which frames cannot have: such stacks are read as numbers "
-            "from a folder of nothing else"
+            f"{path} holds {first.what}, which frames cannot have: put such stacks into their "
+            "own folder, where they are read as numbers"
         )
     if first.mode in ("CMYK", "LAB"):
         raise ValueError(f"{path} holds frames of mode {first.mode}; save them as gray or RGB")

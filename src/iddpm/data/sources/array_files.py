@@ -79,7 +79,8 @@ class ArrayFiles(Source):
         if (stored.shape, stored.dtype) != (self._stored_shape, self._dtype):
             raise ValueError(
                 f"{title} is {stored.dtype} of shape {stored.shape} while the first item is "
-                f"{self._dtype} of {self._stored_shape}: store all alike"
+                f"{self._dtype} of {self._stored_shape}: all items must have the same dtype "
+                "and shape"
             )
         if self.bits is None:
             check_rows(title, stored[None], [index])

@@ -188,7 +188,9 @@ def _parts(
     """Return the data, the labels and the class names in a file."""
     if path.suffix.lower() == ".npy":
         if column is not None:
-            raise ValueError(f"column={column!r} names an array of several, and {path} is one")
+            raise ValueError(
+                f"column={column!r} selects one of several arrays, and {path} has only one"
+            )
         return map_npy(path), None, ()
     members = read_npz(path)
     label_key = next((key for key in LABEL_KEYS if key in members and key != column), None)
@@ -205,8 +207,8 @@ def data_key(
         if column in members:
             return column
         raise ValueError(
-            f"{path} holds no array {column!r} but {', '.join(members) or 'none at all'}: name one "
-            "of them by data.column"
+            f"{path} has no array {column!r}, only {', '.join(members) or 'none at all'}: name "
+            "one of them with data.column"
         )
     for key in _DATA_KEYS:
         if key in members:
@@ -216,7 +218,7 @@ def data_key(
         return rest[0]
     raise ValueError(
         f"{path} holds the arrays {', '.join(members) or '(none)'}"
-        + (f"; say which is the data with -s data.column={rest[0]}" if rest else ", and no data")
+        + (f"; select the data with -s data.column={rest[0]}" if rest else ", and no data")
     )
 
 
@@ -248,7 +250,7 @@ def checked_labels(
         )
     if lowest < 0 and not class_names and not (numbers == 0).any():
         raise ValueError(
-            f"{name} has labels from {lowest} to {highest} and none is 0: number classes from 0, "
-            "since -1 stands for items without a class"
+            f"{name} has labels from {lowest} to {highest} and none is 0: number classes from "
+            "0, because -1 means no class"
         )
     return numbers, names

@@ -43,7 +43,7 @@ def table_paths(where: Path) -> list[Path]:
     if (where / SPLITS).is_file():
         splits = sorted(path.parent.name for path in where.glob(f"*/{STATE}"))
         if not splits:
-            raise ValueError(f"{where} is a dataset of several splits, and none of them is there")
+            raise ValueError(f"{where} is a dataset of several splits, and none of them exists")
         raise ValueError(
             f"{where} holds the splits {', '.join(splits)}: give one, such as {where / splits[0]}"
         )
@@ -80,7 +80,7 @@ def map_table(path: Path) -> Any:
             mapped.seek(0)
             table = arrow.ipc.open_file(mapped).read_all()  # the other layout of such files
     except (arrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is no whole Arrow file ({_first_line(error)})") from error
+        raise ValueError(f"{path} is no complete Arrow file ({_first_line(error)})") from error
     for number, field in enumerate(table.schema):
         if isinstance(field.type, arrow.ExtensionType):  # where datasets has been imported
             chunks = [chunk.storage for chunk in table.column(number).chunks]
@@ -130,7 +130,7 @@ def _rewrite(source: Path, target: Path) -> None:
             for batch in table.iter_batches(batch_size=256):  # rows of pictures are large
                 writer.write_batch(batch)
     except (arrow.ArrowException, OSError) as error:
-        raise ValueError(f"{source} is no whole Parquet file ({_first_line(error)})") from error
+        raise ValueError(f"{source} is no complete Parquet file ({_first_line(error)})") from error
     fsync_file(target)
 
 
@@ -153,7 +153,7 @@ def _facts(text: bytes, title: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{title} is damaged ({error}): copy it again") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{title} is damaged: it holds no table of facts")
+        raise ValueError(f"{title} is damaged: it is not a JSON object")
     return value
 
 

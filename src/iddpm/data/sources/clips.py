@@ -69,7 +69,9 @@ class Clips(Recordings):
         dtypes = {fact.dtype: key for key, fact in zip(keys, facts, strict=True)}
         if len(dtypes) > 1:
             (one, first), (other, second) = list(dtypes.items())[:2]
-            raise ValueError(f"{first} holds {one} and {second} {other}: convert them to one depth")
+            raise ValueError(
+                f"{first} holds {one} and {second} {other}: convert them to one bit depth"
+            )
         self._dtype = np.dtype(facts[0].dtype)
         self._channels_stated = channels is not None
         self.channels = channels or (1 if all(fact.gray for fact in facts) else 3)
@@ -129,8 +131,8 @@ class Clips(Recordings):
         size = self._facts[index].size
         if (image.height, image.width) != size:
             raise ValueError(
-                f"{title} has {image.height}x{image.width} pixels and the first frame of its clip "
-                f"{size[0]}x{size[1]}: bring them to one size"
+                f"{title} has {image.height}x{image.width} pixels and the first frame of its "
+                f"clip {size[0]}x{size[1]}: resize them to one size"
             )
         if self._dtype == np.float32:
             fitted = image if self._resized is None else fit(image, self._resized)
@@ -145,15 +147,15 @@ class Clips(Recordings):
             opacity: Any = image.convert("RGBA").getchannel("A").getextrema()
             if opacity[0] < 255:
                 raise ValueError(
-                    f"{title} has transparent pixels: keep them with -s data.channels=4, or lay "
-                    "them on white with data.channels=3"
+                    f"{title} has transparent pixels: keep them with -s data.channels=4, or "
+                    "composite them on white with data.channels=3"
                 )
         if self.channels == 1 and image.mode not in GRAY_MODES:
             colours = np.asarray(image.convert("RGB"))
             if (colours != colours[..., :1]).any():
                 raise ValueError(
-                    f"{title} is in colour while {self.name} looked gray: set data.channels to 3 "
-                    "to keep it, or to 1 to make all gray"
+                    f"{title} is in color while {self.name} looked gray: set data.channels to "
+                    "3 to keep color, or to 1 to convert all to gray"
                 )
 
     def _chunks(self, whole: bool) -> Iterator[Chunk]:
@@ -219,12 +221,12 @@ class FrameFolders(Clips):
             folders.setdefault(Path(file).parent.as_posix(), []).append(file)
         if not folders:
             raise FileNotFoundError(
-                f"there is no picture in {path}, and so no frame of a clip: {describe(path)}"
+                f"{path} has no picture, and so no frame of a clip: {describe(path)}"
             )
         if "." in folders and len(folders) > 1:
             raise ValueError(
-                f"{path} holds pictures beside folders of frames, such as {folders['.'][0]}: each "
-                "clip needs a folder of its own"
+                f"{path} holds pictures beside folders of frames, such as {folders['.'][0]}: "
+                "put each clip into its own folder"
             )
         keys = sorted(folders)
         self._names = [sorted(folders[key], key=_by_numbers) for key in keys]
@@ -247,9 +249,9 @@ def _folder_facts(root: Path, names: list[str]) -> Facts:
     for name, header in zip(names, headers, strict=True):
         if (header.size, header.bits) != (first.size, first.bits):
             raise ValueError(
-                f"{root / name} has {header.size[0]}x{header.size[1]} pixels of {header.bits} bits "
-                f"and {names[0]} {first.size[0]}x{first.size[1]} of {first.bits}: the frames of a "
-                "clip have one size and depth"
+                f"{root / name} has {header.size[0]}x{header.size[1]} pixels of {header.bits} "
+                f"bits and {names[0]} {first.size[0]}x{first.size[1]} of {first.bits}: the "
+                "frames of a clip must have one size and depth"
             )
     gray = all(header.mode in GRAY_MODES for header in headers)
     return Facts(len(names), first.size, f"uint{first.bits}", gray, "frames")
@@ -268,8 +270,8 @@ def _milliseconds(name: str, facts: list[Facts]) -> int | None:
     usual = times.most_common(1)[0][0]
     if len(times) > 1:
         warnings.warn(
-            f"{name} shows its frames for {min(times)} to {max(times)} ms; a model learns nothing "
-            f"of that, and samples are shown for {usual} ms a frame",
+            f"{name} shows its frames for {min(times)} to {max(times)} ms; the model does not "
+            f"learn this, and samples show each frame for {usual} ms",
             stacklevel=4,
         )
     return usual

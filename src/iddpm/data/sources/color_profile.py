@@ -59,10 +59,10 @@ def _by_words(image: Image.Image, name: str) -> Image.Image:
         other = f"the colors {codes[0]} and the transfer {codes[1]} of H.273"
     if "srgb" not in facts and codes is None and primaries is not None:
         far = np.abs(np.subtract(primaries, _PRIMARIES)).max()
-        other = other or (far > 0.01 and "primaries of its own (cHRM)")
+        other = other or (far > 0.01 and "its own primaries (cHRM)")
     if other:
         warnings.warn(
-            f"{name} says that it has {other} and holds no color profile: read as sRGB",
+            f"{name} declares {other} and has no color profile: read as sRGB",
             stacklevel=3,
         )
     gamma = facts.get("gamma", 0)

@@ -36,8 +36,8 @@ def check_contents(folder: Path) -> None:
             f"{_counted(len(names), kind)} (such as {names[0]})" for kind, names in kinds.items()
         )
         raise ValueError(
-            f"{folder} holds {found}: the items of a data set are of one kind, so give a folder "
-            "that holds one of these"
+            f"{folder} holds {found}: all items of a data set must be of one kind, so give a "
+            "folder with one of these"
         )
     part = partly_made(folder)
     if kinds and part:
@@ -46,8 +46,9 @@ def check_contents(folder: Path) -> None:
     if kinds and left:
         kind, names = next(iter(kinds.items()))
         warnings.warn(
-            f"{folder}: read {_counted(len(names), kind)} and passed over {by_suffix(left)}, which "
-            f"are not read: {', '.join(left[:_NAMED])}{', ...' if len(left) > _NAMED else ''}",
+            f"{folder}: read {_counted(len(names), kind)} and skipped {by_suffix(left)} of "
+            "unsupported kinds: "
+            f"{', '.join(left[:_NAMED])}{(', ...' if len(left) > _NAMED else '')}",
             stacklevel=3,
         )
 

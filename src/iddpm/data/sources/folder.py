@@ -43,15 +43,15 @@ def find_files(path: Path, suffixes: tuple[str, ...], *, skip_links: bool = Fals
             broken.append(name)
         else:
             warnings.warn(
-                f"left out {path / name}: it is a pipe, a socket or a device, not a file",
+                f"skipped {path / name}: it is a pipe, a socket or a device, not a file",
                 stacklevel=3,
             )
     if broken:
         _report_links(path, sorted(broken), skip_links)
     if shown:
         warnings.warn(
-            f"left out {', '.join(str(path / name) for name in sorted(shown)[:5])}: written beside "
-            "samples to show several of them",
+            f"skipped {', '.join(str(path / name) for name in sorted(shown)[:5])}: written "
+            "beside samples to show several of them",
             stacklevel=3,
         )
     return sorted(found)
@@ -87,8 +87,8 @@ def whole_files(
         raise ValueError(f"none of the {len(keys)} files of {where} can be read, first: {first}")
     named = ", ".join([*list(problems)[:_NAMED], *["..."] * (len(problems) > _NAMED)])
     warnings.warn(
-        f"left out {len(problems)} of {len(keys)} files of {where} that cannot be read ({named}), "
-        f"first: {first}",
+        f"skipped {len(problems)} of {len(keys)} files of {where} that cannot be read "
+        f"({named}), first: {first}",
         stacklevel=4,
     )
     return [key for key in keys if key not in problems]
@@ -110,11 +110,11 @@ def _report_links(path: Path, broken: list[str], skip: bool) -> None:
     first = path / broken[0]
     if not skip:
         raise ValueError(
-            f"{first} is a link that leads nowhere (to {os.readlink(first)}): remove it, or bring "
-            "back what it led to; -s data.corrupt=skip leaves such links out"
+            f"{first} is a broken link (to {os.readlink(first)}): remove it, or restore its "
+            "target; -s data.corrupt=skip skips such links"
         )
     more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
-    warnings.warn(f"left out links that lead nowhere: {first}{more}", stacklevel=4)
+    warnings.warn(f"skipped broken links: {first}{more}", stacklevel=4)
 
 
 class _Kind(Enum):
@@ -122,7 +122,7 @@ class _Kind(Enum):
 
     FILE = "a regular file"
     OVERVIEW = "a regular file that a manifest lists as a view of others"
-    OTHER = "a pipe, a socket, a device, or a link that leads nowhere"
+    OTHER = "a pipe, a socket, a device, or a broken link"
 
 
 def _walk(path: Path) -> Iterator[tuple[str, _Kind]]:

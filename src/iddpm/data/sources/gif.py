@@ -69,7 +69,7 @@ class Gif:
             self.size = (height, width)
             self.frames = list(self._parse())
         except (struct.error, IndexError):  # it ends before its own end mark
-            raise UnreadablePictureError(f"{name} is cut short") from None
+            raise UnreadablePictureError(f"{name} is truncated") from None
         if not self.frames:
             raise self._damaged("it holds no frame")
         self.gray = all(bool((f.palette == f.palette[:, :1]).all()) for f in self.frames)
@@ -89,7 +89,7 @@ class Gif:
             if frame.transparent is not None:
                 drawn = indices != frame.transparent  # which may lie beyond the palette
             if (drawn & (indices >= len(frame.palette))).any():
-                raise self._damaged("a pixel has a colour that is in no palette")
+                raise self._damaged("a pixel has a color that is in no palette")
             box = canvas[
                 frame.top : frame.top + frame.height, frame.left : frame.left + frame.width
             ]

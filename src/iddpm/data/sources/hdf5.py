@@ -36,13 +36,13 @@ class LazyRows:
         if real and self.nbytes > max(data.id.get_storage_size(), 1) * DENSEST:
             raise ValueError(
                 f"{path} promises {self.nbytes} bytes in {key} and holds "
-                f"{data.id.get_storage_size()}: it was not written whole"
+                f"{data.id.get_storage_size()}: the file is incomplete"
             )
         chunk = prod(data.chunks or ()) * self.dtype.itemsize
         if chunk > _CHUNK and data.chunks[0] > 1:
             raise ValueError(
-                f"{path} keeps {key} in chunks of {data.chunks[0]} rows, {chunk >> 20} MiB to be "
-                "unpacked for each row that is read: write it with smaller ones, such as "
+                f"{path} stores {key} in chunks of {data.chunks[0]} rows, and reading one row "
+                f"would decompress {chunk >> 20} MiB: write it with smaller chunks, such as "
                 f"chunks={(1, *self.shape[1:])}"
             )
 
@@ -100,7 +100,7 @@ def open_hdf5(
         label_key = next((key for key in _LABELS if key in members and key != column), None)
         rows = LazyRows(path, data_key(path, members, label_key, column))
         if not rows.ndim:
-            raise ValueError(f"{path} holds one number and no rows")
+            raise ValueError(f"{path} holds a scalar and no rows")
         known = None
         if labels == "auto" and label_key is not None:
             found = members[label_key]
@@ -130,20 +130,20 @@ def _refuse_unreal(path: Path, key: str, data: Any) -> None:
     HDF5 fills in what it does not find, which is warned of where it was never written.
     """
     if data.shape is None:
-        raise ValueError(f"{path} holds nothing in {key}: it is an empty data set")
+        raise ValueError(f"{path} has an empty dataset in {key}")
     scale = {name: data.attrs[name] for name in _SCALES if name in data.attrs}
     if any(np.any(np.asarray(scale.get(name, unit)) != unit) for name, unit in _SCALES.items()):
         words = " and ".join(f"{name}={value}" for name, value in scale.items())
         raise ValueError(
-            f"{path} says that the numbers in {key} stand for others, by the attributes {words}: "
-            "save those that are meant, value * scale_factor + add_offset"
+            f"{path} scales the numbers in {key} with the attributes {words}: save the scaled "
+            "numbers, value * scale_factor + add_offset"
         )
     if data.is_virtual:
         names = {source.file_name for source in data.virtual_sources()} - {"."}
         lost = sorted(name for name in names if not (path.parent / name).is_file())
         if lost:
             raise ValueError(
-                f"{path} takes {key} from other files, and {lost[0]} is not there: bring it back, "
+                f"{path} takes {key} from other files, and {lost[0]} is missing: restore it, "
                 "or copy the numbers into one file"
             )
     elif data.chunks:
@@ -151,8 +151,8 @@ def _refuse_unreal(path: Path, key: str, data: Any) -> None:
         written = data.id.get_num_chunks()
         if 0 < written < blocks:
             warnings.warn(
-                f"{path} holds {written} of the {blocks} chunks of {key}; what was never written "
-                f"is read as {data.fillvalue}",
+                f"{path} holds {written} of the {blocks} chunks of {key}; missing chunks are "
+                f"read as {data.fillvalue}",
                 stacklevel=4,
             )
 
@@ -171,7 +171,7 @@ def _refuse_groups(path: Path, file: Any, column: str | None) -> None:
         more = f" and {len(inside) - 12} more" if len(inside) > 12 else ""
         what = "its arrays in groups" if column is None else f"no array {column!r}"
         raise ValueError(
-            f"{path} holds {what}: say which is the data with -s data.column= and one of "
+            f"{path} holds {what}: select the data with -s data.column= and one of "
             f"{', '.join(inside[:12])}{more}"
         )
 

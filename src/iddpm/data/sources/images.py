@@ -88,7 +88,7 @@ def _find_pictures(folder: Path, skip_links: bool) -> list[str]:
     keys = find_files(folder, tuple(SUFFIXES), skip_links=skip_links)
     if not keys:
         raise FileNotFoundError(
-            f"there is no picture in {folder}: {describe(folder)}; pictures are "
+            f"{folder} has no picture: {describe(folder)}; pictures are "
             f"{', '.join(sorted(SUFFIXES))}, and others must be converted"
         )
     return keys

@@ -98,7 +98,7 @@ def refuse_other_folders(tops: set[str], folder: Path) -> None:
     """
     shown = sorted(tops)
     ways = (
-        "take the folders for classes with -s data.labels=folder, or all items without classes "
+        "read the folders as classes with -s data.labels=folder, or all items without classes "
         "with -s data.labels=none"
     )
     training = [top for top in shown if _TRAINING.fullmatch(top.lower())]
@@ -106,16 +106,16 @@ def refuse_other_folders(tops: set[str], folder: Path) -> None:
     if apart and (training or len(apart) == len(shown)):
         split = [*training, *apart]
         raise NotClassesError(
-            f"{folder} holds {' and '.join(split)}, which are the parts of a split and no "
-            f"classes: give {folder / split[0]} (data.held_out sets items of it apart), {ways}"
+            f"{folder} holds {' and '.join(split)}, which look like a split and not like "
+            f"classes: give {folder / split[0]} (data.held_out holds out items of it), {ways}"
         )
     images = [top for top in shown if _IMAGES.fullmatch(top.lower())]
     masks = [top for top in shown if _MASKS.fullmatch(top.lower())]
     if images and masks:
         raise NotClassesError(
-            f"{folder} holds {images[0]} and {masks[0]}, which are pairs and no classes: give "
-            f"{folder / images[0]}, with -s data.given={folder / masks[0]} to condition on the "
-            f"other, {ways}"
+            f"{folder} holds {images[0]} and {masks[0]}, which look like pairs and not like "
+            f"classes: give {folder / images[0]}, with -s data.given={folder / masks[0]} to "
+            f"condition on the other, {ways}"
         )
 
 
@@ -129,7 +129,7 @@ def _warn_of_pairs(keys: Sequence[str], folder: Path) -> None:
     try:
         refuse_other_folders(below, folder.joinpath(*parents[0][:depth]))
     except NotClassesError as error:
-        warnings.warn(f"all are read as items alike: {error}", stacklevel=3)
+        warnings.warn(f"reading all items without classes: {error}", stacklevel=3)
 
 
 def _prefix(key: str) -> str:

@@ -54,8 +54,8 @@ def guess_layout(name: str, array: NDArray[Any]) -> str:
             return f"NC{spatial}" if first else f"N{spatial}C"
     if possible:
         raise ValueError(
-            f"{name} has shape {shape}, which may mean {' or '.join(possible)}; "
-            f"say which with -s data.layout={possible[0]}"
+            f"{name} has shape {shape}, which may mean {' or '.join(possible)}; set -s "
+            f"data.layout={possible[0]} or the other"
         )
     raise ValueError(
         f"{name} has shape {shape}; the layouts that work are {', '.join(LAYOUTS)} "
@@ -69,8 +69,8 @@ def check_layout(name: str, array: NDArray[Any], layout: str) -> None:
         raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
     if len(layout) != array.ndim:
         raise ValueError(
-            f"{name} has shape {array.shape}, where {len(layout)} axes are wanted, {layout}: N "
-            "items, C channels"
+            f"{name} has shape {array.shape}, but {layout} has {len(layout)} axes: N items, C "
+            "channels"
         )
     if 0 in array.shape:
         raise ValueError(f"{name} has shape {array.shape}, which holds no data")

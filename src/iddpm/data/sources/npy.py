@@ -43,7 +43,7 @@ def map_npy(path: Path, offset: int = 0) -> NDArray[Any]:
     needed = start + dtype.itemsize * prod(shape)
     if path.stat().st_size < needed:
         raise ValueError(
-            f"{path} is cut short: its header promises {needed} bytes and "
+            f"{path} is truncated: its header promises {needed} bytes and "
             f"{path.stat().st_size} are there; copy or save it again"
         )
     if needed == start:
@@ -78,15 +78,14 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
                         objects[name] = error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ValueError(
-            f"{path} is not a whole .npz file ({error}); copy or save it again"
+            f"{path} is not a complete .npz file ({error}); copy or save it again"
         ) from error
 
     if objects and not members:
         raise next(iter(objects.values()))
     if objects:
         warnings.warn(
-            f"{path.name}: {', '.join(objects)} holds pickled Python objects, which are never "
-            "loaded, and is left out",
+            f"{path.name}: skipped {', '.join(objects)}, which holds pickled Python objects",
             stacklevel=2,
         )
     return members
@@ -104,8 +103,8 @@ def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     if info.file_size > max(_UNPACKED, info.compress_size * _DENSE):
         raise ValueError(
             f"{path} promises {info.file_size} bytes in {info.filename} out of "
-            f"{info.compress_size}: above {_UNPACKED >> 20} MiB, members that unpack to more than "
-            f"{_DENSE} times their size are refused; save it by numpy.savez or numpy.save"
+            f"{info.compress_size}: above {_UNPACKED >> 20} MiB, members may unpack to at most "
+            f"{_DENSE} times their size; save it with numpy.savez or numpy.save"
         )
     with archive.open(info) as file:
         return _read_array(f"{path}: {info.filename}", file)
@@ -117,7 +116,7 @@ def _read_array(name: str, file: IO[bytes]) -> NDArray[Any]:
     data = file.read(needed + 1)
     if len(data) != needed:
         raise ValueError(
-            f"{name} is cut short, or holds more than its header promises; copy or save it again"
+            f"{name} is truncated, or holds more than its header promises; copy or save it again"
         )
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
 
@@ -139,7 +138,7 @@ def _read_header(path: Path | str, file: IO[bytes]) -> tuple[tuple[int, ...], bo
         if version == (1, 0):
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
         elif version not in ((2, 0), (3, 0)):
-            raise ValueError(f"version {version[0]}.{version[1]} of the format is not known")
+            raise ValueError(f"version {version[0]}.{version[1]} of the format is unknown")
         else:  # (3, 0) differs from (2, 0) in the names of fields, and those are refused
             shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(file)
     except Exception as error:  # numpy reads a header as Python: SyntaxError, TokenError, ...
@@ -153,7 +152,7 @@ def _read_header(path: Path | str, file: IO[bytes]) -> tuple[tuple[int, ...], bo
         raise ValueError(f"{path} holds records ({dtype}); save one numeric array")
     most = dtype.itemsize * prod(side for side in shape if side)
     if min(shape, default=0) < 0 or not 0 < most <= sys.maxsize:
-        raise ValueError(f"{path} has a header that no array can have: {dtype} of shape {shape}")
+        raise ValueError(f"{path} has an invalid header: {dtype} of shape {shape}")
     return shape, fortran_order, dtype
 
 

@@ -83,7 +83,7 @@ def _open_recordings(path: Path, reading: Reading) -> Recordings | None:
     """Open a file or a folder whose items are cut from recordings; None for what is none."""
     clips = _clips(path, reading)
     if reading.layout == "frames" and clips is not FrameFolders and path.exists():
-        raise ValueError(f"layout='frames' is for folders of pictures, and {path} is none")
+        raise ValueError(f"layout='frames' needs a folder of pictures, and {path} is not one")
     if clips is not None:
         _refuse_column(reading.column, path)
         if clips is FrameFolders:
@@ -143,7 +143,7 @@ def _open_rows(path_or_name: str | Path, path: Path, reading: Reading) -> Source
 def _refuse_skip(reading: Reading, why: str) -> None:
     if reading.corrupt != "error":
         raise ValueError(
-            f"corrupt={reading.corrupt!r} leaves damaged files of one item each out, and {why}: "
+            f"corrupt={reading.corrupt!r} skips damaged files of one item each, and {why}: "
             "leave the setting out"
         )
 
@@ -151,7 +151,7 @@ def _refuse_skip(reading: Reading, why: str) -> None:
 def _refuse_column(column: str | None, where: str | Path) -> None:
     if column is not None:
         raise ValueError(
-            f"column={column!r} is for shards, tables, .npz and HDF5, and {where} is none"
+            f"column={column!r} needs shards, tables, .npz or HDF5, and {where} is none of these"
         )
 
 
@@ -221,8 +221,7 @@ def _other_file(path: Path) -> str:
     name = path.name.lower()
     if name.endswith(_COMPRESSED):
         return (
-            f"{path} is compressed, and items cannot be read out of its middle: unpack it; a plain "
-            ".tar need not be unpacked further"
+            f"{path} is compressed, so items cannot be read individually: unpack it to a plain .tar"
         )
     return f"{path} is a {path.suffix or 'nameless'} file; data is {_WORKS}"
 
@@ -230,8 +229,8 @@ def _other_file(path: Path) -> str:
 def _refuse_layout(layout: str | None, path: Path) -> None:
     if layout is not None:
         raise ValueError(
-            f"layout={layout!r} is for arrays, but {path} holds images; those of clips in a folder "
-            "each are read with layout='frames'"
+            f"layout={layout!r} is for arrays, but {path} holds images; for a folder of frames "
+            "per clip use layout='frames'"
         )
 
 

@@ -104,8 +104,8 @@ def _checked_bits(name: str, mode: str, raw: str, transparency: bool) -> int:
     bits = bits_of(name, mode, raw)
     if bits == 16 and transparency:
         raise UnsupportedPictureError(
-            f"{name} holds 16-bit gray of which one level is transparent, which would be lost: "
-            "save it without transparency, or with 8 bits"
+            f"{name} holds 16-bit gray with a transparent level, which would be lost: save it "
+            "without transparency, or with 8 bits"
         )
     return bits
 
@@ -139,8 +139,8 @@ def _only_page(file: Path | bytes, name: str) -> TiffPage:
     refuse_animated(name, "TIFF" if len(pages) > 1 else None)
     if not pages[0].picture:
         raise UnsupportedPictureError(
-            f"{name} holds {pages[0].what}, which a picture cannot have: such files are read as "
-            "numbers from a folder of nothing else"
+            f"{name} holds {pages[0].what}, which pictures cannot have: put such files into "
+            "their own folder, where they are read as numbers"
         )
     return pages[0]
 
@@ -289,8 +289,8 @@ def bits_of(name: str, mode: str, raw: str) -> int:
         )
     if deep:
         raise UnsupportedPictureError(
-            f"{name} holds 16-bit colour, which Pillow would cut to 8 bits; convert it to 8-bit "
-            "colour or 16-bit gray, or store the set as a uint16 .npy array"
+            f"{name} holds 16-bit color, which Pillow would reduce to 8 bits; convert it to "
+            "8-bit color or 16-bit gray, or store the set as a uint16 .npy array"
         )
     return 8
 
@@ -299,14 +299,14 @@ def refuse_animated(name: str, form: str | None) -> None:
     """Refuse several frames where one is read; ``form`` is Pillow's name of the format, or None."""
     if form == "PNG":
         raise UnsupportedPictureError(
-            f"{name} is an animated PNG, which is not read: save it as WebP or GIF, or its frames "
-            "as a folder of pictures with -s data.layout=frames"
+            f"{name} is an animated PNG, which is not supported: save it as WebP or GIF, or "
+            "its frames as a folder of pictures with -s data.layout=frames"
         )
     if form is not None:
         raise UnsupportedPictureError(
-            f"{name} holds several frames, and a picture has one: animations and stacks in a "
-            "folder of their own are read as clips, and frames of clips from folders of pictures "
-            "with -s data.layout=frames"
+            f"{name} holds several frames, and a picture has one: put animations and stacks "
+            "into their own folder, where they are read as clips, or store frames as folders "
+            "of pictures and use -s data.layout=frames"
         )
 
 
@@ -331,7 +331,7 @@ def opened_picture(file: Path | bytes, name: str) -> Iterator[Image.Image]:
         raise UnreadablePictureError(f"{name} {what}") from error
     except NotImplementedError as error:
         raise UnsupportedPictureError(
-            f"{name} is of a kind that Pillow does not read ({error})"
+            f"{name} is of a kind that Pillow does not support ({error})"
         ) from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
         raise UnreadablePictureError(f"{name} is damaged ({error})") from error

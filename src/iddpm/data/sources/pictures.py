@@ -125,13 +125,13 @@ class Pictures(Source):
             image, bits = load_picture(self.files.content(number), title, self._size)
         if bits != self.bits:
             raise ValueError(
-                f"{title} has {bits} bits a sample while the others have {self.bits}; "
+                f"{title} has {bits} bits per sample while the others have {self.bits}; "
                 "convert the pictures to one depth"
             )
         if self._channels == 1 and not self._channels_stated and image.mode not in GRAY_MODES:
             raise ValueError(
-                f"{title} is in colour while the pictures probed in {self.files.where} are gray; "
-                "set data.channels to 3 to keep colour, or to 1 to make all gray"
+                f"{title} is in color while the pictures probed in {self.files.where} are "
+                "gray; set data.channels to 3 to keep color, or to 1 to convert all to gray"
             )
         assert self.bits is not None
         return to_array(image, channels=self._channels, size=self._size, bits=self.bits)
@@ -174,12 +174,12 @@ class Pictures(Source):
             )
         if unsupported:
             parts.append(
-                f"{len(unsupported)} pictures of {self.files.where} that are whole and of a kind "
-                f"that is not read, first: {unsupported[0]}"
+                f"{len(unsupported)} intact pictures of {self.files.where} of unsupported "
+                f"kinds, first: {unsupported[0]}"
             )
         if not self._chosen:
             raise ValueError(f"no picture is left without {'; and '.join(parts)}")
-        warnings.warn(f"left out {'; and '.join(parts)}", stacklevel=4)
+        warnings.warn(f"skipped {'; and '.join(parts)}", stacklevel=4)
 
     def _read_headers(self, *, every: bool) -> dict[int, Header]:
         """Read the headers that decide; those of all where sizes have to be alike."""
@@ -195,7 +195,7 @@ class Pictures(Source):
         of_depth = {header.bits: self.files.key(number) for number, header in headers.items()}
         if len(of_depth) > 1:
             raise ValueError(
-                f"{of_depth[16]} is 16-bit gray but {of_depth[8]} has 8 bits a sample; "
+                f"{of_depth[16]} is 16-bit gray but {of_depth[8]} has 8 bits per sample; "
                 "convert the pictures to one depth"
             )
         return next(iter(of_depth))
@@ -223,10 +223,10 @@ def _advice() -> Iterator[None]:
     try:
         yield
     except UnsupportedPictureError as error:
-        raise ValueError(f"{error}; or leave out such files with -s data.corrupt=skip") from error
+        raise ValueError(f"{error}; or skip such files with -s data.corrupt=skip") from error
     except UnreadablePictureError as error:
         raise ValueError(
-            f"{error}; remove it, or leave out damaged files with -s data.corrupt=skip"
+            f"{error}; remove it, or skip damaged files with -s data.corrupt=skip"
         ) from error
 
 

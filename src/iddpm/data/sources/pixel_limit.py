@@ -39,8 +39,8 @@ def check_pixels(name: str, height: int, width: int, factor: int = 1) -> None:
 def too_large(name: str, what: str, wanted: int | None = None) -> UnsupportedPictureError:
     """Return the error for a picture; ``wanted`` is the limit that allows it."""
     return UnsupportedPictureError(
-        f"{name} has {what}, more than the {Image.MAX_IMAGE_PIXELS} that are read: shrink it, or "
-        f"allow so many with -s data.max_pixels={wanted or 'NUMBER'}"
+        f"{name} has {what}, more than the limit of {Image.MAX_IMAGE_PIXELS}: shrink it, or "
+        f"raise the limit with -s data.max_pixels={wanted or 'NUMBER'}"
     )
 
 

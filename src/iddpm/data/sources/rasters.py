@@ -72,7 +72,7 @@ class Rasters(RecordingFiles):
             ((one, many), first), ((other, others), second) = list(kinds.items())[:2]
             raise ValueError(
                 f"{first} holds {_counted(many)} of {one} and {second} {_counted(others)} of "
-                f"{other}: bring them to one kind"
+                f"{other}: convert them to one kind"
             )
         page = self._pages[0][0]
         self.channels, self._dtype = page.samples, page.dtype
@@ -155,8 +155,8 @@ def raster_pages(path: Path) -> list[TiffPage]:
         raise UnreadablePictureError(f"{path} is {'no TIFF' if path.stat().st_size else 'empty'}")
     if path.suffix.lower() not in TIFF:
         raise ValueError(
-            f"{path} lies beside TIFF files that hold numbers, and is none: give each kind a "
-            "folder of its own"
+            f"{path} lies beside numeric TIFF files and is not one: put each kind into its own "
+            "folder"
         )
     pages = read_pages(path, name)
     scales = _SCALE.findall(read_description(path, name, _GDAL_METADATA))

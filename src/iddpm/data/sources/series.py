@@ -92,13 +92,13 @@ def read_series(path: Path, labels: str = "auto", layout: str | None = None) -> 
         left_out = [k for k in (0, grid.values.shape[1] - 1) if _all_words(grid, k)]
         for k in left_out:
             warnings.warn(
-                f"{path.name}: {grid.title(k)} holds words and is left out (data.labels=none)",
+                f"{path.name}: {grid.title(k)} holds words and is skipped (data.labels=none)",
                 stacklevel=3,
             )
         keep = [k for k in keep if k not in left_out]
     _refuse_words(grid, keep)
     if not keep:
-        raise ValueError(f"{path} holds nothing but labels")
+        raise ValueError(f"{path} holds only labels")
     classes, names = (None, ()) if column is None else _classes(grid, column)
     if layout is None:
         _say_columns(grid, keep)
@@ -123,8 +123,8 @@ def _down(grid: Grid, labels: str) -> Series:
     if len(keep) < count and not _named_time(grid):
         why = "holds words" if words else "rises evenly"
         warnings.warn(
-            f"{path.name}: {grid.title(0)} {why} and is taken for time, not for a "
-            "signal; give columns names where that is wrong",
+            f"{path.name}: {grid.title(0)} {why} and is read as time, not as a signal; if this "
+            "is wrong, name the columns in a header",
             stacklevel=4,
         )
     names = ", ".join(grid.name(k) for k in keep[:6]) if grid.table.header is not None else ""
@@ -185,17 +185,17 @@ def _guess_labels(grid: Grid, last: int) -> int | None:
     words = [end for end in dict.fromkeys((0, last)) if _all_words(grid, end)]
     if len(words) == 2:
         raise ValueError(
-            f"{path} has words in its first and in its last column: say data.labels=first or last "
-            "and remove the other"
+            f"{path} has words in its first and in its last column: set data.labels=first or "
+            "last and remove the other"
         )
     if words:
         distinct = set(grid.words[words[0]].values())
         if len(distinct) > 2 and 2 * len(distinct) > len(grid.lines):
             raise ValueError(
                 f"{path} has {len(distinct)} different words in {grid.title(words[0])} for "
-                f"{len(grid.lines)} rows, which may be names or times: say data.labels="
-                f"{'first' if words[0] == 0 else 'last'} if they are classes, or none to leave "
-                "them out"
+                f"{len(grid.lines)} rows, which may be names or times: set "
+                f"data.labels={('first' if words[0] == 0 else 'last')} if they are classes, or "
+                "none to skip them"
             )
         return words[0]
     if grid.words:  # one cell that is no number is a fault of that cell, and named as such
@@ -203,14 +203,14 @@ def _guess_labels(grid: Grid, last: int) -> int | None:
     whole = np.asarray(_integral(grid.values).all(axis=0))
     if whole.all():
         raise ValueError(
-            f"{path} holds integers alone, so that labels cannot be told from data: say "
+            f"{path} holds only integers, so labels cannot be distinguished from data: set "
             "data.labels=first, last or none"
         )
     ends = [end for end in (0, last) if whole[end]]
     if len(ends) == 2:
         raise ValueError(
-            f"{path} has integers in its first and in its last column: say data.labels=first, last "
-            "or none"
+            f"{path} has integers in its first and in its last column: set data.labels=first, "
+            "last or none"
         )
     if ends:
         _say_unlikely(grid, ends[0])
@@ -223,13 +223,13 @@ def _say_unlikely(grid: Grid, column: int) -> None:
     distinct = len(np.unique(cells))
     what = None
     if distinct == 1 and len(cells) > 1:
-        what = f"holds the number {cells[0]:g} alone"
+        what = f"holds only the number {cells[0]:g}"
     elif distinct == len(cells) and len(cells) > 2:
-        what = f"holds {len(cells)} different numbers for as many rows, as an index does"
+        what = f"holds {len(cells)} different numbers for as many rows, like an index"
     if what is not None:
         end = "first" if column == 0 else "last"
         warnings.warn(
-            f"{grid.path.name}: {grid.title(column)} {what}, and is taken for labels; say "
+            f"{grid.path.name}: {grid.title(column)} {what}, and is read as labels; set "
             f"data.labels=none if it belongs to the data, or data.labels={end} if it does not",
             stacklevel=5,
         )
@@ -258,7 +258,7 @@ def _refuse_words(grid: Grid, columns: Sequence[int]) -> None:
         return
     row, column = min(places)
     cell = grid.words[column][row]
-    what = "is empty" if not cell else f"holds {cell[:40]!r}, which is no finite number"
+    what = "is empty" if not cell else f"holds {cell[:40]!r}, which is not a finite number"
     if cell and is_missing(cell):
         what = f"holds {'NaN' if cell.lower() == 'nan' else cell}, a missing number"
     hint = "fill it in, or remove the row"
@@ -278,9 +278,9 @@ def _say_columns(grid: Grid, keep: Sequence[int]) -> None:
     if timed or (len(keep) < 4 and count >= _TALL * len(keep)):
         why = f"{grid.title(0)} reads as time" if timed else f"there are {count} rows"
         warnings.warn(
-            f"{grid.path.name}: each row is an item, here of {len(keep)} value"
-            f"{'s' * (len(keep) > 1)}, and {why}; if "
-            "signals run down the columns, say -s data.layout=columns (data.layout=rows if not)",
+            f"{grid.path.name}: each row is an item, here of {len(keep)} "
+            f"value{'s' * (len(keep) > 1)}, and {why}; if signals run down the columns, set -s "
+            "data.layout=columns, otherwise data.layout=rows",
             stacklevel=4,
         )
 
@@ -294,7 +294,7 @@ def _say_numbered(grid: Grid) -> None:
     starts = first[0] in (0, 1) or np.isnan(first[0])
     if starts and (steps == 1).all() and not (np.diff(grid.values[1]) == 1).all():
         warnings.warn(
-            f"{grid.path.name}: line {grid.lines[0]} numbers the columns, and is taken for an "
+            f"{grid.path.name}: line {grid.lines[0]} numbers the columns, and is read as an "
             "item; remove it if it is a header",
             stacklevel=4,
         )

@@ -24,7 +24,7 @@ def shard_paths(where: Path, suffix: str) -> list[Path]:
             raise FileNotFoundError(f"there is no shard {name}: {_there(Path(name), paths)}")
         paths.append(Path(name))
     if not paths:
-        raise ValueError(f"{where} names no file: count upwards, as in {{000..012}}")
+        raise ValueError(f"{where} names no file: write the lower number first, as in {{000..012}}")
     return paths
 
 
@@ -46,12 +46,12 @@ def pattern_of(paths: list[Path]) -> str:
 def _there(missing: Path, before: list[Path]) -> str:
     """Say which shards there are, where one of a pattern is missing."""
     if before:
-        return f"of the pattern, {pattern_of(before)} is there"
+        return f"{pattern_of(before)} exists for this pattern"
     folder = missing.parent
     found = sorted(folder.glob(f"*{missing.suffix}")) if folder.is_dir() else []
     found = [path for path in found if path.is_file() and not path.name.startswith(".")]
     if not found:
-        what = f"holds no {missing.suffix}" if folder.is_dir() else "does not exist"
+        what = f"has no {missing.suffix}" if folder.is_dir() else "does not exist"
         return f"{folder} {what}"
     return f"{folder} holds {len(found)} {missing.suffix}, such as {found[0].name}"
 

@@ -71,8 +71,8 @@ class TarFiles(Files):
                     tables.append((table.offset, table.size) if table else (0, -1))
         if without and self._keys:
             raise ValueError(
-                f"{len(without)} samples of {self.where} have no item, first {without[0]}: "
-                "pack one into each, or say which member it is with -s data.column=jpg"
+                f"{len(without)} samples of {self.where} have no item, first {without[0]}: add "
+                "one to each, or name the member with -s data.column=jpg"
             )
         if not self._keys:
             raise ValueError(self._nothing_in_it(column))
@@ -82,8 +82,9 @@ class TarFiles(Files):
         for key, suffix in zip(self._keys, self._suffixes, strict=True):
             if suffix.endswith("npy") != self.arrays:
                 raise ValueError(
-                    f"{self.where} mixes pictures and arrays ({self._keys[0]}.{self._suffixes[0]}, "
-                    f"{key}.{suffix}): say which with -s data.column={self._suffixes[0]}"
+                    f"{self.where} mixes pictures and arrays "
+                    f"({self._keys[0]}.{self._suffixes[0]}, {key}.{suffix}): select one with "
+                    f"-s data.column={self._suffixes[0]}"
                 )
 
     def __len__(self) -> int:
@@ -108,7 +109,7 @@ class TarFiles(Files):
         if rule == "cls" or (rule == "auto" and any(has_class)):
             if not all(has_class):
                 lacking = self.title(chosen[has_class.index(False)])
-                raise ValueError(f"{lacking} has no .cls beside it: pack one, or set data.labels")
+                raise ValueError(f"{lacking} has no .cls: add one, or set data.labels")
             return class_table([str(self._classes[index]) for index in chosen])
         if rule == "auto" and "label" in self._table(chosen[0]):
             rule = "label"
@@ -131,7 +132,7 @@ class TarFiles(Files):
             file.seek(offset)
             data = file.read(size)
         if len(data) != size:
-            raise ValueError(f"{self._shards[shard]} is cut short in {name}: copy it again")
+            raise ValueError(f"{self._shards[shard]} is truncated in {name}: copy it again")
         return data
 
     def _table(self, index: int) -> dict[str, Any]:
@@ -150,9 +151,9 @@ class TarFiles(Files):
         value = self._table(index).get(key)
         if not isinstance(value, str | int):
             raise ValueError(
-                f"labels={key!r}, but the JSON beside {self.title(index)} holds "
-                f"{'no such key' if value is None else value} to name a class by; use 'auto', "
-                "'none', 'cls' or a key of all"
+                f"labels={key!r}, but the JSON of {self.title(index)} holds "
+                f"{('no such key' if value is None else value)} as the class; use 'auto', "
+                "'none', 'cls' or a key that all samples have"
             )
         return str(value)
 
@@ -164,7 +165,7 @@ class TarFiles(Files):
             column = column.removeprefix(".").lower()
             if column.rpartition(".")[2] not in _ITEMS:
                 raise ValueError(
-                    f"data.column={column} is no picture or .npy array; items can be "
+                    f"data.column={column} is not a picture or .npy array; items can be "
                     f"{', '.join(sorted(_ITEMS))}"
                     + (" (pickles are never loaded)" if column in _PICKLES else "")
                 )
@@ -173,13 +174,13 @@ class TarFiles(Files):
         if len(possible) > 1:
             raise ValueError(
                 f"{title} has several members that can be the item ({', '.join(possible)}); "
-                f"say which with -s data.column={possible[0]}"
+                f"select one with -s data.column={possible[0]}"
             )
         return possible[0] if possible else None
 
     def _nothing_in_it(self, column: str | None) -> str:
         if not self._shards:
-            return f"there is no .tar in {self.where}"
+            return f"{self.where} has no .tar file"
         found = sorted({suffix for shard in self._shards for suffix in _suffixes(shard)})
         pickled = " (pickles are never loaded)" if _PICKLES & set(found) else ""
         return (

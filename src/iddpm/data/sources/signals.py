@@ -103,7 +103,7 @@ class Sounds(RecordingFiles):
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({_reason(error)})") from None
         if read != frames:
-            raise ValueError(f"{path} is cut short: {read} of {frames} frames are there")
+            raise ValueError(f"{path} is truncated: {read} of {frames} frames are there")
 
     def _raw(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
         (first,), (length,) = start, size
@@ -133,7 +133,7 @@ class Sounds(RecordingFiles):
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({_reason(error)})") from None
         if 0 < length != len(sound):
-            raise ValueError(f"{path} is cut short: {length} frames were promised at {start}")
+            raise ValueError(f"{path} is truncated: {length} frames were promised at {start}")
         if sound.shape[1] > self.channels:
             mean = sound.mean(axis=1, keepdims=True, dtype=np.float64)
             sound = (mean.round() if sound.dtype.kind == "i" else mean).astype(sound.dtype)
@@ -148,8 +148,8 @@ class Sounds(RecordingFiles):
         missing = missing_bytes(path)
         if missing > 0:
             raise ValueError(
-                f"{path} is cut short: {missing} of the bytes that it promises are missing; copy "
-                "it again"
+                f"{path} is truncated: {missing} of the bytes that it promises are missing; "
+                "copy it again"
             )
         if facts.frames <= 0:
             raise ValueError(f"{path} holds no sound")
@@ -169,18 +169,16 @@ def _mixed(name: str, counts: list[int], wanted: int | None) -> int:
     found = " and ".join(map(str, counts))
     if wanted not in (None, 1, *counts) or (wanted not in (None, 1) and len(counts) > 1):
         raise ValueError(
-            f"{name} holds sounds of {found} channels, and data.channels={wanted} is none of what "
-            "they can be read with: leave it out, or mix them to one with data.channels=1"
+            f"{name} holds sounds of {found} channels, and data.channels={wanted} does not "
+            "fit: leave it out, or average the channels with data.channels=1"
         )
     if wanted is None and len(counts) > 1:
         raise ValueError(
-            f"{name} holds sounds of {found} channels: mix those of each to one, their mean, with "
-            "-s data.channels=1, or convert them to one number"
+            f"{name} holds sounds of {found} channels: average the channels with -s "
+            "data.channels=1, or convert all sounds to one number of channels"
         )
     if wanted == 1 and counts != [1]:
-        warnings.warn(
-            f"{name}: the {found} channels of sounds are mixed to one, their mean", stacklevel=4
-        )
+        warnings.warn(f"{name}: the {found} channels of sounds are averaged to one", stacklevel=4)
     return wanted or counts[0]
 
 

@@ -53,7 +53,7 @@ class TableFiles(Files):
             if not table.schema.equals(schema):
                 raise ValueError(
                     f"{path} has the columns {_listed(table.schema)} and {self._paths[0]} has "
-                    f"{_listed(schema)}: give the files of one table"
+                    f"{_listed(schema)}: give files of one table"
                 )
         self._features = features_of(where, schema)
         self._types = dict(zip(schema.names, schema.types, strict=True))
@@ -101,7 +101,7 @@ class TableFiles(Files):
         while _is_list(values.type):
             lengths = compute.list_value_length(values).unique().to_pylist()
             if len(lengths) != 1 or lengths[0] is None:
-                raise ValueError(f"{self.title(index)} is no array: its lists differ in length")
+                raise ValueError(f"{self.title(index)} is not an array: its lists differ in length")
             shape.append(lengths[0])
             values = values.flatten()
         flat: NDArray[Any] = values.to_numpy(zero_copy_only=False)
@@ -174,8 +174,8 @@ class TableFiles(Files):
         named = ", ".join(pictures + arrays)
         if column is None and possible:
             raise ValueError(
-                f"{self.where} has several columns that can be the items ({named}); say which with "
-                f"-s data.column={possible[0]}"
+                f"{self.where} has several columns that can be the items ({named}); select one "
+                f"with -s data.column={possible[0]}"
             )
         raise ValueError(
             f"{self.where} has the columns {', '.join(self._types)}, and "
@@ -195,8 +195,8 @@ class TableFiles(Files):
         marked = [name for name in marked if name in self._types]
         if len(marked) > 1:
             raise ValueError(
-                f"{self.where} has several columns of classes ({', '.join(marked)}); say which "
-                f"with -s data.labels={marked[0]}"
+                f"{self.where} has several columns of classes ({', '.join(marked)}); select "
+                f"one with -s data.labels={marked[0]}"
             )
         return next(iter(marked), next((name for name in _LABELS if name in self._types), None))
 

@@ -69,7 +69,7 @@ def _read_headers(shard: Path) -> list[Member]:
     for signature, method in _COMPRESSED.items():
         if start.startswith(signature):
             raise ValueError(
-                f"{shard} is compressed ({method}), and items cannot be read out of its middle: "
+                f"{shard} is compressed ({method}), so items cannot be read individually: "
                 "unpack it to a plain .tar (pictures are compressed already)"
             )
     members: list[Member] = []
@@ -99,7 +99,9 @@ def _read_headers(shard: Path) -> list[Member]:
         after = f" at or after its member {members[-1].name}" if members else ""
         raise ValueError(f"{shard} is damaged{after} ({error}): copy it again") from error
     if sparse:
-        raise ValueError(f"{shard} holds the sparse member {sparse[0]}: pack it plainly")
+        raise ValueError(
+            f"{shard} holds the sparse member {sparse[0]}: pack it without sparse members"
+        )
     name, times = (
         Counter(member.name for member in members).most_common(1)[0] if members else ("", 0)
     )

@@ -63,20 +63,21 @@ class TextTable:
             if len(cells) != self._columns:
                 raise ValueError(
                     f"{self.path}, line {line} has {len(cells)} cells and the first row "
-                    f"{self._columns}: give rows of one length, parted by {_NAMES[self.delimiter]}"
+                    f"{self._columns}: all rows must have the same number of cells, separated "
+                    f"by {_NAMES[self.delimiter]}"
                 )
             yield line, cells
 
     def taken(self) -> str:
         """Return what was found beside the cells, in words."""
         names = f"{len(self.header)} names" if self.header is not None else "none"
-        parts = [f"header {names}", f"cells parted by {_NAMES[self.delimiter]}"]
+        parts = [f"header {names}", f"cells separated by {_NAMES[self.delimiter]}"]
         if self.comma:
             parts.append("decimal commas")
         if self.comments:
-            parts.append(f"{self.comments} comments left out")
+            parts.append(f"{self.comments} comments skipped")
         if self.trailing:
-            parts.append("empty last cells left out")
+            parts.append("empty last cells skipped")
         return ", ".join(parts)
 
 
@@ -164,7 +165,7 @@ def _lines(path: Path, passed: list[int], comment: list[str]) -> Iterator[tuple[
                 yield count, text
     except UnicodeError as error:
         raise ValueError(
-            f"{path} is no text in UTF-8 or UTF-16 ({error}): save it as UTF-8"
+            f"{path} is not text in UTF-8 or UTF-16 ({error}): save it as UTF-8"
         ) from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error})") from None
@@ -205,9 +206,7 @@ def _cells(
     try:
         yield from _split(lines, delimiter, strict=True)
     except csv.Error as error:
-        raise ValueError(f"{path} has quotes that do not match, or too long a cell: {error}") from (
-            None
-        )
+        raise ValueError(f"{path} has unmatched quotes, or too long a cell: {error}") from (None)
 
 
 def _split(
@@ -245,7 +244,7 @@ def _decimal_comma(path: Path, sample: Sequence[tuple[int, list[str]]], delimite
     if points is not None or all(_THOUSANDS.fullmatch(cell) for cell in commas):
         beside = f" beside {points}" if points else ""
         raise ValueError(
-            f"{path} holds {commas[0]}{beside}: a decimal comma and one between thousands cannot "
-            "be told apart there; write decimal points and no commas in numbers"
+            f"{path} holds {commas[0]}{beside}, in which a decimal comma and a thousands "
+            "separator look the same: write decimal points and no commas in numbers"
         )
     return True

@@ -44,13 +44,13 @@ def refuse_mixed_pages(name: str, text: str, pages: int, colours: int) -> None:
     if len(axes) > 1 or "channels" in axes:
         runs = " x ".join(f"{length} {axis}" for axis, length in axes.items())
         raise ValueError(
-            f"the pages of {name} run through {runs}, and those of a clip through its frames "
-            "alone: split the stack, or save it as a .npy array with its channels as an axis"
+            f"the pages of {name} are ordered by {runs}, and those of a clip only by its "
+            "frames: split the stack, or save it as a .npy array with its channels as an axis"
         )
     if "<OME" in text and prod(axes.values()) != pages:
         raise ValueError(
-            f"{name} holds {pages} pages and its OME note tells the axes of {prod(axes.values())}: "
-            "save each of several images in a file of its own"
+            f"{name} holds {pages} pages and its OME metadata gives the axes of "
+            f"{prod(axes.values())}: save each image in its own file"
         )
 
 
@@ -62,5 +62,6 @@ def refuse_differing(name: str, pages: Sequence[TiffPage]) -> None:
             raise ValueError(
                 f"{name} holds pages that differ: the first is {first.size[0]}x{first.size[1]} "
                 f"({first.mode or first.what}), page {page.number + 1} is "
-                f"{page.size[0]}x{page.size[1]} ({page.mode or page.what}); save those of one kind"
+                f"{page.size[0]}x{page.size[1]} ({page.mode or page.what}); save pages of one "
+                "kind"
             )

@@ -115,12 +115,13 @@ def read_pages(file: Path | bytes, name: str) -> list[TiffPage]:
         raise UnreadablePictureError(f"{name} holds no page of full size")
     if said > listed:
         raise ValueError(
-            f"{name} has {listed} page{'s' * (listed > 1)} listed of {said} that its notes promise "
-            "(as ImageJ writes beyond 4 GB): save it with a list of all, or as a .npy array"
+            f"{name} has {listed} page{'s' * (listed > 1)} listed of {said} that its metadata "
+            "promises (as ImageJ writes beyond 4 GB): save it with a complete list, or as a "
+            ".npy array"
         )
     if masks:
         warnings.warn(
-            f"{name} holds {masks} page{'s' * (masks > 1)} with a mask of transparency, left out",
+            f"{name} holds {masks} page{'s' * (masks > 1)} with a transparency mask, skipped",
             stacklevel=3,
         )
     return found
@@ -226,9 +227,9 @@ def _number(page: Any, tag: int) -> int:
 def _facts(page: Any, number: int, name: str) -> TiffPage:
     if page.imagedepth > 1 or page.dtype is None or page.axes not in ("YX", "YXS", "SYX"):
         raise UnsupportedPictureError(
-            f"{name} holds pages of axes {page.axes} and sample format "
-            f"{page.sampleformat} of {page.bitspersample} bits, which are not read: save pages of "
-            "integers or floats in a plane"
+            f"{name} holds pages of axes {page.axes} and sample format {page.sampleformat} of "
+            f"{page.bitspersample} bits, which are not supported: save 2-D pages of integers "
+            "or floats"
         )
     bits, samples, light = page.bitspersample, page.samplesperpixel, int(page.photometric)
     extra, unsigned = tuple(map(int, page.extrasamples)), page.dtype.kind in "ub"
@@ -245,9 +246,9 @@ def _facts(page: Any, number: int, name: str) -> TiffPage:
     picture = picture or (light in _GRAY and samples == 1 and unsigned and bits == 16)
     if not picture and light not in (*_GRAY, _RGB):
         raise UnsupportedPictureError(
-            f"{name} holds {samples} samples of {page.dtype} in the colours "
-            f"{getattr(page.photometric, 'name', light)}, which are not read: convert it to gray "
-            "or RGB"
+            f"{name} holds {samples} samples of {page.dtype} in the colors "
+            f"{getattr(page.photometric, 'name', light)}, which are not supported: convert it "
+            "to gray or RGB"
         )
     mode = "I;16" if bits == 16 else _MODES.get((light, samples), "")
     orientation = _number(page, 274)
@@ -266,7 +267,7 @@ def _facts(page: Any, number: int, name: str) -> TiffPage:
         exact and known,
         orientation,
         light == _RGB,
-        f"{samples} sample{'s' * (samples > 1)} of {page.dtype.newbyteorder('=')} a pixel",
+        f"{samples} sample{'s' * (samples > 1)} of {page.dtype.newbyteorder('=')} per pixel",
     )
 
 
@@ -285,7 +286,7 @@ def _promised(page: Any, name: str, nbytes: int) -> tuple[int, int]:
     ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=False) if n]
     if max(ends, default=0) > nbytes:
         raise UnreadablePictureError(
-            f"{name} is damaged (cut short: its pixels end at {max(ends)} of {nbytes} bytes)"
+            f"{name} is damaged (truncated: its pixels end at {max(ends)} of {nbytes} bytes)"
         )
     return -(-width * bits // 8) * height, max(_ROOM[1], width) if bilevel else _ROOM[1]
 

@@ -65,7 +65,8 @@ class Volumes(RecordingFiles):
             (one, first), (other, second) = list(axes.items())[:2]
             raise ValueError(
                 f"{first} is stored in the orientation {''.join(one)} and {second} in "
-                f"{''.join(other)}: bring them to one, such as by nibabel.as_closest_canonical"
+                f"{''.join(other)}: convert them to one, for example with "
+                "nibabel.as_closest_canonical"
             )
         spacings = np.array([image.header.get_zooms()[:3] for image in opened])
         if not np.allclose(spacings, spacings[0], rtol=0.01):
@@ -144,8 +145,8 @@ def open_volume(path: Path) -> Any:
         raise ValueError(f"{path} has shape {shape}; volumes have 3 axes, or 4 with channels")
     if promised > room or before > min(room, _BEFORE):
         raise ValueError(
-            f"{path} is cut short: its header promises {promised} bytes of voxels, {before} bytes "
-            "in"
+            f"{path} is truncated: its header promises {promised} bytes of voxels, {before} "
+            "bytes in"
         )
     return image
 

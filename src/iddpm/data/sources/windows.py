@@ -81,12 +81,12 @@ class Pieces(Source):
         short = int((counts == 0).sum())
         if short == len(counts):
             raise ValueError(
-                f"{self.name} holds nothing as large as data.window={self._window}: the largest is "
-                f"{max(recordings.sizes)}"
+                f"{self.name} holds nothing as large as data.window={self._window}: the "
+                f"largest is {max(recordings.sizes)}"
             )
         if short:
             warnings.warn(
-                f"left out {short} of {len(counts)} in {self.name} that are smaller than "
+                f"skipped {short} of {len(counts)} in {self.name} that are smaller than "
                 f"data.window={self._window}",
                 stacklevel=3,
             )
@@ -181,8 +181,9 @@ def _window(recordings: Recordings, window: int | tuple[int, ...] | None) -> tup
         sizes = sorted(set(recordings.sizes))
         if len(sizes) > 1:
             raise ValueError(
-                f"{recordings.name} holds {len(sizes)} sizes, from {sizes[0]} to {sizes[-1]}: cut "
-                f"pieces of one size with -s data.window={'256' if dims == 1 else '[32,32,32]'}"
+                f"{recordings.name} holds {len(sizes)} sizes, from {sizes[0]} to {sizes[-1]}: "
+                "cut windows of one size with -s "
+                f"data.window={('256' if dims == 1 else '[32,32,32]')}"
             )
         return sizes[0]
     size = (window,) * dims if isinstance(window, int) else tuple(window)

@@ -90,11 +90,11 @@ def test_another_run_starts_from_weights_with_a_spread_of_its_own(run, tmp_path)
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["diffusion.residual=true"], "has and task=generation has not"),
+        (["diffusion.residual=true"], "which task=generation does not have"),
         (["task=super_resolution", "scale=2", "diffusion.residual=true",
           "diffusion.predicts=categorical"], "need data with levels, and a residual has none"),
         (["diffusion.residual_scale=[1]"], "residual_scale needs task=super_resolution"),
-        (["training.pure_noise_share=0.1"], "predicts=eps says nothing of the data there"),
+        (["training.pure_noise_share=0.1"], "predicts=eps does not depend on the data there"),
         (["training.pure_noise_share=1", "diffusion.predicts=v"], "pure_noise_share=1"),
     ],
 )  # fmt: skip

@@ -80,7 +80,7 @@ def test_sample_takes_the_best_checkpoint_or_an_average_of_any_length(trained, t
     assert any("ema_length_0.07" in name for name in names)
     capsys.readouterr()
     error = failing(capsys, ["sample", str(trained), "--ema-length", "0.07", "--ema", "0.9999"])
-    assert "ema=0.9999 asks for another" in error
+    assert "ema=0.9999 selects other weights" in error
     error = failing(capsys, ["sample", str(trained), "--checkpoint", "newest"])
     assert "'newest' is not a step: use a number, or best" in error
 

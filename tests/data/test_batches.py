@@ -178,7 +178,7 @@ def test_a_damaged_picture_is_named_in_one_line_and_workers_close_at_once(worker
 
 
 def test_a_batch_larger_than_the_data_is_refused():
-    with pytest.raises(ValueError, match="batch_size is 5 but there are only 4 items"):
+    with pytest.raises(ValueError, match="batch_size is 5 but there are only 4 training items"):
         Batches(numbered(9), items=[0, 1, 2, 3], batch_size=5, seed=0)
     with pytest.raises(ValueError, match="has no items left"):
         Batches(numbered(9), items=[], batch_size=1, seed=0)

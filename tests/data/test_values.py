@@ -116,7 +116,7 @@ def test_floats_in_the_models_range_stay_as_they_are():
         (np.array([[0, 5.5]]), (0, 3), r"floats in \[0, 5.5\].*data.range=auto"),
         (np.array([[0, np.nan]]), (0, 3), "first in item 0"),
         (np.array([[0, 70_000]]), None, "more than 16 bits"),
-        (np.array([[5.0, 5.0]]), None, "number 5 alone"),
+        (np.array([[5.0, 5.0]]), None, "holds only 5"),
     ],
 )
 def test_what_does_not_fit_is_refused(array, wanted, message):

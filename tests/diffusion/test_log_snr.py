@@ -64,8 +64,11 @@ def test_the_ends_follow_from_the_depth_of_the_data_unless_stated():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["diffusion.log_snr_max=-6"], "from log_snr_max=-6 to log_snr_min=-5, which is no fall"),
-        (["diffusion.log_snr_max=1", "diffusion.log_snr_min=1"], "log_snr_max=1 to log_snr_min=1"),
+        (["diffusion.log_snr_max=-6"], "log_snr_max=-6 must be above log_snr_min=-5"),
+        (
+            ["diffusion.log_snr_max=1", "diffusion.log_snr_min=1"],
+            "log_snr_max=1 must be above log",
+        ),
         (["diffusion.schedule=cosine", "diffusion.log_snr_max=5"], "log_snr_max=5 needs schedule"),
         (["diffusion.log_snr_max=99"], r"diffusion\.log_snr_max.*30"),
     ],

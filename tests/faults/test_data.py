@@ -38,7 +38,7 @@ def test_data_that_has_changed_is_refused_unless_told_otherwise(started, capsys)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == files
 
     assert resume(out, "--accept-data") == 0
-    assert "going on although x.npy has changed: 70 items" in capsys.readouterr().out
+    assert "continuing although x.npy has changed: 70 items" in capsys.readouterr().out
     assert load_checkpoint(out).step == 4
     now = json.loads((out / "data.json").read_text())
     assert (before["items"], now["items"]) == (60, 70)

@@ -170,7 +170,7 @@ def test_a_self_conditioned_model(folder, files):
         (["edit", "RUN", "0", "--strength", "0"], "strength=0.0 must lie above 0"),
         (["edit", "RUN", "0", "--strength", "1.5"], "strength=1.5"),
         (["edit", "RUN", "0", "--spacing", "optimal"], "spacing=optimal chooses timesteps of the"),
-        (["edit", "RUN", "0", "--spacing", "3,2"], "an edit goes part of the way: use auto, even"),
+        (["edit", "RUN", "0", "--spacing", "3,2"], "an edit uses a part of it: use auto, even"),
         (["edit", "RUN", "0", "--spacing", "odd"], "spacing=odd"),
         (["edit", "RUN", "0", "-n", "0"], "cannot draw 0 versions"),
         (["edit", "RUN", "0", "--class", "1"], "trained without classes"),

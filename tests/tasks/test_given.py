@@ -100,7 +100,7 @@ def test_an_item_is_likely_with_what_goes_with_it(folder, tmp_path):
     )
     assert right == pytest.approx(own.total.mean, abs=0.5)
     assert wrong > right + 0.5
-    with pytest.raises(ValueError, match=r"say what goes with .*data by --given"):
+    with pytest.raises(ValueError, match=r"give that of .*data with --given"):
         likelihood(run, tmp_path / "data", console=QUIET)
 
 

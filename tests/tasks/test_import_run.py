@@ -197,7 +197,7 @@ def test_a_dry_run_prints_settings_that_training_takes(tmp_path, capsys):
     text = capsys.readouterr().out
     settings = yaml.safe_load(text)
     assert settings["training"]["learning_rate"] == 3e-4
-    assert "# --use_fp16 is no setting: training.precision" in text
+    assert "# --use_fp16 is not a setting: training.precision" in text
     assert settings["model"]["class_conditional"] is True
     assert "num_classes" not in settings["model"]
     assert not list(tmp_path.iterdir())

@@ -54,14 +54,14 @@ def test_the_count_is_said(folder, capsys, tmp_path):
     assert (
         command(["data", "inspect", str(folder / "x.npz"), "--out", str(tmp_path / "x.png")]) == 0
     )
-    assert "2 classes: 0 (20), 1 (20); 20 items without one (-1)" in capsys.readouterr().out
+    assert "2 classes: 0 (20), 1 (20); 20 items without a class (-1)" in capsys.readouterr().out
     settings = [part for setting in TINY for part in ("-s", setting)]
     status = command(
         ["train", str(folder / "x.npz"), *settings, "-s", "model.class_conditional=true",
          "--steps", "1", "--out", str(tmp_path / "run")]
     )  # fmt: skip
     assert status == 0
-    assert "2 classes, 20 items without one (-1)" in capsys.readouterr().out
+    assert "2 classes, 20 items without a class (-1)" in capsys.readouterr().out
 
 
 def test_they_are_evaluated_by_the_classes_of_the_others(folder):

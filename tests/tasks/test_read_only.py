@@ -38,7 +38,7 @@ def test_results_go_elsewhere(trained, command, tmp_path, capsys):
     before = contents(run, lambda name: False)
     assert command_line([names.get(word, word) for word in command]) == 0
     said = capsys.readouterr().err
-    assert "are not kept" in said or "is not kept" in said
+    assert "are not stored" in said or "is not kept" in said
     assert contents(run, lambda name: False) == before
 
     writable = tmp_path / "writable"

@@ -220,8 +220,8 @@ def test_the_classes_of_samples_are_those_of_their_items(folder):
 def test_signals_and_volumes_and_what_is_said_when_their_data_is_gone(tmp_path, capsys):
     flat = images(40, 16)
     for x, layout, scale, held_out, message in (
-        (flat[:, 0, :, 0], "NL", "4", "0", "holds no items out of its training"),
-        (flat.reshape(40, 4, 8, 8), "NDHW", "[1,2,4]", "0.3", "which are gone"),
+        (flat[:, 0, :, 0], "NL", "4", "0", "has no held-out items"),
+        (flat.reshape(40, 4, 8, 8), "NDHW", "[1,2,4]", "0.3", "which are missing"),
     ):
         data, out = tmp_path / f"{layout}.npy", tmp_path / layout
         np.save(data, x)

@@ -135,7 +135,7 @@ def test_resume_may_train_longer_but_not_become_another_model(tmp_path, array_fi
         train(None, out, ["model.model_channels=16"], resume=True)
     with pytest.raises(ValueError, match="averages at the rates"):
         train(None, out, ["training.ema_rates=[0.5]"], resume=True)
-    with pytest.raises(ValueError, match=r"lengths none, and .* change to 0\.05, 0\.1 on"):
+    with pytest.raises(ValueError, match=r"lengths none, and .* change them to 0\.05, 0\.1"):
         train(None, out, ["training.posthoc_ema=true"], resume=True)
     train(None, out, ["training.steps=4"], resume=True)
     assert load_checkpoint(out).step == 4
@@ -238,7 +238,7 @@ def test_labels_must_be_there_for_a_conditional_model(tmp_path, array_file, tiny
             tmp_path / "run",
             [*tiny, "model.class_conditional=true", "data.labels=none"],
         )
-    with pytest.raises(ValueError, match=r"model\.num_classes=7 was stated.*has 3"):
+    with pytest.raises(ValueError, match=r"model\.num_classes=7 is set.*has 3"):
         train(
             array_file,
             tmp_path / "run",

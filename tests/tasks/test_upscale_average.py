@@ -63,7 +63,7 @@ def test_files_have_maps_beside_them_in_their_own_units(run, tmp_path, capsys):
     assert np.array_equal(np.load(tmp_path / "out/b.std.npy"), maps)
     capsys.readouterr()
     assert command([*words, "--average", "2"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists and would be overwritten" in capsys.readouterr().err
     assert command([*words, "--average", "0"]) == 2
     assert "average=0 samples have no mean: use 1 or more" in capsys.readouterr().err
 

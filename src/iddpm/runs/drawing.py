@@ -110,8 +110,8 @@ def requested_conditions(run: OpenedRun, n: int, conditions: Asked | None = None
     if open_.any() and not run.config.training.label_dropout:
         name = run.conditions[int(np.argmax(open_))].name
         raise ValueError(
-            f"{run.directory} was trained to be told {name} always "
-            f"(training.label_dropout=0): ask for it, such as by --condition {name}=..."
+            f"{run.directory} was trained with training.label_dropout=0 and needs a value of "
+            f"{name} for every sample: request it, such as with --condition {name}=..."
         )
     return torch.from_numpy(told)
 
@@ -122,7 +122,7 @@ def _conditioning(
     """Return what the network takes beside x and the time, checked; n rows each, on the CPU."""
     n = requested.n
     if n < 1:
-        raise ValueError(f"cannot draw {n} samples: ask for 1 or more")
+        raise ValueError(f"cannot draw {n} samples: use 1 or more")
     told = dict(requested.given or {})
     if run.conditions and "conditions" not in told:
         told["conditions"] = requested_conditions(run, n)
@@ -173,6 +173,6 @@ def _check_something_to_guide(
     known = ["a class"] * model.class_conditional
     known += [f"--condition {condition.name}=..." for condition in run.conditions]
     raise ValueError(
-        f"guidance={guidance:g} exaggerates a class or conditions, and there are none: give "
-        f"{' or '.join(known)}, or leave --guidance out"
+        f"guidance={guidance:g} needs a class or conditions: give {' or '.join(known)}, or "
+        "leave --guidance out"
     )

@@ -44,8 +44,8 @@ def read_run_weights(
         for name, value in (("ema", ema), ("checkpoint", checkpoint)):
             if value is not None:
                 raise ValueError(
-                    f"ema_length={ema_length:g} makes an average as of the newest snapshot, and "
-                    f"{name}={value} asks for another: give one of them"
+                    f"ema_length={ema_length:g} averages up to the newest snapshot, and "
+                    f"{name}={value} selects other weights: use one of them"
                 )
         return reconstruct(directory, ema_length), directory / "averages"
     released = directory / WEIGHTS

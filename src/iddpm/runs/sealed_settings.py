@@ -53,7 +53,7 @@ def read_run_config(directory: Path) -> ResolvedConfig:
     trained = trained_with(directory)
     if trained is None and any(map(damage_of, list_checkpoints(directory))):
         warnings.warn(
-            f"{directory / CONFIG} cannot be held against what the weights were trained with: the "
+            f"{directory / CONFIG} cannot be compared with the settings of the training: the "
             "checkpoints are damaged",
             stacklevel=2,
         )
@@ -112,20 +112,19 @@ def _compare(
         if name.startswith("sampling."):
             if not as_written:
                 warnings.warn(
-                    f"{directory / CONFIG} says {name}={here}, which was {_shown(value)} when the "
-                    "run was trained: samples are drawn with what it says now",
+                    f"{directory / CONFIG} has {name}={here}, which was {_shown(value)} when "
+                    "the run was trained: samples use the new value",
                     stacklevel=4,
                 )
         elif not (free and as_written):
             way = ", or start a new run"
             if free:
                 way = (
-                    f", then change it on purpose by iddpm train --resume --out {directory} "
-                    f"-s {name}={here}"
+                    f", then change it with iddpm train --resume --out {directory} -s {name}={here}"
                 )
             raise ValueError(
-                f"{directory / CONFIG} says {name}={here}, and the weights were trained with "
-                f"{name}={_shown(value)}: set it back in the file{way}"
+                f"{directory / CONFIG} has {name}={here}, and the weights were trained with "
+                f"{name}={_shown(value)}: restore the value in the file{way}"
             )
 
 

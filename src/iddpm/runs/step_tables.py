@@ -54,8 +54,8 @@ def find_table(directory: Path, denoiser: Denoiser) -> StepTable:
             found.append((key["items"], path))
     if not found:
         raise FileNotFoundError(
-            f"{directory} has no table of steps for these weights yet: make it by "
-            f"iddpm likelihood {directory} --stride optimal --steps 32"
+            f"{directory} has no table of steps for these weights yet: make it with iddpm "
+            f"likelihood {directory} --stride optimal --steps 32"
         )
     return _read(max(found)[1], denoiser)
 
@@ -101,7 +101,7 @@ def step_table(
     """
     with ranks.together():
         if items < 1:
-            raise ValueError(f"a table of steps needs 1 or more items and was to have {items}")
+            raise ValueError(f"a table of steps needs at least one item, not {items}")
     key = {
         "format": FORMAT,
         "weights": weights_digest(run.denoiser),

@@ -55,7 +55,8 @@ def open_training_data(directory: Path, config: Config, memory: Any = None) -> S
     if _without_data(config) and memory is None:
         raise ValueError(
             f"{directory} was imported and has no training data: name data of the same kind "
-            f"after {directory}, or train it further by iddpm train DATA --resume --out {directory}"
+            f"after {directory}, or continue training it with iddpm train DATA --resume --out "
+            f"{directory}"
         )
     split = open_split(config, memory)
     if config.imported_from is not None:
@@ -64,7 +65,8 @@ def open_training_data(directory: Path, config: Config, memory: Any = None) -> S
         changed = differences(read_fingerprint(directory) or {}, fingerprint(split.source))
         if changed:
             raise ValueError(
-                f"{split.source.name} is not what {directory} was trained on ({changed}): pass "
-                "that; other data is compared after iddpm.load(directory, data=...) with that"
+                f"{split.source.name} is not the data that {directory} was trained on "
+                f"({changed}): pass that data to iddpm.load(directory, data=...), and compare "
+                "with other data afterwards"
             )
     return split

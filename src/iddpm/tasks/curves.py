@@ -18,7 +18,7 @@ def save_curves(directory: Path, path: Path) -> Path:
     """
     records = read_log(directory)
     if not records:
-        raise ValueError(f"{directory} has logged nothing to draw yet")
+        raise ValueError(f"{directory} has no log records to plot yet")
     figure = _figure("loss curves")
     whole, quartiles = figure.subplots(1, 2)
     _plot(whole, records, "loss", "training")

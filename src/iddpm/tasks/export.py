@@ -62,7 +62,7 @@ def export(run: Run, to: str, out: Path, *, license_name: str = "unknown") -> li
     if to not in KINDS:
         raise ValueError(f"--to {to} is unknown: use {', '.join(KINDS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} exists and is not empty: name another directory by --out")
+        raise FileExistsError(f"{out} exists and is not empty: name another directory with --out")
     if to == "onnx":
         expect_onnx()
     model = _open(run)

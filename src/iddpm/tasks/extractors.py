@@ -35,14 +35,14 @@ def _open_network(path: Path, run: Run) -> tuple[Extractor, Classifier | None]:
         if classifier.shape != run.shape:
             raise ValueError(
                 f"the classifier in {path} takes items of shape {classifier.shape}, and "
-                f"{run.directory} draws {run.shape}"
+                f"{run.directory} has items of shape {run.shape}"
             )
         judge = Extractor("classifier", classifier.hash, classifier.features, whiten=True)
         return judge, classifier
     if path.is_file() and path.suffix != ".onnx":
         raise ValueError(
-            f"{path} is not an .onnx file: TorchScript and pickles are programs and are not read; "
-            "convert them once by torch.onnx.export"
+            f"{path} is not an .onnx file: TorchScript and pickles can run code and are not "
+            "read; convert them with torch.onnx.export"
         )
     if path.suffix != ".onnx":
         raise FileNotFoundError(

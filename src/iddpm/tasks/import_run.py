@@ -113,7 +113,8 @@ def import_pipeline(folder: Path | str) -> Imported:
     ):
         if described.get("_class_name") not in known:
             raise ValueError(
-                f"{where} holds a {described.get('_class_name')}, and {' or '.join(known)} is read"
+                f"{where} holds a {described.get('_class_name')}, and only "
+                f"{' or '.join(known)} can be imported"
             )
     found = [weights_file / f"diffusion_pytorch_model{kind}" for kind in (".safetensors", ".bin")]
     weights = read_published(next((path for path in found if path.is_file()), found[0]))
@@ -124,7 +125,8 @@ def import_pipeline(folder: Path | str) -> Imported:
     if groups != {unet.get("norm_num_groups", 32)}:
         raise ValueError(
             f"{where} has norm_num_groups={unet.get('norm_num_groups', 32)}, and our "
-            f"normalizations of these widths have {' and '.join(map(str, sorted(groups)))} groups"
+            f"normalizations of these widths have {' and '.join(map(str, sorted(groups)))} "
+            "groups"
         )
     named = from_diffusers(weights, layout_of(config.model.model_dump(mode="json")))
     check_weights(where, named, weights, built.state_dict())
@@ -133,7 +135,7 @@ def import_pipeline(folder: Path | str) -> Imported:
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}: give the folder of a pipeline of diffusers")
+        raise FileNotFoundError(f"there is no {path}: give the folder of a diffusers pipeline")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -162,7 +164,7 @@ def published_settings(
 
 def settings_text(settings: Mapping[str, Any], left: Mapping[str, str]) -> str:
     """Return settings as YAML, with a comment for each flag that is none."""
-    notes = [f"# --{name} is no setting: {instead}\n" for name, instead in left.items()]
+    notes = [f"# --{name} is not a setting: {instead}\n" for name, instead in left.items()]
     return "".join(notes) + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
 
 

@@ -68,14 +68,14 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     if source.conditions is not None:
         for condition, column in zip(conditions_of(config), source.conditions.T, strict=True):
             unknown = int(np.isnan(column).sum())
-            yield f"condition  {condition}" + (f", not known of {unknown} items" if unknown else "")
+            yield f"condition  {condition}" + (f", unknown for {unknown} items" if unknown else "")
     if source.given is not None:
-        yield f"given      {source.given.name}: {_by(source.given.shape)} with each item"
-    yield f"split      {len(split.train)} to train on, {len(split.held_out)} held out"
+        yield f"paired     {source.given.name}: {_by(source.given.shape)} with each item"
+    yield f"split      {len(split.train)} training items, {len(split.held_out)} held out"
     yield f"identical  {_identical(source)}"
     size = len(source) * int(np.prod(source.shape)) * (4 if source.bits is None else _bytes(source))
     item = size / len(source)
-    yield f"memory     {size / 1e6:.3g} MB in all, {item / 1e3:.3g} kB an item as it is read"
+    yield f"memory     {size / 1e6:.3g} MB in total, {item / 1000.0:.3g} kB per item as read"
     yield f"training   {_training(config, split)}"
     for name, value in _facts(source):
         yield f"{name:<10} {value}"
@@ -90,8 +90,8 @@ def _training(config: Config, split: Split) -> str:
     try:
         proposal = propose(config, resolve(config, split.source, len(split.train)), device)
     except ValueError as error:  # the data is shown all the same
-        return f"not possible as it is: {error}"
-    return "takes memory that cannot be told here" if proposal is None else str(proposal)
+        return f"not possible with these settings: {error}"
+    return "the memory for training cannot be estimated here" if proposal is None else str(proposal)
 
 
 def _identical(source: Source) -> str:
@@ -100,7 +100,7 @@ def _identical(source: Source) -> str:
     if found is not None:
         return in_words(source, found) or "none"
     if len(source) > COMPARED:
-        return f"not looked for: more than {COMPARED} items that are no files of their own"
+        return f"not compared: more than {COMPARED} items that are not separate files"
     found = identical_items(source, None)
     if not found:
         return "none" if found is not None else "not looked for among windows"
@@ -122,7 +122,7 @@ class _Used(NamedTuple):
     items: int
 
     def say(self, total: int) -> str:
-        some = "" if self.items == total else f", of {self.items} items looked at"
+        some = "" if self.items == total else f", of {self.items} items checked"
         return f"{self.low:.6g} to {self.high:.6g}{some}"
 
 
@@ -150,7 +150,7 @@ def _labels(source: Source) -> str:
     counts = np.bincount(known, minlength=len(source.class_names))
     parts = [f"{n} ({c})" for n, c in zip(source.class_names, counts.tolist(), strict=True)]
     more = f", and {len(parts) - 12} more" if len(parts) > 12 else ""
-    without = f"; {source.unlabeled} items without one (-1)" if source.unlabeled else ""
+    without = f"; {source.unlabeled} items without a class (-1)" if source.unlabeled else ""
     return f"{len(parts)} classes: {', '.join(parts[:12])}{more}{without}"
 
 
@@ -158,15 +158,18 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
     form = source.form
     if form.sample_rate is not None:
         seconds = source.shape[1] / form.sample_rate
-        yield "rate", f"{form.sample_rate} Hz, {seconds:.3g} s an item, written as {_coding(form)}"
+        yield "rate", f"{form.sample_rate} Hz, {seconds:.3g} s per item, written as {_coding(form)}"
     if form.affine is not None:
         spacing = np.linalg.norm(np.array(form.affine)[:3, :3], axis=0)
         yield "voxels", " x ".join(f"{s:.3g}" for s in spacing) + " mm"
     if form.kind == "raster":
-        yield "samples", "written as TIFF files of such numbers"
+        yield "samples", "written as TIFF files with such numbers"
     if form.kind == "clip":
         pace = f"{form.milliseconds} ms each, " if form.milliseconds is not None else ""
-        yield "frames", f"{source.shape[1]} an item, {pace}written as {_CLIPS[form.encoding or '']}"
+        yield (
+            "frames",
+            (f"{source.shape[1]} per item, {pace}written as {_CLIPS[form.encoding or '']}"),
+        )
 
 
 def _coding(form: Form) -> str:

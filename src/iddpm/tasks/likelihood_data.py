@@ -40,13 +40,13 @@ class Measured:
         ):
             if path is not None and (self.data is None or not known):
                 why = "no other data" if self.data is None else f"{run.directory}, which takes none"
-                raise ValueError(f"{path} goes with data, and came with {why}: leave it out")
+                raise ValueError(f"{path} needs data, and came with {why}: leave it out")
         if self.data is not None:
             return self._open_other(run)
         source, _, held_out = run.open_split()
         if not len(held_out):
             raise ValueError(
-                f"{run.directory} holds no items out of its training "
+                f"{run.directory} has no held-out items "
                 f"(data.held_out={config.data.held_out:g}): name data to measure"
             )
         return source, held_out
@@ -60,19 +60,18 @@ class Measured:
             where = config.data.conditions  # members of the data itself
         elif config.model.conditions:
             raise ValueError(
-                f"{run.directory} is conditioned on {', '.join(config.model.conditions)}: give a "
-                f"table of what is known of those of {data} by --conditions"
+                f"{run.directory} is conditioned on {', '.join(config.model.conditions)}: give "
+                f"a table for {data} with --conditions"
             )
         if config.model.given_channels and self.given is None:
             raise ValueError(
-                f"{run.directory} is given data with its items: say what goes with {data} by "
-                "--given"
+                f"{run.directory} is conditioned on paired data: give that of {data} with --given"
             )
         source = open_other(config, data, where, self.given)
         if config.model.class_conditional:
             if source.labels is None:
                 raise ValueError(
-                    f"{source.name} has no labels, and {run.directory} is a model of classes"
+                    f"{source.name} has no labels, and {run.directory} is a class-conditional model"
                 )
             if source.class_names != config.class_names:
                 raise ValueError(
@@ -95,9 +94,7 @@ def depth_of(run: Run, stated: int | None) -> int | None:
     if stated is None or stated == known:
         return known
     if known is not None:
-        raise ValueError(
-            f"bits={stated} was stated, and the data of {run.directory} has {known} bits"
-        )
+        raise ValueError(f"bits={stated} is set, and the data of {run.directory} has {known} bits")
     if not 1 <= stated <= 16:
         raise ValueError(f"bits={stated} must be 1 to 16")
     return stated
@@ -108,7 +105,7 @@ def check_levels(x0: Tensor, bits: int, name: str) -> None:
     levels = (x0.double() + 1) * (2**bits - 1) / 2
     if float((levels - levels.round()).abs().max()) > OFF_GRID:
         raise ValueError(
-            f"{name} has values between the levels of {bits} bits, so bits per dimension have no "
-            "meaning for it: leave bits out for nats per dimension of a density, or state the "
-            "depth that it has"
+            f"{name} has values between the levels of {bits} bits, so bits per dimension are "
+            "undefined: leave bits out for nats per dimension of a density, or set the actual "
+            "depth"
         )

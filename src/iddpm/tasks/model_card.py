@@ -81,7 +81,7 @@ def model_card(
     lines = ["---", *front, "---", "", f"# {run.resolve().name}", "", OPENED[to].format(**facts)]
     lines += ["## Data", "", *_data(config), "", "## Settings", "", *_settings(config), ""]
     measured = list(_measured(run))
-    lines += ["## Measured", "", *(measured or ["Nothing was measured in this run."]), ""]
+    lines += ["## Measured", "", *(measured or ["No measurements exist for this run."]), ""]
     return "\n".join(lines)
 
 

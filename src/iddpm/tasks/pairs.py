@@ -77,20 +77,19 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
         except FileNotFoundError as error:
             if not finer:
                 raise FileNotFoundError(
-                    f"{run.directory} draws from data that is given, here what goes with the items "
-                    f"held out of its training, which are gone ({error}): bring them back, or give "
-                    "other data by --given"
+                    f"{run.directory} is conditioned on paired data, here that of the held-out "
+                    f"items, which are missing ({error}): restore them, or give other data "
+                    "with --given"
                 ) from None
             raise FileNotFoundError(
-                f"{run.directory} makes low-resolution data finer, here that of the items held out "
-                f"of its training, which are gone ({error}): bring them back, or make files of "
-                f"your own finer by iddpm upscale {run.directory} FILE"
+                f"{run.directory} upscales the held-out items, which are missing ({error}): "
+                f"restore them, or upscale your own files with iddpm upscale {run.directory} "
+                "FILE"
             ) from None
     source, order = split.source, shuffled(split.held_out)
     if not len(order):
         raise ValueError(
-            f"{run.directory} holds no items out of its training "
-            f"(data.held_out={config.data.held_out:g}), "
+            f"{run.directory} has no held-out items (data.held_out={config.data.held_out:g}),"
             + (
                 "whose low resolutions would be made finer"
                 if finer

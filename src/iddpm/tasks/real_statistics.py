@@ -72,7 +72,7 @@ def statistics_of(
         except FileNotFoundError:
             return None
         except ValueError as error:
-            console.print(f"{error}: measuring the real data anew", markup=False)
+            console.print(f"{error}: measuring the real data again", markup=False)
             return None
 
     known = ranks.by_first(kept)
@@ -91,7 +91,7 @@ def statistics_of(
     made = Reference.of(torch.cat(parts), facts)
 
     def keep() -> None:
-        with warned("the statistics of the real data are not kept"):
+        with warned("the statistics of the real data are not stored"):
             console.print(f"wrote {made.save(path)}", markup=False)
 
     ranks.by_first(keep)

@@ -43,20 +43,20 @@ def run_directory(
         return Path("runs") / type(data).__name__
     path = str(data) if data is not None else read_config(config, assignments, base).data.path
     if path is None:
-        raise ValueError("no data given, and no --out that names a run to go on with")
+        raise ValueError("no data, and no --out that names a run to resume")
     return default_run_directory(path)
 
 
 def refuse_used(directory: Path, resume: bool) -> None:
     """Raise where there is nothing to resume, or something that a new run would overwrite."""
     if resume and directory.exists() and any(directory.iterdir()):
-        raise ValueError(f"{directory} is not a run directory: it holds no {CONFIG} to resume from")
+        raise ValueError(f"{directory} is not a run directory: it has no {CONFIG} to resume from")
     if resume:
         raise FileNotFoundError(f"there is no run in {directory} to resume")
     if directory.exists() and (not directory.is_dir() or any(map(_is_used, directory.iterdir()))):
         raise FileExistsError(
-            f"{directory} exists and is not empty: go on with it by --resume, or name another "
-            "directory by --out"
+            f"{directory} exists and is not empty: continue it with --resume, or name another "
+            "directory with --out"
         )
 
 
@@ -79,19 +79,19 @@ def settings_to_resume(
         free = free or (name in movable and old[name] is not None and value is not None)
         if not free and value != old[name]:
             raise ValueError(
-                f"{directory} was trained with another {name} and cannot go on with "
+                f"{directory} was trained with another {name} and cannot continue with "
                 f"{name}={value}: start a new run (--init-from {directory} keeps the weights)"
             )
     if wanted.training.ema_rates != before.training.ema_rates:
         raise ValueError(
             f"{directory} averages at the rates {before.training.ema_rates}, and a run cannot "
-            f"change to {wanted.training.ema_rates} on the way"
+            f"change them to {wanted.training.ema_rates}"
         )
     kept, asked = (_lengths(config) for config in (before, wanted))
     if asked != kept:
         raise ValueError(
-            f"{directory} keeps power-function averages of the lengths {kept}, and a run cannot "
-            f"change to {asked} on the way: they average over all of the training"
+            f"{directory} has power-function averages of the lengths {kept}, and a run cannot "
+            f"change them to {asked}: they average over all of the training"
         )
     return wanted
 
@@ -122,11 +122,11 @@ def check_data(
         changed = ""
     if changed and not accept:
         raise ValueError(
-            f"{source.name} has changed since {directory} was trained on it ({changed}): bring it "
-            "back as it was, or go on with what is there now by --accept-data"
+            f"{source.name} has changed since {directory} was trained on it ({changed}): "
+            "restore it, or continue with the current data with --accept-data"
         )
     if changed:
-        reporter.say(f"going on although {source.name} has changed: {changed}")
+        reporter.say(f"continuing although {source.name} has changed: {changed}")
 
 
 def _lengths(config: Config) -> str:

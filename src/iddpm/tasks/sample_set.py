@@ -45,8 +45,8 @@ def begin_set(
     others = sorted(set(others) - known)
     if others:
         raise FileExistsError(
-            f"{directory} holds {others[0]}, which {SAMPLES} does not list: earlier samples would "
-            "be mixed with new ones; remove them, or give another --out"
+            f"{directory} holds {others[0]}, which {SAMPLES} does not list: earlier samples "
+            "would be mixed with new ones; remove them, or give another --out"
         )
     made = MadeFiles(facts, (*names, *_ABOUT_ALL), complete=False)
     if earlier is not None:

@@ -100,8 +100,8 @@ def start_weights(network: nn.Module, config: Config, start: Start) -> list[str]
         said.append(_told(kept, before, config))
     elif start.classes:
         raise ValueError(
-            f"{start.directory} has no classes that {', '.join(start.classes)} could be: leave "
-            "--init-classes out"
+            f"{start.directory} has no classes to initialize {', '.join(start.classes)} from: "
+            "leave --init-classes out"
         )
     if start.partial:
         missing = [k for k, v in own.items() if k not in weights or weights[k].shape != v.shape]
@@ -110,7 +110,7 @@ def start_weights(network: nn.Module, config: Config, start: Start) -> list[str]
         if missing:
             said.append(f"start      at random: {_listed(missing)}")
         if unused:
-            said.append(f"start      not used of {start.directory}: {_listed(unused)}")
+            said.append(f"start      unused weights of {start.directory}: {_listed(unused)}")
     with torch.no_grad():
         load_weights(network, weights, source)
     return said
@@ -142,8 +142,8 @@ def _rows(start: Start, before: Config, config: Config) -> list[int] | None:
     if start.partial:
         return None
     raise ValueError(
-        f"the data has {len(new)} classes, and {start.directory} {len(old)}: --init-partial lets "
-        "the embedding of the classes start at random"
+        f"the data has {len(new)} classes, and {start.directory} {len(old)}: --init-partial "
+        "initializes the class embedding at random"
     )
 
 

@@ -126,7 +126,7 @@ def train_until_stop(request: TrainRequest) -> tuple[Run, Stop]:
         if opened.before is not None:
             restore(state, directory, ranks)
         reason = _session(opened, state, step, [*started, *chosen], reporter, ranks)
-        reporter.say(f"{reason.value} at step {state.step}; everything is in {directory}")
+        reporter.say(f"{reason.value} at step {state.step}; the run is in {directory}")
         own, memory = opened.own, request.memory
         return Run(directory, network=own, data=memory, device=str(device)), reason
 
@@ -211,8 +211,8 @@ def _release(state: TrainState, path: Path, ranks: Ranks) -> None:
                 write_atomically(path, lambda temporary: write_sealed(temporary, weights, facts))
         except OSError as error:
             raise NotSaved(
-                f"the weights alone could not be written ({error}); the checkpoint is whole: make "
-                "room, and --resume writes them"
+                f"the weights could not be written ({error}); the checkpoint is complete: free "
+                "space, and --resume writes them"
             ) from None
 
 
@@ -225,7 +225,7 @@ def _introduction(opened: Opened, state: TrainState, ranks: Ranks) -> str:
     shape = " x ".join(map(str, source.shape))
     classes = f", {len(source.class_names)} classes" if source.class_names else ""
     if source.unlabeled:
-        classes += f", {source.unlabeled} items without one (-1)"
+        classes += f", {source.unlabeled} items without a class (-1)"
     if source.class_names and not config.uses_labels:
         classes += " (not used: model.class_conditional=false)"
     task = task_of(config)
@@ -235,12 +235,14 @@ def _introduction(opened: Opened, state: TrainState, ranks: Ranks) -> str:
     given = []
     if source.given is not None:
         shape_given = " x ".join(map(str, source.given.shape))
-        given = [f"given      {source.given.name} with each item, {shape_given}"]
+        given = [f"paired     {source.given.name} with each item, {shape_given}"]
     gray = gray_note(source) if config.data.channels is None and not state.step else ""
     own = "" if config.model.network is None else f"{config.model.network}, "
     lines = [
-        f"data       {source.name}: {train_items} items to train on, {len(source) - train_items} "
-        f"held out, each {shape}{classes}",
+        (
+            f"data       {source.name}: {train_items} training items, {len(source) - train_items} "
+            f"held out, each {shape}{classes}"
+        ),
         f"values     {values_of(config)}",
         *([gray] if gray else []),
         *finer,

@@ -212,8 +212,8 @@ def _check_before_caching(directory: Path, wanted: Config, accept_data: bool) ->
 def _refuse_other_weights(same: bool) -> None:
     if not same:
         raise ValueError(
-            "the own network has other weights in each process: call torch.manual_seed before it "
-            "is built, or pass 'package.module:factory'"
+            "your network has other weights in each process: call torch.manual_seed before you "
+            "build it, or pass 'package.module:factory'"
         )
 
 

@@ -97,7 +97,7 @@ def upscale(
         told["y"] = y
     paths = [directory / name for name in made.files]
     if there.issuperset(made.files):
-        console.print(f"all {len(opened)} are in {directory} already", markup=False)
+        console.print(f"all {len(opened)} are already in {directory}", markup=False)
     else:
         how = {"seed": seed, "classes": class_name, "overlap": overlap, **settings}
         _Drawing(run, plan, directory, made, there, how, told, console, average).all(groups)
@@ -188,8 +188,7 @@ def _unguided(run: Run, conditions: Asked | None, settings: dict[str, Any]) -> d
     guidance = settings.get("guidance")
     if guidance not in (None, 1) and not conditions:
         raise ValueError(
-            f"guidance={guidance:g} exaggerates a class, and there is none: give --class, or leave "
-            "--guidance out"
+            f"guidance={guidance:g} needs a class: give --class, or leave --guidance out"
         )
     return {**settings, "guidance": guidance or 1.0}
 

@@ -41,7 +41,7 @@ class Group:
         """Refuse what is not finite."""
         if not x.isfinite().all():
             raise ValueError(
-                f"what was drawn for {next(iter(self.files))} holds NaN or infinity and was not "
+                f"the result for {next(iter(self.files))} holds NaN or infinity and was not "
                 "written: try another checkpoint"
             )
 
@@ -69,7 +69,7 @@ def names_of(opened: Mapping[str, LowRes], averaged: bool) -> list[str]:
     """
     maps = [file.spread_name(name) for name, file in opened.items()] if averaged else []
     if twice := sorted(opened.keys() & set(maps)):
-        raise ValueError(f"a file cannot become {twice[0]}, a map of the spread: rename it")
+        raise ValueError(f"a file cannot become {twice[0]}, the map of the spread: rename it")
     return [*opened, *maps]
 
 

@@ -60,7 +60,9 @@ def already_there(directory: Path, wanted: MadeFiles) -> set[str]:
     names = [name for name in wanted.files if name != COMPARISON]
     for name in (COMPARISON, UPSCALED):
         if name in wanted.facts["sources"]:
-            raise ValueError(f"a file cannot become {name}, which is about all: rename it")
+            raise ValueError(
+                f"a file cannot become {name}, which is written for the whole set: rename it"
+            )
     there = {name for name in names if (directory / name).exists()}
     try:
         found = read_made(directory / UPSCALED)
@@ -69,8 +71,8 @@ def already_there(directory: Path, wanted: MadeFiles) -> set[str]:
     same = found is not None and (found.facts, found.files) == (wanted.facts, wanted.files)
     if there and not same:
         raise FileExistsError(
-            f"{directory / min(there)} is there already and would be overwritten: remove it, or "
-            "give another --out; only the same command with the same files goes on where it was"
+            f"{directory / min(there)} exists and would be overwritten: remove it, or give "
+            "another --out; only the same command with the same files continues an earlier one"
         )
     if same and (directory / COMPARISON).exists():
         there.add(COMPARISON)

@@ -87,7 +87,7 @@ def test_a_palette_becomes_colours_and_a_jpeg_a_png(tmp_path):
         (lambda p: (p / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing"), "damaged|not a pict"),
         (lambda p: np.save(p / "a.npy", BITS.astype(np.float32)), "holds floats, and the model"),
         (lambda p: np.save(p / "a.npy", np.zeros((2, 2, 2, 2, 2), np.uint8)), "has shape"),
-        (lambda p: np.save(p / "a.npy", np.zeros((2, 1, 9, 1), np.uint8)), "cannot be told"),
+        (lambda p: np.save(p / "a.npy", np.zeros((2, 1, 9, 1), np.uint8)), "is ambiguous"),
         (lambda p: np.savez(p / "a.npz", b=BITS, c=BITS), "holds the arrays b, c"),
         (lambda p: (p / "a.wav").write_bytes(b""), "has no file of"),
     ],
@@ -292,7 +292,7 @@ def test_folders_keep_their_places_and_no_two_files_one_name(tmp_path):
         open_low_res([tmp_path], wanted)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         open_low_res([tmp_path / "e.png"], wanted)
-    with pytest.raises(ValueError, match=r"notes\.md cannot be made finer by a model of 2-D data"):
+    with pytest.raises(ValueError, match=r"notes\.md cannot be upscaled by a model of 2-D data"):
         open_low_res([tmp_path / "b/notes.md"], wanted)
 
 

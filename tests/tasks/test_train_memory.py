@@ -76,6 +76,4 @@ def test_inspect_tells_what_training_will_take(tmp_path, array_file, tiny, monke
     assert "model_channels 8, batch 8: about" in found[0]
     monkeypatch.setattr(proposal, "memory_at_hand", lambda device: 1e6)
     lines = list(inspecting.inspect(str(array_file), tiny, tmp_path / "look.png"))
-    assert any(
-        "not possible with these settings" in line and "image_size" in line for line in lines
-    )
+    assert any("not possible with" in line and "image_size" in line for line in lines)

@@ -89,19 +89,15 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
     source, order = split.source, shuffled(split.held_out)
     if not len(order):
         raise ValueError(
-            f"{run.directory} has no held-out items (data.held_out={config.data.held_out:g}),"
-            + (
-                "whose low resolutions would be made finer"
-                if finer
-                else "to draw from what is given"
-            )
+            f"{run.directory} has no held-out items (data.held_out={config.data.held_out:g}): "
+            f"give {'low_res' if finer else 'paired data with --given'}"
         )
     items = order[np.arange(max(n, 1)) % len(order)]
     parts: list[dict[str, Tensor]] = []
     for batch in held_out_batches(source, items, batch_size=BATCH):
         device = torch.device("cpu")
         ((_, told),) = on_device([batch], config, device)
-        for name in ("y", "low_res_noise", "interpolated"):  # the sampling's affair
+        for name in ("y", "low_res_noise", "interpolated"):  # sampling sets these itself
             told.pop(name, None)
         if finer:
             x = batch.to(device).x

@@ -170,7 +170,7 @@ def test_samplers_take_steps_and_variance_from_the_same_table(labelled, tmp_path
     bare = tmp_path / "bare"
     shutil.copytree(labelled, bare, ignore=shutil.ignore_patterns("cache"))
     for settings in ({"spacing": "optimal"}, {"variance": "analytic"}):
-        with pytest.raises(FileNotFoundError, match=r"make it by iddpm likelihood .*bare --stride"):
+        with pytest.raises(FileNotFoundError, match=r"with iddpm likelihood .*bare --stride"):
             iddpm.load(bare).plan(**settings)
     run = iddpm.load(labelled)
     for variance, sampler in (("trained", "heun"), ("analytic", "ddpm")):
@@ -253,14 +253,14 @@ def test_the_continuous_bound_is_measured_and_drawn_from_without_bias(labelled, 
     ("options", "said"),
     [
         ({"method": "best"}, "method 'best' is unknown: use steps or continuous or ode"),
-        ({"method": "continuous", "steps": 5}, "has no steps, and steps=5 was stated: leave it"),
-        ({"method": "ode", "variance": "fixed_small"}, "variance=fixed_small was stated"),
-        ({"method": "ode", "few_steps": "stratified"}, "few_steps=stratified was stated"),
+        ({"method": "continuous", "steps": 5}, "has no steps, and steps=5 is set: leave it"),
+        ({"method": "ode", "variance": "fixed_small"}, "variance=fixed_small is set"),
+        ({"method": "ode", "few_steps": "stratified"}, "few_steps=stratified is set"),
         ({"method": "ode", "steps": 0}, "at least 1 step and was asked for 0"),
         ({"method": "ode", "samples_per_item": 0}, "samples_per_item=0 vectors for a divergence"),
         ({"steps": 0}, "cannot take 0 steps"),
-        ({"method": "continuous", "stride": "optimal"}, "stride=optimal was stated"),
-        ({"method": "continuous", "variance": "analytic"}, "variance=analytic was stated"),
+        ({"method": "continuous", "stride": "optimal"}, "stride=optimal is set"),
+        ({"method": "continuous", "variance": "analytic"}, "variance=analytic is set"),
     ],
 )
 def test_what_does_not_go_with_a_method_is_refused(labelled, options, said):
@@ -432,10 +432,10 @@ def test_other_data_are_read_as_the_runs_own(labelled, tmp_path):
         ({"few_steps": "random"}, "few_steps 'random' is unknown"),
         ({"samples_per_item": 1}, "samples_per_item=1 does not fit.*use 2 to 50"),
         ({"samples_per_item": 51}, "samples_per_item=51 does not fit"),
-        ({"bits": 12}, "bits=12 was stated, and the data of .* has 8 bits"),
+        ({"bits": 12}, "bits=12 is set, and the data of .* has 8 bits"),
         ({"max_items": 0}, "max_items=0 must be 1 or more"),
         ({"batch_size": 0}, "batch_size=0 must be 1 or more"),
-        ({"table_items": 0, "stride": "optimal", "steps": 4}, "1 or more items"),
+        ({"table_items": 0, "stride": "optimal", "steps": 4}, "at least one item"),
         ({"precision": "fp8"}, "precision 'fp8' is unknown"),
     ],
 )
@@ -450,17 +450,17 @@ def test_bad_data_are_refused_in_a_sentence(labelled, continuous, folder, tmp_pa
     with pytest.raises(ValueError, match=r"items of shape \(1, 9, 9\)"):
         likelihood(run, tmp_path / "large.npz")
     np.savez(tmp_path / "plain.npz", arr_0=images())
-    with pytest.raises(ValueError, match=r"has no labels, and .* is a model of classes"):
+    with pytest.raises(ValueError, match=r"has no labels, and .* is a class-conditional model"):
         likelihood(run, tmp_path / "plain.npz")
     names = np.array(["cat", "dog", "hen"])
     np.savez(tmp_path / "hens.npz", arr_0=images(), arr_1=np.arange(60) % 3, class_names=names)
     with pytest.raises(ValueError, match=r"classes cat, dog, hen, and .* cat, dog, owl"):
         likelihood(run, tmp_path / "hens.npz")
-    with pytest.raises(ValueError, match="variance=fixed_small, so none is learned"):
+    with pytest.raises(ValueError, match="variance=fixed_small and has no learned variance"):
         likelihood(iddpm.load(continuous), variance="learned")
     data = run.config.data.model_copy(update={"held_out": 0.0})
     run.config = run.config.model_copy(update={"data": data})
-    with pytest.raises(ValueError, match=r"holds no items out.*name data to measure"):
+    with pytest.raises(ValueError, match=r"has no held-out items.*name data to measure"):
         likelihood(run)
 
 

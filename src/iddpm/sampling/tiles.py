@@ -46,7 +46,9 @@ def tiled(
             tensor whose axes are no whole fraction of the state's or of the tile's.
     """
     if not 0 <= overlap < 1:
-        raise ValueError(f"overlap={overlap:g} is a share of a tile: give 0 to below 1, as 0.25")
+        raise ValueError(
+            f"overlap={overlap:g} is a share of a tile: use 0 or more and less than 1, such as 0.25"
+        )
     if at_once < 1:
         raise ValueError(f"{at_once} tiles at a time cannot be denoised: give 1 or more")
 

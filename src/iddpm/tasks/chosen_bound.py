@@ -119,31 +119,31 @@ def choose_bound(
     if not min(2, count) <= looks <= count:
         raise ValueError(
             f"samples_per_item={looks} does not fit a process of {count} steps: use "
-            f"{min(2, count)} to {count}, the decoder among them"
+            f"{min(2, count)} to {count}, including the decoder"
         )
     return Bound(method, whole, own, even, stride, kind, looks, few_steps)
 
 
 def _check_method(run: Run, method: str, stated: Mapping[str, Any]) -> None:
-    """Raise ValueError for what a method has not, or for a model that it does not serve."""
+    """Raise ValueError for options that a method lacks, or a model that it does not support."""
     if method == "steps":
         return
     usual = {"steps": None, "stride": "even", "variance": None, "few_steps": "importance"}
     for name in ("stride", "variance", "steps" if method == "continuous" else "few_steps"):
         if stated[name] != usual[name]:
             raise ValueError(
-                f"method={method} has no {name}, and {name}={stated[name]} was stated: leave it "
+                f"method={method} has no {name}, and {name}={stated[name]} is set: leave it "
                 "out, or use method=steps"
             )
     denoiser = run.denoiser
     refused = {
-        "predicts the mean of the step before, which nothing between two steps has": (
+        "predicts the mean of the previous step, which is undefined between steps": (
             denoiser.predicts == "previous"
         ),
-        "is conditioned on its own estimate, which no ODE carries": (
+        "is conditioned on its own estimate, which an ODE does not have": (
             method == "ode" and denoiser.self_condition
         ),
-        "diffuses the residual of its data, whose density is another's": (
+        "diffuses the residual of its data, which has another density": (
             method == "ode" and denoiser.residual_scale is not None
         ),
     }
@@ -159,8 +159,8 @@ def _variance(run: Run, asked: str | None) -> VarianceKind:
     if asked == "learned":
         if not own.startswith("learned"):
             raise ValueError(
-                f"{run.directory} was trained with variance={own}, so none is learned: use "
-                "analytic, fixed_small or fixed_large"
+                f"{run.directory} was trained with variance={own} and has no learned variance: "
+                "use analytic, fixed_small or fixed_large"
             )
         return own
     kinds: dict[str, VarianceKind] = {

@@ -84,7 +84,7 @@ def run_demo(
     run = load(out, device=device)
     grid, animation = _draw(run, out / "samples" / "demo", console)
     scale = min(1.0, run.config.training.steps / STEPS)  # a short run is measured shortly
-    console.print("Training a classifier to judge them by...", markup=False)
+    console.print("Training a classifier to evaluate them...", markup=False)
     judge = out / "classifier"
     length = [f"training.steps={max(1, round(scale * CLASSIFIER_STEPS))}"]
     settings = ["task=classification", f"training.device={device}"]
@@ -137,7 +137,7 @@ def _draw(run: Run, out: Path, console: Console) -> list[Path]:
     """Draw some of each class; return the paths of the grid and the animation."""
     classes = run.config.model.num_classes or 1
     n = PER_CLASS * classes
-    console.print(f"Drawing {PER_CLASS} of each digit...", markup=False)
+    console.print(f"Sampling {PER_CLASS} of each digit...", markup=False)
     return draw(
         run,
         DrawRequest(n, classes=[k // PER_CLASS for k in range(n)]),

@@ -169,8 +169,8 @@ def _told(run: Run, request: DrawRequest, plan: SamplingPlan, ranks: Ranks) -> _
     upscales, classes = run.task.takes_low_res, request.classes
     if upscales and given is not None:
         raise ValueError(
-            f"{run.directory} makes the low resolutions of its held-out items finer, and what goes "
-            "with them is given: leave --given out"
+            f"{run.directory} upscales its held-out items, and their low-resolution input is "
+            "known: leave --given out"
         )
     with ranks.together():
         if upscales or (run.config.model.given_channels and given is None):

@@ -130,8 +130,8 @@ def _checked(
         raise ValueError(f"average={average} samples have no mean: use 1 or more, such as 8")
     if n < FEWEST_ITEMS and samples is None:
         raise ValueError(
-            f"cannot evaluate {n} samples (-n {n}): the measures need {FEWEST_ITEMS} or more, "
-            f"and {FEW_NEIGHBOURS} or more to mean something"
+            f"cannot evaluate {n} samples (-n {n}): the measures need at least {FEWEST_ITEMS}, "
+            f"and {FEW_NEIGHBOURS} to be meaningful"
         )
     if not len(split.train):
         raise ValueError(f"{split.source.name} has no training items to compare with")
@@ -139,13 +139,13 @@ def _checked(
         return None
     if samples is not None:
         raise ValueError(
-            f"{run.directory} draws a sample for each held-out item, and of those in {samples} it "
-            "is not known which they belong to: leave samples out"
+            f"{run.directory} draws a sample for each held-out item, and it is unknown which "
+            f"items the samples in {samples} belong to: leave samples out"
         )
     if len(split.held_out) < FEWEST_ITEMS:
         raise ValueError(
-            f"{split.source.name} has {len(split.held_out)} held-out items, and the measures need "
-            f"{FEWEST_ITEMS} or more: hold out more (data.held_out)"
+            f"{split.source.name} has {len(split.held_out)} held-out items, and the measures "
+            f"need at least {FEWEST_ITEMS}: hold out more (data.held_out)"
         )
     return held_out_pairs(run, min(n, len(split.held_out)), split)
 
@@ -157,8 +157,8 @@ def _real_data(run: Run, split: Split, data: Any, statistics: Path | None) -> Re
     items = spread(split.train if other is None else np.arange(len(other)), REFERENCE_ITEMS)
     if statistics is None and len(items) < FEWEST_ITEMS:
         raise ValueError(
-            f"{source.name} has {len(items)} items to compare with, and the measures need "
-            f"{FEWEST_ITEMS} or more"
+            f"{source.name} has {len(items)} items to compare with, and the measures need at "
+            f"least {FEWEST_ITEMS}"
         )
     return RealData(source, items, run.config.bits, statistics)
 
@@ -168,7 +168,7 @@ def _read_enough(samples: Path, run: Run, ranks: Ranks) -> Samples:
     drawn = ranks.by_first(lambda: read_samples(samples, run.config))
     if len(drawn.x) < FEWEST_ITEMS:
         raise ValueError(
-            f"{samples} holds {len(drawn.x)} samples, and the measures need {FEWEST_ITEMS} or more"
+            f"{samples} holds {len(drawn.x)} samples, and the measures need at least {FEWEST_ITEMS}"
         )
     return drawn
 

@@ -162,21 +162,24 @@ def _warnings(
     warnings = warn_of_small_numbers(count, size)
     if extractor.fitted and not extractor.beside and size < drawn.x[0].numel():
         warnings.append(
-            f"the PCA was fitted to few items for {size} directions, and nothing measured with "
-            "it sees what lies outside of them, such as noise"
+            f"the PCA was fitted to few items for {size} components, and no measure with it "
+            "sees the residual outside them, such as noise"
         )
     real = min(measured.reference.stats.count, count, PAIRS)
     warnings += warn_of_few_neighbours(count, real)
     if classifier is not None and drawn.y is None:
-        warnings.append("the samples carry no classes, so their accuracy is not measured")
+        warnings.append("the samples have no classes, so their accuracy is not measured")
     elif classifier is not None and classifier.class_names != measured.run.config.class_names:
         warnings.append("the classifier has other classes, so accuracy is not measured")
     if mark is None:
-        warnings.append(f"{held_out} held-out items are too few to serve as a mark")
+        warnings.append(f"{held_out} held-out items are too few for a reliable comparison")
     if extractor.hash == drawn.facts.get("guides", {}).get("classifier_hash"):
-        warnings.append("the classifier that guided the samples also judges them, which flatters")
+        warnings.append(
+            "the classifier that guided the samples also evaluates them, which is "
+            "biased in their favor"
+        )
     if copied is None:
-        warnings.append(f"{held_out} held-out items are too few to judge memorization by")
+        warnings.append(f"{held_out} held-out items are too few to detect memorization")
     return warnings
 
 

@@ -64,8 +64,8 @@ def _parts(dataset: Any, index: int) -> _Parts:
         unknown = [str(key) for key in item if key not in _KEYS]
         if unknown or "x" not in item:
             raise ValueError(
-                f"item {index} of the dataset is a dict of {', '.join(map(str, item))}: its keys "
-                "must be x and, where there are any, y, conditions and given"
+                f"item {index} of the dataset is a dict of {', '.join(map(str, item))}: its "
+                "keys must be x and, optionally, y, conditions and given"
             )
         conditions = item.get("conditions")
         if conditions is not None and not isinstance(conditions, Mapping):
@@ -146,7 +146,7 @@ class DatasetSource(Source):
 
         self._values = find_values(self.name, self._dtype, value_range, 0, chunks)
         if self._resize_to is not None and self._values != natural_values(8):
-            raise ValueError("data.image_size resizes uint8 items of the range 0 to 255 alone")
+            raise ValueError("data.image_size resizes only uint8 items with the range 0 to 255")
         self.bits = self._values.bits
         kind: Any = "picture" if self._picture else "array"
         self.form = Form(kind=kind, values=self._values)
@@ -178,7 +178,7 @@ class DatasetSource(Source):
         if arranged.shape != getattr(self, "_stored_shape", arranged.shape):
             raise ValueError(
                 f"{name} has shape {arranged.shape}, channels first, and item 0 has "
-                f"{self._stored_shape}: all must have one"
+                f"{self._stored_shape}: all must have the same shape"
             )
         return arranged
 
@@ -219,7 +219,7 @@ def open_dataset(
         item = source.array(parts.x, index)
         extent[index] = item.min(), item.max()
         if (parts.given is None) != (given is None):
-            raise ValueError(f"given of item {index} is there or missing, unlike that of item 0")
+            raise ValueError(f"given must be in all items or in none: item {index} differs")
         if given is not None:
             beside = given.array(parts.given, index)
             of_given[index] = beside.min(), beside.max()
@@ -231,7 +231,7 @@ def open_dataset(
         if given.shape[1:] != source.shape[1:]:
             raise ValueError(
                 f"given has items of size {given.shape[1:]}, and x of {source.shape[1:]}: they "
-                "must have one size"
+                "must have the same size"
             )
         source.given = given
     _tell_labels(source, ys if labels == "auto" else [None] * count, dataset)
@@ -274,7 +274,7 @@ def _tell_labels(source: DatasetSource, ys: list[Any], dataset: Any) -> None:
         return
     if len(kinds) > 1:
         named = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise ValueError(f"labels of the dataset are of several kinds ({named}): give all one")
+        raise ValueError(f"labels of the dataset are of several kinds ({named}): use one kind")
     names = getattr(dataset, "classes", ())
     known = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     numbers = np.array(ys)
@@ -293,7 +293,7 @@ def _refuse_changing(source: DatasetSource, ys: list[Any]) -> None:
             same &= np.array_equal(source.given.read(index), source.given.read(index))
         if not same:
             raise ValueError(
-                f"item {index} of the dataset differs between two readings: leave random "
-                "transforms out, so that a run can go on exactly; data.flip and data.random_crop "
-                "change items at random"
+                f"item {index} of the dataset differs between two readings: remove random "
+                "transforms, so that a run can resume exactly; data.flip and data.random_crop "
+                "augment items at random"
             )

@@ -50,7 +50,7 @@ def test_it_is_clipped_as_data_in_the_unit_box_allows():
     assert float(above[1:].max()) <= 1e-12
     assert float(above[0]) == pytest.approx(LEAST_SHARE * float((1 - alpha_bar[0]) / alpha_bar[0]))
     assert torch.allclose(none, ((1 - alpha_bar) / alpha_bar).clamp(max=1))
-    with pytest.raises(ValueError, match="1000 steps needs as many values and was given"):
+    with pytest.raises(ValueError, match="1000 steps needs as many values, not"):
         AnalyticVariance(whole, torch.ones(10))
 
 

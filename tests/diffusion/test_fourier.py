@@ -85,5 +85,5 @@ def test_a_network_of_every_dimension_takes_them(size):
 def test_continuous_data_has_no_periods():
     with pytest.raises(ValueError, match="and this data is continuous: leave it out"):
         read_config(None, ["bits=null", "diffusion.fourier_features=3"])
-    with pytest.raises(ValueError, match="bits=None says that it has none: leave them out"):
+    with pytest.raises(ValueError, match="bits=None means that it has none: leave them out"):
         Denoiser(None, GaussianDiffusion(log_snr(5)), "v", fourier=1, bits=None)

@@ -274,7 +274,7 @@ def test_a_network_without_a_level_head_is_refused():
     schedule = log_snr(10)
     plain = Denoiser(Nothing(1), GaussianDiffusion(schedule, "fixed_small"), "categorical")
     x = torch.zeros(1, 1, 4)
-    with pytest.raises(ValueError, match=r"put iddpm\.LevelHead around it"):
+    with pytest.raises(ValueError, match=r"wrap it in iddpm\.LevelHead"):
         plain(x, schedule.at(torch.tensor([3])))
     short = LevelHead(Nothing(FEATURES - 1), 1, 4, FEATURES)
     with pytest.raises(ValueError, match="3 features of each of 1 channels, and the network ret"):

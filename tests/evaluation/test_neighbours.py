@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from iddpm.evaluation.neighbours import Nearest, memorisation, search
+from iddpm.evaluation.neighbours import Nearest, memorization, search
 
 
 def blobs(count, seed):
@@ -20,7 +20,7 @@ def batches(training, size):
 
 
 def judge(samples, training, held_out):
-    return memorisation(*search([samples, held_out], batches(training, 37)))
+    return memorization(*search([samples, held_out], batches(training, 37)))
 
 
 def test_nearest_items_by_brute_force():
@@ -75,6 +75,6 @@ def test_a_copy_is_both_near_and_nearer_to_one_item_than_to_the_next():
 
     held_out = nearest([1.0] * 100, [0.9] * 100)
     samples = nearest([0.5, 0.5, 2.0, 2.0], [0.1, 1.0, 0.1, 1.0])
-    judged = memorisation(samples, held_out)
+    judged = memorization(samples, held_out)
     assert judged.near == 0.5
     assert judged.copies == 0.25

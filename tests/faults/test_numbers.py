@@ -57,7 +57,7 @@ def test_nothing_but_such_items_from_some_step_on(tmp_path, command, monkeypatch
         spoil(broken, range(12, 1000), float("nan"), slice(None))
         assert run([*command, "--steps", "100"]) == 1
         error = capsys.readouterr().err
-        assert error.startswith("error: nothing could be learned for 4 steps in a row, up to step")
+        assert error.startswith("error: 4 steps in a row were skipped, up to step")
         assert len(error.splitlines()) == 1
         said = json.loads((out / "exit.json").read_text())
         assert (said["status"], said["reason"], said["step"]) == (1, "diverged", 16)
@@ -122,7 +122,7 @@ def test_memory_that_runs_out_halves_the_microbatch_when_so_set(
     monkeypatch.setattr(UNet, "forward", limited)
     assert run([*command, "--steps", "6"]) == 1
     error = capsys.readouterr().err
-    assert "with 8 items at a time: go on by --resume with -s training.microbatch=4" in error
+    assert "with 8 items at a time: continue with --resume and -s training.microbatch=4" in error
     out = tmp_path / "run"
     assert json.loads((out / "exit.json").read_text())["reason"] == "out of memory"
     halve = ["-s", "training.on_out_of_memory=halve"]

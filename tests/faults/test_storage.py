@@ -140,7 +140,7 @@ def test_an_error_that_stays_a_while_costs_a_checkpoint_and_no_more(tmp_path, di
             assert load_checkpoint(out).step == 10
             disk.fail(None)
 
-    said = rf"step 20 could not be written \({ERRORS[error]}; step_00000010 is kept; training goes"
+    said = rf"step 20 could not be written \({ERRORS[error]}; step_00000010 is kept; training"
     with pytest.warns(UserWarning, match=said) as caught:
         stop, state = go(out, before_step=before_step, keep_checkpoints=9)
     assert stop is Stop.FINISHED

@@ -48,7 +48,7 @@ def test_what_is_not_this_model_is_named(checkpoint, tmp_path):
         load_published(optimizer, "improved-diffusion", FLAGS)
     truncated = tmp_path / "model.pt"
     truncated.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="not a checkpoint of weights alone"):
+    with pytest.raises(ValueError, match="not a checkpoint of only weights"):
         load_published(truncated, "improved-diffusion", FLAGS)
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         load_published(tmp_path / "none.pt", "improved-diffusion", FLAGS)
@@ -62,7 +62,7 @@ class Bomb:
 def test_a_pickle_is_not_executed(tmp_path, capsys):
     path = tmp_path / "model.pt"
     torch.save({"w": Bomb()}, path)
-    with pytest.raises(ValueError, match="not a checkpoint of weights alone"):
+    with pytest.raises(ValueError, match="not a checkpoint of only weights"):
         load_published(path, "improved-diffusion", FLAGS)
     assert "executed" not in capsys.readouterr().out
 
@@ -83,7 +83,7 @@ def test_flags_are_read_as_the_published_scripts_read_them():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"noise_shedule": "cosine"}, "noise_shedule is no published flag.*noise_schedule"),
+        ({"noise_shedule": "cosine"}, "noise_shedule is not a published flag.*noise_schedule"),
         ({"num_chanels": 32}, "did you mean num_channels"),
         ({"noise_schedule": "squared"}, "'squared' is unknown: use linear or cosine"),
         ({"learn_sigma": "perhaps"}, "learn_sigma='perhaps' is neither true nor false"),

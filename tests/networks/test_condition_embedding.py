@@ -125,7 +125,7 @@ def test_given_data_joins_the_input():
 def test_given_data_must_fit(given, message):
     with pytest.raises(ValueError, match=message):
         small(given_channels=2)(X, T, given=None if given is None else torch.zeros(given))
-    with pytest.raises(ValueError, match="takes 0 channels of given data"):
+    with pytest.raises(ValueError, match="takes 0 channels of paired data"):
         small()(X, T, given=torch.zeros(2, 2, 8))
 
 

@@ -98,7 +98,7 @@ def test_the_best_checkpoint_and_other_lengths_are_refused_where_there_are_none(
         iddpm.load(run_directory, checkpoint="best")
     with pytest.raises(ValueError, match="'worst' is not a step: use a number, or best"):
         iddpm.load(run_directory, checkpoint="worst")
-    with pytest.raises(FileNotFoundError, match=r"no averages.*posthoc_ema=true"):
+    with pytest.raises(FileNotFoundError, match=r"no snapshots.*posthoc_ema=true"):
         iddpm.load(run_directory, ema_length=0.07)
     with pytest.raises(ValueError, match=r"ema_length=0\.07 .* checkpoint=3 selects other weights"):
         iddpm.load(run_directory, ema_length=0.07, checkpoint=3)

@@ -165,16 +165,16 @@ def test_a_null_row_of_context_is_repeated_for_each_item():
 @pytest.mark.parametrize(
     ("null", "told", "message"),
     [
-        (None, {"labels": Y}, "does not know what stands for no labels"),
+        (None, {"labels": Y}, "does not know the value for no labels"),
         ({"label": 5}, {"labels": Y}, "null names label, and the model is called with labels"),
         ({"labels": 0.5}, {"labels": Y}, r"null\['labels'\] is 0.5, and labels holds torch.int64"),
         ({"labels": torch.zeros(3, dtype=torch.long)}, {"labels": Y}, "a row of labels has"),
         ({"labels": 5}, {"labels": [0, 4]}, "cannot hide labels: it is a list"),
         ({"labels": 5}, {"labels": torch.tensor(0)}, "a row for each of the 2 items"),
-        ({"labels": None}, {"labels": Y}, "has nothing to hide"),
-        (None, {"low_res": Y}, "has nothing to hide: the model is called with low_res"),
-        (None, {}, "has nothing to hide: the model is called with no conditioning"),
-        ({"labels": 6}, {"labels": Y}, "no embedding for what stands for nothing, labels=.6."),
+        ({"labels": None}, {"labels": Y}, "has no conditioning to hide"),
+        (None, {"low_res": Y}, "has no conditioning to hide: the model is called with low_res"),
+        (None, {}, "has no conditioning to hide: the model is called with no conditioning"),
+        ({"labels": 6}, {"labels": Y}, "no embedding for no conditioning, labels=.6."),
     ],
 )
 @pytest.mark.parametrize("scale", [0.0, 5.0])

@@ -275,7 +275,7 @@ def test_thresholding_by_hand():
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.1, math.nan])
 def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ValueError, match=f"share is {share}"):
+    with pytest.raises(ValueError, match=f"thresholding is {share}"):
         threshold_x0(marginal, share)
 
 

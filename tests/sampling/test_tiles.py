@@ -222,7 +222,7 @@ def test_what_cannot_be_cut_is_named():
         denoise(normal(1, 1, 20, 20), level, low_res=normal(1, 1, 2, 2))
     with pytest.raises(ValueError, match="overlap=1 is a share of a tile"):
         tiled(local, (8,), overlap=1)
-    with pytest.raises(ValueError, match="0 tiles at a time"):
+    with pytest.raises(ValueError, match="0 tiles per batch"):
         tiled(local, (8,), at_once=0)
 
 

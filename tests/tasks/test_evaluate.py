@@ -255,7 +255,7 @@ def test_continuous_data_is_not_rounded(tmp_path):
     assert run(["evaluate", str(out), "-n", "8", "--steps", "1"]) == 0
     part = np.load(next(out.glob("cache/samples_*/*.npz")))["arr_0"]
     assert part.dtype == np.float32
-    assert "floats, as the data" in (out / "evaluation/report.md").read_text()
+    assert "floats, like the data" in (out / "evaluation/report.md").read_text()
 
 
 def failing(capsys, arguments):

@@ -236,10 +236,10 @@ class Bomb:
 def bad_files():
     state = {"w": torch.zeros(2)}
     return {
-        "code": ({"w": Bomb()}, "nothing but tensors is ever loaded"),
+        "code": ({"w": Bomb()}, "only tensors are ever loaded"),
         "optimizer": ({"state": {}, "param_groups": []}, "is an optimizer's file"),
         "infinite": ({"out.0.weight": torch.tensor([1.0, torch.inf])}, "not finite"),
-        "other": ({"epoch": 3, **state}, "'epoch' in it is no tensor"),
+        "other": ({"epoch": 3, **state}, "'epoch' in it is not a tensor"),
     }
 
 

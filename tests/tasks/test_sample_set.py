@@ -99,12 +99,12 @@ def test_a_part_is_marked_and_told(run, tmp_path, capsys, monkeypatch):
         )
     monkeypatch.undo()
     assert files_of(out) == ["000000.png", "000001.png", "samples.json"]
-    with pytest.warns(UserWarning, match=r"holds a part of what was to be written.*samples\.json"):
+    with pytest.warns(UserWarning, match=r"is incomplete: .*samples\.json"):
         open_source(out)
     for samples in (out, out / "samples.npz"):
         status = command(["evaluate", str(run.directory), "--samples", str(samples)])
         assert status == 2
-        assert "holds a part of what was to be written" in capsys.readouterr().err
+        assert "is incomplete" in capsys.readouterr().err
     draw(run, DrawRequest(3), written=Written(out=out, npz=True), console=QUIET)
     assert json.loads((out / "samples.json").read_text())["complete"] is True
     assert command(["evaluate", str(run.directory), "--samples", str(out)]) == 2

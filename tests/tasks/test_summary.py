@@ -65,7 +65,7 @@ def test_a_run_in_progress(tmp_path, capsys, monkeypatch):
     assert (facts["loss_before"]["to"], facts["loss"]["from"]) == (300, 350)
     assert facts["loss"]["mean"] == pytest.approx(100 - sum(range(3, 9)) / 6)
     held_by = f"process {os.getpid()} on {socket.gethostname()}"
-    assert lines["state"] == f"running: {held_by}, last line of the log 30s ago"
+    assert lines["state"] == f"running: {held_by}, last log record 30s ago"
     assert lines["training"] == "step 600 of 1000 (60 %), 12m50s left"
     assert lines["loss"].startswith("94.5000 (steps 350 to 600), before that ")
     assert lines["speed"] == "5 items/s, 25.0% of the time waiting for data"
@@ -84,7 +84,7 @@ def test_a_run_that_may_be_stuck(tmp_path, capsys, monkeypatch):
         monkeypatch.undo()
         write_run(tmp_path, [r | {"time": r["time"] - 3600} for r in records(400, 0.01)])
         state = told(tmp_path, capsys, monkeypatch)["state"]
-    assert state.endswith("1h00m ago; one came every 0s, so it may be stuck")
+    assert state.endswith("1h00m ago; records usually come every 0s, so it may be stuck")
 
 
 def test_one_record_is_enough_for_a_guess(tmp_path):
@@ -99,7 +99,7 @@ def test_several_ranks(tmp_path, capsys, monkeypatch):
     lines = told(tmp_path, capsys, monkeypatch)
     assert lines["training"] == "step 100 of 1000 (10 %), on 2 ranks"
     assert lines["speed"] == (
-        "5 items/s, 31.0% of what the device multiplies at most, "
+        "5 items/s, 31.0% of the device's peak arithmetic rate, "
         "25.0% of the time waiting for data on rank 1"
     )
 
@@ -108,7 +108,7 @@ def test_several_ranks(tmp_path, capsys, monkeypatch):
     ("files", "state"),
     [
         ([], "not started"),
-        (["lock"], "not running, and it did not say how it ended"),
+        (["lock"], "not running, without a record of how it ended"),
         (["lock", "exit.json"], "worker lost (exit status 1): a data worker ended"),
     ],
 )

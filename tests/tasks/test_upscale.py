@@ -320,7 +320,7 @@ def test_a_part_of_finer_files_is_marked(run, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         upscale(run, [source], out=out, steps=1)
     assert sorted(path.name for path in out.iterdir()) == ["0.png", "upscale.json"]
-    with pytest.warns(UserWarning, match=r"holds a part of .*upscale\.json"):
+    with pytest.warns(UserWarning, match=r"is incomplete: .*upscale\.json"):
         open_source(out)
     monkeypatch.setattr(type(run), "upscale", draw)
     for path in upscale(run, [source], out=out, steps=1):

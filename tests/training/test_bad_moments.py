@@ -56,7 +56,7 @@ def test_a_bad_item_is_named_and_the_first_is_told(tmp_path):
     assert [(r["items"][0]["index"], r["items"][0]["key"]) for r in records] == [
         (42, "item 2"), (82, "item 2")
     ]  # fmt: skip
-    told = [message for message in listener.said if "left out" in message]
+    told = [message for message in listener.said if "skipped" in message]
     assert len(told) == 1
     assert "item 2" in told[0]
     assert "bad_steps.jsonl" in told[0]

@@ -28,8 +28,8 @@ def test_only_the_items_whose_own_loss_is_not_finite_are_named(tmp_path):
     met = result([1.0, float("nan"), 2.0, float("inf")], float("nan"))
     BadSteps(tmp_path, 0, name).note(8, met, said.append)
     assert said == [
-        "step 8 was left out: the loss of 2 of 4 items is not finite, first of cats/1.png at t=1; "
-        f"it and any others stand in {tmp_path / 'bad_steps.jsonl'}"
+        "step 8 was skipped: the loss of 2 of 4 items is not finite, first of cats/1.png at t=1; "
+        f"{tmp_path / 'bad_steps.jsonl'} lists all skipped steps"
     ]
     assert read(tmp_path) == [
         {

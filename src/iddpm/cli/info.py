@@ -94,9 +94,9 @@ def _progress(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "items_per_second" in facts:
         yield "speed", _speed(facts)
     if "memory_mb" in facts:
-        yield "memory", f"{facts['memory_mb']:.0f} MB at most"
+        yield "memory", f"{facts['memory_mb']:.0f} MB at peak"
     if facts.get("skipped"):
-        yield "skipped", f"{facts['skipped']} steps were left out: not finite, or spikes"
+        yield "skipped", f"{facts['skipped']} steps were skipped: not finite, or spikes"
 
 
 def _losses(facts: dict[str, Any]) -> str:
@@ -105,7 +105,7 @@ def _losses(facts: dict[str, Any]) -> str:
     if before is not None:
         text += f", before that {before['mean']:.4f} (from {before['from']} on)"
     if "held_out_loss" in facts:
-        text += f"; held out {facts['held_out_loss']:.4f}"
+        text += f"; held-out {facts['held_out_loss']:.4f}"
     return text
 
 
@@ -117,10 +117,10 @@ def _state(facts: dict[str, Any]) -> str:
     if state == "running":
         text = f"running: {facts['held_by']}"
         if age is not None:
-            text += f", last line of the log {format_seconds(age)} ago"
+            text += f", last log record {format_seconds(age)} ago"
         usual = facts.get("seconds_between_records")
         if usual is not None and age is not None and age > max(60.0, STUCK * usual):
-            text += f"; one came every {format_seconds(usual)}, so it may be stuck"
+            text += f"; records usually come every {format_seconds(usual)}, so it may be stuck"
         return text
     if state == "ended" and "exit" in facts:
         said = facts["exit"]
@@ -130,15 +130,15 @@ def _state(facts: dict[str, Any]) -> str:
     if state in ("not started", "imported"):
         return str(state)
     return (
-        "not running, and it did not say how it ended (killed, or its machine stopped): go on by "
-        f"iddpm train --resume --out {facts['run']}"
+        "not running, without a record of how it ended (killed, or its machine stopped): "
+        f"continue with iddpm train --resume --out {facts['run']}"
     )
 
 
 def _speed(facts: dict[str, Any]) -> str:
     text = f"{facts['items_per_second']:.0f} items/s"
     if "compute_share" in facts:
-        text += f", {facts['compute_share']:.1%} of what the device multiplies at most"
+        text += f", {facts['compute_share']:.1%} of the device's peak arithmetic rate"
     if "data_wait_share" in facts:
         text += f", {facts['data_wait_share']:.1%} of the time waiting for data"
     waits = facts.get("by_rank", {}).get("data_wait_share")

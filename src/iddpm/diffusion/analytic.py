@@ -43,7 +43,7 @@ class AnalyticVariance:
         """Refuse a table of another process."""
         if self.eps_power.shape != (len(self.schedule),):
             raise ValueError(
-                f"a process of {len(self.schedule)} steps needs as many values and was given "
+                f"a process of {len(self.schedule)} steps needs as many values, not "
                 f"{tuple(self.eps_power.shape)}"
             )
 

@@ -75,24 +75,24 @@ class Denoiser(nn.Module):
         self.prediction_type = prediction_type(predicts, sigma_data)
         if self.prediction_type.blind_at_pure_noise and diffusion.schedule.ends_in_pure_noise:
             raise ValueError(
-                f"predicts={predicts!r} says nothing of the data at the schedule's last step, "
-                "which is pure noise: predict v, x0 or edm"
+                f"predicts={predicts!r} does not depend on the data at the schedule's last "
+                "step, which is pure noise: predict v, x0 or edm"
             )
         if decoder not in get_args(DecoderKind):
             known = ", ".join(get_args(DecoderKind))
             raise ValueError(f"decoder={decoder!r} is unknown: use one of {known}")
         if bits is None and (fourier or decoder == "levels"):
             raise ValueError(
-                f"fourier={fourier} and decoder={decoder!r} go by the levels of the data, and "
-                "bits=None says that it has none: leave them out"
+                f"fourier={fourier} and decoder={decoder!r} need data with levels, and "
+                "bits=None means that it has none: leave them out"
             )
         self.decoder = decoder
         self.gives_levels = self.prediction_type.gives_levels or decoder == "categorical"
         if residual_scale is not None and (self.gives_levels or fourier or decoder == "levels"):
             raise ValueError(
-                f"predicts={predicts!r}, decoder={decoder!r} and fourier={fourier} go by "
-                "levels of the data, and a residual has others at every place: predict v with "
-                "decoder='gaussian', or leave residual_scale out"
+                f"predicts={predicts!r}, decoder={decoder!r} and fourier={fourier} need data "
+                "with levels, and a residual has none: predict v with decoder='gaussian', or "
+                "leave residual_scale out"
             )
         self.network = network
         self.fourier = fourier
@@ -171,7 +171,7 @@ class Denoiser(nn.Module):
             return None
         if interpolated is None:
             raise ValueError(
-                "this model diffuses the residual of the data: call it with interpolated, what the "
-                "residual is added to"
+                "this model diffuses the residual of the data: call it with interpolated, "
+                "which the residual is added to"
             )
         return Residual(interpolated, self.residual_scale)

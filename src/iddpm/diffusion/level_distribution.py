@@ -138,8 +138,8 @@ def distribution_of(output: Any, x_t: Tensor, level: Level) -> tuple[LevelDistri
     """
     if not (isinstance(output, tuple) and len(output) == 3):
         raise ValueError(
-            "predicts='categorical' needs a network that returns features, a weight and a bias: "
-            "put iddpm.LevelHead around it"
+            "predicts='categorical' needs a network that returns features, a weight and a "
+            "bias: wrap it in iddpm.LevelHead"
         )
     said, weight, bias = output
     count = weight.shape[0] * weight.shape[1]

@@ -52,7 +52,7 @@ class NoiseSchedule:
         falls = bool((self.alpha_bar < before).all())  # false for NaN
         if not falls or float(self.alpha_bar[-1]) < 0:
             raise ValueError(
-                "alpha_bar must fall strictly from below 1 to 0 at least and was given from "
+                "alpha_bar must fall strictly from below 1 to at least 0, and goes from "
                 f"{float(self.alpha_bar[0])} to {float(self.alpha_bar[-1])}"
             )
 
@@ -94,7 +94,7 @@ class NoiseSchedule:
         in_range = all(0 <= step <= len(self) - 1 for step in steps)  # false for NaN
         if not steps or not in_range or any(b <= a for a, b in pairwise(steps)):
             raise ValueError(
-                f"kept steps must increase within 0..{len(self) - 1} and were {_shorten(steps)}"
+                f"kept steps must increase within 0..{len(self) - 1}, and are {_shorten(steps)}"
             )
         below = torch.tensor([int(step) for step in steps])
         share = torch.tensor(steps, dtype=torch.float64) - below
@@ -103,8 +103,8 @@ class NoiseSchedule:
         above = (below + 1).clamp(max=len(self) - 1)
         if self.ends_in_pure_noise and bool(((above == len(self) - 1) & (share > 0)).any()):
             raise ValueError(
-                f"no step lies between {len(self) - 2} and {len(self) - 1}, where the signal is "
-                f"gone; kept steps were {_shorten(steps)}"
+                f"no step lies between {len(self) - 2} and {len(self) - 1}, where the signal "
+                f"is 0; kept steps were {_shorten(steps)}"
             )
 
         def between(table: Tensor) -> Tensor:
@@ -280,7 +280,7 @@ def _from_betas(betas: Tensor, rescale_timesteps: bool) -> NoiseSchedule:
 
 def _check_length(num_steps: int) -> None:
     if num_steps < 1:
-        raise ValueError(f"a schedule needs at least 1 step and was asked for {num_steps}")
+        raise ValueError(f"a schedule needs at least 1 step, not {num_steps}")
 
 
 def _shorten(steps: list[float]) -> str:

@@ -63,5 +63,7 @@ def continuous_process(whole: NoiseSchedule, variance: VarianceKind) -> Continuo
     """
     kept = tuple(range(len(whole) - whole.ends_in_pure_noise))
     if len(kept) < 2:
-        raise ValueError("the continuous bound is between two noise levels, and this process has 1")
+        raise ValueError(
+            "the continuous bound needs at least two noise levels, and this process has 1"
+        )
     return ContinuousProcess(whole, kept, GaussianDiffusion(whole.respace(kept), variance))

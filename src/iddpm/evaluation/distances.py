@@ -50,7 +50,7 @@ class FrechetStats:
         """Turn sums into a mean and a covariance."""
         count = moments.count
         if count < 2:
-            raise ValueError(f"a covariance needs two or more features and was given {count}")
+            raise ValueError(f"a covariance needs at least two features, not {count}")
         mean = moments.total / count
         covariance = (moments.products - count * torch.outer(mean, mean)) / (count - 1)
         return cls(moments.shift + mean, (covariance + covariance.T) / 2, count)
@@ -148,7 +148,7 @@ def kernel_distance(x: Tensor, y: Tensor) -> Estimate:
     _same_size(x.shape[1], y.shape[1])
     n, m = len(x), len(y)
     if min(n, m) < 2:
-        raise ValueError(f"the kernel distance needs 2 or more features and was given {min(n, m)}")
+        raise ValueError(f"the kernel distance needs at least 2 features, not {min(n, m)}")
     xx, xy = _kernel_sums(x, x), _kernel_sums(x, y)
     yy, yx = _kernel_sums(y, y), _kernel_sums(y, x)
     xx, yy = xx - _kernel(x, x), yy - _kernel(y, y)

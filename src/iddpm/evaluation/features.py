@@ -91,7 +91,7 @@ def pixel_pca(items: Tensor, components: int = COMPONENTS) -> Extractor:
     """
     x = items.flatten(1).double()
     if len(x) < 2:
-        raise ValueError(f"a PCA needs two or more items and was given {len(x)}")
+        raise ValueError(f"a PCA needs at least two items, not {len(x)}")
     mean = x.mean(dim=0)
     _, _, directions = torch.linalg.svd(x - mean, full_matrices=False)
     directions = directions[: min(components, len(x) - 1)].T.contiguous()
@@ -245,9 +245,9 @@ def _fit(x: Tensor, axes: list[int | None], resize: str, path: Path) -> Tensor:
     if size != given[1:]:
         if resize != "bilinear" or len(size) != 2:
             raise ValueError(
-                f"{path} takes items {_shown(wanted)} and was given {_shown(given)}: take a "
-                f'network for this size, or write {{"resize": "bilinear"}} to '
-                f"{path.with_suffix('.json')} to have pictures resized"
+                f"{path} takes items {_shown(wanted)} and was given {_shown(given)}: use a "
+                'network for this size, or write {"resize": "bilinear"} to '
+                f"{path.with_suffix('.json')} to resize pictures"
             )
         x = torch.nn.functional.interpolate(x, size, mode="bilinear", antialias=True)
     return x

@@ -103,8 +103,10 @@ def warn_of_few_neighbours(count: int, real: int) -> list[str]:
     if min(count, real) >= FEW_NEIGHBOURS:
         return []
     return [
-        f"precision, recall, density and coverage of {count} samples among {real} real items mean "
-        f"nothing: their neighbors are far apart; use {FEW_NEIGHBOURS} or more of both"
+        (
+            f"precision, recall, density and coverage of {count} samples among {real} real items "
+            f"are meaningless: their neighbors are far apart; use {FEW_NEIGHBOURS} or more of both"
+        )
     ]
 
 
@@ -131,7 +133,7 @@ def class_accuracy(logits: Tensor, y: Tensor, names: tuple[str, ...]) -> Accurac
         raise ValueError(f"{len(y)} labels were given for {len(logits)} items")
     if len(names) != logits.shape[1] or not 0 <= int(y.min()) <= int(y.max()) < len(names):
         raise ValueError(
-            f"labels run from {int(y.min())} to {int(y.max())}, and the classifier knows "
+            f"labels run from {int(y.min())} to {int(y.max())}, and the classifier has "
             f"{len(names)} classes"
         )
     right = (logits.argmax(dim=1) == y).double()

@@ -68,14 +68,14 @@ class NearestSearch:
     def nearest(self) -> Nearest:
         """Return what was found; ValueError when fewer than two items were shown."""
         if self._seen < 2:
-            raise ValueError(f"a nearest neighbour needs 2 or more items, and {self._seen} came")
+            raise ValueError(f"a nearest neighbor needs at least 2 items, not {self._seen}")
         first, second = (self._squared.double() / self._queries.shape[1]).sqrt().unbind(dim=1)
         ratio = torch.where(second > 0, first / second.clamp(min=1e-300), 1.0)
         return Nearest(first, ratio, self._items[:, 0])
 
 
 @dataclass(frozen=True)
-class Memorisation:
+class Memorization:
     """Whether samples repeat training items, judged by how near held-out items come to them.
 
     Attributes:
@@ -93,7 +93,7 @@ class Memorisation:
     flagged: bool
 
 
-def memorisation(samples: Nearest, held_out: Nearest) -> Memorisation | None:
+def memorization(samples: Nearest, held_out: Nearest) -> Memorization | None:
     """Judge samples by held-out items; None when those are too few to judge by."""
     n, m = len(samples.distance), len(held_out.distance)
     if m < FEWEST_HELD_OUT:
@@ -104,7 +104,7 @@ def memorisation(samples: Nearest, held_out: Nearest) -> Memorisation | None:
     # The quantile itself is uncertain, hence the held-out items' own share of the variance.
     error = math.sqrt(QUANTILE * (1 - QUANTILE) * (1 / n + 1 / m))
     limit = QUANTILE + DEVIATIONS * error
-    return Memorisation(float(near.double().mean()), copies, limit, copies > limit)
+    return Memorization(float(near.double().mean()), copies, limit, copies > limit)
 
 
 def search(

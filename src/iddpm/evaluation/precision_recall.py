@@ -50,7 +50,7 @@ def manifold(
     largest = max(precision_neighbours, density_neighbours)
     if min(len(samples), len(real)) <= largest:
         raise ValueError(
-            f"{largest} nearest neighbours need more than {largest} items, and there are "
+            f"{largest} nearest neighbors need more than {largest} items, and there are "
             f"{len(samples)} samples and {len(real)} real items"
         )
     samples, real = samples.double().cpu(), real.double().cpu()

@@ -74,7 +74,7 @@ def load_reference(path: Path, facts: dict[str, Any], *, data: bool = True) -> R
     except (OSError, SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} does not hold reference statistics ({error})") from None
     if version != FORMAT:
-        raise ValueError(f"{path} has format {version}, this version reads {FORMAT}")
+        raise ValueError(f"{path} has format {version}, and this version reads {FORMAT}")
     for name in facts if data else _EXTRACTOR:
         if found.get(name) != facts[name]:
             raise ValueError(

@@ -33,7 +33,7 @@ def _finer(report: dict[str, Any]) -> list[str]:
         ("PSNR in dB", "psnr", "higher"),
         ("SSIM", "ssim", "higher"),
         ("perceptual distance", "perceptual", "lower"),
-        ("PSNR made coarse again", "low_res_psnr", "higher"),
+        ("PSNR after downsampling again", "low_res_psnr", "higher"),
         (report["frechet_name"], "frechet_distance", "lower"),
     )
     header = [f"{finer['count']} held-out items", *finer["ways"], "better"]
@@ -51,43 +51,50 @@ def _notes(report: dict[str, Any]) -> list[str]:
     notes = [
         f"- Features: {features['name']}, {features['size']} numbers, SHA-256 {features['hash']}, "
         f"resizing: {features['resize']}"
-        + (", in units of their spread over the real data." if features["whitened"] else ".")
+        + (", whitened with the covariance of the real data." if features["whitened"] else ".")
         + (
-            " Precision, recall, density and coverage also see the norm of what lies outside the "
-            "directions."
+            (
+                " Precision, recall, density and coverage also use the norm of the residual "
+                "outside the components."
+            )
             if features.get("beside")
             else ""
         ),
-        f"- Real data: {reference['count']} items of {reference['data']}; pairs of items (kernel "
-        f"distance to coverage) are taken with {report['samples']['compared_with']} of them.",
+        (
+            f"- Real data: {reference['count']} items of {reference['data']}; kernel distance, "
+            f"precision, recall, density and coverage use {report['samples']['compared_with']} of "
+            "them."
+        ),
         f"- Samples: {drawn['file']}."
         if "file" in drawn
         else f"- Samples: {drawn['walk']}, seed {drawn['seed']}, classes {drawn['classes']}.",
-        "- Samples are floats, as the data."
+        "- Samples are floats, like the data."
         if bits is None
-        else f"- Samples are rounded to {bits} bits, as the data.",
-        "- After +-: one standard error over the samples.",
+        else f"- Samples are rounded to {bits} bits, like the data.",
+        "- +- is one standard error over the samples.",
     ]
     finer = report.get("super_resolution")
     if finer:
         notes.append(
-            f"- The model {finer['task']}. Each held-out item has one sample, beside linear and "
-            "bicubic interpolation of the same low resolution. PSNR is that of the mean squared "
-            "error over all items; made coarse again, each is compared with its low resolution. "
-            "One sample of a perfect model has twice the squared error of the mean of all that fit."
+            f"- The model {finer['task']}. It upsamples each held-out item once, beside linear and "
+            "bicubic interpolation of the same low-resolution input. PSNR comes from the mean "
+            "squared error over all items; the second row downsamples each result again and "
+            "compares it with its low-resolution input. A sample of a perfect model has twice the "
+            "squared error of the mean of all outputs that fit the input."
         )
         notes += _leanings(finer)
     judged = report["memorisation"]
     if judged:
         verdict = (
-            "MEMORISED: more copies of training items than chance gives"
+            "MEMORIZED: more copies of training items than chance explains"
             if judged["flagged"]
-            else "no sign of memorisation"
+            else "no sign of memorization"
         )
         notes.append(
-            f"- {verdict}: {100 * judged['copies']:.1f} % of the samples are nearer to one "
-            f"training item than held-out items come (up to {100 * judged['limit']:.1f} % would be "
-            f"chance); {100 * judged['near']:.1f} % are near to the training set at all."
+            f"- {verdict}: {100 * judged['copies']:.1f} % of the samples are closer to one "
+            "training item than held-out items are (chance explains up to "
+            f"{100 * judged['limit']:.1f} %); {100 * judged['near']:.1f} % are near the "
+            "training set."
         )
     accuracy = report["accuracy"]
     if accuracy:

@@ -121,7 +121,7 @@ def warn_of_heavy_tails(values: Tensor) -> str | None:
     if not effective < min(FEW_ITEMS, len(values) / 4):  # also nan
         return None
     return (
-        f"the estimate and its error rest on about {effective:.1f} of {len(values)} items, whose "
-        "rare terms are large, and the error may still be too small: take more samples per item "
-        "or more items, or measure all steps"
+        f"about {effective:.1f} of {len(values)} items with rare large terms determine the "
+        "estimate and its error, and the error may still be too small: use more samples per "
+        "item or more items, or measure all steps"
     )

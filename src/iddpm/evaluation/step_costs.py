@@ -142,7 +142,7 @@ class StepTable:
     def _check(self, variance: VarianceKind) -> None:
         if variance.startswith("learned") and variance != self.variance:
             raise ValueError(
-                f"variance {variance!r} was asked of a model with variance {self.variance!r}"
+                f"variance {variance!r} was requested from a model with variance {self.variance!r}"
             )
 
     def tensors(self) -> dict[str, Tensor]:

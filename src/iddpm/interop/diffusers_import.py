@@ -48,8 +48,8 @@ def model_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     middle = config.get("attn_norm_num_groups")
     if middle not in (groups, *([] if films else [None])):
         raise ValueError(
-            f"UNet2DModel's attn_norm_num_groups={middle} has no counterpart: the middle attention "
-            f"is normalized in {groups} groups as all else"
+            f"UNet2DModel's attn_norm_num_groups={middle} has no counterpart: the middle "
+            f"attention is normalized in {groups} groups like all other layers"
         )
     heads = config.get("attention_head_dim", 8)
     model = {

@@ -199,4 +199,4 @@ def check_weights(
     used = sum(value.numel() for value in named.values())
     held = sum(value.numel() for value in weights.values())
     if used != held:
-        raise ValueError(f"{source} holds {held - used} numbers that config.json says nothing of")
+        raise ValueError(f"{source} holds {held - used} numbers that config.json does not describe")

@@ -243,7 +243,7 @@ def load_published(path: Path | str, family: str, flags: Mapping[str, Any]) -> D
     flags = read_flags(flags, family)
     facts = facts_of(weights, flags)
     if facts.kind == "classifier":
-        raise ValueError(f"{path} holds a classifier, which draws nothing: use iddpm import")
+        raise ValueError(f"{path} holds a classifier, not a generative model: use iddpm import")
     network = build_published(*constructor_from_flags(family, flags, facts))
     check_fit(path, weights, network.state_dict(), flags)
     network.load_state_dict(weights)

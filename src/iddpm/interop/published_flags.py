@@ -121,7 +121,7 @@ def split_flags(text: str, family: str) -> dict[str, str]:
         word = words.pop(0)
         if not word.startswith("--"):
             raise ValueError(
-                f"{word[:100]!r} among the flags is none: give them as --name value, such as "
+                f"{word[:100]!r} is not a flag: write flags as --name value, such as "
                 "--image_size 64"
             )
         name, equals, value = word.removeprefix("--").partition("=")
@@ -166,7 +166,7 @@ def _unknown(name: str, known: Mapping[str, Any], family: str | None) -> str:
         )
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
     shown = name if len(name) <= 100 else f"{name[:100]}..."
-    return f"{shown} is no published flag: did you mean {nearest[0]}?"
+    return f"{shown} is not a published flag: did you mean {nearest[0]}?"
 
 
 def _value(name: str, kind: Any, value: Any) -> Any:

@@ -8,19 +8,19 @@ from iddpm.interop.published_flags import SAMPLING, family_of, read_flags
 from iddpm.interop.published_weights import Facts, Kind
 
 WITHOUT_COUNTERPART: dict[str, str] = {
-    "base_samples": "low resolutions are given to iddpm upscale",
+    "base_samples": "low-resolution inputs are given to iddpm upscale",
     "classifier_path": "a classifier is given to iddpm sample --classifier",
     "classifier_scale": "it is given to iddpm sample --classifier-scale",
-    "classifier_use_fp16": "sampling.precision says how a network computes",
+    "classifier_use_fp16": "sampling.precision sets the precision",
     "data_dir": "the data is given to iddpm train",
     "eval_interval": "training.validate_every",
     "fp16_scale_growth": "the scale of fp16 is PyTorch's own",
-    "local_rank": "processes are started by torchrun",
+    "local_rank": "torchrun starts several processes",
     "model_path": "the file is given to iddpm import",
     "noised": "a classifier is always trained on noisy items",
     "num_samples": "their number is given to iddpm sample -n",
-    "resume_checkpoint": "a run goes on by iddpm train --resume",
-    "use_fp16": "training.precision and sampling.precision say how a network computes",
+    "resume_checkpoint": "iddpm train --resume continues a run",
+    "use_fp16": "training.precision and sampling.precision set the precision",
     "val_data_dir": "a share of the data is held out (data.held_out)",
 }
 """Flags that are no setting of a run, and what there is instead."""
@@ -114,7 +114,7 @@ def settings_from_flags(family: str, flags: Mapping[str, Any], facts: Facts) -> 
     if upsampler:
         small = read.get("small_size", 64)
         if small < 1 or size % small:
-            raise ValueError(f"large_size={size} is no multiple of small_size={small}")
+            raise ValueError(f"large_size={size} is not a multiple of small_size={small}")
         settings |= {"task": "super_resolution", "scale": size // small}
     settings["data"] = {"image_size": size, "channels": facts.channels}
     if facts.channels not in (1, 3, 4):

@@ -61,7 +61,7 @@ def read_published(path: Path | str) -> dict[str, Tensor]:
         if not value.is_floating_point():
             raise ValueError(f"{file} holds {name} of type {value.dtype}, where weights are floats")
         if not bool(value.isfinite().all()):
-            raise ValueError(f"{file} is no use: {name} holds values that are not finite")
+            raise ValueError(f"{file} is unusable: {name} holds values that are not finite")
         read[_RECODE_UPSAMPLING.sub(r"\1conv.\2", name)] = value.float()
     return read
 
@@ -73,14 +73,14 @@ def _load(file: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         what = re.search(r"GLOBAL (\S+)", str(error))
-        held = f"the object {what[1]}" if what else "objects of Python or no pickle at all"
+        held = f"the object {what[1]}" if what else "Python objects or no pickle at all"
         raise ValueError(
-            f"{file} is not a checkpoint of weights alone: it holds {held}, and nothing but "
-            "tensors is ever loaded; save model.state_dict() by torch.save"
+            f"{file} is not a checkpoint of only weights: it holds {held}, and only tensors "
+            "are ever loaded; save model.state_dict() with torch.save"
         ) from None
     except (RuntimeError, EOFError, SafetensorError, KeyError, ValueError) as error:
         reason = str(error).split("\n")[0][:200]
-        raise ValueError(f"{file} is not a checkpoint of weights alone: {reason}") from None
+        raise ValueError(f"{file} is not a checkpoint of only weights: {reason}") from None
 
 
 def _unwrapped(file: Path, found: Any) -> dict[str, Tensor]:
@@ -100,8 +100,8 @@ def _unwrapped(file: Path, found: Any) -> dict[str, Tensor]:
     strange = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
     if strange:
         raise ValueError(
-            f"{file} does not hold the weights of a network alone: {strange[0][:100]!r} in it is "
-            "no tensor"
+            f"{file} does not hold only the weights of a network: {strange[0][:100]!r} in it "
+            "is not a tensor"
         )
     return {str(name): value for name, value in found.items()}
 

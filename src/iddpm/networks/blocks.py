@@ -215,7 +215,7 @@ class ResBlock(TimestepBlock):
         checkpoint_engine: CheckpointEngine = "function",
     ) -> None:
         super().__init__()
-        assert not (up and down), "a block goes up or down, not both"
+        assert not (up and down), "a block cannot upsample and downsample at once"
         out_channels = out_channels or channels
         self.use_scale_shift_norm = use_scale_shift_norm
         self.use_checkpoint = use_checkpoint

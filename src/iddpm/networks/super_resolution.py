@@ -91,9 +91,9 @@ class SuperResUNet(UNet):
         emb = self.embed(h, timesteps, y, conditions)
         if (noise is not None) != (self.noise_embed is not None):
             raise ValueError(
-                f"the network was {'not ' if self.noise_embed is None else ''}made to be told of "
-                "noise in its low resolution, and was called "
-                f"{'without' if noise is None else 'with'} low_res_noise"
+                f"the network was {('not ' if self.noise_embed is None else '')}built with "
+                f"noise_levels, and was called {('without' if noise is None else 'with')} "
+                "low_res_noise"
             )
         if noise is None or self.noise_embed is None:
             return emb

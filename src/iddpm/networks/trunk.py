@@ -203,7 +203,7 @@ def check_circular(circular: bool | Sequence[bool], dims: int) -> tuple[bool, ..
     axes = (circular,) * dims if isinstance(circular, bool) else tuple(circular)
     if len(axes) != dims:
         raise ValueError(
-            f"circular={axes} must say true or false for each of the {dims} axes, or true for all"
+            f"circular={axes} must be true or false for each of the {dims} axes, or true for all"
         )
     return axes
 

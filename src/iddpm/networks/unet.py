@@ -196,15 +196,15 @@ class UNet(Trunk):
         """Return the input with the data that is given as further channels."""
         if (given is not None) != (self.given_channels > 0):
             raise ValueError(
-                f"the network takes {self.given_channels} channels of given data and was called "
-                f"{'without any' if given is None else 'with some'}"
+                f"the network takes {self.given_channels} channels of paired data (given) and "
+                f"was called {('without any' if given is None else 'with some')}"
             )
         if given is None:
             return x
         wanted = (x.shape[0], self.given_channels, *x.shape[2:])
         if given.shape != wanted:
             raise ValueError(
-                f"the network takes given data of shape {list(wanted)} with an input of shape "
+                f"the network takes paired data of shape {list(wanted)} with an input of shape "
                 f"{list(x.shape)} and was given {list(given.shape)}"
             )
         return torch.cat([x, given.to(x.dtype)], dim=1)

@@ -21,7 +21,7 @@ LOCK = "lock"
 """The name of the file."""
 GLANCES, GLANCE = 5, 0.05
 """How often, and after how many seconds, a lock that is taken is tried again."""
-NO_FILE = "{} is no file of its own, as a lock must be: remove it"
+NO_FILE = "{} is not a regular file, as a lock must be: remove it"
 _HELD: set[int] = set()
 """Descriptors of the locks that this process holds."""
 
@@ -78,7 +78,7 @@ class DirectoryLock:
                 if error.errno in UNSUPPORTED:
                     warnings.warn(
                         f"the file system of {self.directory} has no locks ({error.strerror}): "
-                        "see to it that one process alone trains there",
+                        "make sure that only one process trains there",
                         stacklevel=4,
                     )
                     return

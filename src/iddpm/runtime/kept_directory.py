@@ -68,10 +68,10 @@ def _message(path: Path, descriptor: int) -> str:
         now = None
     if now is not None and now.is_dir():
         return (
-            f"{path} was renamed to {now} during training, so nothing more is saved: go on with "
-            f"iddpm train --resume --out {now}"
+            f"{path} was renamed to {now} during training, so nothing more is saved: continue "
+            f"with iddpm train --resume --out {now}"
         )
     return (
-        f"{path} was renamed or removed during training, so nothing more is saved: go on with "
-        "iddpm train --resume where its last checkpoint is"
+        f"{path} was renamed or removed during training, so nothing more is saved: continue "
+        "with iddpm train --resume where its last checkpoint is"
     )

@@ -70,8 +70,8 @@ def read_made(path: Path) -> MadeFiles | None:
         sound = False
     if not sound:
         raise ValueError(
-            f"{path} is damaged: remove it and the files that were made beside it, or give another "
-            "directory"
+            f"{path} is damaged: remove it and the files that were written beside it, or give "
+            "another directory"
         )
     return MadeFiles(facts, tuple(files), complete)
 
@@ -96,10 +96,7 @@ def partly_made(directory: Path) -> str | None:
         except ValueError as error:
             return str(error)
         if made is not None and not made.complete:
-            return (
-                f"{directory} holds a part of what was to be written: the command was interrupted "
-                f"({name}); run it again"
-            )
+            return f"{directory} is incomplete: the command was interrupted ({name}); run it again"
     return None
 
 

@@ -272,8 +272,9 @@ def _joined(device_type: str, timeout: timedelta) -> Ranks:
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
     except RuntimeError as error:  # gloo's own have no type
         raise RankLost(
-            f"rank {os.environ.get('RANK')} did not find the {os.environ['WORLD_SIZE']} ranks "
-            f"together within {timeout.total_seconds():g} s ({str(error).splitlines()[0]})"
+            f"rank {os.environ.get('RANK')} could not connect to the "
+            f"{os.environ['WORLD_SIZE']} ranks within {timeout.total_seconds():g} s "
+            f"({str(error).splitlines()[0]})"
         ) from error
     board = dist.distributed_c10d.PrefixStore("last words", store)
     return Ranks(rank, count, int(os.environ.get("LOCAL_RANK", "0")), board)

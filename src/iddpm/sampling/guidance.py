@@ -54,7 +54,9 @@ def threshold_x0(denoise: Denoise, share: float) -> Denoise:
         ValueError: a share outside (0, 1].
     """
     if not 0 < share <= 1:
-        raise ValueError(f"the threshold's share is {share}: it must lie in (0, 1], such as 0.995")
+        raise ValueError(
+            f"the quantile of thresholding is {share}: it must lie in (0, 1], such as 0.995"
+        )
 
     def thresholded(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         prediction = denoise(x_t, level, **conditioning)
@@ -150,15 +152,16 @@ def _hidden(
             )
         if name not in null and name not in NULL and name not in KEPT:
             raise ValueError(
-                f"guidance does not know what stands for no {name}: say so by "
-                f"null={{{name!r}: VALUE}}, or by null={{{name!r}: None}} if it is not to be hidden"
+                f"guidance does not know the value for no {name}: set null={{{name!r}: "
+                f"VALUE}}, or null={{{name!r}: None}} to leave it unchanged"
             )
         wanted = null.get(name, NULL.get(name))
         hidden[name] = value if value is None or wanted is None else _null(name, wanted, value)
     if all(hidden[name] is value for name, value in conditioning.items()):
         told = ", ".join(conditioning) or "no conditioning"
         raise ValueError(
-            f"guidance of scale {scale:g} has nothing to hide: the model is called with {told}"
+            f"guidance of scale {scale:g} has no conditioning to hide: the model is "
+            f"called with {told}"
         )
     return hidden
 
@@ -199,8 +202,9 @@ def _without_index_errors(
         names = [name for name in conditioning if name not in KEPT and hidden[name] is not None]
         shown = ", ".join(f"{name}={hidden[name][-1].flatten()[:3].tolist()}" for name in names)
         raise ValueError(
-            f"the network has no embedding for what stands for nothing, {shown} ({error}): name "
-            f"the row that was trained for it, null={{{names[0]!r}: ROW}}, or give the network one"
+            f"the network has no embedding for no conditioning, {shown} ({error}): name the "
+            f"row that was trained for it, null={{{names[0]!r}: ROW}}, or add one to the "
+            "network"
         ) from error
 
 
@@ -225,8 +229,8 @@ def autoguided(
     _check_finite("the scale of autoguidance", scale)
     if scale < 1:
         raise ValueError(
-            f"the scale of autoguidance is {scale:g}, and below 1 it draws the weaker model: give "
-            "1 or more, such as 2"
+            f"the scale of autoguidance is {scale:g}, and below 1 it samples the weaker model: "
+            "use 1 or more, such as 2"
         )
 
     def guided(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
@@ -328,7 +332,7 @@ def shown_by(schedule: NoiseSchedule, level: Level) -> Level:
 
 def _check_finite(what: str, value: float) -> None:
     if not math.isfinite(value):
-        raise ValueError(f"{what} is {value}: give a finite number")
+        raise ValueError(f"{what} is {value}: use a finite number")
 
 
 def _within(level: Level, interval: Interval) -> bool:

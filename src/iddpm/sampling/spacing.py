@@ -177,7 +177,7 @@ def _count(request: str, part: str) -> int:
         count = 0
     if count < 1:
         raise ValueError(
-            f"timesteps {request!r} is not understood: use a count ('250'), counts by section "
+            f"timesteps {request!r} is invalid: use a count ('250'), counts by section "
             "('10,15,20') or an integer stride ('ddim50')"
         )
     return count

@@ -50,7 +50,7 @@ def tiled(
             f"overlap={overlap:g} is a share of a tile: use 0 or more and less than 1, such as 0.25"
         )
     if at_once < 1:
-        raise ValueError(f"{at_once} tiles at a time cannot be denoised: give 1 or more")
+        raise ValueError(f"cannot denoise {at_once} tiles per batch: use 1 or more")
 
     def joined(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         big = x_t.shape[2:]

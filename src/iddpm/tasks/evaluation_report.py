@@ -20,7 +20,7 @@ from iddpm.evaluation.measures import (
     warn_of_few_neighbours,
     warn_of_small_numbers,
 )
-from iddpm.evaluation.neighbours import Memorisation, Nearest, memorisation
+from iddpm.evaluation.neighbours import Memorization, Nearest, memorization
 from iddpm.evaluation.reference import PAIRS, Reference
 from iddpm.evaluation.report import markdown
 from iddpm.runs.classifier import Classifier
@@ -45,7 +45,7 @@ class Evaluation:
     held_out: Measures | None
     as_many: Measures | None
     """As many samples as held-out items: a distance of fewer items is larger."""
-    memorisation: Memorisation | None
+    memorisation: Memorization | None
     accuracy: Accuracy | None
     nearest: Nearest
     report: dict[str, Any]
@@ -105,7 +105,7 @@ def write_report(
         mark = measured.measure(found.held_out)
         if len(found.samples) > len(found.held_out):
             as_many = measured.measure(found.samples[: len(found.held_out)])
-    copied = memorisation(*measured.nearest)
+    copied = memorization(*measured.nearest)
     accuracy = _accuracy(measured)
     report = {
         "run": str(measured.run.directory),
@@ -152,7 +152,7 @@ def _feature_facts(measured: MeasuredSamples) -> dict[str, Any]:
 
 
 def _warnings(
-    measured: MeasuredSamples, mark: Measures | None, copied: Memorisation | None
+    measured: MeasuredSamples, mark: Measures | None, copied: Memorization | None
 ) -> list[str]:
     """Return what has to be known beside the numbers."""
     extractor, classifier, drawn = measured.extractor, measured.classifier, measured.drawn

@@ -132,7 +132,7 @@ class _Loop:
             self.reporter.close()
         if first:
             message = f"{stop.value} at step {state.step}"
-            with warned(f"{message}, which {EXIT} does not say"):
+            with warned(f"{message}, which {EXIT} does not contain"):
                 write_exit(directory, stop.exit_status, stop.value, state.step, message, self.asked)
         return stop
 
@@ -223,8 +223,8 @@ class _Loop:
             self.bad.note(state.step, result, self.reporter.say)
         if state.bad_in_a_row >= limit:
             raise TrainingDiverged(
-                f"nothing could be learned for {limit} steps in a row, up to step {state.step}, "
-                f"where {told(result)}: the last checkpoint is from before; {advice(result)}"
+                f"{limit} steps in a row were skipped, up to step {state.step}, where "
+                f"{told(result)}: the last checkpoint is from before; {advice(result)}"
             )
 
     def _decide(self, received: Signals | None) -> None:
@@ -248,7 +248,7 @@ class _Loop:
             if self.ranks.count > 1:
                 self.asked = int(asked)
                 by = f" on rank {self.asked}"
-            self.reporter.say(f"{name}{by}: saving; once more to leave at once")
+            self.reporter.say(f"{name}{by}: saving; send it again to exit at once")
         elif late:
             self.stop = Stop.TIME
         if self.state.step >= settings.total_steps:

@@ -66,7 +66,7 @@ class BadSteps:
             file.write(json.dumps(record) + "\n")
         if not self.told:
             what = told(result, record["items"])
-            say(f"step {step} was left out: {what}; it and any others stand in {self.path}")
+            say(f"step {step} was skipped: {what}; {self.path} lists all skipped steps")
         self.told = True
 
 
@@ -100,8 +100,8 @@ def advice(result: StepResult) -> str:
     """Say what may help when steps stay not finite."""
     if 0 < len(rows_not_finite(result)) < len(result.loss):
         return (
-            f"look at the items in {BAD_STEPS}; if there is nothing wrong with them, resume with "
-            "a lower training.learning_rate or training.precision=float32"
+            f"check the items in {BAD_STEPS}; if they are valid, resume with a lower "
+            "training.learning_rate or training.precision=float32"
         )
     return (
         "resume with a lower training.learning_rate, a training.gradient_clip, or "

@@ -20,7 +20,8 @@ def out_of_memory(items: int) -> OutOfMemory:
         advice = "start a new run with a smaller network or with model.use_checkpoint=true"
     else:
         advice = (
-            f"go on by --resume with -s training.microbatch={items // 2}, or on one process with "
-            "-s training.on_out_of_memory=halve, which looks for the size by itself"
+            f"continue with --resume and -s training.microbatch={items // 2}, or on one "
+            "process with -s training.on_out_of_memory=halve, which finds the size "
+            "automatically"
         )
     return OutOfMemory(f"the device ran out of memory with {items} items at a time: {advice}")

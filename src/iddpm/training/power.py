@@ -30,8 +30,8 @@ def gamma_of(length: float) -> float:
     """
     if not 0 < length < LONGEST:
         raise ValueError(
-            f"an average's length is a share of the training above 0 and below {LONGEST:.4f}, and "
-            f"{length:g} was given"
+            "the length of an average is a share of the training above 0 and below "
+            f"{LONGEST:.4f}, not {length:g}"
         )
     inverse = length**-2
     return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())

@@ -183,8 +183,8 @@ class LossSecondMomentTimesteps:
         """See :class:`TimestepSampler`."""
         if state["losses"].shape != self.losses.shape:
             raise ValueError(
-                f"the checkpoint's loss history has shape {list(state['losses'].shape)} where "
-                f"{list(self.losses.shape)} (timesteps, history) is wanted"
+                f"the checkpoint's loss history has shape {list(state['losses'].shape)} "
+                f"instead of {list(self.losses.shape)} (timesteps, history)"
             )
         self.losses = state["losses"].numpy().copy()
         self.counts = state["counts"].numpy().copy()

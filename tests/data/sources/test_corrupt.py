@@ -50,7 +50,7 @@ def test_damaged_files_are_left_out_and_named(tmp_path, kind, kept):
             path.write_bytes(content[: int(len(content) * kept)])
     with pytest.raises(ValueError, match=rf"0{suffix}"):
         open_source(tmp_path).read_many(range(4))
-    left_out = rf"left out 2 of 4 files .*\(0{suffix}, 2{suffix}\), first"
+    left_out = rf"skipped 2 of 4 files .*\(0{suffix}, 2{suffix}\), first"
     with pytest.warns(UserWarning, match=left_out):
         source = open_source(tmp_path, corrupt="skip")
     assert [source.key(k) for k in range(len(source))] == [f"1{suffix}", f"3{suffix}"]

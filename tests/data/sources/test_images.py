@@ -203,7 +203,7 @@ def test_what_is_whole_and_not_read_is_not_called_damaged(tmp_path, monkeypatch)
     assert len(source) == 3
     assert "damaged" not in str([w.message for w in warned if w.category is UserWarning])
     (tmp_path / "cut.png").write_bytes(b"nothing")
-    with pytest.warns(UserWarning, match=r"left out 1 damaged .*cut\.png; and 3 pictures of"):
+    with pytest.warns(UserWarning, match=r"skipped 1 damaged .*cut\.png; and 3 intact pictures of"):
         ImageFolder(tmp_path, image_size=4, corrupt="skip")
 
 
@@ -292,7 +292,7 @@ def test_damaged_pictures_are_skipped_and_named(tmp_path):
         save(tmp_path / name, size=(50, 50))
     truncate(save(tmp_path / "b.png", size=(50, 50)))
     (tmp_path / "d.png").write_bytes(b"nothing")
-    with pytest.warns(UserWarning, match=r"left out 2 damaged .*b\.png, d\.png"):
+    with pytest.warns(UserWarning, match=r"skipped 2 damaged .*b\.png, d\.png"):
         source = ImageFolder(tmp_path, corrupt="skip")
     assert source.skipped == ["b.png", "d.png"]
     assert [source.key(i) for i in range(len(source))] == ["a.png", "c.png", "e.png"]

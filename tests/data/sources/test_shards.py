@@ -163,7 +163,7 @@ def test_a_damaged_member_is_named_with_its_shard_or_left_out(tmp_path):
     pack(tmp_path / "a.tar", files)
     with pytest.raises(ValueError, match=r"a\.tar: 2\.png is damaged .*data\.corrupt=skip"):
         open_source(tmp_path / "a.tar").read(2)
-    with pytest.warns(UserWarning, match="left out 1 damaged pictures of .*: 2"):
+    with pytest.warns(UserWarning, match="skipped 1 damaged pictures of .*: 2"):
         source = open_source(tmp_path / "a.tar", corrupt="skip")
     assert [source.key(n) for n in range(3)] == ["0", "1", "3"]
     assert source.read_many([0, 1, 2])[:, 0, 0, 0].tolist() == [0, 1, 3]

@@ -146,7 +146,7 @@ def test_rows_without_a_class_or_a_picture_are_named(tmp_path):
     write(tmp_path / "c.arrow", pa.table({"image": image}))
     with pytest.raises(ValueError, match="row 1 of image holds no picture; remove it"):
         open_source(tmp_path / "c.arrow")
-    with pytest.warns(UserWarning, match="left out 2 damaged"):
+    with pytest.warns(UserWarning, match="skipped 2 damaged"):
         assert len(open_source(tmp_path / "c.arrow", corrupt="skip")) == 1
 
 

@@ -126,7 +126,7 @@ def test_words_that_all_differ_are_no_classes(tmp_path):
     path = written(tmp_path / "a.csv", rows)
     with pytest.raises(ValueError, match=r"data\.labels=first"):
         read_series(path)
-    with pytest.warns(UserWarning, match="column 1 holds words and is left out"):
+    with pytest.warns(UserWarning, match="column 1 holds words and is skipped"):
         assert read_series(path, "none").values.tolist() == VALUES.tolist()
 
 

@@ -95,7 +95,7 @@ def test_the_log_is_the_memory_and_checkpoints_have_to_exist(tmp_path):
     point_to_best(tmp_path, NOTHING)
     assert not (tmp_path / "best").exists()
     (tmp_path / "best").write_text("../../etc\n")
-    with pytest.raises(ValueError, match="where a checkpoint's name belongs"):
+    with pytest.raises(ValueError, match="instead of the name of a checkpoint"):
         read_best(tmp_path)
 
 

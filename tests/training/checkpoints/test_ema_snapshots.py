@@ -86,7 +86,7 @@ def test_time_counts_updates_and_not_the_steps_that_were_skipped(tmp_path):
 
 
 def test_what_cannot_be_made_is_refused_with_what_can(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no averages.*training\.posthoc_ema=true"):
+    with pytest.raises(FileNotFoundError, match=r"no snapshots.*training\.posthoc_ema=true"):
         reconstruct(tmp_path, 0.07)
     go(tmp_path, 100)
     with pytest.raises(ValueError, match=r"0\.004 cannot be made from the 10 snap.*use 0\.0\d+ to"):

@@ -92,7 +92,7 @@ def test_a_wandb_that_hangs_holds_nothing_up(tmp_path, wandb):
     wandb.init = lambda **options: answer.wait()
     log = LogFiles(tmp_path, trackers=[WeightsAndBiases(tmp_path, "digits", {}, patience=0.1)])
     log.write(RECORD)
-    with pytest.warns(UserWarning, match=r"the last ones did not leave within 0\.1 s"):
+    with pytest.warns(UserWarning, match=r"the last ones were not sent within 0\.1 s"):
         log.close()  # which would wait for ever
     answer.set()
 

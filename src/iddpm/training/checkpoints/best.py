@@ -65,11 +65,11 @@ def read_best(directory: Path) -> int:
     path = directory / POINTER
     if not path.is_file():
         raise FileNotFoundError(
-            f"{directory} has no best checkpoint: that takes data.held_out above 0 and "
+            f"{directory} has no best checkpoint: it needs data.held_out above 0 and "
             "training.validate_every"
         )
     name = path.read_text(encoding="utf-8", errors="replace").strip()[:200]
     try:
         return step_of(Path(name))
     except ValueError:
-        raise ValueError(f"{path} holds {name!r} where a checkpoint's name belongs") from None
+        raise ValueError(f"{path} holds {name!r} instead of the name of a checkpoint") from None

@@ -88,7 +88,8 @@ def read_checkpoint(path: Path, group: str | None = None, *, check: bool = True)
         state = read_json_file(path / STATE)
         if state.get("format") != FORMAT:
             raise ValueError(
-                f"checkpoint {path} has format {state.get('format')}, this version reads {FORMAT}"
+                f"checkpoint {path} has format {state.get('format')}, and this version "
+                f"reads {FORMAT}"
             )
         tensors = {
             name: Weights([file for _, file in sorted(files)])

@@ -140,13 +140,13 @@ def read_facts(path: Path) -> tuple[dict[str, Any], str | None]:
         facts = json.loads(text)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(
-            f"{path} is not a whole safetensors file ({error}): damaged, truncated, or of another "
-            "kind"
+            f"{path} is not a complete safetensors file ({error}): damaged, truncated, or of "
+            "another kind"
         ) from None
     if set(metadata) <= {FACTS} and set(facts) <= {"updates", "lengths"}:
         return facts, None
     if metadata.get(FACTS_SHA256) != _sha256(text) or TENSORS_SHA256 not in metadata:
-        raise ValueError(f"{path} is damaged: what it says of its weights has changed since")
+        raise ValueError(f"{path} is damaged: its header has changed since it was written")
     return facts, metadata[TENSORS_SHA256]
 
 

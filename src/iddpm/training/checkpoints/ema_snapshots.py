@@ -67,8 +67,8 @@ def tell_missing(directory: Path) -> None:
     """Warn of snapshots that are gone: an average made from the others is another one."""
     if missing := missing_snapshots(directory):
         warnings.warn(
-            f"{directory / 'averages'} has lost {', '.join(missing)}, which the run had written: "
-            "averages of any length are made from the others and are other ones",
+            f"{directory / 'averages'} has lost {', '.join(missing)}, which the run had "
+            "written: averages of any length are computed from the others and differ",
             stacklevel=3,
         )
 
@@ -92,8 +92,8 @@ def reconstruct(directory: Path, length: float) -> dict[str, Tensor]:
     paths = list_snapshots(directory)
     if not paths:
         raise FileNotFoundError(
-            f"{directory} keeps no averages to make ema_length={length:g} from: train with "
-            "training.posthoc_ema=true, or choose one of the run's averages by its rate (ema)"
+            f"{directory} has no snapshots for ema_length={length:g}: train with "
+            "training.posthoc_ema=true, or select one of the run's averages by its rate (ema)"
         )
     tell_missing(directory)
     facts = [_facts(path) for path in paths]
@@ -104,7 +104,7 @@ def reconstruct(directory: Path, length: float) -> dict[str, Tensor]:
     if error > LARGEST_ERROR:
         shortest, longest = _possible(profiles)
         raise ValueError(
-            f"ema_length={length:g} cannot be made from the {len(paths)} snapshots in "
+            f"ema_length={length:g} cannot be computed from the {len(paths)} snapshots in "
             f"{directory / 'averages'}: use {shortest:g} to {longest:g}"
         )
     total: dict[str, Tensor] = {}
@@ -135,6 +135,6 @@ def _facts(path: Path) -> dict[str, Any]:
     """Return what a snapshot says of itself, after a look at its checksums."""
     facts, sha256 = read_facts(path)
     if set(facts) != {"updates", "lengths"}:
-        raise ValueError(f"{path} is damaged or no snapshot of averages")
+        raise ValueError(f"{path} is damaged or not a snapshot of averages")
     check_tensors(path, sha256)
     return facts

@@ -204,7 +204,7 @@ class Saver:
             return
         final = self.directory / "checkpoints" / checkpoint_name(self._committed)
         if final.is_dir():
-            with warned(f"{LATEST} does not name the checkpoint that training goes on from"):
+            with warned(f"{LATEST} does not name the checkpoint that training resumes from"):
                 point_to_latest(final)
             with self._settling:
                 self._settle()
@@ -252,7 +252,7 @@ class Saver:
             self._problem = in_words(error, work.step, work.temporary.parent, self.directory)
             if not work.last:
                 warnings.warn(
-                    f"{self._problem}; training goes on, and the next save tries anew",
+                    f"{self._problem}; training continues, and the next save tries again",
                     stacklevel=1,
                 )
         except BaseException as error:  # a mistake of ours, for the main thread to raise

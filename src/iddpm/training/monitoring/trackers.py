@@ -166,7 +166,7 @@ class WeightsAndBiases:
         if self._error is not None:
             raise self._error
         if self._thread.is_alive():
-            raise TimeoutError(f"the last ones did not leave within {self._patience:g} s")
+            raise TimeoutError(f"the last ones were not sent within {self._patience:g} s")
 
     def _send(self, directory: Path, project: str, settings: dict[str, Any]) -> None:
         try:

@@ -166,7 +166,7 @@ def test_a_self_conditioned_model(folder, files):
     ("arguments", "message"),
     [
         (["edit", "RUN", "none.png"], "there is no file none.png"),
-        (["edit", "RUN", "999"], "item 999 was asked for"),
+        (["edit", "RUN", "999"], "item 999 was requested"),
         (["edit", "RUN", "0", "--strength", "0"], "strength=0.0 must lie above 0"),
         (["edit", "RUN", "0", "--strength", "1.5"], "strength=1.5"),
         (["edit", "RUN", "0", "--spacing", "optimal"], "spacing=optimal chooses timesteps of the"),

@@ -284,7 +284,7 @@ def test_what_cannot_be_evaluated_is_refused(folder, tmp_path, capsys):
     assert "trained on (1, 8, 8)" in refused("--samples", str(tmp_path / "large.npz"))
     assert "none.npz" in refused("--samples", str(tmp_path / "none.npz"))
     assert "0 samples" in refused("-n", "0")
-    assert "need 6 or more" in refused("-n", "3", "--steps", "1")
+    assert "need at least 6" in refused("-n", "3", "--steps", "1")
     assert "class '7' is not one of the 3" in refused("--class", "7")
     assert "no statistics file" in refused("--reference", str(tmp_path / "none.safetensors"))
     line = failing(capsys, ["evaluate", str(folder / "classifier")])

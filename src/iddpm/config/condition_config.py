@@ -8,16 +8,17 @@ from iddpm.config.section import Finite, Section
 
 
 class ConditionConfig(Section):
-    """One condition, such as an age; what is None is found in the data and then written down."""
+    """One condition, such as an age; None is replaced by a value from the data and recorded."""
 
     kind: Literal["number", "class"] | None = None
-    """By default ``number`` where all that is known are numbers."""
+    """By default ``number`` if all known values are numbers."""
     range: tuple[Finite, Finite] | None = None
-    """Of a number: what the training items have, lowest and highest; the network sees -1 to 1."""
+    """For a number: the lowest and highest value of the training items, which the network sees as
+    -1 and 1."""
     period: Annotated[float, Field(gt=0, le=1e30)] | None = None
-    """Of a number that comes round again: 360 for degrees."""
+    """For a periodic number: its period, such as 360 for degrees."""
     names: tuple[str, ...] | None = None
-    """Of a class: the names, in the order of their numbers."""
+    """For a class: the names, in the order of their numbers."""
 
     @field_validator("names", mode="before")
     @classmethod

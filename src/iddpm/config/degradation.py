@@ -10,7 +10,7 @@ Spread = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class DegradationConfig(Section):
-    """How the low-resolution input is made of the data; numbers in units of [-1, 1]."""
+    """How the low-resolution input is computed from the data; numbers in units of [-1, 1]."""
 
     kind: Literal["box", "bicubic", "blur"] = "box"
     """The mean of each block, as in the published upsamplers; bicubic with antialiasing; or a
@@ -18,10 +18,11 @@ class DegradationConfig(Section):
     sigma: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Standard deviation of the blur, in positions of the data; by default half the scale."""
     noise: Spread = 0.0
-    """Standard deviation of noise that the low resolution has, as that of a sensor."""
+    """Standard deviation of noise in the low-resolution input, such as that of a sensor."""
     augment: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Train on low resolutions with more noise, of any level up to this one, and tell the network
-    the level (Ho et al. 2021); ``sampling.low_res_noise`` chooses it. 0 has no such input."""
+    """Train on low-resolution inputs with additional noise of any level up to this one, and pass
+    the level to the network (Ho et al. 2021); ``sampling.low_res_noise`` sets it when sampling. 0
+    has no such input."""
 
     def __str__(self) -> str:
         """Say it in a few words."""

@@ -14,14 +14,14 @@ LogSNR = Annotated[float, Field(ge=-100, le=30)]
 
 
 class ConstantWeighting(Section):
-    """Every error counts alike in the space of the loss."""
+    """All errors have equal weight in the space of the loss."""
 
     home: ClassVar[str | None] = None
     kind: Literal["constant"] = "constant"
 
 
 class MinSNRWeighting(Section):
-    """Weight min(SNR, gamma) on the error of x0, in whatever space it is measured."""
+    """Weight min(SNR, gamma) on the error of x0, for every space of the loss."""
 
     home: ClassVar[str | None] = "iddpm.diffusion.weighting:min_snr"
     kind: Literal["min_snr"] = "min_snr"
@@ -30,12 +30,12 @@ class MinSNRWeighting(Section):
 
 
 class SigmoidWeighting(Section):
-    """Weight sigmoid(bias - log SNR) on the error of eps, in whatever space it is measured."""
+    """Weight sigmoid(bias - log SNR) on the error of eps, for every space of the loss."""
 
     home: ClassVar[str | None] = "iddpm.diffusion.weighting:sigmoid"
     kind: Literal["sigmoid"] = "sigmoid"
     bias: Annotated[float, Field(ge=-1000, le=1000)] = 0.0
-    """Higher trains more on fine detail, lower more on the whole."""
+    """Higher values emphasize fine detail, lower values the coarse structure."""
 
 
 Weighting = Annotated[
@@ -51,9 +51,9 @@ WEIGHTINGS: dict[str, tuple[str, ...]] = {
 
 class _SquaredLoss(Section):
     space: Annotated[str, OneOf(SPACES)] | None = None
-    """Where the error is measured; by default in what the network predicts, of categorical in v."""
+    """Space of the squared error; by default what the network predicts, and v for categorical."""
     weighting: Weighting = ConstantWeighting()
-    """How much each noise level counts: constant, min_snr or sigmoid."""
+    """Weight of each noise level: constant, min_snr or sigmoid."""
 
     @field_validator("weighting", mode="before")
     @classmethod
@@ -89,11 +89,11 @@ class VLBLoss(Section):
 
 
 class OwnLoss(Section):
-    """A function that was passed to ``iddpm.train``; it has to be passed again to go on."""
+    """A function that was passed to ``iddpm.train``; pass it again to resume."""
 
     kind: Literal["own"] = "own"
     name: str
-    """Of the function, for people."""
+    """Name of the function, for information only."""
 
 
 Loss = Annotated[SimpleLoss | HybridLoss | VLBLoss | OwnLoss, Field(discriminator="kind")]
@@ -106,32 +106,34 @@ class DiffusionConfig(Section):
     num_steps: Annotated[Whole, Field(gt=0, le=1_000_000)] = 1000
     """T, the number of steps of training."""
     log_snr_max: LogSNR | None = None
-    """Of schedule=log_snr, at the least noise, in nats; by default 13.3 for 8 bits and continuous
-    data, and for other depths where the noise is as many levels (0.165)."""
+    """For schedule=log_snr: log-SNR at the least noise, in nats; by default 13.3 for 8 bits and
+    continuous data, and for other depths where the noise is the same number of levels (0.165)."""
     log_snr_min: LogSNR | None = None
-    """Of schedule=log_snr, at the most noise, in nats; by default -5."""
+    """For schedule=log_snr: log-SNR at the most noise, in nats; by default -5."""
     rescale_timesteps: bool = True
-    """Show the network t * 1000 / T, so that its embedding sees one range whatever T is."""
+    """Use t * 1000 / T as the network's time input, so that its range does not depend on T."""
     zero_terminal_snr: bool = False
-    """Move the schedule so that its last step is pure noise; for v, x0 and edm."""
+    """Adjust the schedule so that its last step is pure noise; for v, x0 and edm."""
     predicts: Predicts = "eps"
-    """What the network's output means; edm is the preconditioning of Karras et al. 2022, and
-    categorical gives a probability to each level of data of at most 8 bits."""
+    """What the network predicts; edm is the preconditioning of Karras et al. 2022, and categorical
+    a probability for each level of data of at most 8 bits."""
     sigma_data: Annotated[float, Field(gt=0, le=1e6)] = 0.5
     """Standard deviation of the data, for predicts=edm."""
     fourier_features: Annotated[Whole, Field(ge=0, le=16)] = 0
-    """Give the network waves of its input at so many periods, 1, 2, 4, ... levels of the data."""
+    """Number of Fourier features of the input, with periods of 1, 2, 4, ... levels of the data."""
     residual: bool | None = None
-    """Of super-resolution: diffuse not the data but what it differs by from the bicubic
-    interpolation of its low resolution, in units of its spread; by default true of new runs."""
+    """For super-resolution: diffuse the difference between the data and the bicubic
+    interpolation of its low-resolution input, in units of its standard deviation; by default
+    true for new runs."""
     residual_scale: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] | None = None
-    """That spread for each channel: measured on training items when a run starts."""
+    """That standard deviation for each channel; measured on training items when a run starts."""
     self_condition: bool = False
-    """Tell the network its estimate of the data at the step before; half the steps learn it."""
+    """Pass the previous estimate of the data to the network; it is trained so in half of the
+    steps."""
     variance: Literal["learned_range", "learned", "fixed_small", "fixed_large"] = "learned_range"
     decoder: Literal["gaussian", "levels", "categorical"] | None = None
-    """What gives a probability to the data at step 0: the last reverse step (gaussian, by default),
-    the likelihood of each level alone, or logits of the network, which categorical always has."""
+    """Probability of the data at step 0: the last reverse step (gaussian, by default), the
+    likelihood of each level on its own (levels), or logits of the network (categorical)."""
     loss: Loss = HybridLoss()
 
     @field_validator("loss", mode="before")

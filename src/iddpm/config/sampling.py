@@ -15,37 +15,41 @@ class SamplingConfig(Section):
     """How samples are drawn: a run's defaults, also for its previews."""
 
     sampler: Annotated[str, OneOf(SAMPLERS, "auto")] = "auto"
-    """``auto`` takes the one that is right for the number of steps (docs/sampling.md)."""
+    """``auto`` chooses by the number of steps (docs/sampling.md)."""
     spacing: str = "auto"
-    """Which timesteps are visited: auto, even, log_snr, karras, ddim, a published request such as
-    10,15,20 or ddim50, or optimal: those of the best likelihood (docs/likelihood.md)."""
+    """Spacing of the timesteps: auto, even, log_snr, karras, ddim, the published notation such as
+    10,15,20 or ddim50, or optimal, which has the best likelihood (docs/likelihood.md)."""
     steps: Annotated[Whole, Field(gt=0, le=1_000_000)] = 50
     """Network evaluations per sample."""
     sigma_max: Annotated[float, Field(gt=0, le=1e30)] | None = None
-    """Noise level from which log_snr and karras start; by default 80, for dpmpp_2m_sde 30."""
+    """Noise level at which log_snr and karras start; by default 80, and 30 for dpmpp_2m_sde."""
     rho: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """Of karras, larger for more steps near the data; by default 7, for dpmpp_2m_sde 3."""
+    """Exponent of karras, larger for more steps near the data; by default 7, and 3 for
+    dpmpp_2m_sde."""
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fresh noise of DDIM: 0 is deterministic."""
     variance: Literal["trained", "analytic"] = "trained"
-    """That of ddpm's and ddim's steps: the model's own, or the best one (docs/likelihood.md)."""
+    """Variance of the steps of ddpm and ddim: the model's own, or the optimal one
+    (docs/likelihood.md)."""
     guidance: Annotated[float, Field(ge=-1e6, le=1e6)] = 1.0
     """Scale of classifier-free guidance: 0 ignores the class, 1 is the model as trained."""
     guidance_interval: tuple[Level, Level] | None = None
     """Guide only at noise levels sigma = sqrt((1 - alpha_bar) / alpha_bar) between these two."""
     clip: bool = True
-    """Keep the estimate of the data within [-1, 1]."""
+    """Clip the estimate of the data to [-1, 1]."""
     levels: Literal["mode", "draw", "mean"] | None = None
-    """What the last step makes of probabilities of levels (diffusion.predicts=categorical): the
-    likeliest level (mode, the default), one that is drawn, or their mean."""
+    """Result of the last step for models with probabilities of levels
+    (diffusion.predicts=categorical): the most probable level (mode, the default), a drawn one
+    (draw), or their mean."""
     threshold: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Dynamic thresholding instead, at this share of the values, such as 0.995."""
+    """Dynamic thresholding at this quantile of the values instead of clipping, such as 0.995."""
     low_res_noise: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """Standard deviation of noise that is added to a low resolution, and told to the network, up to
-    ``degradation.augment``: hides what a low resolution has and those of the training have not."""
+    """Standard deviation of noise that is added to the low-resolution input, up to
+    ``degradation.augment``; the network receives it too. Use it for inputs with artifacts that
+    those of the training lack."""
     batch_size: Annotated[Whole, Field(gt=0, le=10**7)] = 64
     precision: Literal["auto", "float32", "bf16", "fp16"] = "float32"
-    """How the network computes; previews take the training's."""
+    """Precision of the network; previews use the precision of the training."""
 
     @property
     def needs_table(self) -> bool:

@@ -14,7 +14,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class PosthocEMA(Section):
-    """Power-function averages, from which one of any other length can be made afterwards."""
+    """Power-function averages, from which averages of any other length are computed later."""
 
     lengths: Annotated[tuple[Share, ...], Field(min_length=1, max_length=100)] = (0.05, 0.1)
     """Standard deviations as shares of the training (sigma_rel of Karras et al. 2024)."""
@@ -23,52 +23,54 @@ class PosthocEMA(Section):
 
 
 class TrainingConfig(Section):
-    """How the weights are learned, and what is written on the way."""
+    """How the weights are trained, and what is written during training."""
 
     steps: Positive = 20_000
-    """Optimizer steps of the whole run."""
+    """Number of optimizer steps of the whole run."""
     epochs: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    """Length in passes over the data instead; overrides ``steps``."""
+    """Length in epochs instead; overrides ``steps``."""
     max_time: Annotated[float, Field(gt=0, le=1e10)] | None = None
     """Stop and save after this many seconds; also written as 90s, 30m, 2h, 1d."""
     batch_size: Annotated[Whole, Field(gt=0, le=10**7)] | None = None
-    """Items per step of all processes together; by default 64, fewer of large items, or all of a
-    smaller set."""
+    """Items per step, over all processes; by default 64, fewer for large items, or all items of a
+    smaller data set."""
     microbatch: Annotated[Whole, Field(gt=0, le=10**7)] | None = None
-    """Items per backward pass of a process; smaller takes less memory for the same gradient, and is
-    the default where memory is short."""
+    """Items per forward and backward pass of a process; fewer need less memory for the same
+    gradient. By default reduced if memory is short."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """Under torchrun: a whole network in every process, or (fsdp) a share of each tensor."""
+    """Under torchrun: a whole network in every process (ddp), or a shard of each tensor (fsdp)."""
     timeout: Annotated[float, Field(gt=0, le=1e6)] = 600.0
-    """Seconds after which a process that does not answer the others counts as lost."""
+    """Seconds after which a process that does not answer counts as lost."""
     learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-4
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     betas: tuple[Rate, Rate] = (0.9, 0.999)
     warmup_steps: Annotated[Whole, Field(ge=0, le=10**12)] = 0
     """The learning rate rises linearly over these steps."""
     anneal: Literal["none", "linear"] = "none"
-    """Let the learning rate fall linearly to 0 over the run."""
+    """Decrease the learning rate linearly to 0 over the run."""
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the labels that a class-conditional network does not see; guidance needs some."""
+    """Share of the labels that is hidden from a class-conditional network; guidance needs some."""
     clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    """Share of a classifier's items that have the lowest noise level; the others have any."""
+    """Share of a classifier's items that have the lowest noise level; the others have a random
+    one."""
     pure_noise_share: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Share of the items that have the noisiest timestep, where a network has to know the most by
-    itself; the others have any. By default an eighth for diffusion.residual, else 0."""
+    """Share of the items that have the noisiest timestep; the others have a random one. By default
+    an eighth for diffusion.residual, otherwise 0."""
     gradient_clip: Annotated[float, Field(gt=0, le=1e30)] | None = 1.0
-    """Longest gradient; None never clips."""
+    """Largest gradient norm; larger gradients are scaled down. None never clips."""
     ema_rates: Annotated[tuple[Rate, ...], Field(min_length=1, max_length=100)] = (0.9999,)
-    """Rates of the moving averages of the weights; the first is the one that is released."""
+    """Rates of the moving averages of the weights; the first is used by default."""
     ema_warmup: bool = True
     """Average over fewer steps early in the run."""
     posthoc_ema: PosthocEMA | None = None
     """Also keep snapshots of power-function averages: true, or their settings."""
     timestep_sampler: Annotated[str, OneOf(TIMESTEP_SAMPLERS)] = "uniform"
-    """low_discrepancy spreads each batch evenly; loss_second_moment is for loss=vlb."""
+    """uniform, low_discrepancy (spreads each batch evenly over the timesteps) or loss_second_moment
+    (for loss=vlb)."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
-    """``auto`` takes bf16 where the device is fast at it, measured on CPUs, else float32."""
+    """``auto`` uses bf16 on devices on which it is faster, measured on CPUs, otherwise float32."""
     compile: bool = False
-    """Compile the network with torch.compile; pays off after minutes."""
+    """Compile the network with torch.compile; it pays off after minutes."""
     device: str = "auto"
     threads: Few | None = None
     """CPU threads; by default PyTorch's choice."""
@@ -77,23 +79,25 @@ class TrainingConfig(Section):
     save_every: Positive = 1000
     """Steps between checkpoints."""
     save_minutes: Annotated[float, Field(gt=0, le=1e7)] | None = 10.0
-    """Minutes after which a checkpoint is due even so."""
+    """Minutes after which a checkpoint is saved in any case."""
     keep_checkpoints: Positive = 3
-    """Newest checkpoints that stay; the one with the best held-out loss stays besides."""
+    """Number of newest checkpoints to keep, in addition to the one with the lowest held-out
+    loss."""
     preview_every: Annotated[Whole, Field(ge=0, le=10**12)] = 1000
-    """Steps between sample grids; 0 draws none."""
+    """Steps between sample grids; 0 for none."""
     validate_every: Annotated[Whole, Field(ge=0, le=10**12)] = 1000
     """Steps between measurements of the held-out loss; 0 for none."""
     max_bad_steps: Positive = 10
     """Stop after this many steps in a row with a loss or gradient that is not finite."""
     spike_guard: Annotated[float, Field(gt=1, le=1e30)] | None = None
-    """Leave out steps whose loss or gradient is this many times its running median; such as 10."""
+    """Skip steps whose loss or gradient norm is this many times its running median; such as 10."""
     on_out_of_memory: Literal["stop", "halve"] = "stop"
-    """halve: halve the microbatch, do the step again and keep it so until the process ends."""
+    """stop, or halve: halve the microbatch, repeat the step, and keep the smaller one until the
+    process ends."""
     tensorboard: bool = False
-    """Write event files for TensorBoard too."""
+    """Also write event files for TensorBoard."""
     wandb: Annotated[str, Field(min_length=1)] | None = None
-    """A project of Weights & Biases to log to as well."""
+    """A Weights & Biases project to log to."""
 
     @field_validator("posthoc_ema", mode="before")
     @classmethod

@@ -237,7 +237,7 @@ def test_transparency_is_kept_or_laid_on_white_where_that_is_said(tmp_path):
         ({"a.png": pixels(1), "b.webp": pixels(2)}, {}, r"b\.webp holds several frames"),
         ({"a.png": pixels(2)}, {}, r"a\.png is an animated PNG.*WebP"),
         ({"a.gif": pixels(2), "b.png": pixels(2)}, {}, r"b\.png is an animated PNG"),
-        ({"a.tif": pixels(2), "b.tif": pixels(2, dtype=np.uint16)}, {}, "one depth"),
+        ({"a.tif": pixels(2), "b.tif": pixels(2, dtype=np.uint16)}, {}, "one bit depth"),
         ({"a.tif": pixels(2, dtype=np.uint16)}, {"channels": 3}, r"data\.channels to 1"),
         ({"a.gif": pixels(2)}, {"layout": "NHW"}, "layout='NHW'"),
         ({"a.gif": pixels(2)}, {"layout": "frames"}, r"a\.gif holds several frames"),

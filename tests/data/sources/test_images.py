@@ -82,7 +82,7 @@ def test_an_impossible_size_is_refused(image_size, tmp_path):
 
 def test_an_empty_folder_is_named_with_the_suffixes(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=rf"has no picture {tmp_path}: it holds no files; .*\.png"
+        FileNotFoundError, match=rf"{tmp_path} has no picture: it holds no files; .*\.png"
     ):
         ImageFolder(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):

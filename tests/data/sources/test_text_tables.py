@@ -131,7 +131,7 @@ def test_words_that_all_differ_are_no_classes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "said"), [([7, 7, 7, 7], "number 7 alone"), ([0, 1, 2, 3], "like an index")]
+    ("column", "said"), [([7, 7, 7, 7], "only the number 7"), ([0, 1, 2, 3], "like an index")]
 )
 @pytest.mark.parametrize("last", [False, True])
 def test_labels_that_say_nothing_are_warned_of(column, said, last, tmp_path):

@@ -341,7 +341,7 @@ def test_a_tiff_of_numbers_that_the_model_does_not_fit_is_refused(tmp_path):
     values = Values("int16", -32768, 32767)
     for wanted, message in (
         (target(2, (2, 2), values), "holds 3 pages, and the model takes TIFFs of one"),
-        (target(1, (2, 2, 2), values), "a TIFF of 2 samples of int16 a pixel, 2 channels"),
+        (target(1, (2, 2, 2), values), "a TIFF of 2 samples of int16 per pixel, 2 channels"),
         (target(2, (2, 2, 2), natural_values(16)), "holds int16 numbers"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -171,7 +171,7 @@ def test_a_stack_that_lies_on_its_side_is_turned_upright(tmp_path):
 
 def test_times_that_differ_are_told(tmp_path):
     save(tmp_path / "a.gif", pixels(4), duration=[40, 40, 40, 900])
-    with pytest.warns(UserWarning, match="40 to 900 ms.*40 ms a frame"):
+    with pytest.warns(UserWarning, match="40 to 900 ms.*each frame for 40 ms"):
         assert open_source(tmp_path).form.milliseconds == 40
 
 

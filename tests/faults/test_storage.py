@@ -105,7 +105,7 @@ ERRORS = {
     errno.ENOSPC: "No space left on device.*free some space, or lower training.keep_checkpoints",
     errno.EDQUOT: "Disk quota exceeded.*free some of your quota, or lower .*",
     errno.EROFS: "Read-only file system.*make it writable again",
-    errno.EIO: "Input/output error.*see that the disk works",
+    errno.EIO: "Input/output error.*check the disk",
 }
 
 

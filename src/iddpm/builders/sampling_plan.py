@@ -79,8 +79,8 @@ def check_part_of_process(spacing: str) -> None:
     """Raise ValueError for a spacing of the whole process, where only a part is walked."""
     if spacing != "auto" and spacing not in SPACINGS:
         raise ValueError(
-            f"spacing={spacing} chooses timesteps of the whole process, and an edit goes part of "
-            f"the way: use {listed(SPACINGS, 'auto')}"
+            f"spacing={spacing} chooses timesteps of the whole process, and an edit uses a "
+            f"part of it: use {listed(SPACINGS, 'auto')}"
         )
 
 

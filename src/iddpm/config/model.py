@@ -20,7 +20,7 @@ FACTS = frozenset(
         "given_channels",
     }
 )
-"""What holds of any network; the other settings build the U-Net."""
+"""Settings that apply to any network; the other settings build the U-Net."""
 
 
 class ModelConfig(Section):
@@ -31,62 +31,64 @@ class ModelConfig(Section):
     """
 
     network: str | None = None
-    """The name of an own network, for people: it has to be passed whenever a run is opened."""
+    """Name of your own network, for information only: pass the network whenever you open the
+    run."""
     channels: Length | None = None
     """Channels of the data."""
     size: tuple[Length, ...] | None = None
     """Spatial size of the data: (L,), (H, W) or (D, H, W). Its length is the dimension."""
     class_conditional: bool = False
-    """Give the network the class of each item; the data must have labels."""
+    """Condition the network on the class of each item; the data must have labels."""
     num_classes: Length | None = None
     """Number of classes, for a class-conditional network."""
     conditions: dict[str, ConditionConfig] | None = None
     """Conditions other than the class, by name; by default all columns of data.conditions."""
     given_channels: Length | None = None
-    """Channels of the data that is given with each item (data.given)."""
+    """Channels of the paired data of each item (data.given)."""
 
     model_channels: Width = 64
-    """Base width; by default 64, of volumes 32, and less where memory is short."""
+    """Base width; by default 64, 32 for volumes, and less if memory is short."""
     num_res_blocks: Annotated[Whole, Field(gt=0, le=64)] = 2
     """Residual blocks per level."""
     channel_mult: (
         Annotated[tuple[Annotated[float, Field(gt=0, le=1024)], ...], Field(max_length=16)] | None
     ) = None
-    """Width factor of each level; by default chosen by the size."""
+    """Width factor of each level; by default chosen from the size."""
     attention_downsampling: tuple[Length, ...] | None = None
-    """Downsampling factors with attention; by default where 7 to 16 positions are left per axis,
-    and of volumes at most 1,024 in all."""
+    """Downsampling factors with attention; by default those that leave 7 to 16 positions per axis,
+    and for volumes at most 1,024 in total."""
     num_heads: Few = 4
     num_head_channels: Width | None = None
-    """Width of a head; when given, the number of heads follows from it."""
+    """Width of an attention head; if set, it determines the number of heads."""
     num_heads_upsample: Few | None = None
     """Heads in the decoder; ``num_heads`` by default."""
     qkv_order: Literal["heads_first", "qkv_first"] = "heads_first"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     use_scale_shift_norm: bool = True
-    """FiLM; otherwise the embedding is added."""
+    """FiLM: scale and shift the normalized activations by the embedding; otherwise add the
+    embedding."""
     upsample: Literal["transpose", "nearest_conv", "nearest"] = "transpose"
     smooth_start: bool = True
-    """Start transposed convolutions as linear interpolation."""
+    """Initialize transposed convolutions as linear interpolation."""
     downsample: Literal["conv", "avg_pool"] = "conv"
     resblock_updown: bool = False
-    """Resize inside residual blocks."""
+    """Resample inside residual blocks."""
     stride: tuple[Literal[1, 2], ...] | None = None
-    """Resizing factor per axis; 2 everywhere, and for volumes (1, 2, 2) unless they are about as
-    deep as wide and ``channel_mult`` is left to be chosen."""
+    """Resampling factor per axis; by default 2, and (1, 2, 2) for volumes unless they are about as
+    deep as wide and ``channel_mult`` is chosen automatically."""
     wavelets: Annotated[Whole, Field(ge=0, le=4)] = 0
     """Levels of an orthonormal Haar transform around the network, along the axes that it resizes:
     each halves the grid that it works at. The likelihood stays that of the data."""
     circular: tuple[bool, ...] | bool = False
     """Periodic data, such as rings, panoramas and fields: true, or true or false per axis."""
     group_channels: Width | None = None
-    """The fewest channels of a normalization group: by default 4 where ``channel_mult`` is left to
-    be chosen, else 1 as published, where 32 groups are made of any width. Groups of one channel
-    lose the level of the data."""
+    """Minimum number of channels per normalization group: by default 4 if ``channel_mult`` is
+    chosen automatically, otherwise 1 as published, with 32 groups for any width. Groups of one
+    channel lose the level of the data."""
     pool: Literal["adaptive", "attention", "spatial", "spatial_v2"] | None = None
-    """How a classifier joins all positions; by default attention. The others are published ones."""
+    """How a classifier pools all positions; by default attention. The others are published ones."""
     use_checkpoint: bool = False
-    """Recompute activations in the backward pass: less memory, more time; by default where memory
+    """Recompute activations in the backward pass: less memory, more time; by default only if memory
     is short."""
 
     @property

@@ -59,8 +59,8 @@ def open_item(run: Run, what: Path | str | int) -> Item:
     number = int(str(what))
     if number >= len(split.held_out):
         raise ValueError(
-            f"item {number} was asked for, and {split.source.name} has {len(split.held_out)} "
-            f"held-out items: count from 0"
+            f"item {number} was requested, and {split.source.name} has {len(split.held_out)} "
+            "held-out items, counted from 0"
         )
     stored = split.source.read(int(split.held_out[number]))
     return Item(to_model_range(stored, split.source.bits), None)
@@ -99,7 +99,7 @@ def interpolate(
         ValueError, FileNotFoundError: what was given does not fit.
     """
     if frames < 2:
-        raise ValueError(f"frames={frames}: there are two ends, so ask for 2 or more")
+        raise ValueError(f"frames={frames} must be at least 2, for the two ends")
     console = console or open_console()
     ends = torch.stack([open_item(run, item).x for item in (a, b)])
     schedule = interpolation_schedule(run, steps)
@@ -273,7 +273,7 @@ def edit(
 
 def _check_number(n: int) -> None:
     if n < 1:
-        raise ValueError(f"cannot draw {n} versions: ask for 1 or more")
+        raise ValueError(f"cannot draw {n} versions: use 1 or more")
 
 
 def _plan(run: Run, class_name: str | int | None, settings: dict[str, Any]) -> SamplingPlan:
@@ -282,8 +282,7 @@ def _plan(run: Run, class_name: str | int | None, settings: dict[str, Any]) -> S
         guidance = settings.get("guidance")
         if guidance not in (None, 1) and run.config.model.told:
             raise ValueError(
-                f"guidance={guidance:g} exaggerates a class, and there is none: give --class, or "
-                "leave --guidance out"
+                f"guidance={guidance:g} needs a class: give --class, or leave --guidance out"
             )
         settings = {**settings, "guidance": 1.0 if guidance is None else guidance}
     return run.plan(**settings)

@@ -131,7 +131,7 @@ def read_samples(path: Path, config: ResolvedConfig) -> Samples:
         raise ValueError(part)
     if path.is_dir():
         raise ValueError(
-            f"{path} is a directory, and samples are measured in one file: give "
+            f"{path} is a directory, and samples are measured from one file: give "
             f"{path / 'samples.npz'}, which iddpm sample --npz writes"
         )
     if path.suffix.lower() not in (".npy", ".npz"):
@@ -174,7 +174,7 @@ def _begin(directory: Path, facts: Mapping[str, Any]) -> bool:
         write_json(directory / "facts.json", facts)
     except OSError as error:
         warnings.warn(
-            "the samples are not kept, and an evaluation that is interrupted begins anew: "
+            "the samples are not stored, so an interrupted evaluation starts again: "
             f"{in_words(error)}",
             stacklevel=2,
         )
@@ -252,8 +252,7 @@ def _told(split: Split, n: int, seed: int, wanted: list[int] | None) -> dict[str
         train = train[source.labels[train] == wanted[0]]
         if not len(train):
             raise ValueError(
-                f"{source.name} has no training items of class {source.class_names[wanted[0]]}, "
-                "after which samples would be drawn"
+                f"{source.name} has no training items of class {source.class_names[wanted[0]]}"
             )
     items = train[_places(n, seed, len(train))]
     told = {}

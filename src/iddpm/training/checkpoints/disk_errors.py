@@ -26,7 +26,7 @@ def in_words(error: OSError, step: int, root: Path, directory: Path) -> str:
     with suppress(OSError):
         free = f"{shutil.disk_usage(directory).free / 1e6:.0f} MB"
     kept = [path.name for path in list_checkpoints(directory)]
-    advice = ADVICE.get(error.errno or 0, "see that the disk works")
+    advice = ADVICE.get(error.errno or 0, "check the disk")
     return (
         f"the checkpoint of step {step} could not be written ({what}; {free} free): "
         f"{advice}; {f'{kept[-1]} is kept' if kept else 'there is none yet'}"

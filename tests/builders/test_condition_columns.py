@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from iddpm.builders import conditions_of, resolve, tell_conditions
+from iddpm.builders import attach_conditions, conditions_of, resolve
 from iddpm.config import read_config
 from iddpm.data.sources.open import open_source
 from tests.conftest import TINY, images
@@ -23,7 +23,7 @@ def found(folder, table, *settings, train=range(COUNT - 1)):
         None, [*TINY, f"data.path={folder / 'a.npy'}", "data.conditions=t.csv", *settings]
     )
     source = open_source(folder / "a.npy")
-    return tell_conditions(config, source, np.array(train)), source
+    return attach_conditions(config, source, np.array(train)), source
 
 
 AGES = [20 + k for k in range(COUNT - 1)] + [999]  # the last is held out

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iddpm.builders.run_data import open_told
+from iddpm.builders.run_data import open_conditioned
 from iddpm.config import read_config
 from tests.data.sources.test_tables import parquet, pictures
 
@@ -13,7 +13,7 @@ PATIENTS = [f"p{(k * 7) % 12:02}" for k in range(COUNT)]
 
 
 def split_of(*settings):
-    return open_told(read_config(None, ["data.held_out=0.4", *settings]))
+    return open_conditioned(read_config(None, ["data.held_out=0.4", *settings]))
 
 
 def folder(path):

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from iddpm.builders import (
+    add_low_res,
     build_network,
     count_flops,
     held_out_low_res,
     low_res_size,
     resolve,
-    tell_low_res,
     training_low_res,
 )
 from iddpm.builders.low_resolution import build_degradation
@@ -99,17 +99,17 @@ def test_levels_are_known_exactly_where_the_network_is_told():
 def test_a_given_low_resolution_is_told_at_the_level_that_is_wanted():
     told = resolve(settings(1, "degradation.augment=0.5"))
     low_res = torch.rand(3, 2, 8)
-    quiet = tell_low_res(told, low_res, 0.0, range(3))
+    quiet = add_low_res(told, low_res, 0.0, range(3))
     assert torch.equal(quiet["low_res"], low_res)
     assert quiet["low_res_noise"].tolist() == [0, 0, 0]
-    loud = tell_low_res(told, low_res, 0.25, range(3))
+    loud = add_low_res(told, low_res, 0.25, range(3))
     assert loud["low_res_noise"].tolist() == [0.25] * 3
-    part = tell_low_res(told, low_res[1:], 0.25, range(1, 3))
+    part = add_low_res(told, low_res[1:], 0.25, range(1, 3))
     assert torch.equal(part["low_res"], loud["low_res"][1:])
     assert not torch.equal(
-        tell_low_res(told, low_res, 0.25, range(3), 1)["low_res"], loud["low_res"]
+        add_low_res(told, low_res, 0.25, range(3), 1)["low_res"], loud["low_res"]
     )
-    assert tell_low_res(resolve(settings(1)), low_res, 0.0, range(3)).keys() == {"low_res"}
+    assert add_low_res(resolve(settings(1)), low_res, 0.0, range(3)).keys() == {"low_res"}
 
 
 def test_without_augmentation_the_network_is_the_published_one():

@@ -137,7 +137,7 @@ def test_no_call_begins_after_the_time_is_up():
 
 def test_a_kept_choice_builds_no_network(monkeypatch):
     choose_precision(config(), CPU, timer=Clock(0.3))
-    monkeypatch.setattr(measured, "on_paper", None)
+    monkeypatch.setattr(measured, "on_meta_device", None)
     assert choose_precision(config(), CPU, timer=None).name == "bf16"
 
 

@@ -31,7 +31,7 @@ def test_a_run_keeps_what_was_proposed_whatever_the_memory_it_goes_on_with(
 ):
     settings = [*tiny, "training.precision=float32", "training.steps=2"]
     short = for_items(array_file, settings, 2)
-    monkeypatch.setattr(proposal, "memory_at_hand", lambda device: short)
+    monkeypatch.setattr(proposal, "free_memory", lambda device: short)
     heard = Listener()
     run = iddpm.train(array_file, out=tmp_path / "run", settings=settings, reporter=heard)
     assert run.config.training.microbatch == 2
@@ -40,14 +40,14 @@ def test_a_run_keeps_what_was_proposed_whatever_the_memory_it_goes_on_with(
     assert line.startswith("proposed   model_channels 8, batch 8 (microbatch 2): about ")
     assert "to save memory training.microbatch=2" in line
 
-    monkeypatch.setattr(proposal, "memory_at_hand", lambda device: 1e12)
+    monkeypatch.setattr(proposal, "free_memory", lambda device: 1e12)
     heard = Listener()
     more = ["training.steps=3"]
     run = iddpm.train(out=tmp_path / "run", settings=more, resume=True, reporter=heard)
     assert run.config.training.microbatch == 2
     assert not any(line.startswith("proposed") for line in heard.said)
 
-    monkeypatch.setattr(proposal, "memory_at_hand", lambda device: 1e6)
+    monkeypatch.setattr(proposal, "free_memory", lambda device: 1e6)
     with pytest.raises(ValueError, match=r"data\.image_size=4"):
         iddpm.train(array_file, out=tmp_path / "none", settings=settings, reporter=heard)
     assert not (tmp_path / "none").exists()
@@ -74,6 +74,6 @@ def test_inspect_tells_what_training_will_take(tmp_path, array_file, tiny, monke
     found = [line for line in lines if line.startswith("training   ")]
     assert len(found) == 1
     assert "model_channels 8, batch 8: about" in found[0]
-    monkeypatch.setattr(proposal, "memory_at_hand", lambda device: 1e6)
+    monkeypatch.setattr(proposal, "free_memory", lambda device: 1e6)
     lines = list(inspecting.inspect(str(array_file), tiny, tmp_path / "look.png"))
     assert any("not possible with" in line and "image_size" in line for line in lines)

@@ -1,7 +1,7 @@
 import torch
 
 from iddpm.training import available_memory
-from iddpm.training.available_memory import memory_at_hand
+from iddpm.training.available_memory import free_memory
 
 
 def test_a_machine_tells_what_is_available(tmp_path):
@@ -40,9 +40,9 @@ def test_processes_of_a_machine_share_its_memory(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(available_memory, "_available", lambda: 8e9)
     monkeypatch.setattr(available_memory, "_left_of_limit", lambda root: None)
-    assert memory_at_hand(cpu) == 8e9
+    assert free_memory(cpu) == 8e9
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert memory_at_hand(cpu) == 2e9
+    assert free_memory(cpu) == 2e9
     monkeypatch.setattr(available_memory, "_left_of_limit", lambda root: 4e9)
-    assert memory_at_hand(cpu) == 1e9
-    assert memory_at_hand(torch.device("meta")) is None
+    assert free_memory(cpu) == 1e9
+    assert free_memory(torch.device("meta")) is None

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from iddpm.training.nonfinite_steps import SHOWN, BadSteps, advice, told
+from iddpm.training.nonfinite_steps import SHOWN, BadSteps, advice, describe
 from iddpm.training.step import StepResult
 
 
@@ -52,7 +52,7 @@ def test_a_gradient_accuses_no_item_and_only_the_first_is_told(tmp_path):
         "a spike, with loss 1.5 and gradient norm 40": result([1.0, 2.0], 40.0, spike=True),
     }
     for words, one in met.items():
-        assert words in told(one)
+        assert words in describe(one)
     said = []
     bad = BadSteps(tmp_path, 0, name)
     for step, one in enumerate(met.values(), 3):

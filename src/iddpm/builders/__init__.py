@@ -1,6 +1,6 @@
 """From settings to objects: networks, the diffusion process, sampling plans and data."""
 
-from iddpm.builders.condition_columns import check_class_left_open, conditions_of, tell_conditions
+from iddpm.builders.condition_columns import attach_conditions, check_class_left_open, conditions_of
 from iddpm.builders.data_facts import (
     default_run_directory,
     form_of,
@@ -11,12 +11,12 @@ from iddpm.builders.data_facts import (
 from iddpm.builders.flops import count_flops
 from iddpm.builders.guides import Guides, build_gradient, build_weaker, check_guidance, guide
 from iddpm.builders.low_resolution import (
+    add_low_res,
     build_degradation,
     check_low_res,
     held_out_low_res,
     low_res_size,
     scale_of,
-    tell_low_res,
     training_low_res,
 )
 from iddpm.builders.memory_footprint import Footprint, footprint
@@ -27,7 +27,7 @@ from iddpm.builders.network import (
     build_network,
     place,
 )
-from iddpm.builders.paired_inputs import check_given, read_given, tell_given
+from iddpm.builders.paired_inputs import attach_paired_data, check_given, read_given
 from iddpm.builders.proposal import Proposal, fit, propose
 from iddpm.builders.sampling_plan import (
     SamplingPlan,
@@ -55,6 +55,9 @@ __all__ = [
     "SamplingPlan",
     "Task",
     "Tiling",
+    "add_low_res",
+    "attach_conditions",
+    "attach_paired_data",
     "build_augmentations",
     "build_averages",
     "build_degradation",
@@ -94,9 +97,6 @@ __all__ = [
     "resolve",
     "scale_of",
     "task_of",
-    "tell_conditions",
-    "tell_given",
-    "tell_low_res",
     "training_low_res",
     "values_of",
 ]

@@ -38,7 +38,7 @@ def check_class_left_open(config: Config, where: Path) -> None:
         )
 
 
-def tell_conditions(config: Config, source: Source, train: NDArray[np.int64]) -> Config:
+def attach_conditions(config: Config, source: Source, train: NDArray[np.int64]) -> Config:
     """Read the conditions of a source's items, and return the settings with what was found.
 
     Afterwards ``source.conditions`` holds what the network is told. What settings of a run say

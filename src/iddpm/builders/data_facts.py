@@ -16,7 +16,7 @@ from iddpm.data.sources.label_tables import NotClassesError
 from iddpm.data.sources.memory import open_memory
 from iddpm.data.sources.open import open_source
 from iddpm.data.sources.source import Source
-from iddpm.data.sources.windows import Pieces, Rows
+from iddpm.data.sources.windows import Rows, Windows
 from iddpm.data.values import Values, natural_values
 from iddpm.diffusion import log_snr_of_levels
 from iddpm.diffusion.schedule import LOG_SNR_MAX, LOG_SNR_MIN
@@ -98,7 +98,7 @@ def _open_in_memory(data: DataConfig, memory: Any) -> Source:
         raise ValueError(
             "data.window cannot cut items in memory that have conditions or paired data"
         )
-    pieces = Pieces(Rows(source), data.window, data.stride)
+    pieces = Windows(Rows(source), data.window, data.stride)
     pieces.memory = source.memory
     return pieces
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from iddpm.builders.meta_network import call_with, on_paper
+from iddpm.builders.meta_network import call_with, on_meta_device
 from iddpm.config import ResolvedConfig
 from iddpm.training.step import SELF_CONDITION_SHARE
 
@@ -20,8 +20,8 @@ def count_flops(config: ResolvedConfig, own: nn.Module | None = None) -> float:
         config: resolved settings.
         own: an own network, which is counted on a copy.
     """
-    network, told = on_paper(config, own)
+    network, conditioning = on_meta_device(config, own)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        call_with(network, told)
+        call_with(network, conditioning)
     forward: int = counter.get_total_flops()
     return forward * (3 + (SELF_CONDITION_SHARE if config.diffusion.self_condition else 0))

@@ -103,7 +103,7 @@ def check_guidance(config: ResolvedConfig, guidance: float) -> None:
     """Raise ValueError unless the model is, or will be, trained for this guidance scale."""
     if guidance == 1:
         return
-    if not config.model.told:
+    if not config.model.conditioned:
         raise ValueError(
             f"guidance={guidance:g} needs a model with a class or conditions, and this one "
             "has model.class_conditional=false and no data.conditions"

@@ -134,7 +134,7 @@ def held_out_low_res(config: ResolvedConfig, x: Tensor, items: Sequence[int]) ->
     return build_degradation(config)(x, items, 0, "held-out degradation")
 
 
-def tell_low_res(
+def add_low_res(
     config: ResolvedConfig, low_res: Tensor, level: float, numbers: Sequence[int], seed: int = 0
 ) -> dict[str, Tensor]:
     """Return the low-resolution input for given data.

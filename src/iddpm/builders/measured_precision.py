@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iddpm.builders.meta_network import on_paper
+from iddpm.builders.meta_network import on_meta_device
 from iddpm.builders.network import count_inputs, count_outputs
 from iddpm.config import ResolvedConfig
 from iddpm.data.cache import digest, user_cache
@@ -106,7 +106,7 @@ class _Convolution:
 
 def _convolutions(config: ResolvedConfig) -> list[_Convolution]:
     """Return the convolutions that most of the arithmetic is in, largest first."""
-    network, told = on_paper(config)
+    network, told = on_meta_device(config)
     layers: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
     counts: Counter[str] = Counter()
     products: Counter[str] = Counter()

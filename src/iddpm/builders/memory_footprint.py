@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from iddpm.builders.meta_network import call_with, on_paper
+from iddpm.builders.meta_network import call_with, on_meta_device
 from iddpm.config import ResolvedConfig
 from iddpm.networks import FEATURES
 from iddpm.networks.costs import checkpoint_blocks, skip_stages
@@ -78,7 +78,7 @@ def footprint(config: ResolvedConfig, number: int = 4, own: nn.Module | None = N
     Raises:
         ValueError: settings that no network can be built of.
     """
-    network, told = on_paper(config, own)
+    network, conditioning = on_meta_device(config, own)
     checkpointed = config.model.use_checkpoint
     for module in checkpoint_blocks(network):
         if hasattr(module, "use_checkpoint"):
@@ -86,7 +86,7 @@ def footprint(config: ResolvedConfig, number: int = 4, own: nn.Module | None = N
     stored = _Stored({p.untyped_storage()._cdata for p in network.parameters()})
     skips = _watch(network, stored, checkpointed)
     with torch.autograd.graph.saved_tensors_hooks(stored.keep, _as_is), _FusedAttention():
-        call_with(network, told)
+        call_with(network, conditioning)
 
     outside = stored.bytes_of.pop(None, {})
     blocks = [sum(kept.values()) for kept in stored.bytes_of.values()]
@@ -98,7 +98,7 @@ def footprint(config: ResolvedConfig, number: int = 4, own: nn.Module | None = N
     training = config.training
     averages = len(training.ema_rates)
     averages += len(training.posthoc_ema.lengths) if training.posthoc_ema else 0
-    item = math.prod(told["x"].shape) * 4
+    item = math.prod(conditioning["x"].shape) * 4
     loss = _LOSS + (_OF_LEVELS * FEATURES if config.diffusion.gives_levels else 0)
     share = _HALF if number < 4 else 1.0
     return Footprint(

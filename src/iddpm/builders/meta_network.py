@@ -11,7 +11,7 @@ from iddpm.builders.task import task_of
 from iddpm.config import ResolvedConfig
 
 
-def on_paper(
+def on_meta_device(
     config: ResolvedConfig, own: nn.Module | None = None
 ) -> tuple[nn.Module, dict[str, Tensor]]:
     """Return the network of resolved settings to count on, and what it is called with.
@@ -37,21 +37,21 @@ def example_inputs(config: ResolvedConfig, count: int) -> dict[str, Tensor]:
     """Return what the network of resolved settings is called with for ``count`` items."""
     model = config.model
     shape = (count, count_inputs(config), *model.size)
-    told = {
+    conditioning = {
         "x": torch.linspace(-1, 1, math.prod(shape)).reshape(shape),
         "timesteps": torch.full((count,), 500.0),
     }
     if model.class_conditional:
-        told["y"] = torch.zeros(count, dtype=torch.int64)
+        conditioning["y"] = torch.zeros(count, dtype=torch.int64)
     if model.conditions:
-        told["conditions"] = torch.zeros(count, len(model.conditions))
+        conditioning["conditions"] = torch.zeros(count, len(model.conditions))
     if model.given_channels:
-        told["given"] = torch.zeros(count, model.given_channels, *model.size)
-    return told | task_of(config).example_inputs(count)
+        conditioning["given"] = torch.zeros(count, model.given_channels, *model.size)
+    return conditioning | task_of(config).example_inputs(count)
 
 
-def call_with(network: nn.Module, told: dict[str, Tensor]) -> Tensor:
+def call_with(network: nn.Module, conditioning: dict[str, Tensor]) -> Tensor:
     """Call a network as training does: data and timesteps by position, the rest by name."""
-    rest = {name: value for name, value in told.items() if name not in ("x", "timesteps")}
-    output: Tensor = network(told["x"], told["timesteps"], **rest)
+    rest = {name: value for name, value in conditioning.items() if name not in ("x", "timesteps")}
+    output: Tensor = network(conditioning["x"], conditioning["timesteps"], **rest)
     return output

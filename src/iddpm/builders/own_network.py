@@ -197,7 +197,7 @@ def returns_variance(config: ResolvedConfig, network: nn.Module, device: torch.d
     """
     name, model = name_of(network), config.model
     inputs = {key: value.to(device) for key, value in example_inputs(config, 2).items()}
-    hides = model.told and config.training.label_dropout > 0
+    hides = model.conditioned and config.training.label_dropout > 0
     if hides and "y" in inputs:
         inputs["y"][1] = -1
     if hides and "conditions" in inputs:

@@ -28,7 +28,7 @@ def open_given(config: Config, path: str) -> Source:
     return open_path(data, path)
 
 
-def tell_given(config: Config, source: Source) -> None:
+def attach_paired_data(config: Config, source: Source) -> None:
     """Let ``source.given`` be the data that goes with the items, where the settings name any.
 
     Raises:

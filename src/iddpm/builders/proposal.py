@@ -17,7 +17,7 @@ from torch import nn
 from iddpm.builders.memory_footprint import Footprint, footprint
 from iddpm.config import Config, ResolvedConfig
 from iddpm.networks.blocks import default_stride
-from iddpm.training.available_memory import memory_at_hand
+from iddpm.training.available_memory import free_memory
 from iddpm.training.precision import Precision
 
 MOST_ITEMS = 64
@@ -166,7 +166,7 @@ def propose(
     Raises:
         ValueError: as :func:`fit`.
     """
-    memory = memory_at_hand(device)
+    memory = free_memory(device)
     if memory is None:
         return None
     number = Precision(resolved.training.precision, device).dtype.itemsize

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iddpm.builders import (
+    attach_conditions,
+    attach_paired_data,
     build_augmentations,
     check_flip,
     open_data,
     resolve,
     task_of,
-    tell_conditions,
-    tell_given,
     values_of,
 )
 from iddpm.builders.group_columns import grouping_column
@@ -34,7 +34,7 @@ from iddpm.networks import NO_CLASS
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.runtime.seeds import stream
 
-LOOKED_AT = 64
+CHECKED_ITEMS = 64
 """Items of which the used part of the range is looked at before training."""
 
 
@@ -48,13 +48,13 @@ class Split(NamedTuple):
 
 def open_split(config: Config, memory: Any = None) -> Split:
     """Open the data that the settings name and part it as training does."""
-    return open_told(config, memory)[1]
+    return open_conditioned(config, memory)[1]
 
 
 def open_to_train(config: Config, memory: Any = None) -> tuple[ResolvedConfig, Split]:
     """Open data and return the settings with everything that follows from it filled in."""
-    told, split = open_told(config, memory)
-    resolved = resolve(told, split.source, len(split.train))
+    conditioning, split = open_conditioned(config, memory)
+    resolved = resolve(conditioning, split.source, len(split.train))
     if config.form is None:  # a new run; one that goes on stays what it is
         check_flip(resolved)
     elif resolved.bits != config.bits:
@@ -66,7 +66,7 @@ def open_to_train(config: Config, memory: Any = None) -> tuple[ResolvedConfig, S
     return resolved, split
 
 
-def open_told(config: Config, memory: Any = None) -> tuple[Config, Split]:
+def open_conditioned(config: Config, memory: Any = None) -> tuple[Config, Split]:
     """Open data with its conditioning; also return the settings with the conditions filled in."""
     source = open_data(config, memory)
     if config.imported_from is not None:
@@ -75,8 +75,8 @@ def open_told(config: Config, memory: Any = None) -> tuple[Config, Split]:
         _look_at_range(source)
     mask = held_out_mask(source, config.data.held_out, _groups(config, source))
     split = Split(source, np.flatnonzero(~mask), np.flatnonzero(mask))
-    tell_given(config, source)
-    return tell_conditions(config, source, split.train), split
+    attach_paired_data(config, source)
+    return attach_conditions(config, source, split.train), split
 
 
 def _groups(config: Config, source: Source) -> list[str]:
@@ -108,7 +108,7 @@ def _look_at_range(source: Source) -> None:
     if source.bits is None or not values.natural or not len(source):
         return
     lowest, highest = np.inf, -np.inf
-    for index in np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)).tolist():
+    for index in np.unique(np.linspace(0, len(source) - 1, CHECKED_ITEMS).astype(int)).tolist():
         item = source.read(index)
         lowest, highest = min(lowest, float(item.min())), max(highest, float(item.max()))
     warn_of_range(source.name, values, lowest, highest)
@@ -155,10 +155,10 @@ def open_other(
     number_classes(config, source)
     if conditions is not None:
         data = data.model_copy(update={"conditions": conditions})
-        tell_conditions(config.model_copy(update={"data": data}), source, np.arange(0))
+        attach_conditions(config.model_copy(update={"data": data}), source, np.arange(0))
     if given is not None:
         data = data.model_copy(update={"given": str(given)})
-        tell_given(config.model_copy(update={"data": data}), source)
+        attach_paired_data(config.model_copy(update={"data": data}), source)
         if source.given is not None and source.given.shape[0] != model.given_channels:
             raise ValueError(
                 f"{source.given.name} has {source.given.shape[0]} channels, and the model "
@@ -231,17 +231,17 @@ def on_device(
     task = task_of(config)
     for batch in batches:
         moved, items = batch.to(device), batch.items.tolist()
-        told: dict[str, Any] = {"y": moved.y} if config.uses_labels else {}
+        conditioning: dict[str, Any] = {"y": moved.y} if config.uses_labels else {}
         if config.model.conditions:
-            told["conditions"] = moved.conditions
+            conditioning["conditions"] = moved.conditions
         if config.model.given_channels:
-            told["given"] = moved.given
-        told |= task.inputs(moved.x, items, batch.step if learning else None)
-        residual = task.residual(told, moved.x.shape[2:])
+            conditioning["given"] = moved.given
+        conditioning |= task.inputs(moved.x, items, batch.step if learning else None)
+        residual = task.residual(conditioning, moved.x.shape[2:])
         if residual is None:
-            yield moved.x, told
+            yield moved.x, conditioning
         else:
-            yield residual.encode(moved.x), {**told, "interpolated": residual.interpolated}
+            yield residual.encode(moved.x), {**conditioning, "interpolated": residual.interpolated}
 
 
 def without_some_labels(
@@ -253,24 +253,26 @@ def without_some_labels(
     itself too, in as many items, so that any of them may be left open when samples are drawn.
     ``batches`` hold this rank's rows; the numbers are drawn for all rows and are the same on all.
     """
-    share = config.training.label_dropout if config.model.told else 0.0
+    share = config.training.label_dropout if config.model.conditioned else 0.0
     seed = config.training.seed
     for batch in batches:
-        told = batch.conditions if config.model.conditions else None
+        conditioning = batch.conditions if config.model.conditions else None
         y = batch.y if config.model.class_conditional else None
-        if share > 0 and (y is not None or told is not None):
+        if share > 0 and (y is not None or conditioning is not None):
             count = len(batch.x) * ranks.count
             rows = ranks.share(count)
             drawn = stream(seed, "label", step=batch.step).random(count)
             hidden = torch.from_numpy(drawn < share)[rows]
             if y is not None:
                 batch = replace(batch, y=y.masked_fill(hidden, NO_CLASS))
-            if told is not None:
-                told = told.masked_fill(hidden[:, None], math.nan)
-                if told.shape[1] + (y is not None) > 1:
+            if conditioning is not None:
+                conditioning = conditioning.masked_fill(hidden[:, None], math.nan)
+                if conditioning.shape[1] + (y is not None) > 1:
                     drawn = stream(seed, "condition", step=batch.step).random(
-                        (count, told.shape[1])
+                        (count, conditioning.shape[1])
                     )
-                    told = told.masked_fill(torch.from_numpy(drawn < share)[rows], math.nan)
-                batch = replace(batch, conditions=told)
+                    conditioning = conditioning.masked_fill(
+                        torch.from_numpy(drawn < share)[rows], math.nan
+                    )
+                batch = replace(batch, conditions=conditioning)
         yield batch

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from iddpm.builders.condition_columns import check_class_left_open
 from iddpm.builders.low_resolution import (
+    add_low_res,
     check_low_res,
     held_out_low_res,
     interpolate,
     low_res_size,
-    tell_low_res,
     training_low_res,
 )
 from iddpm.builders.network import (
@@ -187,7 +187,7 @@ class SuperResolution(Task):
         if step is not None:
             return training_low_res(config, x, items, step)
         low_res = held_out_low_res(config, x, items)
-        return tell_low_res(config, low_res, config.sampling.low_res_noise, items)
+        return add_low_res(config, low_res, config.sampling.low_res_noise, items)
 
     def residual(self, conditioning: Mapping[str, Any], size: Sequence[int]) -> Residual | None:
         """Return the residual to the interpolation of the low resolution, where that is learned."""
@@ -207,7 +207,7 @@ class SuperResolution(Task):
         self, conditioning: Mapping[str, Tensor], level: float, numbers: Sequence[int], seed: int
     ) -> dict[str, Tensor]:
         """Return the low resolutions with noise of that level."""
-        return tell_low_res(self.config, conditioning["low_res"], level, numbers, seed)
+        return add_low_res(self.config, conditioning["low_res"], level, numbers, seed)
 
     def check_edits(self, where: Path) -> None:
         """Raise ValueError: an edit starts from an item."""

@@ -56,7 +56,7 @@ def sample(
     Example: iddpm sample runs/demo -n 16 --class 7 --steps 50 --seed 1
     """
     from iddpm.builders import read_given
-    from iddpm.data.conditioning.requested import read_asked
+    from iddpm.data.conditioning.requested import read_requested
     from iddpm.tasks.draw import DrawRequest, Written, draw
 
     with opening.shared(run) as (opened, ranks):
@@ -67,7 +67,7 @@ def sample(
             n if n is not None else 64 if beside is None else len(beside),
             wanted.seed,
             wanted.class_name,
-            read_asked(wanted.condition or ()),
+            read_requested(wanted.condition or ()),
             beside,
         )
         draw(opened, request, plan, Written(**settings_of(written)), ranks=ranks)

@@ -67,8 +67,8 @@ def upscale(
 
     Example: iddpm upscale runs/faces photo.png scans/ --steps 20 --out finer
     """
-    from iddpm.data.conditioning.requested import read_asked
+    from iddpm.data.conditioning.requested import read_requested
     from iddpm.tasks.upscale import upscale as go
 
-    conditions = read_asked(condition or ())
+    conditions = read_requested(condition or ())
     go(opening.open(run), files, conditions=conditions, out=out, **settings_of(upscaling))

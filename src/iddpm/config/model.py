@@ -92,7 +92,7 @@ class ModelConfig(Section):
     is short."""
 
     @property
-    def told(self) -> bool:
+    def conditioned(self) -> bool:
         """Whether the network has a class or conditions, so that it can be guided."""
         return self.class_conditional or bool(self.conditions)
 

@@ -66,7 +66,7 @@ class Config(Section):
         return f"increases the resolution {' x '.join(map(str, scale))} times: {self.degradation}"
 
     @model_validator(mode="after")
-    def _a_classifier_is_not_told(self) -> Self:
+    def _a_classifier_is_unconditional(self) -> Self:
         if self.task == "classification" and self.model.class_conditional:
             raise ValueError(
                 "task=classification predicts the class, which model.class_conditional=true "

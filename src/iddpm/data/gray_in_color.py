@@ -5,7 +5,7 @@ import numpy as np
 from iddpm.data.sources.pictures import Pictures
 from iddpm.data.sources.source import DerivedSource, Source
 
-LOOKED_AT = 32
+CHECKED_ITEMS = 32
 """Items spread over the data, of which the first in color ends the search."""
 
 
@@ -13,7 +13,7 @@ def gray_note(source: Source) -> str:
     """Return a note where all of some items have three equal channels; empty elsewhere."""
     if source.shape[0] != 3 or len(source.shape) < 3 or not len(source):
         return ""
-    looked = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)).tolist()
+    looked = np.unique(np.linspace(0, len(source) - 1, CHECKED_ITEMS).astype(int)).tolist()
     for index in looked:
         item = source.read(index)
         if (item != item[:1]).any():

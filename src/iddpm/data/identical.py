@@ -10,7 +10,7 @@ import numpy as np
 from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.pictures import Pictures
 from iddpm.data.sources.source import DerivedSource, Source
-from iddpm.data.sources.windows import Pieces
+from iddpm.data.sources.windows import Windows
 
 LARGEST = 1 << 30
 """Bytes of an array whose items are all compared before training."""
@@ -40,7 +40,7 @@ def identical_items(source: Source, largest: int | None = LARGEST) -> list[list[
     if all(name in paths for name in recordings):
         same = _same_files({name: paths[name] for name in dict.fromkeys(recordings)})
         return _sets(same.get(name) for name in recordings)
-    if isinstance(source, Pieces) and source.rows is not None:
+    if isinstance(source, Windows) and source.rows is not None:
         rows = source.rows
         found = identical_items(rows, largest)
         sets = {rows.key(index): k for k, items in enumerate(found or []) for index in items}

@@ -163,7 +163,7 @@ def _check_something_to_guide(
     The run's own setting is the model as trained there, which is what guidance then gives.
     """
     guidance, model = plan.sampling.guidance, run.config.model
-    if guidance in (1, run.config.sampling.guidance) or not model.told:
+    if guidance in (1, run.config.sampling.guidance) or not model.conditioned:
         return
     y, conditions = told.get("y"), told.get("conditions")
     if y is not None and model.class_conditional and bool((y != NO_CLASS).any()):

@@ -30,13 +30,13 @@ def upscale(
     labeled = requested.classes is not None or "y" in (requested.given or {})
     run.task.check_upscales(run.directory, labeled)
     tiling = build_tiling(run.config, low_res.shape[2:], overlap)
-    told = {**(requested.given or {}), "low_res": tiling.pad(low_res)}
+    conditioning = {**(requested.given or {}), "low_res": tiling.pad(low_res)}
     settings = dict(settings)
     if run.classes is not None and not labeled:
-        told["y"] = torch.full((len(low_res),), NO_CLASS)
+        conditioning["y"] = torch.full((len(low_res),), NO_CLASS)
         settings["guidance"] = settings.get("guidance") or 1.0  # none to exaggerate
     plan = tiling.around(plan_sampling(run, **settings), on_batch)
-    batches = draw_batches(run, plan, replace(requested, given=told, size=tiling.size))
+    batches = draw_batches(run, plan, replace(requested, given=conditioning, size=tiling.size))
     return torch.cat([tiling.crop(batch.x) for batch in batches])
 
 

@@ -104,7 +104,7 @@ def draw(
     """
     console = console or open_console(ranks.first)
     plan = plan or run.plan()
-    told = _told(run, request, plan, ranks)
+    conditioning = _conditioning(run, request, plan, ranks)
     files = _Files(run, request, written, _Film(written.gif and ranks.first))
     n = request.n
     with progress_bar(console, "sampling") as progress:
@@ -118,8 +118,8 @@ def draw(
                 n,
                 plan,
                 seed=request.seed,
-                classes=told.classes,
-                given=told.given,
+                classes=conditioning.classes,
+                given=conditioning.given,
                 turns=ranks.turns,
                 on_step=on_step,
             )
@@ -127,14 +127,14 @@ def draw(
         made = ranks.by_first(lambda: begin_set(files.directory, files.parts, facts, console))
         console.print(f"{n} samples, each {plan}", markup=False)
         if run.conditions:
-            console.print(describe(run.conditions, told.conditions.numpy()), markup=False)
+            console.print(describe(run.conditions, conditioning.conditions.numpy()), markup=False)
         count = -(-n // plan.sampling.batch_size)
         task = progress.add_task("", total=len(plan.schedule) * -(-count // ranks.count))
         passed = ranks.in_rounds(files.write(batches), count)
         kept = [batch for batch in passed if batch is not None and ranks.first]
 
     def joined() -> list[Path]:
-        paths = files.write_together(kept, told, plan)
+        paths = files.write_together(kept, conditioning, plan)
         end_set(made, files.directory, files.parts, paths)
         return paths
 
@@ -147,7 +147,7 @@ def draw(
 
 
 @dataclass(frozen=True, eq=False)
-class _Told:
+class _Conditioning:
     """What the samples are conditioned on.
 
     Attributes:
@@ -163,7 +163,9 @@ class _Told:
     pairs: Pairs | None
 
 
-def _told(run: Run, request: DrawRequest, plan: SamplingPlan, ranks: Ranks) -> _Told:
+def _conditioning(
+    run: Run, request: DrawRequest, plan: SamplingPlan, ranks: Ranks
+) -> _Conditioning:
     """Return what the samples are conditioned on, from the held-out items where it is theirs."""
     n, given, pairs = request.n, request.given, None
     upscales, classes = run.task.takes_low_res, request.classes
@@ -176,15 +178,15 @@ def _told(run: Run, request: DrawRequest, plan: SamplingPlan, ranks: Ranks) -> _
         if upscales or (run.config.model.given_channels and given is None):
             pairs = held_out_pairs(run, n)
             classes = pairs.classes(plan) if classes is None else classes
-        told = dict(pairs.given) if pairs else {}
+        conditioning = dict(pairs.given) if pairs else {}
         if given is not None:
-            told["given"] = given[torch.arange(n) % len(given)]
-        conditions = told.get("conditions")
+            conditioning["given"] = given[torch.arange(n) % len(given)]
+        conditions = conditioning.get("conditions")
         if conditions is None or request.conditions:
             conditions = run.ask(n, request.conditions)
         if run.conditions:
-            told["conditions"] = conditions
-    return _Told(classes, conditions, told, pairs)
+            conditioning["conditions"] = conditions
+    return _Conditioning(classes, conditions, conditioning, pairs)
 
 
 class _Film:
@@ -233,25 +235,25 @@ class _Files:
             yield batch if self.whole or batch.start < GRID_ITEMS else None
 
     def write_together(
-        self, batches: Sequence[SampleBatch], told: _Told, plan: SamplingPlan
+        self, batches: Sequence[SampleBatch], conditioning: _Conditioning, plan: SamplingPlan
     ) -> list[Path]:
         """Write what is made of all samples: grid, tables, one array, the animation."""
         x = torch.cat([batch.x for batch in batches])
         labels = [batch.y for batch in batches if batch.y is not None]
         y = torch.cat(labels) if labels else None
-        paths = self._pictures(x, told)
+        paths = self._pictures(x, conditioning)
         table = self.form.kind == "table" and x.shape[1] == 1
         if table:
             last = None if y is None else [self.run.config.class_names[int(k)] for k in y]
             paths.append(save_table(x, self.directory / "samples.csv", self.form, labels=last))
-        conditions = told.conditions.numpy()
+        conditions = conditioning.conditions.numpy()
         if self.written.npz or (self.whole and not table):
             members = condition_members(self.run.conditions, conditions[: len(x)])
             path = self.directory / "samples.npz"
             paths.append(save_npz(x, path, labels=y, values=self.values, members=members))
         n, seed = self.request.n, self.request.seed
         if self.names and plan.classes is not None:
-            chosen = plan.classes.labels(n, seed, told.classes)
+            chosen = plan.classes.labels(n, seed, conditioning.classes)
             words = [plan.classes.name(int(k)) for k in chosen]
             paths.append(save_labels(words, self.directory / "labels.csv", self.names))
         if self.run.conditions:
@@ -263,16 +265,16 @@ class _Files:
             paths.append(save_gif(frames, path, columns=self.written.columns))
         return paths
 
-    def _pictures(self, x: Tensor, told: _Told) -> list[Path]:
+    def _pictures(self, x: Tensor, conditioning: _Conditioning) -> list[Path]:
         """Write the grid, and an animation of what has frames or slices."""
         columns, film = self.written.columns, self.form.kind == "clip"
         grid = self.directory / "grid.png"
-        before = told.given.get("low_res", told.given.get("given"))
+        before = conditioning.given.get("low_res", conditioning.given.get("given"))
         if before is None:
             paths = [save_grid(x[:GRID_ITEMS], grid, columns=columns, film=film)]
         else:
             shown = min(len(x), GRID_ITEMS // 3)
-            beside = [x[:shown], *([told.pairs.truth(shown)] if told.pairs else [])]
+            beside = [x[:shown], *([conditioning.pairs.truth(shown)] if conditioning.pairs else [])]
             paths = [save_side_by_side(grid, before[:shown], *beside, film=film)]
         if len(self.run.shape) == 4:  # frame after frame, or slice after slice
             pace = self.form.milliseconds or SLICE_MILLISECONDS

@@ -280,7 +280,7 @@ def _plan(run: Run, class_name: str | int | None, settings: dict[str, Any]) -> S
     """Return the plan of these settings; without a class there is nothing to exaggerate."""
     if class_name is None:
         guidance = settings.get("guidance")
-        if guidance not in (None, 1) and run.config.model.told:
+        if guidance not in (None, 1) and run.config.model.conditioned:
             raise ValueError(
                 f"guidance={guidance:g} needs a class: give --class, or leave --guidance out"
             )

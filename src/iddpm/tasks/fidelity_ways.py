@@ -165,25 +165,25 @@ def perceptual_distances(
 @torch.no_grad()
 def _stages(run: Run, network: UNet, pairs: Pairs, x: Tensor, rows: Tensor) -> list[Tensor]:
     """Return what each stage of the network computes of items that are told as pairs are."""
-    told = {name: value[rows].to(run.device) for name, value in pairs.given.items()}
-    if "conditions" in told:
-        told["conditions"] = told["conditions"].float()
+    conditioning = {name: value[rows].to(run.device) for name, value in pairs.given.items()}
+    if "conditions" in conditioning:
+        conditioning["conditions"] = conditioning["conditions"].float()
     if run.config.model.class_conditional:
         labels = pairs.labels
         y = torch.full((len(rows),), NO_CLASS) if labels is None else labels[rows]
-        told["y"] = y.to(run.device)
-    told |= run.task.sampling_inputs(told, 0.0, rows.tolist(), 0)
+        conditioning["y"] = y.to(run.device)
+    conditioning |= run.task.sampling_inputs(conditioning, 0.0, rows.tolist(), 0)
     x = x.to(run.device)
-    residual = run.task.residual(told, x.shape[2:])
+    residual = run.task.residual(conditioning, x.shape[2:])
     if residual is not None:
-        x, told["interpolated"] = residual.encode(x), residual.interpolated
+        x, conditioning["interpolated"] = residual.encode(x), residual.interpolated
     diffusion = run.denoiser.diffusion
     t = torch.full((len(x),), int(LOOK * (len(diffusion.schedule) - 1)))
     drawn = normal(0, "perceptual noise", tuple(x.shape), start=int(rows[0]))
     x_t = diffusion.q_sample(x, t, torch.from_numpy(drawn).to(x))
     stages: list[Tensor] = []
     with _seen(network, stages):
-        run.denoiser(x_t, diffusion.schedule.at(t), **told)
+        run.denoiser(x_t, diffusion.schedule.at(t), **conditioning)
     return stages
 
 

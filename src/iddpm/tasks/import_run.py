@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from iddpm.builders import build_diffusion, resolve, task_of
-from iddpm.builders.meta_network import on_paper
+from iddpm.builders.meta_network import on_meta_device
 from iddpm.builders.sampling_plan import build_sampling_schedule, choose_method
 from iddpm.config import ResolvedConfig, read_config
 from iddpm.config.run_config import CONFIG, WEIGHTS, written_settings
@@ -92,7 +92,7 @@ def import_published(
     line = " ".join(f"--{name} {_text(value)}" for name, value in read.items())
     origin = f"{Path(file).name} (sha256 {file_sha256(Path(file))[:16]}) of {family_of(family)}"
     config = _config(settings, known, f"{origin}: {line}" if line else origin)
-    built, _ = on_paper(config)
+    built, _ = on_meta_device(config)
     check_fit(file, weights, built.state_dict(), read)  # our settings build the same network
     return Imported(config, weights, settings, without_counterpart(read, facts.kind))
 
@@ -120,7 +120,7 @@ def import_pipeline(folder: Path | str) -> Imported:
     weights = read_published(next((path for path in found if path.is_file()), found[0]))
     settings, known_facts = pipeline_settings(unet, scheduler)
     config = _config(settings, known_facts, f"{where.resolve().name} of diffusers")
-    built, _ = on_paper(config)
+    built, _ = on_meta_device(config)
     groups = {m.num_groups for m in built.modules() if isinstance(m, torch.nn.GroupNorm)}
     if groups != {unet.get("norm_num_groups", 32)}:
         raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iddpm.builders import conditions_of, propose, resolve
-from iddpm.builders.run_data import Split, open_told
+from iddpm.builders.run_data import Split, open_conditioned
 from iddpm.config import Config, read_config
 from iddpm.data.file_format import Form
 from iddpm.data.gray_in_color import gray_note
@@ -30,7 +30,7 @@ _CLIPS = {
 }
 COMPARED = 100_000
 """Items that are all read to find identical ones, where they are no files."""
-LOOKED_AT = 1000
+CHECKED_ITEMS = 1000
 """Items whose range is measured and printed."""
 _BINS = 128
 """Bars of the histogram; integers of fewer levels have one a level."""
@@ -48,7 +48,7 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
         ValueError, OSError: data or settings that do not work, as in training.
     """
     config = read_config(None, ["data.cache=none", *settings, f"data.path={path}"])
-    config, split = open_told(config)
+    config, split = open_conditioned(config)
     source = split.source
     shown = spread(np.arange(len(source)), SHOWN)
     items = to_model_range(source.read_many(shown), source.bits)
@@ -127,8 +127,8 @@ class _Used(NamedTuple):
 
 
 def _look(source: Source, values: Values) -> _Used:
-    """Look at all items, or at `LOOKED_AT` spread over the data."""
-    chosen = spread(np.arange(len(source)), LOOKED_AT)
+    """Check all items, or `CHECKED_ITEMS` spread over the data."""
+    chosen = spread(np.arange(len(source)), CHECKED_ITEMS)
     lowest, highest = np.inf, -np.inf
     counts = np.zeros(_BINS if values.bits is None else min(_BINS, 2**values.bits), np.int64)
     for start in range(0, len(chosen), SHOWN):

@@ -96,13 +96,13 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
     parts: list[dict[str, Tensor]] = []
     for batch in held_out_batches(source, items, batch_size=BATCH):
         device = torch.device("cpu")
-        ((_, told),) = on_device([batch], config, device)
+        ((_, conditioning),) = on_device([batch], config, device)
         for name in ("y", "low_res_noise", "interpolated"):  # sampling sets these itself
-            told.pop(name, None)
+            conditioning.pop(name, None)
         if finer:
             x = batch.to(device).x
-            told["low_res"] = held_out_low_res(config, x, batch.items.tolist())
-        parts.append(told)
+            conditioning["low_res"] = held_out_low_res(config, x, batch.items.tolist())
+        parts.append(conditioning)
     return Pairs(
         source,
         items,

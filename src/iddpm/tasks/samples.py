@@ -73,11 +73,11 @@ def draw_samples(
     """
     with ranks.together():
         plan = run.plan(**settings)
-        facts = _facts(run, plan, settings, seed, classes) | _told_facts(split)
+        facts = _facts(run, plan, settings, seed, classes) | _conditioning_facts(split)
         labels = _labels(plan, split, n, seed, classes)
-        told = _told(split, n, seed, None if classes is None else labels)
+        conditioning = _conditioning(split, n, seed, None if classes is None else labels)
         if pairs is not None:
-            told = pairs.given
+            conditioning = pairs.given
             facts["low_res"] = pairs.facts
             if classes is None:
                 facts["classes"] = "those of the items"
@@ -94,7 +94,7 @@ def draw_samples(
                 plan,
                 seed=seed,
                 classes=classes if labels is None else labels[count:],
-                given={name: rows[count:] for name, rows in told.items()},
+                given={name: rows[count:] for name, rows in conditioning.items()},
                 start=count,
                 turns=ranks.turns,
                 on_step=lambda number, _: progress.advance(task, min(number, 1)),
@@ -239,7 +239,7 @@ def _labels(
     return [int(known[place]) for place in _places(n, seed, len(known))]
 
 
-def _told(split: Split, n: int, seed: int, wanted: list[int] | None) -> dict[str, Tensor]:
+def _conditioning(split: Split, n: int, seed: int, wanted: list[int] | None) -> dict[str, Tensor]:
     """Return the conditioning of each sample, drawn as for training items.
 
     ``wanted`` are the classes where they were asked for: then it is one of that class.
@@ -255,20 +255,20 @@ def _told(split: Split, n: int, seed: int, wanted: list[int] | None) -> dict[str
                 f"{source.name} has no training items of class {source.class_names[wanted[0]]}"
             )
     items = train[_places(n, seed, len(train))]
-    told = {}
+    conditioning = {}
     if source.conditions is not None:
-        told["conditions"] = torch.from_numpy(source.conditions[items])
+        conditioning["conditions"] = torch.from_numpy(source.conditions[items])
     if source.given is not None:
-        told["given"] = to_model_range(source.given.read_many(items), source.given.bits)
-    return told
+        conditioning["given"] = to_model_range(source.given.read_many(items), source.given.bits)
+    return conditioning
 
 
-def _told_facts(split: Split) -> dict[str, Any]:
+def _conditioning_facts(split: Split) -> dict[str, Any]:
     """Return what identifies what samples may be told."""
     facts = {}
     if split.source.conditions is not None:
-        told = split.source.conditions[split.train].astype("<f4")
-        digest = hashlib.sha256(told.tobytes()).hexdigest()
+        conditioning = split.source.conditions[split.train].astype("<f4")
+        digest = hashlib.sha256(conditioning.tobytes()).hexdigest()
         facts["conditions"] = f"as in the training data ({digest[:16]})"
     if split.source.given is not None:
         digest = hashlib.sha256(json.dumps(fingerprint(split.source.given)).encode()).hexdigest()

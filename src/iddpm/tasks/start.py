@@ -97,7 +97,7 @@ def start_weights(network: nn.Module, config: Config, start: Start) -> list[str]
     kept = _rows(start, before, config) if names else None
     if kept is not None:
         weights |= {name: weights[name][kept] for name in names}
-        said.append(_told(kept, before, config))
+        said.append(_described(kept, before, config))
     elif start.classes:
         raise ValueError(
             f"{start.directory} has no classes to initialize {', '.join(start.classes)} from: "
@@ -158,7 +158,7 @@ def _row(name: str, old: Sequence[str], directory: Path) -> int:
     )
 
 
-def _told(rows: Sequence[int], before: Config, config: Config) -> str:
+def _described(rows: Sequence[int], before: Config, config: Config) -> str:
     """Say which class starts as which."""
     pairs = [
         f"{name} as {before.class_names[row]}"

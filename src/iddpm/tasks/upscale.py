@@ -92,15 +92,17 @@ def upscale(
     at_once = plan.sampling.batch_size
     groups = list(groups_of(run.config, opened, overlap, at_once, average > 1))
     items = sum(group.count for group in groups)
-    told = {"conditions": run.ask(items, conditions)} if run.conditions or conditions else {}
+    conditioning = (
+        {"conditions": run.ask(items, conditions)} if run.conditions or conditions else {}
+    )
     if y is not None:
-        told["y"] = y
+        conditioning["y"] = y
     paths = [directory / name for name in made.files]
     if there.issuperset(made.files):
         console.print(f"all {len(opened)} are already in {directory}", markup=False)
     else:
         how = {"seed": seed, "classes": class_name, "overlap": overlap, **settings}
-        _Drawing(run, plan, directory, made, there, how, told, console, average).all(groups)
+        _Drawing(run, plan, directory, made, there, how, conditioning, console, average).all(groups)
     replace(made, complete=True).save(directory / UPSCALED)
     return paths
 
@@ -126,7 +128,7 @@ class _Drawing:
     made: MadeFiles
     there: set[str]
     how: dict[str, Any]
-    told: dict[str, Tensor]
+    conditioning: dict[str, Tensor]
     console: Console
     average: int = 1
 
@@ -160,7 +162,7 @@ class _Drawing:
         """Draw a group whose first item has the number ``start``; return what is shown of it."""
         low_res = group.read()
         rows = slice(start, start + group.count)
-        given = {name: value[rows] for name, value in self.told.items()}
+        given = {name: value[rows] for name, value in self.conditioning.items()}
         how = {"given": given, "start": start, "on_batch": on_batch, **self.how}
         spread = None
         if self.average == 1:

@@ -12,7 +12,7 @@ _CGROUPS = (  # the limit, what is used of it, and what of that is files that ca
 )
 
 
-def memory_at_hand(device: torch.device) -> float | None:
+def free_memory(device: torch.device) -> float | None:
     """Return the bytes that this process can take on a device, or None where nothing tells.
 
     On a GPU what is free there. On a CPU what the machine has available, or what is left of the

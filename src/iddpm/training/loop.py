@@ -13,7 +13,7 @@ from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.training.checkpoints.best import Best, find_best, point_to_best, was_measured
 from iddpm.training.checkpoints.ema_snapshots import (
     drop_later_snapshots,
-    tell_missing,
+    warn_of_missing,
     write_snapshot,
 )
 from iddpm.training.checkpoints.saver import Saver
@@ -28,7 +28,7 @@ from iddpm.training.loop_settings import (
 from iddpm.training.monitoring.log_files import LogFiles
 from iddpm.training.monitoring.records import Meter, merged
 from iddpm.training.monitoring.throughput import Effort
-from iddpm.training.nonfinite_steps import BadSteps, advice, told
+from iddpm.training.nonfinite_steps import BadSteps, advice, describe
 from iddpm.training.step import StepResult, TrainStep
 from iddpm.training.stop import EXIT, Stop, write_exit
 from iddpm.training.stop_signals import StopSignals
@@ -162,7 +162,7 @@ class _Loop:
         if self.ranks.first:
             drawn = preview_path(self.directory, step).is_file()
             point_to_best(self.directory, best)
-            tell_missing(self.directory)
+            warn_of_missing(self.directory)
             drop_later_snapshots(self.directory, step)
             self.saver.settle()
             known = was_measured(self.directory, step)
@@ -224,7 +224,7 @@ class _Loop:
         if state.bad_in_a_row >= limit:
             raise TrainingDiverged(
                 f"{limit} steps in a row were skipped, up to step {state.step}, where "
-                f"{told(result)}: the last checkpoint is from before; {advice(result)}"
+                f"{describe(result)}: the last checkpoint is from before; {advice(result)}"
             )
 
     def _decide(self, received: Signals | None) -> None:

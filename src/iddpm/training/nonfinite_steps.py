@@ -33,7 +33,7 @@ class BadSteps:
     ) -> None:
         self.path = directory / BAD_STEPS
         self.name_items = name_items
-        self.told = False
+        self.reported = False
         """Whether a person has heard of one."""
         if self.path.is_file():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -64,10 +64,10 @@ class BadSteps:
             self.path.open("a", encoding="utf-8") as file,
         ):
             file.write(json.dumps(record) + "\n")
-        if not self.told:
-            what = told(result, record["items"])
+        if not self.reported:
+            what = describe(result, record["items"])
             say(f"step {step} was skipped: {what}; {self.path} lists all skipped steps")
-        self.told = True
+        self.reported = True
 
 
 def cause_of(result: StepResult) -> str:
@@ -82,7 +82,7 @@ def rows_not_finite(result: StepResult) -> list[int]:
     return (~result.loss.isfinite()).nonzero().flatten().tolist()
 
 
-def told(result: StepResult, items: Sequence[dict[str, Any]] = ()) -> str:
+def describe(result: StepResult, items: Sequence[dict[str, Any]] = ()) -> str:
     """Say what was wrong in words, with the first of the items."""
     norm = result.gradient_norm
     if result.spike:

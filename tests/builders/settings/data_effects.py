@@ -5,8 +5,8 @@ import soundfile
 import torch
 from PIL import Image
 
-from iddpm.builders import form_of, open_data, tell_given, values_of
-from iddpm.builders.run_data import open_split, open_told, training_batches
+from iddpm.builders import attach_paired_data, form_of, open_data, values_of
+from iddpm.builders.run_data import open_conditioned, open_split, training_batches
 from iddpm.data import batches as reading
 from iddpm.data.values import Values
 from tests.builders.settings.effect import DIFFERS, Effect
@@ -56,7 +56,7 @@ def opened(look):
 
 
 def told(look):
-    return lambda scene: look(*open_told(scene.config))
+    return lambda scene: look(*open_conditioned(scene.config))
 
 
 def shape(source):
@@ -67,7 +67,7 @@ def given(scene):
     """The first values of what goes with the first item."""
     config = scene.config
     source = open_data(config)
-    tell_given(config, source)
+    attach_paired_data(config, source)
     other = source.given
     return None if other is None else [other.shape, other.read(0).flatten()[:3].tolist()]
 

@@ -5,6 +5,7 @@ from functools import partial
 import torch
 
 from iddpm.builders import (
+    add_low_res,
     build_denoiser,
     build_diffusion,
     build_loss,
@@ -13,7 +14,6 @@ from iddpm.builders import (
     build_timesteps,
     held_out_low_res,
     low_res_size,
-    tell_low_res,
     training_low_res,
     values_of,
 )
@@ -271,7 +271,7 @@ def made_low(scene):
     """What the network is told in training, of held-out items and of what is to be made finer."""
     config = scene.config
     trained = training_low_res(config, X, range(4), 3)
-    shown = tell_low_res(config, held_out_low_res(config, X, range(4)), 0.0, range(4))
+    shown = add_low_res(config, held_out_low_res(config, X, range(4)), 0.0, range(4))
     return [numbers(trained["low_res"]), numbers(shown["low_res"])]
 
 

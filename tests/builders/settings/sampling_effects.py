@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from iddpm.builders import build_denoiser, build_sampling_plan, tell_low_res
+from iddpm.builders import add_low_res, build_denoiser, build_sampling_plan
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine
 from iddpm.sampling import (
     DDIM,
@@ -217,7 +217,7 @@ SAMPLING = {
                        "0.8": by_hand(DDIM(0.0), EVEN, lambda m: threshold_x0(m, 0.8))}, DDIM_EVEN),
     ],
     "sampling.low_res_noise": [
-        Effect(lambda s: [numbers(v) for v in tell_low_res(
+        Effect(lambda s: [numbers(v) for v in add_low_res(
                    s.config, torch.zeros(2, 1, 4, 4), s.config.sampling.low_res_noise, [0, 1]
                ).values()],
                {"0": DIFFERS, "0.3": DIFFERS},

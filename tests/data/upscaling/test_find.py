@@ -13,7 +13,7 @@ from iddpm.data.levels import to_model_range
 from iddpm.data.sources.clips import Animations
 from iddpm.data.upscaling.find import open_low_res
 from iddpm.data.upscaling.low_res import Target
-from iddpm.data.upscaling.whole_volumes import finer_affine
+from iddpm.data.upscaling.whole_volumes import upscaled_affine
 from iddpm.data.values import Values, natural_values
 from iddpm.data.writers.clip_encoding import write_clip
 from iddpm.data.writers.raster_files import write_raster
@@ -262,7 +262,7 @@ def test_a_clip_whose_times_a_gif_cannot_keep_becomes_a_webp(tmp_path):
 
 
 def test_finer_voxels_lie_around_the_middle_of_the_coarse_one():
-    affine = finer_affine(np.diag([4.0, 4, 4, 1]), (2, 4, 1))
+    affine = upscaled_affine(np.diag([4.0, 4, 4, 1]), (2, 4, 1))
     middles = [affine @ [i, j, 0, 1] for i in range(2) for j in range(4)]
     assert np.allclose(np.mean(middles, axis=0), [0, 0, 0, 1])
     assert np.allclose(affine[:3, :3], np.diag([2, 1, 4]))

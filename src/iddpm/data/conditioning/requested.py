@@ -56,7 +56,7 @@ def ask(
     return told
 
 
-def read_asked(texts: Sequence[str]) -> dict[str, str]:
+def read_requested(texts: Sequence[str]) -> dict[str, str]:
     """Read what a command line asks for, such as ``age=63``.
 
     Raises:

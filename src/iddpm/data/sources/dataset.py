@@ -234,7 +234,7 @@ def open_dataset(
                 "must have the same size"
             )
         source.given = given
-    _tell_labels(source, ys if labels == "auto" else [None] * count, dataset)
+    _set_labels(source, ys if labels == "auto" else [None] * count, dataset)
     names = sorted({name for row in cells for name in row})
     if names:
         source.columns = {name: [row.get(name, "") for row in cells] for name in names}
@@ -268,7 +268,7 @@ def _cell(value: Any, name: str, index: int) -> str:
     )
 
 
-def _tell_labels(source: DatasetSource, ys: list[Any], dataset: Any) -> None:
+def _set_labels(source: DatasetSource, ys: list[Any], dataset: Any) -> None:
     kinds = {type(y) for y in ys}
     if kinds == {type(None)}:
         return

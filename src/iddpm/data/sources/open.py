@@ -25,7 +25,7 @@ from iddpm.data.sources.shards import TarFiles
 from iddpm.data.sources.source import Source
 from iddpm.data.sources.tables import TableFiles
 from iddpm.data.sources.tiff_pages import TIFF
-from iddpm.data.sources.windows import Pieces, Recordings, Rows
+from iddpm.data.sources.windows import Recordings, Rows, Windows
 from iddpm.data.values import Wanted
 
 _WORKS = (
@@ -76,7 +76,7 @@ def open_source(
         if window is None:
             return source
         recordings = Rows(source)
-    return Pieces(recordings, window, stride)
+    return Windows(recordings, window, stride)
 
 
 def _open_recordings(path: Path, reading: Reading) -> Recordings | None:

@@ -46,10 +46,10 @@ class Recordings(ABC):
         """Return a part ``[C, *size]`` of one recording: levels, or floats in [-1, 1]."""
 
 
-class Pieces(Source):
+class Windows(Source):
     """Boxes of one size out of recordings, on a grid.
 
-    Pieces of one recording fall on one side of a split, since they may overlap. Of a single
+    Windows of one recording fall on one side of a split, since they may overlap. Of a single
     recording they fall into slabs across its first axis (of a signal, stretches of 16 windows) that
     share nothing.
 

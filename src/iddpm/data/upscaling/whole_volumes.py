@@ -57,7 +57,7 @@ class Volume(LowRes):
     def _save(self, stored: NDArray[Any], path: Path) -> None:
         nibabel: Any = needed("nibabel", "nifti", f"writing {path.name}")
         voxels = stored[0] if len(stored) == 1 else np.moveaxis(stored, 0, -1)
-        affine, header = finer_affine(self._affine, self._target.scale), self._header.copy()
+        affine, header = upscaled_affine(self._affine, self._target.scale), self._header.copy()
         header.set_data_dtype(stored.dtype)
         header.set_slope_inter(1, 0)
         second = isinstance(header, nibabel.Nifti2Header)
@@ -71,7 +71,7 @@ class Volume(LowRes):
         path.write_bytes(gzip.compress(data, 6, mtime=0) if self.output.endswith(".gz") else data)
 
 
-def finer_affine(affine: NDArray[Any], scale: Sequence[int]) -> NDArray[np.float64]:
+def upscaled_affine(affine: NDArray[Any], scale: Sequence[int]) -> NDArray[np.float64]:
     """Return the affine of voxels so many times smaller that fill the same box.
 
     Voxel j of the finer volume has its middle at (j + 1/2) / scale - 1/2 of the coarser one.

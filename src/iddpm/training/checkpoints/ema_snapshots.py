@@ -63,7 +63,7 @@ def drop_later_snapshots(directory: Path, step: int) -> None:
             path.unlink()
 
 
-def tell_missing(directory: Path) -> None:
+def warn_of_missing(directory: Path) -> None:
     """Warn of snapshots that are gone: an average made from the others is another one."""
     if missing := missing_snapshots(directory):
         warnings.warn(
@@ -95,7 +95,7 @@ def reconstruct(directory: Path, length: float) -> dict[str, Tensor]:
             f"{directory} has no snapshots for ema_length={length:g}: train with "
             "training.posthoc_ema=true, or select one of the run's averages by its rate (ema)"
         )
-    tell_missing(directory)
+    warn_of_missing(directory)
     facts = [_facts(path) for path in paths]
     kept = [(k, length) for k, fact in enumerate(facts) for length in fact["lengths"]]
     ends = np.array([float(facts[k]["updates"]) for k, _ in kept])

@@ -1,4 +1,4 @@
-"""Compare ways to upsample: transposed convolutions against nearest neighbours.
+"""Compare ways to upsample: transposed convolutions against nearest neighbors.
 
 python benchmarks/upsampling.py
 

@@ -1,4 +1,4 @@
-"""Colours come out as they went in: eps tints pictures for long, other predictions do not."""
+"""Colors come out as they went in: eps tints pictures for long, other predictions do not."""
 
 import numpy as np
 import pytest
@@ -8,18 +8,18 @@ import iddpm
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY
 
-COLOUR = (230, 90, 20)
+COLOR = (230, 90, 20)
 
 
 @pytest.fixture(scope="module")
-def one_colour(tmp_path_factory):
-    path = tmp_path_factory.mktemp("colours") / "colour.npz"
-    np.savez(path, arr_0=np.tile(np.array(COLOUR, dtype=np.uint8), (64, 6, 6, 1)))
+def one_color(tmp_path_factory):
+    path = tmp_path_factory.mktemp("colors") / "color.npz"
+    np.savez(path, arr_0=np.tile(np.array(COLOR, dtype=np.uint8), (64, 6, 6, 1)))
     return path
 
 
 def off(path, predicts, *settings):
-    """How far 16 samples' mean colour is off after a short training (RMS, in levels of 8 bits)."""
+    """How far 16 samples' mean color is off after a short training (RMS, in levels of 8 bits)."""
     run = iddpm.train(
         path,
         out=path.parent / predicts,
@@ -38,12 +38,12 @@ def off(path, predicts, *settings):
     )
     x = run.sample(16, steps=10, sampler="ddim")
     mean = (x.mean(dim=(0, 2, 3)) + 1) * 127.5
-    return float((mean - torch.tensor(COLOUR)).square().mean().sqrt())
+    return float((mean - torch.tensor(COLOR)).square().mean().sqrt())
 
 
 @pytest.fixture(scope="module")
-def of_eps(one_colour):
-    return off(one_colour, "eps")
+def of_eps(one_color):
+    return off(one_color, "eps")
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def of_eps(one_colour):
         ("edm", ["diffusion.zero_terminal_snr=true"]),
     ],
 )
-def test_v_x0_and_edm_keep_the_colour_long_before_eps_does(one_colour, of_eps, predicts, settings):
+def test_v_x0_and_edm_keep_the_color_long_before_eps_does(one_color, of_eps, predicts, settings):
     """Each beside eps, trained as long from the same seed.
 
     By 8 seeds eps is 83 to 110 levels off, and nobody else more than a tenth of that.
     """
-    assert off(one_colour, predicts, *settings) < of_eps / 4
+    assert off(one_color, predicts, *settings) < of_eps / 4

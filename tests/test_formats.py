@@ -243,7 +243,7 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "clips, `.gif`, `.webp` of several frames: a file or a folder": {
         ".gif": Case(of_clips(8, 6), "0*.gif", CONDITIONAL),
-        ".gif in colour": Case(of_clips(4, 6, 3, high=2), "*.webp"),
+        ".gif in color": Case(of_clips(4, 6, 3, high=2), "*.webp"),
         ".webp": Case(of_clips(8, 6, 3, suffix=".webp"), "*.webp"),
         "one .gif": Case(of_clips(8, 6, alone=True), "0*.gif", ("data.window=[3,8,6]",)),
     },

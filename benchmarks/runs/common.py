@@ -128,7 +128,7 @@ def xz(content: bytes) -> int:
 
 
 def spread(x: Tensor, count: int) -> Tensor:
-    """Return ``count`` of the items, from all over, since neighbours are alike."""
+    """Return ``count`` of the items, from all over, since neighbors are alike."""
     return x[torch.linspace(0, len(x) - 1, min(count, len(x))).long()]
 
 

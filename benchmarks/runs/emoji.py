@@ -58,9 +58,9 @@ def font_file() -> Path:
 
 
 def render(font: Path) -> dict[int, NDArray[np.uint8]]:
-    """Return the picture [32, 32, 4] of each code point that has one in colour.
+    """Return the picture [32, 32, 4] of each code point that has one in color.
 
-    Code points alone: variants by skin colour, flags and families are sequences of several.
+    Code points alone: variants by skin color, flags and families are sequences of several.
     """
     face = ImageFont.truetype(str(font), HEIGHT)
     found = {}
@@ -89,7 +89,7 @@ def on_white(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def distinct(pictures: dict[int, NDArray[np.uint8]], alike: float = ALIKE) -> list[int]:
     """Return the code points whose picture is not nearly that of an earlier one.
 
-    So no clock face is held out while its neighbour is trained on.
+    So no clock face is held out while its neighbor is trained on.
     """
     kept: list[int] = []
     seen = np.zeros((len(pictures), SIZE * SIZE * 3), np.float32)

@@ -33,6 +33,6 @@ def beside(
         pen.text((left + 2, 2), title, fill="black", font=font)
         sheet.paste(tile, (left, TITLE))
         left += tile.width + gap
-    # A palette makes the file a third as large, and 256 colours are enough for the eye.
+    # A palette makes the file a third as large, and 256 colors are enough for the eye.
     small = sheet.quantize(256, dither=Image.Dither.NONE)
     return write_atomically(path, lambda to: small.save(to, optimize=True))

@@ -130,7 +130,7 @@ def _clip(path: Path) -> None:
 @cache
 def whole_pictures() -> dict[str, bytes]:
     """Return valid pictures of every suffix and of modes that differ."""
-    colour = np.random.default_rng(0).integers(0, 256, (6, 7, 4), np.uint8)
+    color = np.random.default_rng(0).integers(0, 256, (6, 7, 4), np.uint8)
     modes = {
         "a.png": "L", "b.png": "RGB", "c.png": "RGBA", "d.png": "P", "e.png": "1", "f.png": "I;16",
         "a.jpg": "RGB", "b.jpeg": "L", "c.jpg": "CMYK", "a.bmp": "RGB", "b.bmp": "L",
@@ -140,9 +140,9 @@ def whole_pictures() -> dict[str, bytes]:
     found = {}
     for name, mode in modes.items():
         if mode == "I;16":
-            image = Image.fromarray(colour[..., 0].astype(np.uint16) * 257)
+            image = Image.fromarray(color[..., 0].astype(np.uint16) * 257)
         else:
-            image = Image.fromarray(colour).convert(mode)
+            image = Image.fromarray(color).convert(mode)
         file = io.BytesIO()
         image.save(file, Image.registered_extensions()[f".{name.rpartition('.')[2]}"])
         found[name] = file.getvalue()

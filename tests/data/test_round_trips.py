@@ -176,7 +176,7 @@ def test_clips(tmp_path, name, channels, dtype, written):
     shape = (3, 5, 17, 18) if channels == 1 else (3, 5, 17, 18, channels)
     stored = RANDOM.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
     if channels == 4:
-        stored[..., 3] |= 1  # libwebp's own encoder drops colours that cannot be seen
+        stored[..., 3] |= 1  # libwebp's own encoder drops colors that cannot be seen
     for number, frames in enumerate(stored):
         images = [Image.fromarray(frame) for frame in frames]
         path = tmp_path / "in" / name.format(number, 0)

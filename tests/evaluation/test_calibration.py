@@ -10,10 +10,10 @@ from iddpm.evaluation.perceptual import stage_distance
 def drawn(count, spread=1.0, items=400):
     """Return the mean and variance of samples around unknown means, and the truth."""
     generator = torch.Generator().manual_seed(count)
-    centre = torch.randn(items, 1, 12, generator=generator)
-    truth = centre + 0.3 * torch.randn(items, 1, 12, generator=generator)
+    center = torch.randn(items, 1, 12, generator=generator)
+    truth = center + 0.3 * torch.randn(items, 1, 12, generator=generator)
     noise = torch.randn(count, items, 1, 12, generator=generator)
-    samples = centre + 0.3 * spread * noise
+    samples = center + 0.3 * spread * noise
     return samples.mean(dim=0), samples.var(dim=0), truth
 
 

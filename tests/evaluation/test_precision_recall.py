@@ -32,7 +32,7 @@ def brute_force(samples, real, k, k_density):
 def test_all_four_are_what_the_loops_say(monkeypatch, shift):
     monkeypatch.setattr("iddpm.evaluation.precision_recall.CHUNK", 13)
     samples, real = points(40, 0, shift), points(50, 1)
-    found = manifold(samples, real, precision_neighbours=3, density_neighbours=5)
+    found = manifold(samples, real, precision_neighbors=3, density_neighbors=5)
     wanted = brute_force(samples, real, 3, 5)
     assert tuple(vars(found).values()) == pytest.approx(wanted)
 
@@ -69,9 +69,9 @@ def test_identical_sets_have_density_one():
 
 
 def test_ties_do_not_count_for_density_and_coverage():
-    """On a line of integers the first neighbours lie on the edge of each ball."""
+    """On a line of integers the first neighbors lie on the edge of each ball."""
     real = torch.arange(20.0)[:, None]
-    found = manifold(real[1:-1:2], real, precision_neighbours=1, density_neighbours=1)
+    found = manifold(real[1:-1:2], real, precision_neighbors=1, density_neighbors=1)
     assert found.density == 1.0  # each sample lies in its own ball alone
     assert found.coverage == len(real[1:-1:2]) / len(real)
     assert found.recall == 1.0  # where ties count

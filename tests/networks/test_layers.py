@@ -129,7 +129,7 @@ def test_an_odd_width_is_padded_with_zero(dim):
     assert torch.equal(embedding[:, :-1], timestep_embedding(torch.tensor([3.0, 5.0]), dim - 1))
 
 
-def test_fractional_timesteps_are_honoured_and_integers_equal_floats():
+def test_fractional_timesteps_are_honored_and_integers_equal_floats():
     assert not torch.equal(
         timestep_embedding(torch.tensor([10.5]), 16), timestep_embedding(torch.tensor([10]), 16)
     )

@@ -133,10 +133,10 @@ def test_fractions_of_timesteps_matter_and_integers_equal_floats():
 def test_no_class_has_a_zero_embedding():
     network = randomise(small(num_classes=3))
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([5, 6])
-    labelled = network.embed(x, t, torch.tensor([NO_CLASS, 2]))
+    labeled = network.embed(x, t, torch.tensor([NO_CLASS, 2]))
     without = network.embed_time(x, t)
-    assert torch.equal(labelled[0], without[0])
-    torch.testing.assert_close(labelled[1], without[1] + network.label_emb.weight[2])
+    assert torch.equal(labeled[0], without[0])
+    torch.testing.assert_close(labeled[1], without[1] + network.label_emb.weight[2])
 
 
 def test_no_class_sends_no_gradient_to_the_first_class():

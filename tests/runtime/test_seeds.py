@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from iddpm.runtime.seeds import normal, stream, torch_seed
 
 ADDRESS = {"seed": 1, "purpose": "noise", "step": 2, "index": 3}
-NEIGHBOURS = [
+NEIGHBORS = [
     {"seed": 2},
     {"seed": 1 + 2**32},
     {"seed": 1 + 2**64},
@@ -33,8 +33,8 @@ def test_the_same_address_draws_the_same():
     assert torch_seed(**ADDRESS) == torch_seed(**ADDRESS)
 
 
-@pytest.mark.parametrize("change", NEIGHBOURS, ids=str)
-def test_a_neighbour_is_a_stranger(change):
+@pytest.mark.parametrize("change", NEIGHBORS, ids=str)
+def test_a_neighbor_is_a_stranger(change):
     other = {**ADDRESS, **change}
     assert abs(np.corrcoef(draw(**ADDRESS), draw(**other))[0, 1]) < 0.1
     assert torch_seed(**ADDRESS) != torch_seed(**other)

@@ -30,14 +30,14 @@ def train(data, out, settings, **options):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """80 gray pictures, coloured negatives of them, and a model from these to those."""
+    """80 gray pictures, colored negatives of them, and a model from these to those."""
     folder = tmp_path_factory.mktemp("given")
     for name in ("pictures", "negatives"):
         (folder / name).mkdir()
     for number, gray in enumerate(images(COUNT)[..., 0]):
         Image.fromarray(gray).save(folder / f"pictures/{number:03d}.png")
-        colours = np.stack([255 - gray, gray // 2, np.full_like(gray, number)], axis=-1)
-        Image.fromarray(colours).save(folder / f"negatives/{number:03d}.bmp")
+        colors = np.stack([255 - gray, gray // 2, np.full_like(gray, number)], axis=-1)
+        Image.fromarray(colors).save(folder / f"negatives/{number:03d}.bmp")
     train(
         folder / "pictures",
         folder / "run",

@@ -44,9 +44,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def labelled(folder):
+def labeled(folder):
     arrays = {"arr_0": images(), "arr_1": np.arange(60) % 3, "class_names": CLASSES}
-    return trained(folder, "labelled", arrays, "model.class_conditional=true")
+    return trained(folder, "labeled", arrays, "model.class_conditional=true")
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +64,9 @@ def held_out(run):
     return split.held_out, x0, y
 
 
-def test_it_is_the_bound_of_each_held_out_item_once(labelled):
+def test_it_is_the_bound_of_each_held_out_item_once(labeled):
     """Against the theory's own function; 4 does not divide the number of items."""
-    run = iddpm.load(labelled)
+    run = iddpm.load(labeled)
     items, x0, y = held_out(run)
     assert len(items) % 4
     result = likelihood(run, batch_size=4, seed=3)
@@ -97,8 +97,8 @@ def test_it_is_the_bound_of_each_held_out_item_once(labelled):
     assert str(result) == f"{result.total.mean:.4f} +- {result.total.error:.4f} bits/dim"
 
 
-def test_the_batch_size_changes_nothing(labelled):
-    run = iddpm.load(labelled)
+def test_the_batch_size_changes_nothing(labeled):
+    run = iddpm.load(labeled)
     for options in ({}, {"samples_per_item": 5}, {"stride": "optimal"}):
         a, b = (likelihood(run, steps=9, batch_size=size, **options) for size in (4, 100))
         assert a.total == pytest.approx(b.total, rel=1e-4)
@@ -106,9 +106,9 @@ def test_the_batch_size_changes_nothing(labelled):
 
 
 @pytest.mark.parametrize("few_steps", ["importance", "stratified"])
-def test_a_few_steps_per_item_estimate_the_whole(labelled, few_steps):
+def test_a_few_steps_per_item_estimate_the_whole(labeled, few_steps):
     """Against the whole bound with the same noise: the mean difference is within its error."""
-    run = iddpm.load(labelled)
+    run = iddpm.load(labeled)
     difference = np.array(
         [
             likelihood(run, samples_per_item=6, few_steps=few_steps, **given).total.mean
@@ -121,8 +121,8 @@ def test_a_few_steps_per_item_estimate_the_whole(labelled, few_steps):
     assert error < 0.05 * likelihood(run, steps=15).total.mean
 
 
-def test_importance_has_the_smaller_error(labelled):
-    run = iddpm.load(labelled)
+def test_importance_has_the_smaller_error(labeled):
+    run = iddpm.load(labeled)
     even, drawn = (
         likelihood(run, samples_per_item=6, few_steps=kind).steps.error
         for kind in ("stratified", "importance")
@@ -130,8 +130,8 @@ def test_importance_has_the_smaller_error(labelled):
     assert drawn < even
 
 
-def test_optimal_steps_and_analytic_variance_come_from_one_table(labelled):
-    run = iddpm.load(labelled)
+def test_optimal_steps_and_analytic_variance_come_from_one_table(labeled):
+    run = iddpm.load(labeled)
     even = likelihood(run, steps=6)
     best = likelihood(run, steps=6, stride="optimal")
     assert best.facts["kept"][0] == 0
@@ -140,12 +140,12 @@ def test_optimal_steps_and_analytic_variance_come_from_one_table(labelled):
     assert best.total.mean < even.total.mean
     analytic = likelihood(run, steps=6, stride="optimal", variance="analytic")
     assert analytic.facts["variance"] == "analytic"
-    assert len(list((labelled / "cache").glob("steps_*.safetensors"))) == 1
-    table = find_table(labelled, run.denoiser)
+    assert len(list((labeled / "cache").glob("steps_*.safetensors"))) == 1
+    table = find_table(labeled, run.denoiser)
     assert table.eps_power.shape == (50,)
 
 
-def test_the_table_is_made_on_training_items(labelled, tmp_path, monkeypatch):
+def test_the_table_is_made_on_training_items(labeled, tmp_path, monkeypatch):
     """So the held-out items have no part in the choice of steps that they judge."""
     from iddpm.runs import step_tables
 
@@ -158,21 +158,21 @@ def test_the_table_is_made_on_training_items(labelled, tmp_path, monkeypatch):
 
     monkeypatch.setattr(step_tables, "held_out_batches", spy)
     copy = tmp_path / "copy"
-    shutil.copytree(labelled, copy, ignore=shutil.ignore_patterns("cache"))
+    shutil.copytree(labeled, copy, ignore=shutil.ignore_patterns("cache"))
     run = iddpm.load(copy)
     likelihood(run, steps=6, stride="optimal", table_items=9, max_items=2)
     assert len(set(seen)) == 9
     assert set(seen) <= set(open_split(run.config).train.tolist())
 
 
-def test_samplers_take_steps_and_variance_from_the_same_table(labelled, tmp_path):
+def test_samplers_take_steps_and_variance_from_the_same_table(labeled, tmp_path):
     """The steps are those of the likelihood, and analytic noise makes other samples of the seed."""
     bare = tmp_path / "bare"
-    shutil.copytree(labelled, bare, ignore=shutil.ignore_patterns("cache"))
+    shutil.copytree(labeled, bare, ignore=shutil.ignore_patterns("cache"))
     for settings in ({"spacing": "optimal"}, {"variance": "analytic"}):
         with pytest.raises(FileNotFoundError, match=r"with iddpm likelihood .*bare --stride"):
             iddpm.load(bare).plan(**settings)
-    run = iddpm.load(labelled)
+    run = iddpm.load(labeled)
     for variance, sampler in (("trained", "heun"), ("analytic", "ddpm")):
         plan = run.plan(steps=6, spacing="optimal", variance=variance, sampler=sampler)
         steps = 3 if sampler == "heun" else 6
@@ -230,8 +230,8 @@ def test_every_kind_of_model_and_dimension_is_measured(tmp_path, shape, settings
     assert run.sample(1, steps=4, variance="analytic", spacing="optimal").isfinite().all()
 
 
-def test_the_continuous_bound_is_measured_and_drawn_from_without_bias(labelled, capsys):
-    run = iddpm.load(labelled)
+def test_the_continuous_bound_is_measured_and_drawn_from_without_bias(labeled, capsys):
+    run = iddpm.load(labeled)
     whole = likelihood(run, method="continuous", seed=2)
     assert whole.unit == "bits/dim"
     assert len(whole.per_step) == 50
@@ -244,7 +244,7 @@ def test_the_continuous_bound_is_measured_and_drawn_from_without_bias(labelled, 
     few = likelihood(run, method="continuous", samples_per_item=25, batch_size=4)
     assert few.total.mean == pytest.approx(whole.total.mean, abs=6 * few.total.error)
     assert name_of(few) == "held_out_continuous_importance_25"
-    asked = ["likelihood", str(labelled), "--method", "continuous", "--samples-per-item", "2"]
+    asked = ["likelihood", str(labeled), "--method", "continuous", "--samples-per-item", "2"]
     assert command(asked) == 0
     assert "continuous time" in capsys.readouterr().out
 
@@ -263,9 +263,9 @@ def test_the_continuous_bound_is_measured_and_drawn_from_without_bias(labelled, 
         ({"method": "continuous", "variance": "analytic"}, "variance=analytic is set"),
     ],
 )
-def test_what_does_not_go_with_a_method_is_refused(labelled, options, said):
+def test_what_does_not_go_with_a_method_is_refused(labeled, options, said):
     with pytest.raises(ValueError, match=said):
-        likelihood(iddpm.load(labelled), **options)
+        likelihood(iddpm.load(labeled), **options)
 
 
 def test_the_ode_gives_each_item_a_density_and_says_that_it_is_no_bound(continuous, capsys):
@@ -290,8 +290,8 @@ def test_the_ode_gives_each_item_a_density_and_says_that_it_is_no_bound(continuo
 
 
 @pytest.mark.filterwarnings("ignore:method=ode is no bound")
-def test_levels_are_dequantised_for_the_ode(labelled):
-    run = iddpm.load(labelled)
+def test_levels_are_dequantised_for_the_ode(labeled):
+    run = iddpm.load(labeled)
     options = {"method": "ode", "steps": 3, "max_items": 4}
     found, again, other = (
         likelihood(run, **options, **more) for more in ({}, {"batch_size": 1}, {"seed": 1})
@@ -309,9 +309,9 @@ def test_the_ode_refuses_what_it_does_not_carry(folder):
         likelihood(iddpm.load(path), method="ode")
 
 
-def test_another_model_needs_another_table(labelled, tmp_path):
+def test_another_model_needs_another_table(labeled, tmp_path):
     copy = tmp_path / "copy"
-    shutil.copytree(labelled, copy)
+    shutil.copytree(labeled, copy)
     likelihood(iddpm.load(copy), steps=6, stride="optimal", table_items=8)
     with pytest.raises(FileNotFoundError, match=r"no table of steps.*iddpm likelihood"):
         find_table(copy, iddpm.load(copy, ema="none").denoiser)
@@ -368,8 +368,8 @@ def test_the_depth_of_levels_stored_as_floats_can_be_stated(continuous, tmp_path
         assert inner == pytest.approx(density.decoder.mean, rel=1e-3)
 
 
-def test_what_is_written(labelled, tmp_path, capsys):
-    run = iddpm.load(labelled)
+def test_what_is_written(labeled, tmp_path, capsys):
+    run = iddpm.load(labeled)
     result = likelihood(run, steps=5)
     written = write_likelihood(result, tmp_path, name_of(result))
     assert [path.name for path in written] == [
@@ -388,29 +388,29 @@ def test_what_is_written(labelled, tmp_path, capsys):
     assert json.loads(alone[0].read_text())["total"]["error"] is None
 
 
-def test_without_matplotlib_there_is_no_picture(labelled, tmp_path, capsys, monkeypatch):
+def test_without_matplotlib_there_is_no_picture(labeled, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    status = command(["likelihood", str(labelled), "--steps", "3", "--out", str(tmp_path)])
+    status = command(["likelihood", str(labeled), "--steps", "3", "--out", str(tmp_path)])
     assert status == 0
     assert "need matplotlib: pip install" in capsys.readouterr().out
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".json"]
 
 
-def test_the_command_ends_with_one_line(labelled, capsys):
+def test_the_command_ends_with_one_line(labeled, capsys):
     status = command(
-        ["likelihood", str(labelled), "--samples-per-item", "4", "--max-items", "7",
+        ["likelihood", str(labeled), "--samples-per-item", "4", "--max-items", "7",
          "--variance", "fixed_large", "--ema", "none"]
     )  # fmt: skip
     assert status == 0
     lines = capsys.readouterr().out.strip().splitlines()
     name = "held_out_50_even_fixed_large_importance_4_ema_none"
-    assert f"wrote {labelled / 'likelihood' / name}.json" in lines
+    assert f"wrote {labeled / 'likelihood' / name}.json" in lines
     assert " +- " in lines[-1]
     assert "bits/dim (7 items, 50 of 50 steps" in lines[-1]
 
 
-def test_other_data_are_read_as_the_runs_own(labelled, tmp_path):
-    run = iddpm.load(labelled)
+def test_other_data_are_read_as_the_runs_own(labeled, tmp_path):
+    run = iddpm.load(labeled)
     split = open_split(run.config)
     x = split.source.read_many(split.held_out).transpose(0, 2, 3, 1)
     y = split.source.labels[split.held_out]
@@ -439,13 +439,13 @@ def test_other_data_are_read_as_the_runs_own(labelled, tmp_path):
         ({"precision": "fp8"}, "precision 'fp8' is unknown"),
     ],
 )
-def test_bad_requests_are_refused_in_a_sentence(labelled, options, message):
+def test_bad_requests_are_refused_in_a_sentence(labeled, options, message):
     with pytest.raises(ValueError, match=message):
-        likelihood(iddpm.load(labelled), **options)
+        likelihood(iddpm.load(labeled), **options)
 
 
-def test_bad_data_are_refused_in_a_sentence(labelled, continuous, folder, tmp_path):
-    run = iddpm.load(labelled)
+def test_bad_data_are_refused_in_a_sentence(labeled, continuous, folder, tmp_path):
+    run = iddpm.load(labeled)
     np.savez(tmp_path / "large.npz", arr_0=images(size=9), arr_1=np.arange(60) % 3)
     with pytest.raises(ValueError, match=r"items of shape \(1, 9, 9\)"):
         likelihood(run, tmp_path / "large.npz")
@@ -464,8 +464,8 @@ def test_bad_data_are_refused_in_a_sentence(labelled, continuous, folder, tmp_pa
         likelihood(run)
 
 
-def test_bad_requests_of_the_command_write_nothing(labelled, tmp_path, capsys):
+def test_bad_requests_of_the_command_write_nothing(labeled, tmp_path, capsys):
     out = tmp_path / "out"
-    assert command(["likelihood", str(labelled), "--steps", "99", "--out", str(out)]) == 2
+    assert command(["likelihood", str(labeled), "--steps", "99", "--out", str(out)]) == 2
     assert capsys.readouterr().err.startswith("error: cannot take 99 steps")
     assert not out.exists()

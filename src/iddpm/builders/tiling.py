@@ -26,7 +26,7 @@ class Tiling:
         given: its own size.
         scale: how many times finer each axis becomes.
         tile: size of a tile of the finer data; along a periodic axis the whole ring.
-        overlap: share of a tile that neighbours share, at the least.
+        overlap: share of a tile that neighbors share, at the least.
     """
 
     low_res: tuple[int, ...]

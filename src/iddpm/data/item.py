@@ -35,7 +35,7 @@ def read_item(
 ) -> Item:
     """Read an item of a model's shape from a picture, a .npy array or a TIFF of numbers.
 
-    A picture is converted to the channels, its centre cropped to the aspect ratio and resized; a
+    A picture is converted to the channels, its center cropped to the aspect ratio and resized; a
     TIFF of numbers is cropped and resized. An array has the shape itself, or without the axis of a
     single channel, or with channels last. Floats lie in [-1, 1], uint8 and uint16 span that range,
     unless the model's data has another.

@@ -16,7 +16,7 @@ from iddpm.evaluation.whitening import Whitening
 FEWEST = 2048
 """Below so many items the Frechet distance is mostly bias (10 to a feature are needed too)."""
 
-FEW_NEIGHBOURS = 100
+FEW_NEIGHBORS = 100
 """Below so many items the k-th neighbor is far away and the balls cover all there is."""
 
 
@@ -98,14 +98,14 @@ def warn_of_small_numbers(count: int, size: int) -> list[str]:
     ]
 
 
-def warn_of_few_neighbours(count: int, real: int) -> list[str]:
+def warn_of_few_neighbors(count: int, real: int) -> list[str]:
     """Return what has to be said of precision to coverage of so few samples or real items."""
-    if min(count, real) >= FEW_NEIGHBOURS:
+    if min(count, real) >= FEW_NEIGHBORS:
         return []
     return [
         (
             f"precision, recall, density and coverage of {count} samples among {real} real items "
-            f"are meaningless: their neighbors are far apart; use {FEW_NEIGHBOURS} or more of both"
+            f"are meaningless: their neighbors are far apart; use {FEW_NEIGHBORS} or more of both"
         )
     ]
 

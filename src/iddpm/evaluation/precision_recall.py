@@ -7,21 +7,21 @@ from torch import Tensor
 
 from iddpm.evaluation.distances import CHUNK
 
-PRECISION_NEIGHBOURS = 3
+PRECISION_NEIGHBORS = 3
 """k of precision and recall (Kynkaanniemi et al. 2019, section 2)."""
-DENSITY_NEIGHBOURS = 5
+DENSITY_NEIGHBORS = 5
 """k of density and coverage (Naeem et al. 2020, section 3.3)."""
 
-FEWEST_ITEMS = max(PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS) + 1
+FEWEST_ITEMS = max(PRECISION_NEIGHBORS, DENSITY_NEIGHBORS) + 1
 """Samples, or real items, that have so many neighbors."""
 
 
 @dataclass(frozen=True)
 class Manifold:
-    """How two sets of features lie in each other's neighbourhoods.
+    """How two sets of features lie in each other's neighborhoods.
 
     Attributes:
-        precision: share of samples within a real item's ball, which reaches to its k-th neighbour.
+        precision: share of samples within a real item's ball, which reaches to its k-th neighbor.
         recall: share of real items within a sample's ball.
         density: how many real balls a sample lies in, over k; 1 is expected of real data.
         coverage: share of real items whose ball holds a sample.
@@ -37,25 +37,25 @@ def manifold(
     samples: Tensor,
     real: Tensor,
     *,
-    precision_neighbours: int = PRECISION_NEIGHBOURS,
-    density_neighbours: int = DENSITY_NEIGHBOURS,
+    precision_neighbors: int = PRECISION_NEIGHBORS,
+    density_neighbors: int = DENSITY_NEIGHBORS,
 ) -> Manifold:
-    """Compare samples [N, d] with real items [M, d] by their nearest neighbours.
+    """Compare samples [N, d] with real items [M, d] by their nearest neighbors.
 
     All four depend on N and M: compare only numbers made with the same.
 
     Raises:
-        ValueError: fewer items than neighbours.
+        ValueError: fewer items than neighbors.
     """
-    largest = max(precision_neighbours, density_neighbours)
+    largest = max(precision_neighbors, density_neighbors)
     if min(len(samples), len(real)) <= largest:
         raise ValueError(
             f"{largest} nearest neighbors need more than {largest} items, and there are "
             f"{len(samples)} samples and {len(real)} real items"
         )
     samples, real = samples.double().cpu(), real.double().cpu()
-    sample_radius = _radii(samples, [precision_neighbours])[0]
-    real_radius, density_radius = _radii(real, [precision_neighbours, density_neighbours])
+    sample_radius = _radii(samples, [precision_neighbors])[0]
+    real_radius, density_radius = _radii(real, [precision_neighbors, density_neighbors])
     inside = balls = 0
     recalled = torch.zeros(len(real), dtype=torch.bool)
     covered = torch.zeros(len(real), dtype=torch.bool)
@@ -69,7 +69,7 @@ def manifold(
     return Manifold(
         precision=inside / len(samples),
         recall=float(recalled.double().mean()),
-        density=balls / (density_neighbours * len(samples)),
+        density=balls / (density_neighbors * len(samples)),
         coverage=float(covered.double().mean()),
     )
 
@@ -80,13 +80,13 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return (squares - 2 * (x @ y.T)).clamp_(min=0)
 
 
-def _radii(x: Tensor, neighbours: list[int]) -> list[Tensor]:
+def _radii(x: Tensor, neighbors: list[int]) -> list[Tensor]:
     """Return each row's squared distance to its k-th nearest other row, [N] for each k."""
     nearest = []
     for start in range(0, len(x), CHUNK):
         squared = squared_distances(x[start : start + CHUNK], x)
         rows = torch.arange(len(squared))
-        squared[rows, rows + start] = torch.inf  # not its own neighbour
-        nearest.append(squared.topk(max(neighbours), dim=1, largest=False).values)
+        squared[rows, rows + start] = torch.inf  # not its own neighbor
+        nearest.append(squared.topk(max(neighbors), dim=1, largest=False).values)
     found = torch.cat(nearest)
-    return [found[:, k - 1] for k in neighbours]
+    return [found[:, k - 1] for k in neighbors]

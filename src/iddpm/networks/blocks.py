@@ -50,8 +50,8 @@ class Upsample(nn.Module):
         dims: 1, 2 or 3 spatial axes.
         kind: ``"transpose"``: a learned transposed convolution, per axis kernel 4, stride 2,
             padding 1 where the axis doubles and kernel 3, stride 1, padding 1 where it does not.
-            ``"nearest_conv"``: nearest neighbours, then a convolution of kernel 3 (the published
-            networks). ``"nearest"``: nearest neighbours alone.
+            ``"nearest_conv"``: nearest neighbors, then a convolution of kernel 3 (the published
+            networks). ``"nearest"``: nearest neighbors alone.
         out_channels: channels of the output, ``channels`` by default.
         stride: factor (1 or 2) per axis; (1, 2, 2) for volumes and 2 everywhere otherwise.
         smooth_start: start the transposed kernel as linear interpolation of each channel, so that

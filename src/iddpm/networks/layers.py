@@ -102,7 +102,7 @@ def zero_module(module: AnyModule) -> AnyModule:
 def resize_linear(x: Tensor, size: Sequence[int], circular: Sequence[bool] = ()) -> Tensor:
     """Resize [N, C, *spatial] to the spatial ``size`` by (bi-, tri-) linear interpolation.
 
-    Along the axes that ``circular`` names, the last value and the first are neighbours.
+    Along the axes that ``circular`` names, the last value and the first are neighbors.
     """
     for axis, wraps in enumerate(circular, start=2):
         if wraps:
@@ -127,7 +127,7 @@ def timestep_embedding(timesteps: Tensor, dim: int, max_period: float = 10000.0)
     Frequencies fall geometrically from 1 to 1 / ``max_period`` (Vaswani et al. 2017, section 3.5).
 
     Args:
-        timesteps: [N], any real numbers; fractions are honoured.
+        timesteps: [N], any real numbers; fractions are honored.
         dim: width of the embedding; an odd width is padded with one zero column.
         max_period: the longest period divided by 2 pi.
 

@@ -141,7 +141,7 @@ class UNet(Trunk):
 
         Args:
             x: [N, in_channels, *spatial].
-            timesteps: [N], the time shown to the network (fractions are honoured).
+            timesteps: [N], the time shown to the network (fractions are honored).
             y: [N] class labels, for class-conditional networks only; -1 means no class.
             conditions: [N, K] what else is known, for networks that are told it; NaN where it is
                 not.

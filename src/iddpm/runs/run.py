@@ -84,7 +84,7 @@ class Run(OpenedRun):
             seed: any integer.
             classes: one class for all, or one per item; by default none.
             given: what else the network is told, as in :meth:`sample`.
-            overlap: share of a tile that neighbours share, at the least.
+            overlap: share of a tile that neighbors share, at the least.
             start: number of the first item.
             on_batch: called after every batch of tiles.
             settings: of sampling; ``batch_size`` is the number of tiles at a time, which bounds the

@@ -16,7 +16,7 @@ MASK64 = (1 << 64) - 1
 def stream(seed: int, purpose: str, *, step: int = 0, index: int = 0) -> np.random.Generator:
     """Return a fresh generator that depends on these four values and on nothing else.
 
-    The values are mixed by a hash into the 128-bit key of a Philox generator, so that neighbouring
+    The values are mixed by a hash into the 128-bit key of a Philox generator, so that neighboring
     seeds, steps and indices share nothing. (A torch CPU generator keeps 32 bits of its seed: seeds
     1 and 1 + 2**32 would draw alike, and a long run would meet the same seed twice.)
 

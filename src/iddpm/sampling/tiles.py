@@ -17,7 +17,7 @@ from torch import Tensor
 from iddpm.diffusion import Denoise, Level, Prediction
 
 OVERLAP = 0.25
-"""Share of a tile that it shares with its neighbour, at the least."""
+"""Share of a tile that it shares with its neighbor, at the least."""
 _AVERAGED = ("x0", "variance", "mean", "slope")
 """What a prediction holds besides eps, which follows from x0 and x_t."""
 
@@ -38,7 +38,7 @@ def tiled(
     Args:
         denoise: the model, called with [M, C, *size], M at most ``at_once``.
         size: spatial size of a tile; along a shorter axis a tile is as long as the state.
-        overlap: share of a tile that neighbours share, at the least; 0 puts tile beside tile.
+        overlap: share of a tile that neighbors share, at the least; 0 puts tile beside tile.
         at_once: tiles in a batch.
 
     Raises:
@@ -90,7 +90,7 @@ def tile_starts(whole: int, tile: int, overlap: float, unit: int = 1) -> list[in
 
     Args:
         whole, tile: lengths of the axis and of a tile; both multiples of ``unit``.
-        overlap: share of a tile that neighbours share at the least, so far as they then still move.
+        overlap: share of a tile that neighbors share at the least, so far as they then still move.
         unit: what starts are multiples of.
     """
     spare, length = (whole - tile) // unit, tile // unit

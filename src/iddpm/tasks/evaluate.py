@@ -11,9 +11,9 @@ from torch import Tensor
 from iddpm.builders.run_data import Split, open_other
 from iddpm.evaluation.features import Extractor
 from iddpm.evaluation.measures import (
-    FEW_NEIGHBOURS,
+    FEW_NEIGHBORS,
 )
-from iddpm.evaluation.neighbours import Nearest, search
+from iddpm.evaluation.nearest_items import Nearest, search
 from iddpm.evaluation.precision_recall import FEWEST_ITEMS
 from iddpm.evaluation.reference import load_reference
 from iddpm.runs.classifier import Classifier
@@ -131,7 +131,7 @@ def _checked(
     if n < FEWEST_ITEMS and samples is None:
         raise ValueError(
             f"cannot evaluate {n} samples (-n {n}): the measures need at least {FEWEST_ITEMS}, "
-            f"and {FEW_NEIGHBOURS} to be meaningful"
+            f"and {FEW_NEIGHBORS} to be meaningful"
         )
     if not len(split.train):
         raise ValueError(f"{split.source.name} has no training items to compare with")

@@ -17,10 +17,10 @@ from iddpm.evaluation.measures import (
     Measures,
     class_accuracy,
     measure,
-    warn_of_few_neighbours,
+    warn_of_few_neighbors,
     warn_of_small_numbers,
 )
-from iddpm.evaluation.neighbours import Memorization, Nearest, memorization
+from iddpm.evaluation.nearest_items import Memorization, Nearest, memorization
 from iddpm.evaluation.reference import PAIRS, Reference
 from iddpm.evaluation.report import markdown
 from iddpm.runs.classifier import Classifier
@@ -166,7 +166,7 @@ def _warnings(
             "sees the residual outside them, such as noise"
         )
     real = min(measured.reference.stats.count, count, PAIRS)
-    warnings += warn_of_few_neighbours(count, real)
+    warnings += warn_of_few_neighbors(count, real)
     if classifier is not None and drawn.y is None:
         warnings.append("the samples have no classes, so their accuracy is not measured")
     elif classifier is not None and classifier.class_names != measured.run.config.class_names:

@@ -137,7 +137,7 @@ def read_samples(path: Path, config: ResolvedConfig) -> Samples:
     if path.suffix.lower() not in (".npy", ".npz"):
         raise ValueError(f"{path} holds no samples: give a .npz or .npy file")
     layout = {1: "NLC", 2: "NHWC", 3: "NDHWC"}[len(config.model.size)]
-    # How the run's own data is labelled, chosen, resized and cut says nothing about the file.
+    # How the run's own data is labeled, chosen, resized and cut says nothing about the file.
     own = {"labels": "auto", "column": None, "image_size": None, "window": None, "stride": None}
     own["sample_rate"] = None
     data = config.data.model_copy(update={"layout": layout, **own})

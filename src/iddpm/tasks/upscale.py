@@ -56,7 +56,7 @@ def upscale(
         class_name: the class of all, also instead of their labels; by default their labels, and
             none where they have none.
         conditions: what the items have, as for :meth:`~iddpm.runs.run.Run.sample`.
-        overlap: share of a tile that neighbours share, at the least.
+        overlap: share of a tile that neighbors share, at the least.
         average: samples of each item, of the seeds ``seed``, ``seed + 1``, ...: their mean is
             written, and beside it their standard deviation, in the units of the file.
         out: the directory, ``RUN/upscaled`` by default.

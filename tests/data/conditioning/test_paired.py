@@ -17,8 +17,8 @@ def folder(path, suffix, names=NAMES, size=(6, 4), mode="L"):
     for number, name in enumerate(names):
         file = path / f"{name}{suffix}"
         file.parent.mkdir(parents=True, exist_ok=True)
-        colour = number if mode == "L" else (number, 10, 20)
-        Image.new(mode, size, colour).save(file)
+        color = number if mode == "L" else (number, 10, 20)
+        Image.new(mode, size, color).save(file)
     return open_source(path, labels="none")
 
 

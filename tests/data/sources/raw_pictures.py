@@ -68,10 +68,10 @@ def bmp(
     version = 108 if len(masks) == 4 else 40
     padded = [row + bytes(-len(row) % 4) if compression in (0, 3) else row for row in rows]
     body = b"".join(padded if down else padded[::-1])
-    colours = len(palette) // 4
+    colors = len(palette) // 4
     head = struct.pack(
         "<IiiHHIIiiII", version, width, -height if down else height, 1, bits, compression,
-        len(body), 2835, 2835, colours, 0
+        len(body), 2835, 2835, colors, 0
     )  # fmt: skip
     fields = b"".join(struct.pack("<I", mask) for mask in masks)
     head = head + fields if version == 40 else (head + fields).ljust(108, b"\0")

@@ -73,7 +73,7 @@ def test_each_format_gives_its_pixels(suffix, channels, dtype, bits, encoding, t
     assert (one.shape, len(one), one.key(0)) == (source.shape, 1, f"1{suffix}")
 
 
-def test_colours_of_a_gif_are_exact_and_come_out_as_webp(tmp_path):
+def test_colors_of_a_gif_are_exact_and_come_out_as_webp(tmp_path):
     frames = pixels(channels=3) // 128 * 255
     save(tmp_path / "a.gif", frames, duration=70)
     source = open_source(tmp_path / "a.gif")
@@ -186,7 +186,7 @@ def gif_with_holes(path):
     path.write_bytes(gif_of((6, 7), [hole, hole], palette))
 
 
-def gray_then_colour(path):
+def gray_then_color(path):
     save(path, [*pixels(2, channels=1)])
     again = path.with_name("b.tif")
     save(again, pixels(2, channels=3))
@@ -197,7 +197,7 @@ def pages_that_differ(path):
     images[0].save(path, save_all=True, append_images=images[1:])
 
 
-def deep_colour(path):
+def deep_color(path):
     save(path, pixels(2, channels=3))
     content = bytearray(path.read_bytes())
     # All 8s among the bits per sample become 16, as no program here writes them.
@@ -210,7 +210,7 @@ def deep_colour(path):
     [
         (gif_with_holes, "a.gif", {}, r"a\.gif, frame 1 has transparent.*channels=4"),
         (pages_that_differ, "a.tif", {}, r"pages that differ.*6x7.*page 2 is 3x4"),
-        (deep_colour, "a.tif", {}, r"a\.tif is damaged \(failed to read"),
+        (deep_color, "a.tif", {}, r"a\.tif is damaged \(failed to read"),
         (still, "a.gif", {}, r"a\.gif holds a single picture"),
         (still, "a.png", {}, r"a\.png is a \.png file; data is a folder of images"),
         (still, "a.tif", {"layout": "frames"}, "layout='frames' needs a folder"),
@@ -257,7 +257,7 @@ def test_what_does_not_go_together_is_refused(files, settings, message, tmp_path
         open_source(tmp_path, **settings).read_many([0, 1])
 
 
-def test_colour_met_late_is_not_dropped_silently(tmp_path, monkeypatch):
+def test_color_met_late_is_not_dropped_silently(tmp_path, monkeypatch):
     save(tmp_path / "a.webp", pixels(2))
     facts = clips.read_facts
     monkeypatch.setattr(

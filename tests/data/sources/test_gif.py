@@ -44,8 +44,8 @@ def seen(size, frames, shared):
         before = [list(row) for row in canvas]
         for (y, x), index in np.ndenumerate(indices):
             if index != transparent:
-                colour = (shared if palette is None else palette)[index]
-                canvas[top + y][left + x] = (*colour.tolist(), 255)
+                color = (shared if palette is None else palette)[index]
+                canvas[top + y][left + x] = (*color.tolist(), 255)
         yield np.array(canvas, np.uint8)
         for (y, x), _ in np.ndenumerate(indices):
             if disposal == 2:

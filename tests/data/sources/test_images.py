@@ -13,9 +13,9 @@ from iddpm.data.sources.open import open_source
 from iddpm.data.sources.picture import read_header
 
 
-def save(path, *, size=(6, 4), colour=0, mode="L"):
+def save(path, *, size=(6, 4), color=0, mode="L"):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path)
+    Image.new(mode, size, color).save(path)
     return path
 
 
@@ -25,7 +25,7 @@ def truncate(path):
 
 def test_pictures_come_sorted_whatever_their_depth(tmp_path):
     for value, name in enumerate(["b.png", "a/z.PNG", "a/y/x.bmp", "c.pgm"]):
-        save(tmp_path / name, colour=value)
+        save(tmp_path / name, color=value)
     save(tmp_path / ".hidden/d.png")
     save(tmp_path / "__MACOSX/e.png")
     (tmp_path / "._b.png").write_bytes(b"resource fork")
@@ -40,7 +40,7 @@ def test_pictures_come_sorted_whatever_their_depth(tmp_path):
 
 def test_read_many_is_read(tmp_path):
     for value in range(5):
-        save(tmp_path / f"{value}.png", colour=value)
+        save(tmp_path / f"{value}.png", color=value)
     source = ImageFolder(tmp_path)
     many = source.read_many([3, 0, 3])
     assert many.shape == (3, 1, 4, 6)
@@ -58,8 +58,8 @@ def test_links_to_folders_are_followed_once(tmp_path):
 
 @pytest.mark.parametrize(("image_size", "shape"), [(3, (1, 3, 3)), ((2, 5), (1, 2, 5))])
 def test_mixed_sizes_are_resized(image_size, shape, tmp_path):
-    save(tmp_path / "a.png", size=(6, 4), colour=9)
-    save(tmp_path / "b.png", size=(50, 90), colour=9)
+    save(tmp_path / "a.png", size=(6, 4), color=9)
+    save(tmp_path / "b.png", size=(50, 90), color=9)
     source = ImageFolder(tmp_path, image_size=image_size)
     assert source.shape == shape
     assert (source.read_many([0, 1]) == np.full((2, *shape), 9)).all()
@@ -102,8 +102,8 @@ def test_an_empty_folder_is_named_with_the_suffixes(tmp_path):
     ],
 )
 def test_channels_follow_the_pictures(modes, channels, tmp_path):
-    for index, (mode, colour) in enumerate(modes):
-        save(tmp_path / f"{index}.png", mode=mode, colour=colour)
+    for index, (mode, color) in enumerate(modes):
+        save(tmp_path / f"{index}.png", mode=mode, color=color)
     source = ImageFolder(tmp_path)
     assert source.shape[0] == channels
     assert source.read(0).shape[0] == channels
@@ -111,7 +111,7 @@ def test_channels_follow_the_pictures(modes, channels, tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_channels_may_be_stated(channels, tmp_path):
-    save(tmp_path / "a.png", mode="RGB", colour=(9, 9, 9))
+    save(tmp_path / "a.png", mode="RGB", color=(9, 9, 9))
     assert ImageFolder(tmp_path, channels=channels).read(0).shape == (channels, 4, 6)
 
 
@@ -121,10 +121,10 @@ def test_two_channels_are_refused(tmp_path):
         ImageFolder(tmp_path, channels=2)
 
 
-def test_colour_met_late_in_a_gray_set_is_not_dropped_silently(tmp_path, monkeypatch):
+def test_color_met_late_in_a_gray_set_is_not_dropped_silently(tmp_path, monkeypatch):
     for index in range(5):
         save(tmp_path / f"{index}.bmp")
-    save(tmp_path / "3.bmp", mode="RGB", colour=(9, 0, 0))
+    save(tmp_path / "3.bmp", mode="RGB", color=(9, 0, 0))
     monkeypatch.setattr(pictures, "_PROBED", 2)
     source = ImageFolder(tmp_path)
     with pytest.raises(ValueError, match=r"3\.bmp is in color.*data\.channels"):
@@ -172,7 +172,7 @@ def test_with_a_size_few_headers_are_read(suffix, tmp_path, monkeypatch):
 
 
 def deep_color(path):
-    """A PNG of 16-bit colour, which Pillow cannot write."""
+    """A PNG of 16-bit color, which Pillow cannot write."""
     import zlib
 
     def chunk(kind, data):
@@ -308,7 +308,7 @@ def test_skipping_everything_is_an_error(tmp_path):
 
 
 def test_a_small_set_is_decoded_once(tmp_path):
-    path = save(tmp_path / "a.png", colour=7)
+    path = save(tmp_path / "a.png", color=7)
     source = ImageFolder(tmp_path)
     first = source.read(0)
     path.unlink()
@@ -319,9 +319,9 @@ def test_a_small_set_is_decoded_once(tmp_path):
 
 
 def test_a_large_set_is_decoded_each_time(tmp_path, monkeypatch):
-    path = save(tmp_path / "a.png", colour=7)
+    path = save(tmp_path / "a.png", color=7)
     monkeypatch.setattr(pictures, "CACHE_BYTES", 6 * 4 - 1)
     source = ImageFolder(tmp_path)
     source.read(0)
-    save(path, colour=8)
+    save(path, color=8)
     assert (source.read(0) == 8).all()

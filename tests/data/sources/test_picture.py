@@ -19,11 +19,11 @@ def read(path, *, channels, size=None):
     return to_array(image, channels=channels, size=size, bits=bits)
 
 
-def write_png(path, *, depth, colour_type, width=4, height=3):
-    """Write a PNG that Pillow cannot write: 16 bits in each sample of colour."""
-    samples = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
+def write_png(path, *, depth, color_type, width=4, height=3):
+    """Write a PNG that Pillow cannot write: 16 bits in each sample of color."""
+    samples = {0: 1, 2: 3, 4: 2, 6: 4}[color_type]
     rows = (b"\0" + b"\x12\x34" * (samples * width)) * height
-    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     body = b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -44,7 +44,7 @@ def test_every_mode_becomes_every_number_of_channels(mode, channels, tmp_path):
     assert array.min() >= 253  # white stays white, CMYK and YCbCr included
 
 
-def test_colour_keeps_its_order(tmp_path):
+def test_color_keeps_its_order(tmp_path):
     Image.new("RGB", (2, 2), (10, 20, 30)).save(tmp_path / "a.png")
     assert read(tmp_path / "a.png", channels=3)[:, 0, 0].tolist() == [10, 20, 30]
 
@@ -112,15 +112,15 @@ def test_16_bit_gray_is_resized_in_16_bits(tmp_path):
     assert (array == 30001).all()
 
 
-@pytest.mark.parametrize("colour_type", [2, 4, 6])
-def test_16_bit_colour_is_refused_not_degraded(colour_type, tmp_path):
-    write_png(tmp_path / "deep.png", depth=16, colour_type=colour_type)
+@pytest.mark.parametrize("color_type", [2, 4, 6])
+def test_16_bit_color_is_refused_not_degraded(color_type, tmp_path):
+    write_png(tmp_path / "deep.png", depth=16, color_type=color_type)
     for reader in (read_header, load_picture):
         with pytest.raises(ValueError, match=r"deep\.png holds 16-bit color"):
             reader(tmp_path / "deep.png")
 
 
-def test_16_bit_colour_ppm_is_refused(tmp_path):
+def test_16_bit_color_ppm_is_refused(tmp_path):
     (tmp_path / "deep.ppm").write_bytes(b"P6 4 3 65535\n" + b"\x12\x34" * 36)
     with pytest.raises(ValueError, match="16-bit color"):
         read_header(tmp_path / "deep.ppm")

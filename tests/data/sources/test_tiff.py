@@ -11,7 +11,7 @@ OME = '<?xml version="1.0"?><OME><Image><Pixels SizeC="{}" SizeZ="{}" SizeT="{}"
 
 
 @pytest.mark.parametrize(
-    ("text", "colours", "axes"),
+    ("text", "colors", "axes"),
     [
         ("", 1, {}),
         ("a note", 1, {}),
@@ -27,8 +27,8 @@ OME = '<?xml version="1.0"?><OME><Image><Pixels SizeC="{}" SizeZ="{}" SizeT="{}"
         ('{"shape": "?', 1, {}),
     ],
 )  # fmt: skip
-def test_notes_tell_what_pages_run_through(text, colours, axes):
-    assert page_axes(text, colours) == axes
+def test_notes_tell_what_pages_run_through(text, colors, axes):
+    assert page_axes(text, colors) == axes
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_pictures_keep_their_mode_and_depth(tmp_path, mode, suffix, channels):
         assert np.array_equal(np.asarray(image), pixels.repeat(2, 0).repeat(3, 1))
 
 
-def test_a_palette_becomes_colours_and_a_jpeg_a_png(tmp_path):
+def test_a_palette_becomes_colors_and_a_jpeg_a_png(tmp_path):
     (tmp_path / "out").mkdir()
     Image.fromarray(BITS[..., :3]).quantize(8).save(tmp_path / "a.gif")
     Image.fromarray(BITS[..., :3]).save(tmp_path / "b.jpeg")

@@ -33,7 +33,7 @@ class Facts:
         count: of the frames.
         size: ``(height, width)`` in pixels.
         dtype: of the numbers: uint8, uint16 or float32.
-        gray: whether all its colours are gray.
+        gray: whether all its colors are gray.
         format: GIF, WEBP or TIFF, or ``frames`` in a folder.
         milliseconds: how long each is shown, where that is said.
     """

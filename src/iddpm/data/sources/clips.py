@@ -45,7 +45,7 @@ class Clips(Recordings):
         keys: names of the clips, relative to the path.
         facts: of each.
         image_size: crops and resizes the frames, as it does pictures.
-        channels: 1, 3 or 4; by default 1 where all colours are gray, else 3.
+        channels: 1, 3 or 4; by default 1 where all colors are gray, else 3.
         labels: a rule of `iddpm.data.sources.label_tables.labels_of_files`.
         value_range: see `iddpm.data.values.find_values`.
 
@@ -151,8 +151,8 @@ class Clips(Recordings):
                     "composite them on white with data.channels=3"
                 )
         if self.channels == 1 and image.mode not in GRAY_MODES:
-            colours = np.asarray(image.convert("RGB"))
-            if (colours != colours[..., :1]).any():
+            colors = np.asarray(image.convert("RGB"))
+            if (colors != colors[..., :1]).any():
                 raise ValueError(
                     f"{title} is in color while {self.name} looked gray: set data.channels to "
                     "3 to keep color, or to 1 to convert all to gray"

@@ -1,7 +1,7 @@
 """GIF animations, composed as the format says.
 
 Pillow decodes the pixels, and does not compose them: where the first frame is gray it loses the
-colours of later ones, and it fills with a colour what is to be transparent.
+colors of later ones, and it fills with a color what is to be transparent.
 """
 
 import struct
@@ -54,7 +54,7 @@ class Gif:
     Attributes:
         size: ``(height, width)``.
         frames: in order.
-        gray: whether all colours in its palettes are gray.
+        gray: whether all colors in its palettes are gray.
 
     Raises:
         UnreadablePictureError: it is damaged, cut short or no GIF.
@@ -83,8 +83,8 @@ class Gif:
         canvas = np.zeros(self.size, np.uint32)  # four bytes a pixel, moved as one
         for frame in self.frames:
             indices = self._indices(frame)
-            colours = np.full((256, 4), 255, np.uint8)
-            colours[: len(frame.palette), :3] = frame.palette
+            colors = np.full((256, 4), 255, np.uint8)
+            colors[: len(frame.palette), :3] = frame.palette
             drawn = np.ones_like(indices, bool)
             if frame.transparent is not None:
                 drawn = indices != frame.transparent  # which may lie beyond the palette
@@ -94,7 +94,7 @@ class Gif:
                 frame.top : frame.top + frame.height, frame.left : frame.left + frame.width
             ]
             before = box.copy()
-            np.copyto(box, colours.view(np.uint32)[indices, 0], where=drawn)
+            np.copyto(box, colors.view(np.uint32)[indices, 0], where=drawn)
             yield canvas.view(np.uint8).reshape(*self.size, 4).copy()
             if frame.disposal == _TO_TRANSPARENT:
                 box[:] = 0

@@ -58,7 +58,7 @@ def read_header(file: Path | bytes, name: str | None = None) -> Header:
 
     Raises:
         UnreadablePictureError: no header Pillow understands.
-        UnsupportedPictureError: 16-bit colour or 32-bit samples, which would be degraded to 8 bits;
+        UnsupportedPictureError: 16-bit color or 32-bit samples, which would be degraded to 8 bits;
             several frames, of which all but the first would be lost; or too many pixels.
     """
     name = name or str(file)
@@ -175,7 +175,7 @@ def to_array(
     """Return ``[channels, height, width]``, uint8 for 8 bits and uint16 for 16 (gray only).
 
     Where transparency is not kept it is laid on white, for which most cut-out pictures are drawn;
-    dropping it instead would uncover arbitrary colours. ``size`` None keeps the picture's own.
+    dropping it instead would uncover arbitrary colors. ``size`` None keeps the picture's own.
     """
     if bits == 16:
         assert channels == 1
@@ -196,7 +196,7 @@ def to_array(
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Crop the centre to the aspect ratio of ``size`` (height, width) and resize to it.
+    """Crop the center to the aspect ratio of ``size`` (height, width) and resize to it.
 
     Lanczos, antialiased when it shrinks: the sharpest of Pillow's filters, and one filter for
     every factor, so that pictures of mixed sizes do not become a set of mixed sharpness.
@@ -259,7 +259,7 @@ def is_animated(image: Image.Image) -> bool:
 def raw_mode(image: Image.Image) -> str:
     """Return how the samples of an opened picture are stored, such as ``RGB;16B``.
 
-    Pillow's mode hides 16 bits of colour. Must be asked before the pixels are loaded: that is when
+    Pillow's mode hides 16 bits of color. Must be asked before the pixels are loaded: that is when
     the decoder's arguments are dropped.
     """
     if not image.tile:  # type: ignore[attr-defined]
@@ -275,7 +275,7 @@ def bits_of(name: str, mode: str, raw: str) -> int:
     """Return 8 or 16 for a picture of a mode; refuse what Pillow would degrade.
 
     Raises:
-        UnsupportedPictureError: 16-bit colour, signed numbers, or 32 bits a sample.
+        UnsupportedPictureError: 16-bit color, signed numbers, or 32 bits a sample.
     """
     # "BGR;16" is a BMP of 5 + 6 + 5 bits a pixel.
     deep = ";16" in raw and not raw.startswith("BGR")

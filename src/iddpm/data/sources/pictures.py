@@ -33,7 +33,7 @@ _NAMED = 5  # files a message lists
 class Pictures(Source):
     """Picture files as ``[C, H, W]`` of uint8 or uint16.
 
-    Each is turned upright, cropped at its centre to the target's aspect ratio and resized. Decoded
+    Each is turned upright, cropped at its center to the target's aspect ratio and resized. Decoded
     pictures stay in memory when the whole set takes at most `CACHE_BYTES`.
 
     Args:

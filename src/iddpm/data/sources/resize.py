@@ -39,7 +39,7 @@ def planned_size(
 
 
 def resized(row: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Return a uint8 image ``[C, H, W]`` with its centre cropped and resized."""
+    """Return a uint8 image ``[C, H, W]`` with its center cropped and resized."""
     if len(row) == 1:
         return np.asarray(fit(Image.fromarray(row[0]), size))[None]
     image = Image.fromarray(np.ascontiguousarray(row.transpose(1, 2, 0)))

@@ -8,12 +8,12 @@ from math import prod
 from iddpm.data.sources.tiff_pages import TiffPage, imagej_note
 
 
-def page_axes(text: str, colours: int) -> dict[str, int]:
+def page_axes(text: str, colors: int) -> dict[str, int]:
     """Return the axes that the pages run through, and how long each is, as far as it is said.
 
     Args:
         text: the description, by ImageJ, OME or tifffile.
-        colours: samples in a pixel of a page.
+        colors: samples in a pixel of a page.
     """
     found: dict[str, int] = {}
     if text.startswith("ImageJ="):
@@ -24,23 +24,23 @@ def page_axes(text: str, colours: int) -> dict[str, int]:
         sizes = dict(re.findall(r'\bSize([CZT])="(\d{1,9})"', text)[:3])
         names = {"C": "channels", "Z": "slices", "T": "frames"}
         found = {names[k]: int(v) for k, v in sizes.items()}
-        found["channels"] = found.get("channels", 1) // colours
+        found["channels"] = found.get("channels", 1) // colors
     elif text.startswith('{"shape"'):
         try:
             shape = json.loads(text)["shape"]
-            found = {f"axis {k}": int(n) for k, n in enumerate(shape[: -3 if colours > 1 else -2])}
+            found = {f"axis {k}": int(n) for k, n in enumerate(shape[: -3 if colors > 1 else -2])}
         except (ValueError, TypeError, KeyError):
             found = {}
     return {name: length for name, length in found.items() if length > 1}
 
 
-def refuse_mixed_pages(name: str, text: str, pages: int, colours: int) -> None:
+def refuse_mixed_pages(name: str, text: str, pages: int, colors: int) -> None:
     """Refuse a stack whose pages are not one after the other in time or depth alone.
 
     Raises:
         ValueError: several axes, or channels, lie in the order of the pages; or several images.
     """
-    axes = page_axes(text, colours)
+    axes = page_axes(text, colors)
     if len(axes) > 1 or "channels" in axes:
         runs = " x ".join(f"{length} {axis}" for axis, length in axes.items())
         raise ValueError(

@@ -46,7 +46,7 @@ class TiffPage:
         size: ``(height, width)``, as shown.
         dtype: of the samples: uint8 where they have less than 8 bits.
         samples: in a pixel.
-        picture: whether it is a picture: gray, colour or a palette of up to 8 bits, with or without
+        picture: whether it is a picture: gray, color or a palette of up to 8 bits, with or without
             transparency, or gray of 16 bits; others hold numbers.
         mode: what Pillow calls such a picture; empty where it is none.
         transparency: whether its last sample is one.
@@ -233,12 +233,12 @@ def _facts(page: Any, number: int, name: str) -> TiffPage:
         )
     bits, samples, light = page.bitspersample, page.samplesperpixel, int(page.photometric)
     extra, unsigned = tuple(map(int, page.extrasamples)), page.dtype.kind in "ub"
-    colours = samples - len(extra)
+    colors = samples - len(extra)
     eight = unsigned and isinstance(bits, int) and bits <= 8
     alpha = extra in _ALPHA
     picture = eight and (
-        (light in _GRAY and colours == 1 and (not extra or (alpha and bits == 8)))
-        or (light == _RGB and colours == 3 and bits == 8 and (not extra or alpha))
+        (light in _GRAY and colors == 1 and (not extra or (alpha and bits == 8)))
+        or (light == _RGB and colors == 3 and bits == 8 and (not extra or alpha))
         or (light == _PALETTE and samples == 1)
         or (light == _CMYK and samples == 4 and bits == 8)
         or (light in (_YCBCR, _LAB) and samples == 3 and bits == 8)

@@ -37,7 +37,7 @@ class Clip(LowRes):
             channels=target.channels if alike else None,
             value_range=bounds,
         )
-        if target.channels == 1 and self._clip.channels == 3:  # a WebP has no other colours
+        if target.channels == 1 and self._clip.channels == 3:  # a WebP has no other colors
             clip = self._clip.read_box(0, (0, 0, 0), self._clip.sizes[0])
             if (clip == clip[:1]).all():
                 self._clip = Animations(path, labels="none", channels=1, value_range=bounds)

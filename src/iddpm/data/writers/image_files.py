@@ -82,7 +82,7 @@ def save_grid(
     """Write a mosaic of ``x`` ``[N, C, *spatial]`` in [-1, 1] for the eye, in 8 bits.
 
     Images are shown as they are, RGBA on white, the first channel where C is not 1, 3 or 4; signals
-    as lines, one colour a channel; volumes by the middle slices across their three axes, clips by
+    as lines, one color a channel; volumes by the middle slices across their three axes, clips by
     up to six frames.
 
     Args:

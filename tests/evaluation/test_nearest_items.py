@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from iddpm.evaluation.neighbours import Nearest, memorization, search
+from iddpm.evaluation.nearest_items import Nearest, memorization, search
 
 
 def blobs(count, seed):

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from iddpm.builders.run_data import open_other
 from iddpm.cli.main import run as command
 from iddpm.interop.openai import build_published, constructor_from_flags
-from iddpm.runs.layout import WEIGHTS
+from iddpm.runs.layout import WEIGHTS, read_run_config
 from iddpm.training.checkpoints.weights import read_released
 
 FLAGS = "--image_size 32 --num_channels 32 --num_res_blocks 1 --class_cond True --learn_sigma True"
@@ -74,6 +75,15 @@ def test_wrong_classes_are_refused(folder, tmp_path, capsys, classes, message):
     options = ["--init-classes", classes]
     assert command(["train", str(folder / "names.npz"), *arguments, *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_data_may_have_some_of_the_classes(folder, tmp_path):
+    x, names = np.zeros((4, 32, 32, 3), np.uint8), np.array(["7", "281", "281", "7"])
+    np.savez(tmp_path / "some.npz", arr_0=x, labels=names)
+    config = read_run_config(folder / "run")
+    source = open_other(config, tmp_path / "some.npz")
+    assert source.labels.tolist() == [7, 281, 281, 7]
+    assert source.class_names == config.class_names
 
 
 def test_an_imported_run_is_measured_and_trained_further(folder, tmp_path, capsys):

@@ -23,7 +23,7 @@ def test_it_says_what_it_found(tmp_path):
         "int16, 16 bits: -32768 to 32767 become -1 to 1",
         "used       -163",
         "2 classes: a (60), b (60)",
-        "0.024 MB in all, 0.2 kB an item",
+        "0.024 MB in total, 0.2 kB per item",
         "8000 Hz, 0.0125 s an item, written as PCM_16 in WAV",
         f"wrote {tmp_path / 'p.png'}",
     ):
@@ -43,7 +43,7 @@ def test_it_says_what_it_found_of_clips(tmp_path):
     assert status == 0
     for part in (
         "7 items, each 1 x 4 x 9 x 8 (clips of 1 channel)",
-        "frames     4 an item, 50 ms each, written as GIF",
+        "frames     4 per item, 50 ms each, written as GIF",
     ):
         assert part in out
     assert Image.open(tmp_path / "p.png").size == (2 + 2 * 247, 2 + 4 * 65 + 124)

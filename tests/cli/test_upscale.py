@@ -54,7 +54,7 @@ def test_bad_input_is_one_sentence(run, capsys):
         ([str(run.parent / "none.png")], "there is no file"),
         ([str(run.parent / "rgb.png")], "convert it first"),
         ([picture, "--overlap", "1"], "overlap=1 is a share of a tile"),
-        ([picture, "--low-res-noise", "0.9"], "low_res_noise=0.9 needs a model"),
+        ([picture, "--low-res-noise", "0.9"], "low_res_noise=0.9 needs a super-resolution model"),
         ([picture, "--steps", "99"], "99"),
         ([picture, "--class", "cat"], "class 'cat' was requested"),
         ([picture, picture], "would both become a.png"),

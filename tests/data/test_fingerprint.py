@@ -81,7 +81,7 @@ def test_a_fact_that_an_older_version_did_not_know_is_no_difference(folder):
 def test_a_damaged_file_is_refused_and_a_missing_one_is_not(tmp_path):
     assert read_fingerprint(tmp_path) is None
     (tmp_path / "data.json").write_text('{"items": 6')
-    with pytest.raises(ValueError, match=r"data\.json is damaged .*remove it"):
+    with pytest.raises(ValueError, match=r"data\.json is damaged .*delete it"):
         read_fingerprint(tmp_path)
 
 

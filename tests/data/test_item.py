@@ -74,7 +74,7 @@ def test_pictures_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"a \.npy array or a picture"):
         read_item(path.rename(tmp_path / "a.txt"), (1, 8, 6), 8)
     Image.fromarray(np.zeros((8, 6), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(ValueError, match="holds 16 bits a sample and the model was trained on 8"):
+    with pytest.raises(ValueError, match="holds 16 bits per sample and the model was trained on 8"):
         read_item(tmp_path / "deep.png", (1, 8, 6), 8)
     assert float(read_item(tmp_path / "deep.png", (1, 8, 6), 16).x.max()) == -1
     with pytest.raises(FileNotFoundError, match="no file"):

@@ -266,7 +266,7 @@ def test_unknown_decoders_are_refused():
     diffusion = GaussianDiffusion(log_snr(5), "fixed_small")
     with pytest.raises(ValueError, match="decoder='best' is unknown: use one of gaussian, levels"):
         Denoiser(Nothing(1), diffusion, "v", decoder="best")
-    with pytest.raises(ValueError, match="decoder='levels' go by the levels of the data"):
+    with pytest.raises(ValueError, match="decoder='levels' need data with levels"):
         Denoiser(Nothing(1), diffusion, "v", decoder="levels", bits=None)
 
 

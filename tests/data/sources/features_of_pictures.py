@@ -156,7 +156,7 @@ def adobe_camera() -> File:
     x, block = blocks(3), Image.Exif()
     block.get_ifd(0x8769)[0xA005] = {1: "R03"}
     return saved(
-        x, "jpeg", x, off=2, quality=100, subsampling=0, exif=block.tobytes(), warns="has Adobe RGB"
+        x, "jpeg", x, off=2, quality=100, subsampling=0, exif=block.tobytes(), warns="Adobe RGB"
     )
 
 

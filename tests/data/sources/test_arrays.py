@@ -341,7 +341,7 @@ def test_an_object_member_beside_the_data_is_left_out_and_said(tmp_path):
     x = np.arange(6 * 64, dtype=np.uint16).reshape(6, 1, 8, 8)
     np.savez(tmp_path / "a.npz", notes=np.array([{"a": 1}], dtype=object), images=x)
     for column in (None, "images"):
-        with pytest.warns(UserWarning, match="notes holds pickled Python objects"):
+        with pytest.warns(UserWarning, match="notes, which holds pickled Python objects"):
             assert len(open_array(tmp_path / "a.npz", column=column)) == 6
     with (
         pytest.warns(UserWarning, match="notes"),

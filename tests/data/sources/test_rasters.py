@@ -116,7 +116,7 @@ def test_a_clip_of_two_samples_is_refused_as_frames(tmp_path):
     x = np.zeros((3, 4, 5, 2), np.uint8)
     options = {"photometric": "minisblack", "planarconfig": "contig"}
     tifffile.imwrite(tmp_path / "a.tif", x, extrasamples=["unspecified"], **options)
-    with pytest.raises(ValueError, match="2 samples of uint8 a pixel, which frames cannot have"):
+    with pytest.raises(ValueError, match="2 samples of uint8 per pixel, which frames cannot have"):
         read_facts(tmp_path / "a.tif")
 
 

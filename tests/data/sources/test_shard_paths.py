@@ -35,7 +35,7 @@ def test_a_pattern_names_the_files_that_it_was_made_of(tmp_path, names, pattern)
 def test_what_is_missing_and_what_is_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape(f"{tmp_path}/none does not exist")):
         shard_paths(tmp_path / "none/{000..002}.tar", ".tar")
-    with pytest.raises(FileNotFoundError, match=r"holds no \.tar$"):
+    with pytest.raises(FileNotFoundError, match=r"has no \.tar$"):
         shard_paths(tmp_path / "{000..002}.tar", ".tar")
     make(tmp_path, "000.tar", "001.tar")
     with pytest.raises(FileNotFoundError, match=r"pattern, .*/\{000\.\.001\}\.tar is there$"):

@@ -117,5 +117,5 @@ ARRAY_ROWS = [
         lambda: [File(data(x)) for x in
                  (*NOT_NUMBERS, np.float32(3), ROWS[:0], h5py.Empty("f4"))]
         + [File(virtual(True))],
-        refused=r"holds (bool|complex|\[|a scalar)|an empty dataset|holds no data|hdf is not there"),
+        refused=r"holds (bool|complex|\[|a scalar)|empty dataset|holds no data|hdf is missing"),
 ]  # fmt: skip

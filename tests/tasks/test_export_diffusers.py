@@ -125,7 +125,7 @@ def test_their_pipelines_come_and_go_bit_for_bit(folder, tmp_path, name):
         ("up_block_types", ["UpBlock2D", "UpBlock2D"], r"attention at the levels \[1\] down"),
         ("add_attention", False, "add_attention=False"),
         ("layers_per_block", 2, "does not hold the weights that its config.json describes"),
-        ("_class_name", "UNet2DConditionModel", "UNet2DModel is read"),
+        ("_class_name", "UNet2DConditionModel", "holds a UNet2DConditionModel"),
     ],
 )
 def test_what_has_no_counterpart_is_named(folder, tmp_path, capsys, setting, value, message):

@@ -259,13 +259,13 @@ def test_flags_of_another_network_are_told(tmp_path, capsys):
     both = f"{SMALL} --classifier_depth 4 --large_size 256 --timestep_respacing 250"
     assert command(["import", "--family", "guided", "--dry-run", "--flags", both]) == 0
     said = capsys.readouterr().out  # with large_size it is an upsampler
-    assert "# --classifier_depth is no setting: it describes another network" in said
-    assert "# --image_size is no setting: it describes another network" in said
+    assert "# --classifier_depth is not a setting: it describes another network" in said
+    assert "# --image_size is not a setting: it describes another network" in said
     judge = "--image_size 64 --classifier_depth 4 --learn_sigma True --timestep_respacing 250"
     assert command(["import", "--family", "guided", "--dry-run", "--flags", judge]) == 0
     said = capsys.readouterr().out
     assert "task: classification" in said
-    assert "# --learn_sigma is no setting: it describes another network" in said
+    assert "# --learn_sigma is not a setting: it describes another network" in said
     assert command(["import", "--dry-run", "--flags", "--num_head_channels 64"]) == 2
     assert "is a flag of guided-diffusion and not of improved-diffusion: give --family guided" in (
         capsys.readouterr().err

@@ -24,7 +24,7 @@ def test_it_says_what_it_found(tmp_path):
         "used       -163",
         "2 classes: a (60), b (60)",
         "0.024 MB in total, 0.2 kB per item",
-        "8000 Hz, 0.0125 s an item, written as PCM_16 in WAV",
+        "8000 Hz, 0.0125 s per item, written as PCM_16 in WAV",
         f"wrote {tmp_path / 'p.png'}",
     ):
         assert part in out

@@ -120,7 +120,7 @@ def test_wrong_requests_are_refused_before_anything_is_drawn(run_directory):
         ({"sampler": "euler"}, "sampling.sampler='euler' does not work.*'ddim'"),
         ({"sampler": "ddpm", "eta": 0.5}, "option of sampler ddim"),
         ({"spacing": "odd"}, "spacing 'odd' is unknown"),
-        ({"spacing": "10,15"}, "takes 25 steps and steps=5 .* use steps=25"),
+        ({"spacing": "10,15"}, "has 25 steps, and steps=5 .* use steps=25"),
         ({"spacing": "ddim7", "sampler": "heun"}, "takes 7 steps and steps=5 .* use steps=13"),
         ({"spacing": "10,ddim"}, "spacing '10,ddim' is unknown"),
         ({"eta": 2.0}, "sampling.eta=2.0 does not work"),
@@ -173,7 +173,7 @@ def test_guidance_changes_the_samples_and_needs_dropped_labels(run_directory):
     assert not torch.equal(as_trained, run.sample(3, steps=4, classes=1, guidance=3.0))
     training = run.config.training.model_copy(update={"label_dropout": 0.0})
     run.config = run.config.model_copy(update={"training": training})
-    with pytest.raises(ValueError, match="label_dropout=0"):
+    with pytest.raises(ValueError, match="label_dropout above 0"):
         run.sample(1, guidance=2.0)
 
 

@@ -164,7 +164,7 @@ def test_more_levels_than_256_are_refused(tmp_path, x, said):
 
 def test_what_is_made_of_levels_needs_a_model_of_them(tmp_path):
     run = trained(tmp_path, data(8, 8, 1), "data.layout=NHWC", "diffusion.predicts=v")
-    with pytest.raises(ValueError, match=r"levels=draw is for models.*this one predicts v"):
+    with pytest.raises(ValueError, match=r"levels=draw needs a model.*this one predicts v"):
         run.sample(1, levels="draw")
 
 

@@ -25,5 +25,5 @@ def test_all_axes_may_be_said_at_once_or_one_by_one(tmp_path, stored, given):
     )
     assert wanted.training.steps == 9
     for other in ("model.circular=[true,false]", "model.stride=[1,2]"):
-        with pytest.raises(ValueError, match="cannot go on with model"):
+        with pytest.raises(ValueError, match="cannot continue with model"):
             settings_to_resume(tmp_path, before, None, [other])

@@ -69,7 +69,7 @@ def test_a_run_in_progress(tmp_path, capsys, monkeypatch):
     assert lines["training"] == "step 600 of 1000 (60 %), 12m50s left"
     assert lines["loss"].startswith("94.5000 (steps 350 to 600), before that ")
     assert lines["speed"] == "5 items/s, 25.0% of the time waiting for data"
-    assert lines["memory"] == "640 MB at most"
+    assert lines["memory"] == "640 MB at peak"
     assert lines["skipped"].startswith("3 steps")
     assert (
         lines["checkpoints"]

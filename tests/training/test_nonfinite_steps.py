@@ -82,6 +82,6 @@ def test_what_a_resume_repeats_is_dropped(tmp_path):
 
 
 def test_advice_depends_on_whether_some_items_or_all_are_bad():
-    assert advice(result([1.0, float("nan")])).startswith("look at the items in bad_steps.jsonl")
+    assert advice(result([1.0, float("nan")])).startswith("check the items in bad_steps.jsonl")
     for both in ([float("nan")] * 2, [1.0, 2.0]):
         assert advice(result(both, float("nan"))).startswith("resume with a lower")

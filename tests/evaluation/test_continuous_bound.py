@@ -106,5 +106,5 @@ def test_a_level_between_steps_is_linear_in_log_snr():
 
 
 def test_one_level_has_no_bound_between_two():
-    with pytest.raises(ValueError, match="between two noise levels"):
+    with pytest.raises(ValueError, match="at least two noise levels"):
         continuous_process(log_snr(1), "fixed_small")

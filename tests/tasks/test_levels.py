@@ -77,6 +77,8 @@ def test_another_model_may_have_such_a_decoder(tmp_path, decoder):
     run = trained(tmp_path, data(8, 8, 2), *settings, "training.timestep_sampler=low_discrepancy")
     x = run.sample(2, sampler="ddpm", steps=4)
     assert torch.equal(x, round_to_levels(x, 8))
+    drawn = run.sample(2, sampler="ddpm", steps=4, levels="draw")
+    assert torch.equal(drawn, round_to_levels(drawn, 8))
     found = likelihood(run, samples_per_item=4)
     # Noise of 0.816 levels of uniform data leaves log2(0.816 sqrt(2 pi e)) = 1.75 bits open.
     assert found.decoder.mean == pytest.approx(1.75, abs=0.2)

@@ -165,7 +165,7 @@ def build_sampling_plan(
     Raises:
         ValueError: settings that do not fit together or do not fit the model.
     """
-    if sampling.levels is not None and not config.diffusion.gives_levels:
+    if sampling.levels is not None and not config.diffusion.has_levels:
         raise ValueError(
             f"levels={sampling.levels} needs a model that predicts a probability for each "
             "level (diffusion.predicts=categorical), and this one predicts "

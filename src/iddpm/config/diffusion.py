@@ -150,6 +150,11 @@ class DiffusionConfig(Section):
         return self.predicts in LEVELS or self.decoder == "categorical"
 
     @property
+    def has_levels(self) -> bool:
+        """Whether predictions come with a probability of each level, learned or not."""
+        return self.gives_levels or self.decoder == "levels"
+
+    @property
     def learns_decoder(self) -> bool:
         """Whether there are logits that nothing but step 0 of the bound trains."""
         return self.decoder == "categorical" and self.predicts not in LEVELS

@@ -71,9 +71,7 @@ def test_files_have_maps_beside_them_in_their_own_units(run, tmp_path, capsys):
 def test_a_file_that_would_be_called_as_a_map_is_refused(run, tmp_path):
     for name in ("a.npy", "a.std.npy"):
         np.save(tmp_path / name, images(1, size=4)[..., 0])
-    with pytest.raises(
-        ValueError, match=r"a file cannot become a\.std\.npy, the map of the spread"
-    ):
+    with pytest.raises(ValueError, match=r"cannot become a\.std\.npy, the map of the spread"):
         upscale(run, [tmp_path], average=2, steps=1, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -62,7 +62,10 @@ def shard(network: nn.Module, ranks: Ranks, device: torch.device) -> Sharing:
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     mesh = init_device_mesh(device.type, (ranks.count,))
-    for child in network.children():
+    inner = network
+    while isinstance(around := getattr(inner, "network", None), nn.Module):
+        inner = around  # what a head or a transform stands around has the blocks
+    for child in inner.children():
         if isinstance(child, nn.ModuleList | nn.Sequential):
             for block in child if isinstance(child, nn.ModuleList) else [child]:
                 fully_shard(block, mesh=mesh)

@@ -31,7 +31,7 @@ def conditions_of(config: Config) -> tuple[Condition, ...]:
 
 
 def check_class_left_open(config: Config, where: Path) -> None:
-    """Raise ValueError where a model was trained to be told a class always."""
+    """Raise ValueError for a model that was trained with a class for every item."""
     if config.model.class_conditional and not config.training.label_dropout:
         raise ValueError(
             f"{where} was trained with training.label_dropout=0 and needs a class for every sample"

@@ -292,7 +292,7 @@ def _hold(model: dict[str, Any], name: str, found: Any, where: str) -> None:
 
 
 def default_run_directory(path: str) -> Path:
-    """Return where a run on this data goes when nothing is said: ``runs/NAME``."""
+    """Return the default directory of a run on this data: ``runs/NAME``."""
     if "{" in path:  # a pattern of shards
         return Path("runs") / (Path(path).resolve().parent.name or "shards")
     name = Path(path).resolve().stem if Path(path).exists() else path

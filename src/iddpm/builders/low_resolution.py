@@ -14,7 +14,7 @@ from iddpm.runtime.seeds import stream
 
 
 def scale_of(config: ResolvedConfig) -> tuple[int, ...]:
-    """Return how many times finer each axis becomes.
+    """Return the upscaling factor of each axis.
 
     Raises:
         ValueError: a scale for another number of axes, or one that leaves everything as it is.
@@ -101,7 +101,7 @@ def check_low_res(
 
 
 def interpolate(config: ResolvedConfig, low_res: Tensor, size: Sequence[int]) -> Tensor:
-    """Return low resolutions [N, C, *spatial] at a finer ``size``: what a residual is added to.
+    """Return low-resolution data [N, C, *spatial] interpolated to ``size``, the base of a residual.
 
     Bicubic, neither rounded nor clamped; of the low resolution as the network sees it.
     """
@@ -130,7 +130,7 @@ def training_low_res(
 
 
 def held_out_low_res(config: ResolvedConfig, x: Tensor, items: Sequence[int]) -> Tensor:
-    """Return the low resolution of data, the same for an item whenever it is asked for."""
+    """Return the low-resolution input of data, always the same for an item."""
     return build_degradation(config)(x, items, 0, "held-out degradation")
 
 

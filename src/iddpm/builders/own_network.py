@@ -1,4 +1,4 @@
-"""A network of the user's own: how it is found, what is asked of it, and what follows from that."""
+"""The user's own network: how it is found, its requirements, and the settings that follow."""
 
 import copy
 import importlib
@@ -131,7 +131,7 @@ def claim(wanted: Config, network: object, loss: object) -> Config:
 
 
 def expect_loss(config: Config, loss: object, where: object) -> None:
-    """Raise ValueError unless a run that goes on is given the loss that it was trained by."""
+    """Raise ValueError unless a resumed run gets the loss that it was trained with."""
     kept = config.diffusion.loss
     if loss is None:  # building an own one without it raises
         return

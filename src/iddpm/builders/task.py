@@ -147,7 +147,7 @@ class Task:
             )
 
     def check_upscales(self, where: Path, has_class: bool) -> None:
-        """Raise ValueError unless data of any size is made finer, with a class or without."""
+        """Raise ValueError unless the model upscales data of any size, with a class or without."""
         raise ValueError(
             f"{where} was trained with task={self.config.task}: upscaling needs a run with "
             "task=super_resolution"

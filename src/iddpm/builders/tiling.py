@@ -18,7 +18,7 @@ from iddpm.sampling import tile_starts, tiled
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a low resolution of one size is made finer.
+    """How a low-resolution input of one size is upscaled.
 
     Attributes:
         low_res: its size once it is padded to a tile, where it is smaller than one.
@@ -105,7 +105,7 @@ class Tiling:
 
 
 def build_tiling(config: ResolvedConfig, low_res: Sequence[int], overlap: float) -> Tiling:
-    """Return how low resolutions of a size are made finer by a model of resolved settings.
+    """Return how a model with resolved settings upscales low-resolution inputs of a size.
 
     Raises:
         ValueError: another number of axes, an overlap that is no share, or a periodic axis whose

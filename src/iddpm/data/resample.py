@@ -1,4 +1,4 @@
-"""Other resolutions of data, axis by axis: coarser by box, bicubic or blur, finer by bicubic."""
+"""Resample data axis by axis: down by box, bicubic or blur, up by bicubic."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ def shrink_blur(
 
 
 def enlarge_bicubic(x: Tensor, size: Sequence[int], circular: Sequence[bool] = ()) -> Tensor:
-    """Return [N, C, *spatial] at a finer ``size`` by bicubic interpolation, a = -1/2."""
+    """Return [N, C, *spatial] enlarged to ``size`` by bicubic interpolation, a = -1/2."""
     for axis, new in enumerate(size, start=2):
         if new != x.shape[axis]:
             x = _resample(x, axis, new, _keys, 2, circular)

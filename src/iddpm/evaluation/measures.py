@@ -1,4 +1,4 @@
-"""All that is said of one set of features against the reference."""
+"""All measures of one set of features against the reference."""
 
 import math
 from collections.abc import Mapping
@@ -88,7 +88,7 @@ def measure(
 
 
 def warn_of_small_numbers(count: int, size: int) -> list[str]:
-    """Return what has to be said of a Frechet distance of ``count`` items in ``size`` numbers."""
+    """Return warnings about a Frechet distance of ``count`` items in ``size`` numbers."""
     needed = max(10 * size, FEWEST)
     if count >= needed:
         return []
@@ -99,7 +99,7 @@ def warn_of_small_numbers(count: int, size: int) -> list[str]:
 
 
 def warn_of_few_neighbors(count: int, real: int) -> list[str]:
-    """Return what has to be said of precision to coverage of so few samples or real items."""
+    """Return warnings about precision to coverage of few samples or real items."""
     if min(count, real) >= FEW_NEIGHBORS:
         return []
     return [
@@ -124,7 +124,7 @@ class Accuracy:
 
 
 def class_accuracy(logits: Tensor, y: Tensor, names: tuple[str, ...]) -> Accuracy:
-    """Compare logits [N, K] with the classes [N] that were asked for.
+    """Compare logits [N, K] with the requested classes [N].
 
     Raises:
         ValueError: classes that the classifier does not know, or another number of them.

@@ -6,7 +6,7 @@ from iddpm.evaluation.metrics import METRICS
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """Return ``report.json`` as Markdown: a table, and what has to be known beside it."""
+    """Return ``report.json`` as Markdown: a table and notes."""
     samples, held_out, fewer = (report[key] for key in ("samples", "held_out", "as_many_samples"))
     header = ["measure", f"{samples['count']} samples"]
     if fewer:

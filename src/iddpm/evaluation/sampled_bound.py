@@ -116,7 +116,7 @@ def heavy_tailed_error(values: Tensor) -> float:
 
 
 def warn_of_heavy_tails(values: Tensor) -> str | None:
-    """Return what has to be said where few of the items decide a mean that was estimated."""
+    """Return a warning if few of the items determine an estimated mean."""
     effective = effective_items(values) if len(values) > 1 else math.nan
     if not effective < min(FEW_ITEMS, len(values) / 4):  # also nan
         return None

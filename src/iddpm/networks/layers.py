@@ -1,4 +1,4 @@
-"""Layers by number of spatial dimensions, and the small pieces that every block is made of."""
+"""Layers by number of spatial dimensions, and the basic parts of every block."""
 
 import math
 from collections.abc import Sequence

@@ -118,7 +118,7 @@ def load_classifier(directory: Path | str, device: str = "auto") -> Classifier:
 
 
 def held_out_accuracy(classifier: Classifier, batch_size: int = 256) -> dict[int, float]:
-    """Return the share of held-out items told right, by timestep: clean and three noisier ones.
+    """Return the accuracy on held-out items by timestep: clean and three noisier ones.
 
     Empty when nothing was held out.
     """

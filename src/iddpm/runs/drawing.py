@@ -17,7 +17,7 @@ from iddpm.training.precision import Precision
 
 @dataclass(frozen=True)
 class SampleBatch:
-    """Some of the samples that were asked for.
+    """Some of the requested samples.
 
     Attributes:
         x: [N, C, *spatial] on the CPU; about [-1, 1].

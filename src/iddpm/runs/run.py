@@ -1,4 +1,4 @@
-"""A trained run and what can be done with it: draw samples and make data finer."""
+"""A trained run, which draws samples and upscales data."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,8 +46,8 @@ class Run(OpenedRun):
             classes: one class for all, or one per sample, by name or number; by default drawn
                 from the seed. For class-conditional models, and under a classifier.
             conditions: what the samples shall have, such as ``{"age": 63}``, one value for all or
-                one for each; what is not named is left open. See :meth:`ask`.
-            given: what else the network is told, a tensor [n, ...] for each name, such as
+                one for each; conditions that are not named vary. See :meth:`ask`.
+            given: other conditioning, a tensor [n, ...] for each name, such as
                 ``low_res`` of a model of super-resolution.
             settings: of sampling, such as ``steps=10`` or ``sampler="unipc_3"``; see :meth:`plan`.
 
@@ -73,7 +73,7 @@ class Run(OpenedRun):
         on_batch: Callable[[], None] | None = None,
         **settings: Any,
     ) -> Tensor:
-        """Make data finer, [N, C, *spatial] in [-1, 1] of any size, by ``scale`` along each axis.
+        """Upscale data [N, C, *spatial] in [-1, 1] of any size by ``scale`` along each axis.
 
         What is larger than the data of the training is drawn as overlapping tiles whose estimates
         are averaged at every step (:func:`~iddpm.sampling.tiled`); what is smaller is mirrored at
@@ -83,7 +83,7 @@ class Run(OpenedRun):
             low_res: low resolutions of one size.
             seed: any integer.
             classes: one class for all, or one per item; by default none.
-            given: what else the network is told, as in :meth:`sample`.
+            given: other conditioning, as in :meth:`sample`.
             overlap: share of a tile that neighbors share, at the least.
             start: number of the first item.
             on_batch: called after every batch of tiles.
@@ -95,7 +95,7 @@ class Run(OpenedRun):
 
         Raises:
             ValueError: a model of another task, a shape or setting that does not fit it, or no
-                class for one that was always told one.
+                class for one that was trained with one for every item.
         """
         requested = Requested(len(low_res), seed, classes, given, start=start)
         return upscale(

@@ -1,4 +1,4 @@
-"""Data of any size made finer by an opened run."""
+"""Upscaling data of any size by an opened run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -23,7 +23,7 @@ def upscale(
     on_batch: Callable[[], None] | None,
     settings: Mapping[str, Any],
 ) -> Tensor:
-    """Make data finer by a run; arguments and errors as for :meth:`Run.upscale`.
+    """Upscale data by a run; arguments and errors as for :meth:`Run.upscale`.
 
     ``requested`` says which samples, all but their size and ``low_res``.
     """

@@ -9,7 +9,7 @@ SHARED = "shared by all ranks"
 
 
 class RunFailed(RuntimeError):  # noqa: N818 - it says what happened
-    """A run cannot go on; the command line says why and ends with status 1.
+    """A run cannot continue; the command line prints the reason and exits with status 1.
 
     Attributes:
         reason: the kind in two words, for ``exit.json``.

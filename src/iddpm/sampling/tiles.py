@@ -25,7 +25,7 @@ _AVERAGED = ("x0", "variance", "mean", "slope")
 def tiled(
     denoise: Denoise, size: Sequence[int], *, overlap: float = OVERLAP, at_once: int = 16
 ) -> Denoise:
-    """Let a model of pieces denoise a state of any size.
+    """Denoise a state of any size with a model of tiles.
 
     Put it around guidance and clipping: then memory is bounded by that of ``at_once`` tiles and a
     few buffers of the state's size. What overlaps is averaged with the weights of

@@ -95,7 +95,7 @@ def choose_bound(
     samples_per_item: int | None,
     few_steps: str,
 ) -> Bound:
-    """Check which bound was asked for; arguments as for :func:`iddpm.likelihood`."""
+    """Check the requested bound; arguments as for :func:`iddpm.likelihood`."""
     check_choice(method, Method, "method")
     check_choice(stride, Stride, "stride")
     check_choice(few_steps, FewSteps, "few_steps")

@@ -1,4 +1,4 @@
-"""Ways to make low resolutions finer, and how near each comes to the truth."""
+"""Ways to upscale low-resolution inputs, and the error of each."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ Draw = Callable[[Mapping[str, Any], int], Samples]
 
 @dataclass(frozen=True, eq=False)
 class Ways:
-    """What makes low resolutions finer, in [-1, 1]; all [N, C, *spatial].
+    """Results of upscaling low-resolution inputs, in [-1, 1]; all [N, C, *spatial].
 
     Attributes:
         x: by name; the samples first.

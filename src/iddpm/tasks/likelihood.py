@@ -211,7 +211,7 @@ class _Job:
 
     @cached_property
     def denoise(self) -> Denoise:
-        """The model, in the precision that was asked for."""
+        """The model, in the requested precision."""
         return in_precision(self.run.denoiser, self.how.precision, self.run.device)
 
     @property

@@ -115,7 +115,7 @@ def estimate(values: Tensor, *, drawn: bool = False) -> Estimate:
 
 
 def per_step(terms: Terms, each: Process, factor: float) -> list[dict[str, float]]:
-    """One row for each step that was looked at, the noisiest first."""
+    """One row for each measured step, the noisiest first."""
     rows = []
     for position in reversed(range(len(each.kept))):
         here = terms.positions == position

@@ -1,4 +1,4 @@
-"""Whether a directory can take a run, and whether a run can go on with what is given now."""
+"""Checks of a new run's directory, and of the settings and data of a resumed run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,7 +114,7 @@ def _by_name(config: Config) -> dict[str, Any]:
 def check_data(
     directory: Path, facts: dict[str, Any], source: Source, accept: bool, reporter: Reporter
 ) -> None:
-    """Refuse data that has changed since the run wrote down its fingerprint, unless told not to."""
+    """Raise ValueError if the data has changed since the start of the run, unless allowed."""
     sealed = _sealed_data(directory)
     before = sealed or read_fingerprint(directory)
     changed = differences(before, facts) if before else ""

@@ -65,7 +65,7 @@ def draw_samples(
     ranks: Ranks = ALONE,
     pairs: Pairs | None = None,
 ) -> Samples:
-    """Draw samples, or go on where an interrupted evaluation of the same was.
+    """Draw samples, or continue an interrupted evaluation with the same key.
 
     They lie in the run's cache, rounded to the data's levels; sample k depends on the seed, its
     class and k alone, so that more of them can be drawn later. Of several ranks each keeps the

@@ -68,7 +68,7 @@ def settings_of_start(start: Start | None, base: Mapping[str, Any] | None) -> di
 
 
 def as_new(config: Config) -> Config:
-    """Return the settings of an imported run as those of a new one, whose data may be other."""
+    """Return the settings of an imported run for a new run on other data."""
     if config.imported_from is None:
         return config
     model = config.model.model_copy(update={"num_classes": None})

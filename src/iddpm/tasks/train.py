@@ -72,11 +72,11 @@ def train(
         config: a YAML file of settings.
         settings: assignments such as ``"training.steps=1000"``; they override the file.
         out: the run directory, ``runs/NAME`` by default.
-        resume: go on with the run in ``out``.
+        resume: continue the run in ``out``.
         init_from: a run whose weights to start from, whose network is built unless settings say
             otherwise; as a :class:`~iddpm.tasks.start.Start`, also which of its classes.
         accept_data: resume also when the data has changed since.
-        reporter: where progress is told; the terminal by default.
+        reporter: receives the progress; the terminal by default.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: something given does not work; nothing has
@@ -139,7 +139,7 @@ def _session(
     reporter: Reporter,
     ranks: Ranks,
 ) -> Stop:
-    """Write what is trained, train from where the state is, and write the weights."""
+    """Write the settings, train from the current state, and write the weights."""
     config, directory, split = opened.config, opened.directory, opened.split
     with ExitStack() as held:
         with ranks.together():
@@ -217,7 +217,7 @@ def _release(state: TrainState, path: Path, ranks: Ranks) -> None:
 
 
 def _introduction(opened: Opened, state: TrainState, ranks: Ranks) -> str:
-    """Return the lines that say what is about to happen."""
+    """Return the lines that describe the run before training."""
     config, source = opened.config, opened.split.source
     train_items = len(opened.split.train)
     parameters = sum(p.numel() for p in state.network.parameters())

@@ -101,7 +101,7 @@ class Opened:
 
 
 def open_training(request: TrainRequest, ranks: Ranks) -> Opened:
-    """Check what was asked for and open the data.
+    """Check the settings and open the data.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: something given does not work.

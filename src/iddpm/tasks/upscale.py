@@ -1,4 +1,4 @@
-"""Making a user's files finer: pictures, arrays, sounds, series and volumes of any size."""
+"""Upscaling files: pictures, arrays, sounds, series and volumes of any size."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -42,7 +42,7 @@ def upscale(
     console: Console | None = None,
     **settings: Any,
 ) -> list[Path]:
-    """Make files finer and write them as files of the same kind; return and print the paths.
+    """Upscale files and write files of the same kind; return and print the paths.
 
     All files are looked at before the first is drawn, and none is overwritten. Where the same call
     was interrupted it goes on: ``upscale.json`` says how the files there were made, what is missing

@@ -1,4 +1,4 @@
-"""Files of one size, made finer together."""
+"""Files of one size that are upscaled together."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from iddpm.runtime.atomic_files import write_atomically
 
 @dataclass(frozen=True)
 class Group:
-    """Files of one size that are drawn together, by the names of the finer ones."""
+    """Files of one size that are upscaled together, by the names of the results."""
 
     files: dict[str, LowRes]
     tiling: Tiling
@@ -48,7 +48,7 @@ class Group:
     def write(
         self, x: Tensor, spread: Tensor | None, directory: Path, there: set[str]
     ) -> Iterator[Path]:
-        """Write the finer files that are not there yet, and yield their paths."""
+        """Write the missing upscaled files and yield their paths."""
         counts = [file.count for file in self.files.values()]
         for (name, file), part in zip(self.files.items(), x.split(counts), strict=True):
             if name not in there:
@@ -62,7 +62,7 @@ class Group:
 
 
 def names_of(opened: Mapping[str, LowRes], averaged: bool) -> list[str]:
-    """Return the names of finer files, and of the maps of their spread where there are any.
+    """Return the names of upscaled files and of the maps of their spread.
 
     Raises:
         ValueError: a finer file would have the name of a map.

@@ -1,4 +1,4 @@
-"""What the finer files of a directory were made of, for going on after an interruption."""
+"""What the upscaled files of a directory depend on, to resume after an interruption."""
 
 import hashlib
 from collections.abc import Mapping

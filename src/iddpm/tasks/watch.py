@@ -1,4 +1,4 @@
-"""What is looked at while a model trains: the held-out loss and a grid of samples."""
+"""Monitoring during training: the held-out loss and a grid of samples."""
 
 from collections import deque
 from pathlib import Path

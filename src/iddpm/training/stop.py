@@ -57,7 +57,7 @@ def write_exit(
 
 
 def read_exit(directory: Path) -> dict[str, Any]:
-    """Return what ``exit.json`` says; nothing where a run goes on, was killed, or it is damaged."""
+    """Return the content of ``exit.json``, or nothing if it is absent or damaged."""
     try:
         said = json.loads((directory / EXIT).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Stop in an orderly way when asked to."""
+"""Stop in an orderly way on a signal."""
 
 import signal
 import threading

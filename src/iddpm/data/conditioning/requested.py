@@ -78,7 +78,7 @@ def read_requested(texts: Sequence[str]) -> dict[str, str]:
 
 
 def describe(conditions: Sequence[Condition], told: NDArray[np.float64]) -> str:
-    """Say what samples [n, K] were asked to have."""
+    """Describe the requested conditions of samples [n, K]."""
     parts = []
     for k, condition in enumerate(conditions):
         cells = list(dict.fromkeys(condition.decode(value) for value in told[:, k]))

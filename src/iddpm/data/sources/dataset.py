@@ -1,4 +1,4 @@
-"""A map-style dataset: items that are read by their numbers, with their parts told apart."""
+"""A map-style dataset: items that are read by index and split into their parts."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple

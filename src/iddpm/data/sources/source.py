@@ -111,7 +111,7 @@ class Source(ABC):
         """Yield a stamp of each file that is read from, always in the same order."""
 
     def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
-        """Return items as ``[N, C, *spatial]``, in the order asked for."""
+        """Return items as ``[N, C, *spatial]``, in the order of the indices."""
         return np.stack([self.read(int(index)) for index in indices])
 
 

@@ -9,7 +9,7 @@ from iddpm.data.sources.tiff_pages import TiffPage, imagej_note
 
 
 def page_axes(text: str, colors: int) -> dict[str, int]:
-    """Return the axes that the pages run through, and how long each is, as far as it is said.
+    """Return the axes of the pages and their lengths, as far as the metadata gives them.
 
     Args:
         text: the description, by ImageJ, OME or tifffile.

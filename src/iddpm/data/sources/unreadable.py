@@ -1,4 +1,4 @@
-"""The errors of files that give no picture, each by itself."""
+"""The errors for files that cannot be read as pictures."""
 
 
 class UnreadablePictureError(ValueError):

@@ -1,1 +1,1 @@
-"""Files of any size that are read whole, made finer and written again as what they were."""
+"""Files of any size that are read whole, upscaled and written again in their own format."""

@@ -1,4 +1,4 @@
-"""From what a user typed to the files that are to be made finer."""
+"""Find the files to upscale from a user's arguments."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -30,7 +30,7 @@ _AT_ONCE = 16  # items that are looked at
 
 
 def open_low_res(paths: Iterable[Path | str], target: Target) -> dict[str, LowRes]:
-    """Open files, and those below folders, by the name that the finer file of each will have.
+    """Open files, and those below folders, by the name of the upscaled file of each.
 
     A file in a folder keeps its place below it. Everything that can be seen without computing is
     looked at: the numbers of all items too.

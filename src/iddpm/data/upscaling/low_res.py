@@ -1,4 +1,4 @@
-"""What every file that is to be made finer offers, and what it must fit."""
+"""The interface of files to upscale, and their requirements."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -110,10 +110,10 @@ class LowRes(ABC):
 
     @abstractmethod
     def write(self, x: Tensor, path: Path) -> None:
-        """Write all items, made finer, as a file of the same kind."""
+        """Write all upscaled items as a file of the same kind."""
 
     def spread_name(self, name: str) -> str:
-        """Return what the map of the spread is called beside a finer file of a name."""
+        """Return the name of the map of the spread beside an upscaled file."""
         return f"{name.removesuffix(self.output)}.std.npy"
 
     def write_spread(self, spread: Tensor, path: Path) -> None:

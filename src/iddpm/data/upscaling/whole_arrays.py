@@ -1,4 +1,4 @@
-"""Arrays to be made finer."""
+"""Arrays to upscale."""
 
 from pathlib import Path
 from typing import Any

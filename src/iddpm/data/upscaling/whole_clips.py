@@ -1,4 +1,4 @@
-"""Clips and stacks of pictures to be made finer."""
+"""Clips and stacks of pictures to upscale."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pictures to be made finer."""
+"""Pictures to upscale."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _CHANNELS = {"1": 1, "L": 1, "I": 1, "RGB": 3, "P": 3, "RGBA": 4}
 
 
 class Picture(LowRes):
-    """One picture that Pillow reads; the finer one is a PNG of the same depth and channels.
+    """One picture that Pillow reads; the upscaled one is a PNG of the same depth and channels.
 
     A palette becomes RGB, or RGBA where it has transparency.
 

@@ -1,4 +1,4 @@
-"""TIFF files of numbers to be made finer."""
+"""Numeric TIFF files to upscale."""
 
 from pathlib import Path
 

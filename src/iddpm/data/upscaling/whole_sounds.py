@@ -1,4 +1,4 @@
-"""Sounds to be made finer: of a higher sample rate."""
+"""Sounds to upscale to a higher sample rate."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from iddpm.data.upscaling.low_res import LowRes, Target
 
 
 class Sound(LowRes):
-    """One .wav or .flac file; the finer one has the same coding and a higher sample rate.
+    """One .wav or .flac file; the upscaled one has the same coding and a higher sample rate.
 
     Raises:
         ValueError: a damaged file, or channels, coding or a sample rate that the model does not

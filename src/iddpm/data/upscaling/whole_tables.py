@@ -1,4 +1,4 @@
-"""Time series in text files to be made finer."""
+"""Time series in text files to upscale."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from iddpm.data.writers.data_files import save_table
 
 
 class Table(LowRes):
-    """A text file of series, one a row; the finer one is a .csv with the class last.
+    """A text file of series, one a row; the upscaled one is a .csv with the class last.
 
     Raises:
         ValueError: a file that is no such table, or numbers that are not the model's.

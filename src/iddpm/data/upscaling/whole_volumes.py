@@ -1,4 +1,4 @@
-"""Volumes to be made finer."""
+"""Volumes to upscale."""
 
 import gzip
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from iddpm.data.upscaling.low_res import LowRes, Target
 
 
 class Volume(LowRes):
-    """One NIfTI file; the finer one fills the same box with smaller voxels.
+    """One NIfTI file; the upscaled one fills the same box with smaller voxels.
 
     Raises:
         ValueError: a damaged file, or channels or numbers that are not the model's.

@@ -13,7 +13,7 @@ BESIDE = 4
 
 
 def side_by_side(given: Tensor, *drawn: Tensor) -> Tensor:
-    """Return what is to be looked at together, item by item, [N * (1 + len(drawn)), C, *spatial].
+    """Return pictures to compare, item by item, [N * (1 + len(drawn)), C, *spatial].
 
     The values of ``given`` are repeated up to the size of the others. Where it has another number
     of channels than they, its first is shown in all.

@@ -79,7 +79,7 @@ def save_labels(labels: Sequence[str], path: Path, names: Sequence[str]) -> Path
 def save_conditions(
     conditions: Sequence[Condition], told: NDArray[np.float64], path: Path, names: Sequence[str]
 ) -> Path:
-    """Write what samples [N, K] were asked to have as a table that data.conditions reads.
+    """Write the requested conditions of samples [N, K] as a table that data.conditions reads.
 
     Args:
         conditions: those of the model.
@@ -97,7 +97,7 @@ def save_conditions(
 def condition_members(
     conditions: Sequence[Condition], told: NDArray[np.float64]
 ) -> dict[str, NDArray[Any]]:
-    """Return what samples [N, K] were asked to have as members of a .npz file."""
+    """Return the requested conditions of samples [N, K] as members of a .npz file."""
     members: dict[str, NDArray[Any]] = {}
     for condition, column in zip(conditions, told.T, strict=True):
         cells = [condition.decode(value) for value in column.tolist()]

@@ -55,7 +55,7 @@ def write_snapshot(directory: Path, step: int, emas: Sequence[EMA], ranks: Ranks
 
 
 def drop_later_snapshots(directory: Path, step: int) -> None:
-    """Remove the snapshots after ``step``, from where the run goes on, and half-written ones."""
+    """Remove the snapshots after ``step``, where the run resumes, and incomplete ones."""
     for path in (directory / "averages").glob(".step_*"):
         path.unlink()
     for path in list_snapshots(directory):

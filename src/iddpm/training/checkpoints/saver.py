@@ -1,4 +1,4 @@
-"""Save checkpoints while training goes on."""
+"""Save checkpoints in the background."""
 
 import json
 import secrets

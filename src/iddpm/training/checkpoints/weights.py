@@ -111,7 +111,7 @@ def read_released(path: Path) -> dict[str, Tensor]:
 
 
 class Weights(Mapping[str, Tensor]):
-    """The tensors of one or more safetensors files, each read when it is asked for.
+    """The tensors of one or more safetensors files, each read when it is needed.
 
     A name that several files hold is one tensor, its rows (axis 0) in the order of the files.
 

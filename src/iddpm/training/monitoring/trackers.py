@@ -121,7 +121,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of a Weights & Biases project; a resumed run goes on there.
+    """A run of a Weights & Biases project; a resumed run continues it.
 
     Their library opens connections, asks a server and waits for it at the end, so all of that
     happens in a thread: training hands its records over and goes on.

@@ -121,7 +121,7 @@ def test_wrong_requests_are_refused_before_anything_is_drawn(run_directory):
         ({"sampler": "ddpm", "eta": 0.5}, "option of sampler ddim"),
         ({"spacing": "odd"}, "spacing 'odd' is unknown"),
         ({"spacing": "10,15"}, "has 25 steps, and steps=5 .* use steps=25"),
-        ({"spacing": "ddim7", "sampler": "heun"}, "takes 7 steps and steps=5 .* use steps=13"),
+        ({"spacing": "ddim7", "sampler": "heun"}, "has 7 steps, and steps=5 .* use steps=13"),
         ({"spacing": "10,ddim"}, "spacing '10,ddim' is unknown"),
         ({"eta": 2.0}, "sampling.eta=2.0 does not work"),
         ({"batch_size": -1}, "batch_size=-1"),
@@ -154,7 +154,7 @@ def test_weights_that_are_not_this_models(run_directory, tmp_path, kind):
         message = "does not hold the weights of this network"
     elif kind == "pickle":
         torch.save({}, target)
-        message = "not a whole safetensors file"
+        message = "not a complete safetensors file"
     else:
         shutil.copy(weights, target)
         text = (tmp_path / "config.yaml").read_text()

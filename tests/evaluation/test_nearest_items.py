@@ -65,7 +65,7 @@ def test_what_is_typical_is_near_without_being_a_copy():
 def test_too_few_held_out_items_say_nothing():
     training = blobs(100, 1)
     assert judge(training[:10], training, blobs(49, 2)) is None
-    with pytest.raises(ValueError, match="2 or more items, and 1 came"):
+    with pytest.raises(ValueError, match="at least 2 items, not 1"):
         search([training], [(0, training[:1])])
 
 

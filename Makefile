@@ -23,10 +23,10 @@ PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
 .PHONY: help setup demo test test-slow kill-test export-test fuzz lint parity benchmark notebook clean \
 	run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
 
-help:  ## say what there is
+help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(VENV)/ready  ## make .venv with everything in it
+setup: $(VENV)/ready  ## create .venv with all dependencies
 
 # torch first: the default build brings gigabytes of CUDA to machines without a GPU.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -36,13 +36,13 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(DIGITS)
 	@touch $@
 
-demo: setup  ## train on real digits and draw and measure new ones (3 minutes on 2 cores with AMX, at most some 8)
+demo: setup  ## train on real digits, sample new ones and measure them (3 minutes on 2 cores with AMX, at most 8)
 	$(BIN)/iddpm demo
 
 test: setup  ## run the tests (some minutes; THREADS=2 for two threads each)
 	$(PYTEST) -n 2 -p tests.every_file -m "not slow"
 
-test-slow: setup  ## run the tests that take longer too
+test-slow: setup  ## also run the slow tests
 	$(PYTEST) -n 2 -p tests.every_file
 
 kill-test: setup  ## kill training and every other command at each change of its files (some 40 minutes)
@@ -54,7 +54,7 @@ export-test: setup  ## open exported models by diffusers, ONNX Runtime and PyTor
 fuzz: setup  ## 20,000 hostile settings, options and damaged files (some 15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz 20000
 
-lint: setup  ## check style, types and who imports whom
+lint: setup  ## check style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -63,7 +63,7 @@ lint: setup  ## check style, types and who imports whom
 parity: setup  ## compare with the published implementations: make parity DATA=directory
 	$(BIN)/python tests/parity/check.py $(DATA)
 
-benchmark: setup  ## time the network against a peer, and the command line's start
+benchmark: setup  ## time the network against diffusers, and the start of the command line
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/startup.py
 
@@ -84,10 +84,10 @@ run-volumes: setup  ## a real run: crops of a brain scan
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SCAN)
 	$(BIN)/python -m benchmarks.runs.volumes
 
-run-digits-sr: setup  ## a real run: digits of 14 x 14 made 28 x 28
+run-digits-sr: setup  ## a real run: digits upsampled from 14 x 14 to 28 x 28
 	$(BIN)/python -m benchmarks.runs.finer digits
 
-run-volumes-sr: setup  ## a real run: crops of a brain scan made twice as fine
+run-volumes-sr: setup  ## a real run: crops of a brain scan at twice the resolution
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SCAN)
 	$(BIN)/python -m benchmarks.runs.finer volumes
 
@@ -95,7 +95,7 @@ run-bits: setup  ## real runs: the best likelihood of digits in 15 minutes; SET=
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SCAN)
 	$(BIN)/python -m benchmarks.runs.bits $(SET) $(TIMES)
 
-notebook: setup  ## run the notebook again and store what it shows
+notebook: setup  ## run the notebook and store its output
 	OMP_NUM_THREADS=1 $(BIN)/python notebooks/regenerate.py network
 
 clean:  ## remove the virtual environment and caches, never runs/

@@ -1,4 +1,4 @@
-"""An own training loop around the library's parts: python examples/own_loop.py OUT STEPS."""
+"""Your own training loop with the library's components: python examples/own_loop.py OUT STEPS."""
 
 import sys
 

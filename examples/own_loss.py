@@ -1,4 +1,4 @@
-"""An own loss, the absolute error of the noise: python examples/own_loss.py OUT STEPS."""
+"""Your own loss, the absolute error of the noise: python examples/own_loss.py OUT STEPS."""
 
 import sys
 

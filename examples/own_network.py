@@ -1,6 +1,6 @@
-"""An own network, a small transformer on patches: python examples/own_network.py OUT STEPS.
+"""Your own network, a small transformer on patches: python examples/own_network.py OUT STEPS.
 
-Its run is sampled in this folder by: iddpm sample OUT --network own_network:Transformer
+Sample its run in this folder with: iddpm sample OUT --network own_network:Transformer
 """
 
 import sys

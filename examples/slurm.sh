@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Train on several nodes, and go on when time runs out or a node is lost:
+# Train on several nodes, and continue after the time limit or the loss of a node:
 #
 #     sbatch examples/slurm.sh photos/ runs/photos -s data.image_size=64
 #
-# The run directory has to be seen by every node. docs/distributed.md explains each line.
+# Every node must see the run directory. docs/distributed.md explains each line.
 #SBATCH --job-name=iddpm
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -28,7 +28,7 @@ srun torchrun \
     --signals-to-handle SIGTERM,SIGINT,SIGUSR1 --shutdown-timeout 150 \
     -m iddpm train "${start[@]}" --out "$run" "$@"
 
-# torchrun's own status is 1 whatever happened; the run wrote down how it ended.
+# torchrun always exits with status 1; exit.json records how the run ended.
 reason=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["reason"])' \
     "$run/exit.json" 2>/dev/null || echo nothing)
 echo "job $SLURM_JOB_ID: $run/exit.json says $reason"

@@ -1,4 +1,4 @@
-"""Your own data, a map-style Dataset of signals with labels: python examples/own_data.py OUT STEPS."""
+"""Your own data, a Dataset of labeled signals: python examples/own_data.py OUT STEPS."""
 
 import sys
 

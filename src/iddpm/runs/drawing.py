@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iddpm.builders import SamplingPlan, check_given
 from iddpm.data.conditioning.labels import Wanted
-from iddpm.data.conditioning.requested import Asked, ask
+from iddpm.data.conditioning.requested import RequestedConditions, ask
 from iddpm.runs.opened_run import OpenedRun
 from iddpm.sampling import NO_CLASS, SampleNoise
 from iddpm.training.precision import Precision
@@ -98,7 +98,9 @@ def draw_batches(
     return batches()
 
 
-def requested_conditions(run: OpenedRun, n: int, conditions: Asked | None = None) -> Tensor:
+def requested_conditions(
+    run: OpenedRun, n: int, conditions: RequestedConditions | None = None
+) -> Tensor:
     """Return the requested conditions of ``n`` samples, float64 [n, K].
 
     Raises:

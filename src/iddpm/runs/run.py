@@ -10,7 +10,7 @@ from torch import Tensor
 
 from iddpm.builders import SamplingPlan
 from iddpm.data.conditioning.labels import Wanted
-from iddpm.data.conditioning.requested import Asked
+from iddpm.data.conditioning.requested import RequestedConditions
 from iddpm.runs.drawing import Requested, SampleBatch, draw_batches, requested_conditions
 from iddpm.runs.guided_plan import plan_sampling
 from iddpm.runs.opened_run import OpenedRun, OpeningOptions
@@ -31,7 +31,7 @@ class Run(OpenedRun):
         *,
         seed: int = 0,
         classes: Wanted = None,
-        conditions: Asked | None = None,
+        conditions: RequestedConditions | None = None,
         given: Mapping[str, Tensor] | None = None,
         **settings: Any,
     ) -> Tensor:
@@ -183,7 +183,7 @@ class Run(OpenedRun):
         requested = Requested(n, seed, classes, given, size, start)
         return draw_batches(self, plan or self.plan(), requested, turns=turns, on_step=on_step)
 
-    def ask(self, n: int, conditions: Asked | None = None) -> Tensor:
+    def ask(self, n: int, conditions: RequestedConditions | None = None) -> Tensor:
         """Return the requested conditions of ``n`` samples, float64 [n, K].
 
         Args:

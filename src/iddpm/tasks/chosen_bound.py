@@ -152,11 +152,11 @@ def _check_method(run: Run, method: str, stated: Mapping[str, Any]) -> None:
             raise ValueError(f"{run.directory} {what}: use method=steps, not {method}")
 
 
-def _variance(run: Run, asked: str | None) -> VarianceKind:
+def _variance(run: Run, requested: str | None) -> VarianceKind:
     own = run.denoiser.diffusion.variance
-    if asked is None or asked == own:
+    if requested is None or requested == own:
         return own
-    if asked == "learned":
+    if requested == "learned":
         if not own.startswith("learned"):
             raise ValueError(
                 f"{run.directory} was trained with variance={own} and has no learned variance: "
@@ -168,9 +168,9 @@ def _variance(run: Run, asked: str | None) -> VarianceKind:
         "fixed_small": "fixed_small",
         "fixed_large": "fixed_large",
     }
-    if asked not in kinds:
-        raise ValueError(f"variance {asked!r} is unknown: use learned, {', '.join(kinds)}")
-    return kinds[asked]
+    if requested not in kinds:
+        raise ValueError(f"variance {requested!r} is unknown: use learned, {', '.join(kinds)}")
+    return kinds[requested]
 
 
 def check_choice(value: str, known: Any, what: str) -> None:

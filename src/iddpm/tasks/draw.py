@@ -10,7 +10,7 @@ from torch import Tensor
 
 from iddpm.builders import SamplingPlan, form_of, values_of
 from iddpm.data.conditioning.labels import Wanted
-from iddpm.data.conditioning.requested import Asked, describe
+from iddpm.data.conditioning.requested import RequestedConditions, describe
 from iddpm.data.formats import WRITERS
 from iddpm.data.writers.comparison import save_side_by_side
 from iddpm.data.writers.data_files import (
@@ -49,7 +49,7 @@ class DrawRequest:
     n: int
     seed: int = 0
     classes: Wanted = None
-    conditions: Asked | None = None
+    conditions: RequestedConditions | None = None
     given: Tensor | None = None
 
 

@@ -87,11 +87,11 @@ def settings_to_resume(
             f"{directory} averages at the rates {before.training.ema_rates}, and a run cannot "
             f"change them to {wanted.training.ema_rates}"
         )
-    kept, asked = (_lengths(config) for config in (before, wanted))
-    if asked != kept:
+    kept, requested = (_lengths(config) for config in (before, wanted))
+    if requested != kept:
         raise ValueError(
             f"{directory} has power-function averages of the lengths {kept}, and a run cannot "
-            f"change them to {asked}: they average over all of the training"
+            f"change them to {requested}: they average over all of the training"
         )
     return wanted
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from iddpm.builders import SamplingPlan, form_of, scale_of
-from iddpm.data.conditioning.requested import Asked
+from iddpm.data.conditioning.requested import RequestedConditions
 from iddpm.data.upscaling.find import open_low_res
 from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.writers.comparison import save_side_by_side
@@ -35,7 +35,7 @@ def upscale(
     *,
     seed: int = 0,
     class_name: str | int | None = None,
-    conditions: Asked | None = None,
+    conditions: RequestedConditions | None = None,
     overlap: float = OVERLAP,
     average: int = 1,
     out: Path | None = None,
@@ -184,7 +184,9 @@ class _Drawing:
         self.console.print(f"{items} item{plural}{parts}, each {mean}{self.plan}", markup=False)
 
 
-def _unguided(run: Run, conditions: Asked | None, settings: dict[str, Any]) -> dict[str, Any]:
+def _unguided(
+    run: Run, conditions: RequestedConditions | None, settings: dict[str, Any]
+) -> dict[str, Any]:
     """Return the settings for items without a class, where there is none to exaggerate."""
     run.task.check_upscales(run.directory, False)
     guidance = settings.get("guidance")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from iddpm.data.conditioning.conditions import Condition, as_number, is_unknown
 
 Value = float | str | None
-Asked = Mapping[str, Value | Sequence[Value]]
+RequestedConditions = Mapping[str, Value | Sequence[Value]]
 """By the name of a condition one value for all samples, one for each, or text: ``20..80`` spreads
 them evenly and ``20,40`` takes turns. None, or an empty text, leaves a condition open."""
 
@@ -20,7 +20,7 @@ FAR = 1.1
 
 
 def ask(
-    conditions: Sequence[Condition], asked: Asked, n: int, where: object
+    conditions: Sequence[Condition], asked: RequestedConditions, n: int, where: object
 ) -> NDArray[np.float64]:
     """Return the requested conditions of ``n`` samples, [n, K]; NaN where none was requested.
 

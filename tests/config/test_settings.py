@@ -92,7 +92,7 @@ def test_zero_terminal_snr_is_refused_where_pure_noise_would_not_be_trained(assi
         ("training.learning_rat=1", "did you mean 'training.learning_rate'"),
         ("steps=4", "did you mean 'training.steps' or 'sampling.steps'"),
         ("training.xyz=4", "training has steps"),
-        ("nothing.at.all=4", "the settings are task, data"),
+        ("nothing.at.all=4", "the settings are task, preset, data"),
         ("data.image_size=0", "data.image_size=0 does not work"),
         ("diffusion.loss.vb_wieght=2", "did you mean 'diffusion.loss.vb_weight'"),
         ("diffusion.loss.vb_weight=-2", "diffusion.loss.vb_weight=-2 does not work"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from iddpm.cli.main import run, told
+from iddpm.cli.main import printed, run
 from iddpm.config import Config, read_config, to_yaml
 from tests.conftest import TINY, images
 from tests.fuzz import data_files
@@ -146,7 +146,7 @@ def refusable(read: Callable[[], Any]) -> Callable[[], int]:
         try:
             read()
         except (ValueError, OSError) as error:
-            print(told(f"error: {error}"))
+            print(printed(f"error: {error}"))
             return 2
         return 0
 

@@ -17,7 +17,7 @@ def known_memory(directory: Path) -> InMemory | None:
 
 def expect_memory(directory: Path, config: Config, memory: Any) -> None:
     """Raise ValueError unless data in memory is given to a run that was trained on such."""
-    if _without_data(config):
+    if needs_data(config):
         return
     known = known_memory(directory)
     if known is not None and memory is None:
@@ -40,7 +40,7 @@ def _check_kind(directory: Path, config: Config, split: Split) -> None:
         )
 
 
-def _without_data(config: Config) -> bool:
+def needs_data(config: Config) -> bool:
     """Say whether a run was imported, and not trained here since."""
     return config.imported_from is not None and config.data.path is None
 
@@ -52,7 +52,7 @@ def open_training_data(directory: Path, config: Config, memory: Any = None) -> S
         ValueError: it is missing, or is other data than the run was trained on.
     """
     expect_memory(directory, config, memory)
-    if _without_data(config) and memory is None:
+    if needs_data(config) and memory is None:
         raise ValueError(
             f"{directory} was imported and has no training data: name data of the same kind "
             f"after {directory}, or continue training it with iddpm train DATA --resume --out "

@@ -88,7 +88,7 @@ def large(scene):
     try:
         return len(open_data(scene.config))
     except ValueError as error:
-        return str(error).partition("more than the ")[2].split()[0]
+        return str(error).partition("the limit of ")[2].partition(":")[0]
 
 
 def ahead(name):

@@ -2,6 +2,8 @@
 
 import torch
 
+from iddpm.config import DataConfig
+from iddpm.runs.training_data import needs_data
 from iddpm.builders import (
     build_encoder,
     build_network,
@@ -215,6 +217,10 @@ MODEL = {
         unet("avg_pool", {"downsample": "avg_pool"}, other="conv"),
         encoder("avg_pool", {"downsample": "avg_pool"}, "conv"),
     ],
+    "model.pool": [
+        encoder(pool, {"pool": pool}, "attention")
+        for pool in ("adaptive", "spatial", "spatial_v2")
+    ],
     "model.resblock_updown": [
         unet("true", {"resblock_updown": True}, other="false"),
         encoder("true", {"resblock_updown": True}, "false"),
@@ -261,6 +267,12 @@ TOP = {
     "preset": [
         Effect(lambda s: [s.config.diffusion.schedule, type(build_network(s.config)).__name__],
                {"null": ["cosine", "UNet"], "likelihood": ["log_snr", "LevelHead"]}),
+    ],
+    "imported_from": [
+        Effect(
+            lambda s: needs_data(s.config.model_copy(update={"data": DataConfig()})),
+            {"null": False, "a file": True},
+        ),
     ],
     "class_names": [
         Effect(lambda s: built_encoder(s)[1][0], {"[a,b]": [1, 2], "[a,b,c]": [1, 3]},

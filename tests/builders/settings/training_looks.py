@@ -9,6 +9,7 @@ from torch import nn
 
 import iddpm
 import iddpm.tasks.train as task
+import iddpm.tasks.training_setup as setup
 from iddpm.builders import build_optimizer, build_timesteps, task_of
 from iddpm.runtime.processes import Ranks
 from iddpm.training.monitoring.terminal import SilentReporter
@@ -231,7 +232,7 @@ def followed(scene):
 
     scene.patch.setattr(task, "open_trackers", open_trackers)
     scene.patch.setattr(
-        task, "check_trackers", lambda **wanted: opened.append(list(wanted.values()))
+        setup, "check_trackers", lambda **wanted: opened.append(list(wanted.values()))
     )
     handed(scene, lambda h: None, reach=lambda run: True)
     return opened
@@ -268,8 +269,8 @@ def shared_by(scene):
         return nullcontext
 
     scene.patch.setattr(task, "joined_ranks", lambda *_: nullcontext(Two(0, 2)))
-    scene.patch.setattr(task, "replicate", replicate)
-    scene.patch.setattr(task, "shard", shard)
+    scene.patch.setattr(setup, "replicate", replicate)
+    scene.patch.setattr(setup, "shard", shard)
     engine = handed(scene, lambda h: h.state.network.middle_block[0].checkpoint_engine)
     return [engine, called]
 

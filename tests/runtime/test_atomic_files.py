@@ -6,7 +6,14 @@ import sys
 
 import pytest
 
-from iddpm.runtime.atomic_files import fsync_directory, write_atomically, write_json, write_text
+from iddpm.runtime.atomic_files import (
+    _HOST,
+    clear_temporaries,
+    fsync_directory,
+    write_atomically,
+    write_json,
+    write_text,
+)
 
 
 def test_text_and_json_are_written_in_full(tmp_path):
@@ -95,3 +102,18 @@ def test_what_a_killed_process_left_is_removed_and_what_runs_is_not(tmp_path):
     foreign.write_text("of an older version, or no temporary file at all")
     write_text(tmp_path / "c.txt", "x")
     assert sorted(os.listdir(tmp_path)) == sorted([other.name, foreign.name, "c.txt"])
+
+
+def test_what_a_thread_of_this_process_writes_is_left_to_it(tmp_path):
+    def write(temporary):
+        clear_temporaries(tmp_path)  # as a saver does while a tracker writes
+        temporary.write_text("kept")
+
+    stale = tmp_path / ".weights.tmp_00000000_1_abcdefgh"
+    stale.touch()
+    assert write_atomically(tmp_path / "id", write).read_text() == "kept"
+    assert not stale.exists()
+    seen = tmp_path / f".id.tmp_{_HOST}_{os.getpid()}_abcdefgh"
+    seen.touch()
+    clear_temporaries(tmp_path)
+    assert seen.exists()

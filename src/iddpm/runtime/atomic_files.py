@@ -61,9 +61,14 @@ def make_public(path: Path, mode: int) -> None:
 
 
 def clear_temporaries(directory: Path) -> None:
-    """Remove what a killed process left of writing files atomically into ``directory`` itself."""
+    """Remove what a killed process left of writing files atomically into ``directory`` itself.
+
+    Another thread of this process may be writing there, such as a tracker's.
+    """
+    ours = (_HOST, str(os.getpid()))
     for path in directory.glob(".*"):
-        if _TEMPORARY.fullmatch(path.name):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and found.group(1, 2) != ours:
             path.unlink(missing_ok=True)
 
 

@@ -2,8 +2,6 @@
 
 import torch
 
-from iddpm.config import DataConfig
-from iddpm.runs.training_data import needs_data
 from iddpm.builders import (
     build_encoder,
     build_network,
@@ -11,7 +9,9 @@ from iddpm.builders import (
     count_flops,
     task_of,
 )
+from iddpm.config import DataConfig
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
+from iddpm.runs.training_data import needs_data
 from tests.builders.settings.effect import DIFFERS, Effect, numbers
 
 PLAIN = {

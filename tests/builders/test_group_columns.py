@@ -43,7 +43,7 @@ def test_by_a_column_of_a_table(tmp_path, setting):
     if setting == "conditions":
         assert list(config.model.conditions) == ["label", "age"]
     (tmp_path / "t.csv").write_text("\n".join(["file,label,age,patient", "00.png,a,1,", *rows[1:]]))
-    with pytest.raises(ValueError, match=r"t\.csv has no patient for 00\.png"):
+    with pytest.raises(ValueError, match=r"data\.group=patient .*t\.csv has none for 00\.png"):
         split_of(*settings, "data.group=patient")
 
 

@@ -45,7 +45,7 @@ def test_the_spread_is_that_of_the_training_items_and_is_kept(run):
     assert read_run_config(run.directory).diffusion.residual_scale == pytest.approx(wanted)
     assert run.config.diffusion.residual is True
     assert run.config.training.pure_noise_share == 0.125
-    with pytest.raises(ValueError, match=r"another diffusion\.residual and cannot go on"):
+    with pytest.raises(ValueError, match=r"another diffusion\.residual and cannot continue"):
         train(None, run.directory, "diffusion.residual=false", "training.steps=4", resume=True)
     changed = run.directory.parent / "changed"
     shutil.copytree(run.directory, changed)

@@ -50,7 +50,7 @@ def test_steps_are_network_evaluations():
     whole = cosine(1000)
     for evaluations, steps in ((1, 1), (2, 1), (3, 2), (9, 5)):
         assert len(build_sampling_schedule(whole, Method("heun", "even"), evaluations)) == steps
-    with pytest.raises(ValueError, match=r"takes 5 steps and steps=5 .* use steps=9"):
+    with pytest.raises(ValueError, match=r"has 5 steps, and steps=5 .* use steps=9"):
         build_sampling_schedule(whole, Method("heun", "ddim5"), 5)
     assert torch.equal(
         build_sampling_schedule(whole, Method("heun", "ddim5"), 9).alpha_bar,

@@ -23,7 +23,7 @@ def test_it_is_built_once_and_again_when_the_facts_change(tmp_path):
     assert (len(built), said) == (1, [])
     get({"size": (3, 5)})
     assert (tmp_path / "deep/made/a").read_text() == "2"
-    assert said == [f"{tmp_path}/deep/made was made from other data (size): again"]
+    assert said == [f"{tmp_path}/deep/made was made from other data (size); making it again"]
     (tmp_path / "deep/made" / FACTS).write_text("{")
     get({"size": (3, 5)})
     assert len(built) == 3

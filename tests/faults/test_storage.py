@@ -195,7 +195,7 @@ def test_what_is_written_beside_checkpoints_never_ends_a_run(tmp_path, monkeypat
     assert said == {
         "the averages of step 4 are missing from the snapshots",
         "there is no picture of step 4",
-        "finished at step 4, which exit.json does not say",
+        "finished at step 4, which exit.json does not contain",
         f"{tmp_path}/checkpoints/step_00000002 is written, but latest does not name it",
         f"{tmp_path}/checkpoints/step_00000004 is written, but latest does not name it",
         "best does not name step 4, which is the best",

@@ -240,7 +240,7 @@ def test_resume_is_exact_and_notices_another_table(tmp_path, folder):
     go_on = {"out": tmp_path / "parts", "resume": True}
     with pytest.raises(ValueError, match=r"has changed since .* \(other conditions\)"):
         train(None, settings=["training.steps=12", "data.conditions=changed.csv"], **go_on)
-    with pytest.raises(ValueError, match="cannot go on with model"):
+    with pytest.raises(ValueError, match="cannot continue with model"):
         train(None, settings=["model.conditions.level.range=[0, 1]"], **go_on)
     moved = ["training.steps=12", f"data.conditions={tmp_path / 'moved.csv'}", "data.workers=1"]
     train(None, settings=moved, **go_on)

@@ -244,7 +244,7 @@ def test_signals_and_volumes_have_reports(tmp_path):
         train = ["train", str(path), "--out", str(out), "--steps", "1", "-s"]
         assert run([*train, f"data.layout={layout}", *OPTIONS]) == 0
         assert run(["evaluate", str(out), "-n", "12", "--steps", "1"]) == 0
-        assert (out / "evaluation/nearest_items.png").is_file()
+        assert (out / "evaluation/neighbours.png").is_file()
 
 
 def test_continuous_data_is_not_rounded(tmp_path):

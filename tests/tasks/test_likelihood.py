@@ -187,7 +187,7 @@ def test_samplers_take_steps_and_variance_from_the_same_table(labeled, tmp_path)
         assert not torch.allclose(plain, analytic, atol=0.01)
         alone = run.sample(2, variance="analytic", batch_size=1, **options)
         assert torch.allclose(analytic[:2], alone, atol=1e-3)
-    with pytest.raises(ValueError, match="that of steps of ddpm or ddim, and the sampler is heun"):
+    with pytest.raises(ValueError, match="works with ddpm or ddim, and the sampler is heun"):
         run.plan(sampler="heun", variance="analytic")
     with pytest.raises(ValueError, match="variance='free' does not work"):
         run.plan(variance="free")

@@ -71,7 +71,7 @@ def test_going_on_is_going_through_and_the_held_out_loss_is_the_same(folder, tmp
     ]  # fmt: skip
     assert losses[0] == losses[1]
     assert len(losses[0]) == 2
-    with pytest.raises(ValueError, match=r"trained with another scale and cannot go on"):
+    with pytest.raises(ValueError, match=r"trained with another scale and cannot continue"):
         train(None, tmp_path, "scale=4", resume=True)
     with pytest.raises(ValueError, match=r"another degradation\.kind"):
         train(None, tmp_path, "degradation.kind=blur", resume=True)

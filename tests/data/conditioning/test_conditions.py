@@ -134,7 +134,7 @@ def test_members_of_an_array_file(suffix, tmp_path):
         "word": words, "age": ["1.5", "", "3.0"], "side": ["1", "2", "2"]
     }  # fmt: skip
     assert list(read_columns(["age", "side"], ["side"], path, source)) == ["side"]
-    with pytest.raises(ValueError, match=r"holds no weight; it holds .*age"):
+    with pytest.raises(ValueError, match=r"has no weight; it has .*age"):
         read_columns(["weight"], None, path, source)
     with pytest.raises(ValueError, match="does not name side"):
         read_columns(["age"], ["side"], path, source)

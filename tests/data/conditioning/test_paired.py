@@ -67,7 +67,7 @@ def test_two_files_of_one_stem_are_not_guessed_between(tmp_path):
     data = folder(tmp_path / "data", ".png")
     folder(tmp_path / "given", ".bmp")
     given = folder(tmp_path / "given", ".jpg")
-    with pytest.raises(ValueError, match=r"several items that go with a/1\.png"):
+    with pytest.raises(ValueError, match=r"several items to pair with a/1\.png"):
         Paired(given, data)
 
 

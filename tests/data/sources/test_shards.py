@@ -132,7 +132,7 @@ def test_the_item_among_several_members_is_asked_for(tmp_path):
         open_source(tmp_path)
     assert open_source(tmp_path, column="png").read(3).max() == 3
     assert open_source(tmp_path, column=".SEG.png").read(3).max() == 103
-    with pytest.raises(ValueError, match=r"column=pyd is no picture.*pickles are never loaded"):
+    with pytest.raises(ValueError, match=r"column=pyd is not a picture.*pickles are never loaded"):
         open_source(tmp_path, column="pyd")
     with pytest.raises(ValueError, match=r"no sample of .* has a jpg; members end in png, pyd"):
         open_source(tmp_path, column="jpg")

@@ -58,11 +58,11 @@ def test_parts_are_joined_along_their_rows(tmp_path):
 def test_a_file_that_holds_no_weights_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     torch.save({"w": torch.ones(2)}, path)  # a pickle under a borrowed name is not opened
-    with pytest.raises(ValueError, match="not a complete safetensors file"):
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
         read_weights(path)
     write_weights(path, TENSORS)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="not a complete safetensors file"):
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
         read_weights(path)
     with pytest.raises(FileNotFoundError, match="no weights file"):
         read_weights(tmp_path / "nothing.safetensors")

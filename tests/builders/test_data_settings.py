@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iddpm.builders.data_facts import open_data
+from iddpm.builders.data_facts import form_of, open_data
 from iddpm.config import read_config
 
 
@@ -32,3 +32,9 @@ def test_a_table_has_no_size_or_channels_to_set(tmp_path: Path, setting: str) ->
     path.write_text("\n".join(",".join(map(str, row)) for row in rows))
     with pytest.raises(ValueError, match=r"image_size|channels"):
         open_data(read_config(None, [f"data.path={path}", f"data.{setting}", "data.labels=none"]))
+
+
+def test_an_unknown_kind_of_files_is_refused_by_name() -> None:
+    assert form_of(read_config(None, ["form.kind=volume"])).kind == "volume"
+    with pytest.raises(ValueError, match=r"form\.kind=sculpture is unknown: use .*volume"):
+        form_of(read_config(None, ["form.kind=sculpture"]))

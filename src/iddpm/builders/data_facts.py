@@ -9,8 +9,10 @@ from iddpm.builders.low_resolution import check_low_res_noise
 from iddpm.builders.proposal import MOST_ITEMS, batch_for, propose_network
 from iddpm.builders.task import TASKS, task_of
 from iddpm.config import Config, DataConfig, ResolvedConfig, settle, validate
+from iddpm.config.choices import listed
 from iddpm.data.cache import user_cache
 from iddpm.data.file_format import Form
+from iddpm.data.formats import KINDS
 from iddpm.data.sources.cached import cached
 from iddpm.data.sources.label_tables import NotClassesError
 from iddpm.data.sources.memory import open_memory
@@ -134,7 +136,9 @@ def values_of(config: Config) -> Values:
 
 
 def form_of(config: Config) -> Form:
-    """Return what the data of resolved settings was on disk."""
+    """Return what the data of resolved settings was on disk; ValueError for an unknown kind."""
+    if config.form is not None and config.form.kind not in KINDS:
+        raise ValueError(f"form.kind={config.form.kind} is unknown: use {listed(KINDS)}")
     facts = config.form.model_dump(exclude={"dtype"}) if config.form else {}
     return Form(**facts, values=values_of(config))
 

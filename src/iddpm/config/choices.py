@@ -4,7 +4,7 @@ To offer another one, write it and add its row here. ``home`` is ``module:name``
 function that :func:`iddpm.builders.choices.load` returns; nothing here imports torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,7 +182,7 @@ class OneOf:
         return core_schema.literal_schema(self.names)
 
 
-def listed(names: Mapping[str, Any], *more: str) -> str:
+def listed(names: Iterable[str], *more: str) -> str:
     """Return the names as a list in a sentence: ``a, b or c``."""
     *others, last = [*more, *names]
     return f"{', '.join(others)} or {last}" if others else last

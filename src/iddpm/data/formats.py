@@ -124,3 +124,5 @@ WRITERS: Mapping[str, Writer] = {
     ),
 }
 """By the kind of the data's `Form`; data of other kinds is written to one file."""
+
+KINDS = ("array", "picture", "table", *WRITERS)

@@ -19,6 +19,7 @@ from iddpm.builders import SamplingPlan, values_of
 from iddpm.builders.run_data import Split, open_other
 from iddpm.config import ResolvedConfig
 from iddpm.data.fingerprint import fingerprint
+from iddpm.data.formats import ARRAYS
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.arrays import LABEL_KEYS, data_key
 from iddpm.data.sources.npy import read_npz
@@ -134,7 +135,7 @@ def read_samples(path: Path, config: ResolvedConfig) -> Samples:
             f"{path} is a directory, and samples are measured from one file: give "
             f"{path / 'samples.npz'}, which iddpm sample --npz writes"
         )
-    if path.suffix.lower() not in (".npy", ".npz"):
+    if path.suffix.lower() not in ARRAYS:
         raise ValueError(f"{path} holds no samples: give a .npz or .npy file")
     layout = {1: "NLC", 2: "NHWC", 3: "NDHWC"}[len(config.model.size)]
     # How the run's own data is labeled, chosen, resized and cut says nothing about the file.

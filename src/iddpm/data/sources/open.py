@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iddpm.data.embedded import EMBEDDED, embedded
-from iddpm.data.formats import FORMATS, Reading, format_of
+from iddpm.data.formats import ARRAYS, FORMATS, Reading, format_of
 from iddpm.data.sources.animation import can_be_opened, is_animation
 from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.arrow import SPLITS, STATE
@@ -249,10 +249,10 @@ def _open_embedded(
 
 def _refuse_folder_of_arrays(folder: Path) -> None:
     """Point from a folder to what is in it, when that is another kind of data and no picture."""
-    if not _suffixes_in(folder) & {".npy", ".npz", *_COMPRESSED}:
+    if not _suffixes_in(folder) & {*ARRAYS, *_COMPRESSED}:
         return
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in (".npy", ".npz"):
+        if file.suffix.lower() in ARRAYS:
             raise ValueError(
                 f"{folder} holds no images but the array file {file.name}; give the file itself: "
                 f"{file}"

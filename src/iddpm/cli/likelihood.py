@@ -34,7 +34,8 @@ class Bound:
     """Which bound is measured, and how."""
 
     method: Annotated[
-        str, typer.Option(help="steps, or continuous: the bound for infinitely many steps.")
+        str,
+        typer.Option(help="steps; continuous, the bound for infinitely many; or ode, an estimate."),
     ] = "steps"
     steps: Annotated[
         int | None, typer.Option(help="Steps of the reverse process [default: all T].")

@@ -19,9 +19,15 @@ from iddpm.evaluation.reference import load_reference
 from iddpm.runs.classifier import Classifier
 from iddpm.runs.run import Run
 from iddpm.runs.step_tables import spread
+from iddpm.runs.upscaled import check_average
 from iddpm.runtime.console import open_console, progress_bar
 from iddpm.runtime.processes import ALONE, Ranks
-from iddpm.tasks.evaluation_report import Evaluation, FeatureSet, MeasuredSamples, write_report
+from iddpm.tasks.evaluation_report import (
+    Evaluation,
+    MeasuredFeatures,
+    MeasuredSamples,
+    write_report,
+)
 from iddpm.tasks.extractors import open_extractor
 from iddpm.tasks.fidelity_ways import SAMPLES, Ways, compare, draw_ways
 from iddpm.tasks.pairs import Pairs, held_out_pairs
@@ -83,10 +89,11 @@ def evaluate(
     """
     console = console or open_console(ranks.first)
     with ranks.together():
-        if run.trained_on(data) is not run:
-            run, data = run.trained_on(data), None
-        if data is not None and run.on_data(data) is not run:
-            run, data = run.on_data(data), None
+        opened = run.trained_on(data)
+        if opened is run and data is not None:
+            opened = run.on_data(data)
+        if opened is not run:
+            run, data = opened, None
         split = run.open_split()
         pairs = _checked(run, split, n, average, samples)
     extractor, classifier = open_extractor(features, run, split, ranks)
@@ -126,8 +133,8 @@ def _checked(
             f"average={average} is for models of super-resolution, whose samples of one item have "
             f"a mean, and {run.directory} is none: leave it out"
         )
-    if average is not None and average < 1:
-        raise ValueError(f"average={average} samples have no mean: use 1 or more, such as 8")
+    if average is not None:
+        check_average(average)
     if n < FEWEST_ITEMS and samples is None:
         raise ValueError(
             f"cannot evaluate {n} samples (-n {n}): the measures need at least {FEWEST_ITEMS}, "
@@ -181,7 +188,7 @@ def _features(
     held_out: Tensor,
     rivals: Mapping[str, Tensor],
     ranks: Ranks,
-) -> FeatureSet:
+) -> MeasuredFeatures:
     """Compute the features of samples, held-out items and interpolations."""
     found = by_parts(extractor, drawn.x, ranks)
     marked, logits = None, None
@@ -191,7 +198,7 @@ def _features(
     known = classifier is not None and classifier.class_names == run.config.class_names
     if classifier is not None and known and drawn.y is not None:
         logits = by_parts(classifier.logits, drawn.x, ranks)
-    return FeatureSet(found, marked, of_rivals, logits)
+    return MeasuredFeatures(found, marked, of_rivals, logits)
 
 
 def _nearest(
@@ -214,6 +221,10 @@ def _nearest(
 def _compared(measured: MeasuredSamples, pairs: Pairs, ways: Ways, ranks: Ranks) -> dict[str, Any]:
     """Return how near each way of making data finer comes to the truth."""
     found = measured.features
-    features = {SAMPLES: found.samples, **found.interpolated}
-    distances = ranks.by_first(lambda: {k: measured.measure(v) for k, v in features.items()})
+    distances = ranks.by_first(
+        lambda: (
+            {SAMPLES: measured.of_samples}
+            | {name: measured.measure(x) for name, x in found.interpolated.items()}
+        )
+    )
     return compare(measured.run, pairs, ways, distances, ranks)

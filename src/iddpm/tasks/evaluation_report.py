@@ -1,6 +1,7 @@
 """What was measured of samples, and the report of it with its pictures."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,7 @@ from iddpm.runs.run import Run
 from iddpm.runtime.atomic_files import write_json, write_text
 from iddpm.tasks.fidelity_ways import Ways
 from iddpm.tasks.pairs import Pairs
-from iddpm.tasks.real_statistics import (
-    read_items,
-)
+from iddpm.tasks.real_statistics import read_items
 from iddpm.tasks.samples import Samples
 
 SHOWN = 36
@@ -52,7 +51,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureSet:
+class MeasuredFeatures:
     """Features of everything that is compared with the real data.
 
     Attributes:
@@ -79,11 +78,16 @@ class MeasuredSamples:
     extractor: Extractor
     classifier: Classifier | None
     reference: Reference
-    features: FeatureSet
+    features: MeasuredFeatures
     ways: Ways | None
     """What makes the low resolutions of ``pairs`` finer."""
     nearest: tuple[Nearest, Nearest]
     """Of the samples and of the held-out items."""
+
+    @cached_property
+    def of_samples(self) -> Measures:
+        """Measures of the samples."""
+        return self.measure(self.features.samples)
 
     def measure(self, features: Tensor) -> Measures:
         """Compare features with the reference, over as many pairs for all."""
@@ -99,7 +103,7 @@ def write_report(
 ) -> Evaluation:
     """Measure everything and write the report and its pictures."""
     found = measured.features
-    of_samples = measured.measure(found.samples)
+    of_samples = measured.of_samples
     mark, as_many = None, None
     if found.held_out is not None:
         mark = measured.measure(found.held_out)

@@ -128,8 +128,9 @@ def likelihood(
         ValueError: an unknown choice, a number out of range, data of another shape or depth, no
             held-out items, or bits per dimension of continuous data.
     """
-    if run.trained_on(data) is not run:
-        run, data = run.trained_on(data), None
+    opened = run.trained_on(data)
+    if opened is not run:
+        run, data = opened, None
     console = console or open_console(ranks.first)
     started = time.monotonic()
     measured = Measured(data, conditions, given)

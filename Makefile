@@ -85,11 +85,11 @@ run-volumes: setup  ## a real run: crops of a brain scan
 	$(BIN)/python -m benchmarks.runs.volumes
 
 run-digits-sr: setup  ## a real run: digits upsampled from 14 x 14 to 28 x 28
-	$(BIN)/python -m benchmarks.runs.finer digits
+	$(BIN)/python -m benchmarks.runs.super_resolution digits
 
 run-volumes-sr: setup  ## a real run: crops of a brain scan at twice the resolution
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SCAN)
-	$(BIN)/python -m benchmarks.runs.finer volumes
+	$(BIN)/python -m benchmarks.runs.super_resolution volumes
 
 run-bits: setup  ## real runs: the best likelihood of digits in 15 minutes; SET=emoji, emoji-rgba or volumes, TIMES=4 for an hour
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SCAN)

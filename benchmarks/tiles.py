@@ -140,7 +140,7 @@ def seams(run: Run, planes: int, folder: Path) -> None:
 
 
 def whole(run: Run, low_res: Tensor, steps: int) -> Tensor:
-    """Return the finer data drawn in one piece, as the network's convolutions allow."""
+    """Return data upscaled without tiles, as the network's convolutions allow."""
     plan = run.plan(steps=steps, batch_size=1)
     size = [2 * n for n in low_res.shape[2:]]
     told = {"low_res": low_res}
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--planes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     parser.add_argument("--size", type=int, help="only the memory of one size")
-    parser.add_argument("--whole", action="store_true", help="in one piece")
+    parser.add_argument("--whole", action="store_true", help="without tiles")
     arguments = parser.parse_args()
     if arguments.size is not None:
         memory(arguments.run, arguments.size, not arguments.whole)

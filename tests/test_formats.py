@@ -185,12 +185,12 @@ def of_shards(name: str) -> Callable[[Path], Path]:
 
 CONDITIONAL = ("model.class_conditional=true",)
 CASES: dict[str, dict[str, Case]] = {
-    "8-bit pictures, a folder": {
+    "8-bit pictures, a folder of pictures": {
         "gray": Case(of_pictures(8, 6), "*.png", CONDITIONAL),
         "RGB": Case(of_pictures(8, 6, 3, suffix=".bmp"), "*.png"),
         "RGBA": Case(of_pictures(8, 6, 4, high=250, suffix=".webp"), "*.png"),
     },
-    "16-bit gray pictures, a folder": {
+    "16-bit gray pictures, a folder of pictures": {
         "png": Case(of_pictures(8, 6, dtype=np.uint16, high=65536), "*.png", CONDITIONAL),
         "tiff": Case(of_pictures(8, 6, dtype=np.uint16, suffix=".tiff", high=65536), "*.png"),
     },
@@ -294,7 +294,7 @@ CASES: dict[str, dict[str, Case]] = {
         "folder": Case(of_shards(""), "*.png", CONDITIONAL),
         "pattern": Case(of_shards("{000..002}.tar"), "*.png"),
     },
-    "a Hugging Face dataset saved to disk, `state.json`": {
+    "a Hugging Face dataset saved to disk, a folder with `state.json`": {
         "state.json": Case(of_table("saved"), "*.png", CONDITIONAL),
     },
     "`x.arrow`, `x.parquet`, a folder of them, `train-{00000..00012}-of-00013.parquet`, the suffix":

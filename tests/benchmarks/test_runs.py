@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.distributions import MultivariateNormal
 
-from benchmarks.runs import bits, digits, emoji, finer, signals, volumes
+from benchmarks.runs import bits, digits, emoji, signals, super_resolution, volumes
 from benchmarks.runs.common import installed, judge, packed
 from benchmarks.runs.gaussian import Directions, dequantised, draw, nats, of_levels, stationary
 from iddpm.data.levels import to_model_range
@@ -165,16 +165,18 @@ def test_volumes(tmp_path):
     assert "| the model |" in (tmp_path / "run" / "report.md").read_text()
 
 
-@pytest.mark.parametrize(("dims", "example"), [(2, finer.DIGITS), (3, finer.VOLUMES)])
+@pytest.mark.parametrize(
+    ("dims", "example"), [(2, super_resolution.DIGITS), (3, super_resolution.VOLUMES)]
+)
 def test_super_resolution(tmp_path, dims, example):
     random = np.random.default_rng(0)
-    pieces = [] if dims == 2 else ["data.window=[8,8,8]", "data.stride=8"]
+    windows = [] if dims == 2 else ["data.window=[8,8,8]", "data.stride=8"]
     array = random.integers(0, 256, (100, *[8] * dims), dtype=np.uint8)
     np.save(tmp_path / "data.npy", array)
-    finer.run(
-        tmp_path / "data.npy", tmp_path / "run", tmp_path / "finer.png",
+    super_resolution.run(
+        tmp_path / "data.npy", tmp_path / "run", tmp_path / "super_resolution.png",
         example=example, features=("pca",), n=12, steps=2, looks=4, measured=8, shown=2, average=2,
-        settings=[*SHORT, *pieces, f"data.layout={'NHW' if dims == 2 else 'NDHW'}"],
+        settings=[*SHORT, *windows, f"data.layout={'NHW' if dims == 2 else 'NDHW'}"],
     )  # fmt: skip
     report = (tmp_path / "run" / "report.md").read_text()
     ways = ("the model", "mean of 2", "one evaluation", "linear", "bicubic")
@@ -185,7 +187,7 @@ def test_super_resolution(tmp_path, dims, example):
 
 def test_low_resolutions_are_repeated():
     low_res = torch.arange(4.0).reshape(1, 1, 2, 2)
-    assert finer.repeated(low_res, (1, 4, 4))[0, 0].tolist() == [
+    assert super_resolution.repeated(low_res, (1, 4, 4))[0, 0].tolist() == [
         [0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]
     ]  # fmt: skip
 

@@ -67,9 +67,9 @@ def train(folder: Path) -> list[str]:
     return ["train", *data, *going_on, "--steps", str(STEPS), "--out", str(folder / "run")]
 
 
-def finer(folder: Path) -> list[str]:
+def upscaler(folder: Path) -> list[str]:
     settings = [word for setting in TINY for word in ("-s", setting)]
-    data, out = str(folder.parent / "data.npz"), str(folder / "finer")
+    data, out = str(folder.parent / "data.npz"), str(folder / "upscaler")
     task = ["-s", "task=super_resolution", "-s", "scale=2"]
     return ["train", data, *settings, *task, "--steps", "2", "--out", out]
 
@@ -105,7 +105,15 @@ def plain(kind: str, *words: str) -> Callable[[Path], list[str]]:
 def upscale(folder: Path) -> list[str]:
     """Of two sizes, so that one is written while the other is still to be drawn."""
     out = str(folder / "up")
-    return ["upscale", str(folder / "finer"), str(folder / "small"), "--steps", "2", "--out", out]
+    return [
+        "upscale",
+        str(folder / "upscaler"),
+        str(folder / "small"),
+        "--steps",
+        "2",
+        "--out",
+        out,
+    ]
 
 
 COMMANDS = {
@@ -134,7 +142,7 @@ def world(tmp_path_factory):
     (folder / "empty").mkdir()
     (folder / "start").mkdir()
     in_a_fork(lambda: run(train(folder / "start")), folder / "start")
-    in_a_fork(lambda: run(finer(folder / "start")), folder / "start")
+    in_a_fork(lambda: run(upscaler(folder / "start")), folder / "start")
     (folder / "start/small").mkdir()
     for number, picture in enumerate(images(5)[..., 0]):
         picture = picture[: 4 + number % 2, :4]

@@ -76,7 +76,7 @@ def test_they_are_evaluated_by_the_classes_of_the_others(folder):
 
 def test_pairs_without_a_class_are_drawn_without_one(folder, tmp_path):
     run = train(
-        folder, "finer", "task=super_resolution", "scale=2", "data.held_out=0.2",
+        folder, "upscaler", "task=super_resolution", "scale=2", "data.held_out=0.2",
         "training.label_dropout=0.1",
     )  # fmt: skip
     split = run.open_split()

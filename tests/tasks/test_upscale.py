@@ -1,4 +1,4 @@
-"""Trained runs make files of any size finer: by tiles, in 1, 2 and 3 dimensions."""
+"""Trained runs upscale files of any size in tiles, in 1, 2 and 3 dimensions."""
 
 import json
 
@@ -199,8 +199,8 @@ def test_long_signals_as_sounds_tables_and_arrays(folder, tmp_path):
     upscale(run, files, out=tmp_path / "out", steps=2)
     sound, rate = soundfile.read(tmp_path / "out/a.wav", dtype="int16")
     assert (len(sound), rate) == (900, 8000)
-    finer = np.load(tmp_path / "out/b.npy")
-    assert (finer.shape, finer.dtype) == ((3, 40), np.int16)
+    upscaled = np.load(tmp_path / "out/b.npy")
+    assert (upscaled.shape, upscaled.dtype) == ((3, 40), np.int16)
     soundfile.write(tmp_path / "d.wav", tone, 8000, subtype="PCM_16")
     with pytest.raises(ValueError, match="has 8000 Hz, and the model upscales 4000 Hz to 8000 Hz"):
         upscale(run, [tmp_path / "d.wav"], out=tmp_path / "out")
@@ -214,9 +214,9 @@ def test_series_come_out_as_a_table(folder, tmp_path):
     coarse = rows[:3, :-1].reshape(3, 8, 2).mean(-1)
     np.savetxt(tmp_path / "a.csv", np.column_stack([coarse, [0, 1, 0]]), delimiter=",")
     upscale(run, [tmp_path / "a.csv"], out=tmp_path / "out", steps=2)
-    finer = np.loadtxt(tmp_path / "out/a.csv", delimiter=",")
-    assert (finer.shape, finer[:, -1].tolist()) == ((3, 17), [0, 1, 0])
-    assert low - 1e-4 <= finer[:, :-1].min() < finer[:, :-1].max() <= high + 1e-4
+    upscaled = np.loadtxt(tmp_path / "out/a.csv", delimiter=",")
+    assert (upscaled.shape, upscaled[:, -1].tolist()) == ((3, 17), [0, 1, 0])
+    assert low - 1e-4 <= upscaled[:, :-1].min() < upscaled[:, :-1].max() <= high + 1e-4
 
 
 def test_volumes_larger_and_smaller_than_a_tile(folder, tmp_path):
@@ -231,10 +231,10 @@ def test_volumes_larger_and_smaller_than_a_tile(folder, tmp_path):
         image = nibabel.Nifti1Image(voxels[: size[0], : size[1], :8][..., : size[2]], affine)
         nibabel.save(image, tmp_path / name)
         upscale(run, [tmp_path / name], out=tmp_path / "out", steps=2, batch_size=4)
-        finer = nibabel.load(tmp_path / "out" / name)
-        assert finer.shape == (image.shape[0], 2 * image.shape[1], 2 * image.shape[2])
-        assert finer.get_data_dtype() == np.int16
-        assert np.allclose(finer.header.get_zooms(), (2, 1, 1.5))
+        upscaled = nibabel.load(tmp_path / "out" / name)
+        assert upscaled.shape == (image.shape[0], 2 * image.shape[1], 2 * image.shape[2])
+        assert upscaled.get_data_dtype() == np.int16
+        assert np.allclose(upscaled.header.get_zooms(), (2, 1, 1.5))
     assert (tmp_path / "out/comparison.png").is_file()
 
 
@@ -302,7 +302,7 @@ def test_an_interrupted_call_goes_on_where_it_was(run, tmp_path, lost):
             upscale(run, [source], out=out, **{"steps": 2, "batch_size": 2, **change})
 
 
-def test_a_part_of_finer_files_is_marked(run, tmp_path, monkeypatch):
+def test_a_partial_set_of_upscaled_files_is_marked(run, tmp_path, monkeypatch):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     for k in range(3):

@@ -1,4 +1,4 @@
-"""Files made finer as the mean of several samples, with a map of their spread beside each."""
+"""Files upscaled as the mean of several samples, with a map of their spread beside each."""
 
 import json
 

@@ -116,18 +116,21 @@ class Sampling:
     spacing: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(['auto', *SPACINGS])}, optimal or 10,15,20 "
-            "[default: the run's, auto]."
+            help=f"Of the timesteps: {', '.join(['auto', *SPACINGS])}, optimal, or counts for "
+            "equal sections such as 10,15,20 [default: the run's, auto]."
         ),
     ] = None
     variance: Annotated[
         str | None, typer.Option(help="Variance of ddpm and ddim: trained or analytic.")
     ] = None
-    eta: Annotated[float | None, typer.Option(help="Fresh noise of ddim, 0 to 1.")] = None
+    eta: Annotated[
+        float | None, typer.Option(help="Fresh noise of ddim: 0 none, 1 as much as ddpm.")
+    ] = None
     guidance: Annotated[
         float | None,
         typer.Option(
-            help="Scale of classifier-free guidance: 1 as trained, 2 or 3 clearer, 0 ignores it."
+            help="Scale of classifier-free guidance: 0 ignores class and conditions, 1 is the "
+            "model as trained, 2 or 3 exaggerates them."
         ),
     ] = None
     guidance_interval: GuidanceInterval = None
@@ -139,8 +142,8 @@ class Sampling:
     classifier_form: Annotated[
         str,
         typer.Option(
-            help="score, for every sampler; clip_then_score, in the published order; or mean, "
-            "for ddpm, as published."
+            help="score: for every sampler; clip_then_score: the same, clipped before it guides, "
+            "as published; mean: for ddpm, as published."
         ),
     ] = "score"
     autoguidance: Annotated[
@@ -153,7 +156,8 @@ class Sampling:
     levels: Annotated[
         str | None,
         typer.Option(
-            help="Final level of categorical models: mode, draw or mean [default: the run's, mode]."
+            help="Last step of models with diffusion.predicts=categorical: the most probable level "
+            "(mode), a drawn one (draw) or their mean [default: the run's, mode]."
         ),
     ] = None
     threshold: Annotated[
@@ -162,7 +166,8 @@ class Sampling:
     low_res_noise: Annotated[
         float | None,
         typer.Option(
-            help="Noise added to the low-resolution input, for runs with degradation.augment."
+            help="Standard deviation of noise that is added to the low-resolution input, up to the "
+            "run's degradation.augment."
         ),
     ] = None
     batch_size: BatchSize = None
@@ -212,7 +217,12 @@ class Training:
     ] = None
     settings: Annotated[
         list[str] | None,
-        typer.Option("-s", "--set", help="A setting as key=value; may be repeated."),
+        typer.Option(
+            "-s",
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting; may be repeated. iddpm info RUN --settings lists all of a run.",
+        ),
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False
     accept_data: AcceptData = False
@@ -220,7 +230,9 @@ class Training:
     max_time: Annotated[
         str | None, typer.Option(help="Stop and save after 90s, 30m, 2h or 1d.")
     ] = None
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = None
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto [default: auto].")
+    ] = None
     threads: Threads = None
 
     def assignments(self) -> list[str]:

@@ -5,14 +5,21 @@ from typing import Annotated, Any
 import typer
 
 Ema = Annotated[
-    str | None, typer.Option(help="Rate of the weight average, or none [default: the first].")
+    str | None,
+    typer.Option(
+        help="Rate of the weight average (EMA), or none for the weights without averaging "
+        "[default: the first of training.ema_rates]."
+    ),
 ]
 Checkpoint = Annotated[
     str | None, typer.Option(help="Step of the checkpoint, or best [default: the newest].")
 ]
 EmaLength = Annotated[
     float | None,
-    typer.Option(help="Length of a weight average from RUN/averages, such as 0.07."),
+    typer.Option(
+        help="Length of a weight average as a share of the training, such as 0.07; for runs with "
+        "training.posthoc_ema."
+    ),
 ]
 BatchSize = Annotated[int | None, typer.Option(max=10**7, help="Samples per batch.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")]
@@ -23,13 +30,15 @@ AcceptData = Annotated[
 Network = Annotated[
     str | None,
     typer.Option(
-        help="Your own network, as package.module:factory; searched in this directory first."
+        help="Your own network, as package.module:factory; the working directory is searched first."
     ),
 ]
 Item = Annotated[
     str, typer.Argument(help="A picture, a .npy array, or the number of a held-out item.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Number of CPU threads.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="Number of CPU threads [default: PyTorch's].")
+]
 Seed = Annotated[int, typer.Option(help="Random seed; sample k depends only on the seed and k.")]
 Precision = Annotated[
     str | None, typer.Option(help="float32, bf16, fp16 or auto [default: the run's, float32].")

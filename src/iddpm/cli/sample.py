@@ -19,8 +19,8 @@ class Wanted:
     given: Annotated[
         Path | None,
         typer.Option(
-            help="Paired data to sample for, for models that are conditioned on it: a picture, a "
-            "folder, an array [default: that of the held-out items]."
+            help="Paired data for models that are conditioned on it: a picture, a folder or an "
+            "array [default: the paired data of the held-out items]."
         ),
     ] = None
     seed: Seed = 0
@@ -51,7 +51,7 @@ def sample(
     opening: Opening,
     written: Files,
 ) -> None:
-    """Draw samples; writes files in the format of the data.
+    """Draw samples and write files in the format of the data.
 
     Example: iddpm sample runs/demo -n 16 --class 7 --steps 50 --seed 1
     """

@@ -18,17 +18,18 @@ class Starting:
     """How the weights are initialized."""
 
     init_from: Annotated[
-        Path | None, typer.Option(help="Run to initialize the network and its weights from.")
+        Path | None, typer.Option(help="A run whose network and weights training starts from.")
     ] = None
     init_classes: Annotated[
         str | None,
         typer.Option(
-            help="Classes of that run to initialize the classes of the data from, such as 207,281 "
+            help="Its classes to start those of the data from, in their order, such as 207,281 "
             "[default: those with the same names, otherwise the first]."
         ),
     ] = None
     init_partial: Annotated[
-        bool, typer.Option("--init-partial", help="Initialize weights that do not fit at random.")
+        bool,
+        typer.Option("--init-partial", help="Start weights of another shape with random values."),
     ] = False
 
     def start(self) -> "Start | None":
@@ -50,20 +51,22 @@ def train(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="A folder of images, a .npy or .npz file, .tar shards, a saved Hugging Face "
-            "dataset, .parquet files, or mnist5k; not needed with --resume."
+            help="A file or folder of pictures, arrays, signals, sounds, volumes, clips, .tar "
+            "shards or .parquet tables, or mnist5k; not needed with --resume."
         ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run directory [default: runs/NAME].")
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Length of training in epochs.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Length of training in epochs, instead of --steps.")
+    ] = None,
     network: Network = None,
     *,
     starting: Starting,
     training: Training,
 ) -> None:
-    """Train a model; saves checkpoints and can be resumed.
+    """Train a model; training can be stopped and resumed.
 
     Example: iddpm train photos/ -s data.image_size=64 -s training.batch_size=32 --out runs/photos
     """

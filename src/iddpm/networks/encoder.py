@@ -1,4 +1,4 @@
-"""The encoder half of the U-Net: a classifier that knows how noisy its input is."""
+"""The encoder half of the U-Net: a classifier of noisy data."""
 
 from collections.abc import Sequence
 from typing import Literal, Unpack
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from iddpm.networks.attention import count_heads, self_attention
 from iddpm.networks.convolution import conv_nd
 from iddpm.networks.layers import TokenLinear, linear, normalization, zero_module
-from iddpm.networks.trunk import Trunk, TrunkOptions
+from iddpm.networks.trunk import Trunk, TrunkOptions, with_keywords_of
 
 Pool = Literal["adaptive", "attention", "spatial", "spatial_v2"]
 SPATIAL_WIDTH = 2048
@@ -19,7 +19,7 @@ SPATIAL_WIDTH = 2048
 class AttentionPool(nn.Module):
     """Attend from the mean of all positions to every position, and project (Radford et al. 2021).
 
-    The positions have learned embeddings, so one spatial size is served and others are refused.
+    The positions have learned embeddings, so only one spatial size works.
     """
 
     def __init__(self, size: Sequence[int], channels: int, num_heads: int, out: int) -> None:
@@ -36,7 +36,7 @@ class AttentionPool(nn.Module):
         return self.c_proj(self.attend(x))  # type: ignore[no-any-return]
 
     def attend(self, x: Tensor) -> Tensor:
-        """Map [N, C, *size] to [N, C], what the projection sees."""
+        """Map [N, C, *size] to [N, C], the input of the projection."""
         assert tuple(x.shape[2:]) == self.size, "EncoderUNet checks the size of its input"
         x = x.flatten(2)
         x = torch.cat([x.mean(dim=-1, keepdim=True), x], dim=-1)
@@ -57,18 +57,27 @@ class EncoderUNet(Trunk):
 
     The downward half of :class:`~iddpm.networks.unet.UNet` and its middle block, then a pool:
     ``"adaptive"`` (mean, then a zeroed projection), ``"attention"`` (made for ``image_size``),
-    ``"spatial"`` and ``"spatial_v2"`` (means of every stage, then two linear layers). Arguments
-    not named here are those of the U-Net.
+    ``"spatial"`` and ``"spatial_v2"`` (means of every stage, then two linear layers).
 
     Args:
-        image_size: spatial size of the input, one number for all axes or one per axis; needed by
-            the attention pool, which refuses others.
+        in_channels: channels of the data.
+        out_channels: length of the vector, such as the number of classes.
+        image_size: spatial size of the input, one number for all axes or one per axis; required by
+            the attention pool, which takes no other size.
         pool: the pool's name.
+        model_channels, num_res_blocks, channel_mult, attention_downsampling: widths and blocks of
+            the levels, as in the U-Net.
+        dims, stride, circular: the spatial axes, as in the U-Net.
+        num_heads, num_head_channels, qkv_order: attention, as in the U-Net.
+        dropout, use_scale_shift_norm, downsample, resblock_updown, group_channels: the residual
+            blocks and the resizing, as in the U-Net.
+        use_checkpoint, checkpoint_engine: gradient checkpointing, as in the U-Net.
 
     Raises:
         ValueError: numbers that do not fit together, named in the message.
     """
 
+    @with_keywords_of(Trunk)
     def __init__(
         self,
         *,
@@ -127,7 +136,7 @@ class EncoderUNet(Trunk):
         return y
 
     def features(self, x: Tensor, timesteps: Tensor) -> Tensor:
-        """Map [N, C, *spatial] and [N] to what the last projection sees, [N, d]."""
+        """Map [N, C, *spatial] and [N] to the input of the last projection, [N, d]."""
         h = self._encode(x, timesteps)
         if self.pool == "attention":
             pool = self.out[-1]
@@ -138,11 +147,11 @@ class EncoderUNet(Trunk):
         return y.flatten(1)
 
     def _encode(self, x: Tensor, timesteps: Tensor) -> Tensor:
-        """Return what the pool takes: the middle block's output, or the means of all stages."""
+        """Return the input of the pool: the middle block's output, or the means of all stages."""
         emb = self.embed_time(x, timesteps)
         if self.pool == "attention" and tuple(x.shape[2:]) != self.image_size:
             raise ValueError(
-                f"the attention pool was made for size {self.image_size} and was given "
+                f"the attention pool was made for size {self.image_size}, not "
                 f"{tuple(x.shape[2:])}: build the network with that image_size or another pool"
             )
         axes = tuple(range(2, x.dim()))
@@ -157,7 +166,7 @@ class EncoderUNet(Trunk):
     def _smallest_size(self) -> tuple[int, ...]:
         if self.image_size is None or len(self.image_size) != self.dims:
             raise ValueError(
-                f"pool='attention' needs image_size, one number or {self.dims}, and was given "
+                f"pool='attention' needs image_size, one number or {self.dims}, not "
                 f"{self.image_size}"
             )
         size = self.image_size

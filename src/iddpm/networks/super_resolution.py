@@ -1,31 +1,48 @@
-"""A U-Net that also sees a low-resolution version of what it denoises."""
+"""A U-Net that is conditioned on a low-resolution version of its data."""
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from iddpm.networks.layers import linear, resize_linear, timestep_embedding, zero_module
-from iddpm.networks.unet import Features, UNet
+from iddpm.networks.trunk import with_keywords_of
+from iddpm.networks.unet import Features, UNet, UNetOptions
 
 NOISE_PERIODS = 1000.0
-"""A noise level is embedded as a timestep of so many times its size."""
+"""A noise level is embedded as the timestep of this multiple of its size."""
 
 
 class SuperResUNet(UNet):
-    """Denoise data given its low-resolution version, in 1, 2 or 3 dimensions.
+    """Denoise data conditioned on its low-resolution version, in 1, 2 or 3 dimensions.
 
-    ``low_res`` is resized to the size of ``x`` by (bi-, tri-) linear interpolation and joined as
-    further channels (Nichol & Dhariwal 2021, section 4). Takes the arguments of :class:`UNet`;
-    ``in_channels`` counts the channels of the data alone.
+    ``low_res`` is resized to the size of ``x`` by (bi-, tri-) linear interpolation and concatenated
+    as further channels (Nichol & Dhariwal 2021, section 4).
 
     Args:
-        noise_levels: whether the network is told how much noise was added to ``low_res`` (Ho et al.
-            2021, section 4): a second embedding, which starts at zero, is added to the timestep's.
+        in_channels: channels of the data alone.
+        out_channels: channels of the prediction; twice the data's when the variance is learned.
+        noise_levels: whether the network is conditioned on the noise that was added to ``low_res``
+            (Ho et al. 2021, section 4): a second embedding, which starts at zero, is added to that
+            of the timestep.
+        model_channels, num_res_blocks, channel_mult, attention_downsampling: widths and blocks of
+            the levels, as in :class:`UNet`.
+        dims, stride, circular: the spatial axes, as in :class:`UNet`.
+        num_heads, num_head_channels, num_heads_upsample, qkv_order: attention, as in :class:`UNet`.
+        num_classes, conditions, given_channels: other conditioning, as in :class:`UNet`.
+        dropout, use_scale_shift_norm, group_channels: the residual blocks, as in :class:`UNet`.
+        upsample, downsample, smooth_start, resblock_updown: the resizing, as in :class:`UNet`.
+        use_checkpoint, checkpoint_engine: gradient checkpointing, as in :class:`UNet`.
+
+    Raises:
+        ValueError: numbers that do not fit together, named in the message.
     """
 
-    def __init__(self, *, in_channels: int, noise_levels: bool = False, **kwargs: Any) -> None:
-        super().__init__(in_channels=2 * in_channels, **kwargs)
+    @with_keywords_of(UNet)
+    def __init__(
+        self, *, in_channels: int, noise_levels: bool = False, **options: Unpack[UNetOptions]
+    ) -> None:
+        super().__init__(in_channels=2 * in_channels, **options)
         self.noise_embed: nn.Sequential | None = None
         if noise_levels:
             self.noise_embed = nn.Sequential(
@@ -50,7 +67,7 @@ class SuperResUNet(UNet):
         the others are those of :class:`UNet`.
 
         Raises:
-            ValueError: a shape that does not fit, or something missing or unwanted.
+            ValueError: a shape does not fit, or an argument is missing or unexpected.
         """
         h = self.joined(self.join(x, low_res), given)
         return self.predict(h, self._embed_all(h, timesteps, y, conditions, low_res_noise))
@@ -65,7 +82,7 @@ class SuperResUNet(UNet):
         given: Tensor | None = None,
         low_res_noise: Tensor | None = None,
     ) -> Features:
-        """Return what every stage computed; see :meth:`UNet.features`."""
+        """Return the output of every stage; see :meth:`UNet.features`."""
         h = self.joined(self.join(x, low_res), given)
         return self.stages(h, self._embed_all(h, timesteps, y, conditions, low_res_noise))
 
@@ -87,7 +104,7 @@ class SuperResUNet(UNet):
         conditions: Tensor | None,
         noise: Tensor | None,
     ) -> Tensor:
-        """Return the embedding with that of the noise level, where there is one."""
+        """Return the embedding of everything, the noise level included if there is one."""
         emb = self.embed(h, timesteps, y, conditions)
         if (noise is not None) != (self.noise_embed is not None):
             raise ValueError(
@@ -98,5 +115,5 @@ class SuperResUNet(UNet):
         if noise is None or self.noise_embed is None:
             return emb
         sinusoids = timestep_embedding(NOISE_PERIODS * noise, self.model_channels)
-        told: Tensor = self.noise_embed(sinusoids.to(emb.dtype))
-        return emb + told
+        noise_emb: Tensor = self.noise_embed(sinusoids.to(emb.dtype))
+        return emb + noise_emb

@@ -1,8 +1,9 @@
 """What the U-Net and the classifier share: embedding, downward path and middle block."""
 
+import inspect
 import math
-from collections.abc import Iterable, Sequence
-from typing import Required, TypedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Required, TypedDict, TypeVar
 
 from torch import Tensor, nn
 
@@ -19,9 +20,11 @@ from iddpm.networks.blocks import (
 from iddpm.networks.convolution import conv_nd
 from iddpm.networks.layers import linear, num_groups, timestep_embedding
 
+Init = TypeVar("Init", bound=Callable[..., None])
+
 
 class TrunkOptions(TypedDict, total=False):
-    """What ``UNet`` and ``EncoderUNet`` hand on to :class:`Trunk`, beside ``in_channels``."""
+    """The keywords that ``UNet`` and ``EncoderUNet`` pass to :class:`Trunk`."""
 
     model_channels: Required[int]
     num_res_blocks: Required[int]
@@ -40,6 +43,26 @@ class TrunkOptions(TypedDict, total=False):
     group_channels: int
     use_checkpoint: bool
     checkpoint_engine: CheckpointEngine
+
+
+def with_keywords_of(base: type) -> Callable[[Init], Init]:
+    """Return a decorator for an ``__init__`` that passes its ``**options`` to ``base``.
+
+    ``inspect.signature`` and ``help`` then show each option with its default. The defaults are
+    written once, in ``base``; type checkers read the ``TypedDict`` of the options.
+    """
+
+    def decorate(init: Init) -> Init:
+        own = inspect.signature(init)
+        merged = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        passed = inspect.signature(base).parameters
+        merged += [p for name, p in passed.items() if name not in own.parameters]
+        merged[1:] = sorted(merged[1:], key=lambda p: p.default is not p.empty)  # required first
+        shown: Any = init
+        shown.__signature__ = own.replace(parameters=merged)
+        return init
+
+    return decorate
 
 
 class Trunk(nn.Module):

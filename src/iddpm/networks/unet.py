@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, Unpack
+from typing import NamedTuple, Required, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +11,26 @@ from iddpm.networks.blocks import TimestepEmbedSequential, Upsample, UpsampleKin
 from iddpm.networks.condition_embedding import ConditionEmbedding, ConditionKind
 from iddpm.networks.convolution import conv_nd
 from iddpm.networks.layers import normalization, zero_module
-from iddpm.networks.trunk import Trunk, TrunkOptions
+from iddpm.networks.trunk import Trunk, TrunkOptions, with_keywords_of
 
 NO_CLASS = -1
 """The label that means "no class": its embedding is zero (classifier-free guidance)."""
 
 
+class UNetOptions(TrunkOptions, total=False):
+    """The keywords of :class:`UNet` without ``in_channels``, for networks that extend it."""
+
+    out_channels: Required[int]
+    num_heads_upsample: int | None
+    num_classes: int | None
+    conditions: Sequence[ConditionKind]
+    given_channels: int
+    upsample: UpsampleKind
+    smooth_start: bool
+
+
 class Features(NamedTuple):
-    """What every stage of a U-Net computed, each [N, C, *spatial] of its own size."""
+    """The outputs of every stage of a U-Net, each [N, C, *spatial] of its own size."""
 
     down: list[Tensor]
     middle: Tensor
@@ -28,8 +40,8 @@ class Features(NamedTuple):
 class UNet(Trunk):
     """Map noisy data and its timestep to the network's prediction, at the same resolution.
 
-    Any spatial size works: the decoder crops to the sizes that the encoder met. Any number of
-    channels works: the groups of a normalization are a divisor of it.
+    Any spatial size works: the decoder crops to the sizes of the encoder. Any number of channels
+    works: the number of normalization groups is a divisor of it.
 
     Args:
         dims: 1 (signals), 2 (images) or 3 (volumes, clips) spatial axes.
@@ -46,10 +58,10 @@ class UNet(Trunk):
         qkv_order: see :class:`~iddpm.networks.blocks.AttentionBlock`.
         dropout: probability of dropping a unit in a residual block.
         num_classes: number of classes, or None for an unconditional network.
-        conditions: what else it is told of each item, see
+        conditions: the kinds of further conditions of each item, see
             :class:`~iddpm.networks.condition_embedding.ConditionEmbedding`.
-        given_channels: channels of data that is given, such as an image to go by; it joins the
-            input as further channels behind ``in_channels``.
+        given_channels: channels of paired data, such as a conditioning image; it is concatenated
+            to the input behind ``in_channels``.
         use_scale_shift_norm: FiLM instead of adding the embedding.
         upsample, downsample, smooth_start: see :class:`~iddpm.networks.blocks.Upsample` and
             :class:`~iddpm.networks.blocks.Downsample`.
@@ -66,6 +78,7 @@ class UNet(Trunk):
         ValueError: numbers that do not fit together, named in the message.
     """
 
+    @with_keywords_of(Trunk)
     def __init__(
         self,
         *,
@@ -143,15 +156,15 @@ class UNet(Trunk):
             x: [N, in_channels, *spatial].
             timesteps: [N], the time shown to the network (fractions are honored).
             y: [N] class labels, for class-conditional networks only; -1 means no class.
-            conditions: [N, K] what else is known, for networks that are told it; NaN where it is
-                not.
-            given: [N, given_channels, *spatial] for networks that are given data.
+            conditions: [N, K] further conditions, for networks with conditions; NaN where a value
+                is unknown.
+            given: [N, given_channels, *spatial] paired data, for networks with ``given_channels``.
 
         Returns:
             [N, out_channels, *spatial].
 
         Raises:
-            ValueError: a shape that does not fit, or something missing or unwanted.
+            ValueError: a shape does not fit, or an argument is missing or unexpected.
         """
         h = self.joined(x, given)
         return self.predict(h, self.embed(h, timesteps, y, conditions))
@@ -181,7 +194,7 @@ class UNet(Trunk):
         return y_out
 
     def stages(self, h: Tensor, emb: Tensor) -> Features:
-        """Return what :meth:`predict` computes on the way."""
+        """Return the output of every stage that :meth:`predict` goes through."""
         down, up = [], []
         for block in self.input_blocks:
             h = block(h, emb)
@@ -193,7 +206,7 @@ class UNet(Trunk):
         return Features(down, middle, up)
 
     def joined(self, x: Tensor, given: Tensor | None) -> Tensor:
-        """Return the input with the data that is given as further channels."""
+        """Return the input with the paired data as further channels."""
         if (given is not None) != (self.given_channels > 0):
             raise ValueError(
                 f"the network takes {self.given_channels} channels of paired data (given) and "
@@ -205,7 +218,7 @@ class UNet(Trunk):
         if given.shape != wanted:
             raise ValueError(
                 f"the network takes paired data of shape {list(wanted)} with an input of shape "
-                f"{list(x.shape)} and was given {list(given.shape)}"
+                f"{list(x.shape)}, not {list(given.shape)}"
             )
         return torch.cat([x, given.to(x.dtype)], dim=1)
 

@@ -3,7 +3,7 @@
 import copy
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 from iddpm.builders import Task, build_denoiser, build_network, conditions_of, place, task_of
 from iddpm.builders.own_network import Network, expect_own, make_own
@@ -19,17 +19,6 @@ from iddpm.runs.training_data import expect_memory, known_memory, open_training_
 from iddpm.training.checkpoints.state import load_weights
 from iddpm.training.monitoring.log_files import read_log
 from iddpm.training.precision import choose_device
-
-
-class OpeningOptions(TypedDict, total=False):
-    """The options of :class:`OpenedRun`, for what hands them on."""
-
-    ema: float | str | None
-    checkpoint: int | str | None
-    ema_length: float | None
-    device: str
-    network: Network | None
-    data: Any
 
 
 class OpenedRun:

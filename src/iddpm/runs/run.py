@@ -3,17 +3,18 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from iddpm.builders import SamplingPlan
+from iddpm.builders.own_network import Network
 from iddpm.data.conditioning.labels import Wanted
 from iddpm.data.conditioning.requested import RequestedConditions
 from iddpm.runs.drawing import Requested, SampleBatch, draw_batches, requested_conditions
 from iddpm.runs.guided_plan import plan_sampling
-from iddpm.runs.opened_run import OpenedRun, OpeningOptions
+from iddpm.runs.opened_run import OpenedRun
 from iddpm.runs.upscaled import upscale, upscale_mean
 from iddpm.sampling import OVERLAP
 
@@ -21,8 +22,7 @@ from iddpm.sampling import OVERLAP
 class Run(OpenedRun):
     """A trained model and the directory that it lives in.
 
-    It is opened as :class:`~iddpm.runs.opened_run.OpenedRun` says; its methods say which samples to
-    draw and how.
+    The arguments are those of :class:`~iddpm.runs.opened_run.OpenedRun`.
     """
 
     def sample(
@@ -199,8 +199,25 @@ class Run(OpenedRun):
         return requested_conditions(self, n, conditions)
 
 
-def load(run_directory: Path | str, **options: Unpack[OpeningOptions]) -> Run:
-    """Open a run and read its weights; options and errors as for :class:`Run`."""
-    run = Run(run_directory, **options)
+def load(
+    run_directory: Path | str,
+    *,
+    ema: float | str | None = None,
+    checkpoint: int | str | None = None,
+    ema_length: float | None = None,
+    device: str = "auto",
+    network: Network | None = None,
+    data: Any = None,
+) -> Run:
+    """Open a run and read its weights; arguments and errors as for :class:`Run`."""
+    run = Run(
+        run_directory,
+        ema=ema,
+        checkpoint=checkpoint,
+        ema_length=ema_length,
+        device=device,
+        network=network,
+        data=data,
+    )
     _ = run.denoiser  # so that damaged weights are refused here
     return run

@@ -268,7 +268,7 @@ DIFFUSION = {
 
 
 def made_low(scene):
-    """What the network is told in training, of held-out items and of what is to be made finer."""
+    """The conditioning in training, for held-out items and for upscaling."""
     config = scene.config
     trained = training_low_res(config, X, range(4), 3)
     shown = add_low_res(config, held_out_low_res(config, X, range(4)), 0.0, range(4))

@@ -1,4 +1,4 @@
-"""Files in, finer files out: each kind comes back as what it was."""
+"""Files in, upscaled files out: each kind comes back as what it was."""
 
 import nibabel
 import numpy as np
@@ -24,14 +24,14 @@ def target(channels, scale, values, **facts):
     return Target(channels, scale, Form(values=values, **facts), labels)
 
 
-def made_finer(path, out, wanted):
+def upscaled_file(path, out, wanted):
     """Open one file, repeat its values and write it; return both and the path."""
     ((name, opened),) = open_low_res([path], wanted).items()
     x = opened.read(0, opened.count)
-    finer = x
+    upscaled = x
     for axis, factor in enumerate(wanted.scale, start=2):
-        finer = finer.repeat_interleave(factor, axis)
-    opened.write(finer, out / name)
+        upscaled = upscaled.repeat_interleave(factor, axis)
+    opened.write(upscaled, out / name)
     return x, opened, out / name
 
 
@@ -48,7 +48,7 @@ def test_pictures_keep_their_mode_and_depth(tmp_path, mode, suffix, channels):
     Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
     wanted = target(channels, (2, 3), natural_values(16 if mode == "I;16" else 8))
     (tmp_path / "out").mkdir()
-    x, opened, path = made_finer(tmp_path / f"a{suffix}", tmp_path / "out", wanted)
+    x, opened, path = upscaled_file(tmp_path / f"a{suffix}", tmp_path / "out", wanted)
     assert opened.shape == tuple(x.shape[1:]) == (channels, 6, 5)
     assert path.name == "a.png"
     with Image.open(path) as image:
@@ -63,7 +63,7 @@ def test_a_palette_becomes_colors_and_a_jpeg_a_png(tmp_path):
     for name in ("a.gif", "b.jpeg"):
         with Image.open(tmp_path / name) as image:
             pixels = np.asarray(image.convert("RGB"))
-        _, _, path = made_finer(
+        _, _, path = upscaled_file(
             tmp_path / name, tmp_path / "out", target(3, (2, 2), natural_values(8))
         )
         with Image.open(path) as image:
@@ -125,18 +125,18 @@ def test_arrays_keep_their_axes_and_dtype(tmp_path, suffix, shape, wanted_shape,
     else:
         np.savez(path, images=stored, labels=np.arange(count))
     wanted = target(wanted_shape[0], (2, 2), natural_values(None))
-    x, opened, path = made_finer(path, tmp_path / "out", wanted)
+    x, opened, path = upscaled_file(path, tmp_path / "out", wanted)
     assert (opened.count, opened.shape) == (count, wanted_shape)
     assert x.shape == (count, *wanted_shape)
     again = np.load(path)
     if suffix == ".npz":
         assert again["labels"].tolist() == list(range(count))
         again = again["images"]
-    finer = stored
+    upscaled = stored
     for axis in np.flatnonzero(np.isin(shape, (7, 6))):
-        finer = finer.repeat(2, axis)
+        upscaled = upscaled.repeat(2, axis)
     assert again.dtype == stored.dtype
-    assert np.array_equal(again, finer.astype(np.float32))
+    assert np.array_equal(again, upscaled.astype(np.float32))
 
 
 def test_numbers_of_a_range_come_back_in_it(tmp_path):
@@ -144,7 +144,7 @@ def test_numbers_of_a_range_come_back_in_it(tmp_path):
     stored = np.random.default_rng(1).integers(-1000, 3095, (3, 8), dtype=np.int16)
     np.save(tmp_path / "a.npy", stored)
     wanted = target(1, (2,), Values("int16", -1000.0, 3095.0))
-    x, _, path = made_finer(tmp_path / "a.npy", tmp_path / "out", wanted)
+    x, _, path = upscaled_file(tmp_path / "a.npy", tmp_path / "out", wanted)
     assert np.array_equal(np.load(path), stored.repeat(2, 1))
     assert float(x.abs().max()) <= 1
     for other, message in (
@@ -167,7 +167,7 @@ def test_sounds_have_a_higher_rate_and_the_same_coding(tmp_path, suffix):
     soundfile.write(tmp_path / f"a{suffix}", stored, 8000, subtype="PCM_16")
     whole = Values("int16", -32768.0, 32767.0)
     wanted = target(2, (3,), whole, sample_rate=24_000, kind="signal")
-    _, _, path = made_finer(tmp_path / f"a{suffix}", tmp_path / "out", wanted)
+    _, _, path = upscaled_file(tmp_path / f"a{suffix}", tmp_path / "out", wanted)
     again, rate = soundfile.read(path, dtype="int16")
     assert (path.suffix, rate, soundfile.info(path).subtype) == (suffix, 24_000, "PCM_16")
     assert np.array_equal(again, stored.repeat(3, 0))
@@ -178,7 +178,7 @@ def test_sounds_have_a_higher_rate_and_the_same_coding(tmp_path, suffix):
     soundfile.write(tmp_path / f"a{suffix}", stored, 8000, subtype="PCM_24")
     with pytest.raises(ValueError, match="holds floats, and the model was trained on int16"):
         open_low_res([tmp_path], wanted)
-    made_finer(tmp_path / f"a{suffix}", tmp_path / "out", target(2, (3,), natural_values(None)))
+    upscaled_file(tmp_path / f"a{suffix}", tmp_path / "out", target(2, (3,), natural_values(None)))
     assert soundfile.info(tmp_path / f"out/a{suffix}").subtype == "PCM_24"
 
 
@@ -195,7 +195,7 @@ def test_volumes_fill_the_same_box(tmp_path, suffix, dtype):
     nibabel.save(image, tmp_path / f"a{suffix}")
     values = Values(np.dtype(dtype).name, 0.0, 1023.0)
     wanted = target(1, (1, 2, 2), values, kind="volume")
-    _, opened, path = made_finer(tmp_path / f"a{suffix}", tmp_path / "out", wanted)
+    _, opened, path = upscaled_file(tmp_path / f"a{suffix}", tmp_path / "out", wanted)
     assert opened.shape == (1, 4, 5, 6)
     again = nibabel.load(path)
     assert path.name == f"a{suffix}"
@@ -217,7 +217,7 @@ def test_scaled_volumes_are_read_and_written_in_their_unit(tmp_path, suffix):
     image.header.set_slope_inter(0.5, -10)
     nibabel.save(image, tmp_path / f"a{suffix}")
     wanted = target(1, (1, 1, 2), Values("float32", -10.0, 20.0), kind="volume")
-    _, _, path = made_finer(tmp_path / f"a{suffix}", tmp_path / "out", wanted)
+    _, _, path = upscaled_file(tmp_path / f"a{suffix}", tmp_path / "out", wanted)
     again = nibabel.load(path)
     assert (again.dataobj.slope, again.dataobj.inter) == (1, 0)
     expected = (stored * 0.5 - 10).repeat(2, 2)
@@ -239,7 +239,7 @@ def test_clips_keep_their_frames_and_take_as_long(tmp_path, name, dtype, channel
     if dtype != np.float32:
         values = natural_values(8 * np.dtype(dtype).itemsize)
     wanted = target(channels, (2, 1, 2), values, kind="clip")
-    _, opened, path = made_finer(tmp_path / name, tmp_path / "out", wanted)
+    _, opened, path = upscaled_file(tmp_path / name, tmp_path / "out", wanted)
     assert (opened.shape, path.name) == ((channels, 3, 4, 5), name)
     again = Animations(path, channels=None if dtype == np.float32 else channels)
     stored = again.form.values.restore(
@@ -261,7 +261,7 @@ def test_a_clip_whose_times_a_gif_cannot_keep_becomes_a_webp(tmp_path):
     assert name == "a.webp"
 
 
-def test_finer_voxels_lie_around_the_middle_of_the_coarse_one():
+def test_upscaled_voxels_lie_around_the_middle_of_the_coarse_one():
     affine = upscaled_affine(np.diag([4.0, 4, 4, 1]), (2, 4, 1))
     middles = [affine @ [i, j, 0, 1] for i in range(2) for j in range(4)]
     assert np.allclose(np.mean(middles, axis=0), [0, 0, 0, 1])
@@ -273,7 +273,7 @@ def test_tables_keep_their_classes(tmp_path):
     rows = np.column_stack([[2, 1, 2], np.random.default_rng(1).uniform(-1, 1, (3, 4))])
     np.savetxt(tmp_path / "a.tsv", rows, delimiter="\t")
     wanted = target(1, (2,), natural_values(None), labels="first")
-    _, opened, path = made_finer(tmp_path / "a.tsv", tmp_path / "out", wanted)
+    _, opened, path = upscaled_file(tmp_path / "a.tsv", tmp_path / "out", wanted)
     assert (opened.count, opened.shape) == (3, (1, 4))
     again = np.loadtxt(path, delimiter=",")
     assert again[:, -1].tolist() == [2, 1, 2]
@@ -320,7 +320,7 @@ def test_tiffs_of_numbers_keep_their_samples_and_numbers(tmp_path, dtype, shape)
     write_raster(tmp_path / "a.tif", x, rgb=shape[0] == 3)
     scale = (2,) * (len(shape) - 1)
     (tmp_path / "out").mkdir()
-    _, opened, path = made_finer(
+    _, opened, path = upscaled_file(
         tmp_path / "a.tif", tmp_path / "out", target(shape[0], scale, values)
     )
     assert (opened.shape, path.name) == (shape, "a.tif")

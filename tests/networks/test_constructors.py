@@ -1,0 +1,82 @@
+"""The networks' constructors show every keyword, to people and to type checkers."""
+
+import inspect
+import pydoc
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+import iddpm
+from iddpm.networks.trunk import Trunk, TrunkOptions
+from iddpm.networks.unet import UNetOptions
+
+NETWORKS = [iddpm.UNet, iddpm.SuperResUNet, iddpm.EncoderUNet]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_signature_and_help_show_every_keyword(network):
+    shown = inspect.signature(network).parameters
+    assert {p.kind for p in shown.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    for name, parameter in inspect.signature(Trunk).parameters.items():
+        assert shown[name].default == parameter.default, name
+    text = pydoc.plain(pydoc.render_doc(network))
+    assert "channel_mult: 'Sequence[float]' = (1, 2, 4, 8)" in text.replace("collections.abc.", "")
+    documented = inspect.getdoc(network).partition("Args:")[2]
+    undocumented = [name for name in shown if f"{name}:" not in documented.replace(",", ":")]
+    assert undocumented == []
+
+
+def test_super_resolution_has_the_keywords_of_the_unet_and_one_more():
+    unet, upscaler = (inspect.signature(n).parameters for n in NETWORKS[:2])
+    assert {*upscaler} - {*unet} == {"noise_levels"}
+    assert {*unet} <= {*upscaler}
+
+
+@pytest.mark.parametrize(("options", "network"), [(TrunkOptions, Trunk), (UNetOptions, iddpm.UNet)])
+def test_type_checkers_read_the_same_keywords(options, network):
+    hints = get_type_hints(options)
+    shown = dict(inspect.signature(network).parameters)
+    shown.pop("in_channels")
+    assert hints == {name: parameter.annotation for name, parameter in shown.items()}
+    required = {name for name, p in shown.items() if p.default is p.empty}
+    assert options.__required_keys__ == required
+
+
+def test_a_subclass_shows_its_own_signature():
+    class Small(iddpm.UNet):
+        def __init__(self, width: int) -> None:
+            super().__init__(in_channels=1, out_channels=1, model_channels=width, num_res_blocks=1)
+
+    assert list(inspect.signature(Small).parameters) == ["width"]
+
+
+CALLS = """
+import iddpm
+
+iddpm.UNet(in_channels=1, out_channels=1, model_channels=8, num_res_blocks=1, dims=1)
+iddpm.UNet(in_channels=1, out_channels=1, model_channels=8, num_res_blocks=1, width=8)
+iddpm.SuperResUNet(in_channels=1, out_channels=1, model_channels=8, num_res_blocks=1, dims=1)
+iddpm.SuperResUNet(in_channels=1, out_channels=1, model_channels=8, num_res_blocks=1, width=8)
+iddpm.EncoderUNet(in_channels=1, out_channels=2, model_channels=8, num_res_blocks=1, dims=1)
+iddpm.EncoderUNet(in_channels=1, out_channels=2, model_channels=8, num_res_blocks=1, dims="1")
+"""
+
+
+@pytest.mark.slow  # mypy reads the package
+def test_a_wrong_keyword_fails_a_downstream_type_check(tmp_path):
+    (tmp_path / "calls.py").write_text(CALLS)
+    (tmp_path / "mypy.ini").write_text("[mypy]\n[mypy-torch.*]\nfollow_imports = skip\n")
+    source = Path(iddpm.__file__).parents[1]
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), "calls.py"],
+        cwd=tmp_path,
+        env={"MYPYPATH": str(source), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [line.split(":")[1] for line in checked.stdout.splitlines() if "error:" in line]
+    assert found == ["5", "7", "9"], checked.stdout + checked.stderr

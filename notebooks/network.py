@@ -683,7 +683,7 @@ print(
 #   3×3 one spread by a 2×2 box: 9 free numbers instead of 16. What is given up can be named. An output pixel has one
 #   of four positions (phases) within its input pixel, each with its own four taps; in the smaller family the taps of every
 #   phase have the same sum. So it cannot answer a constant input with a pattern: it *cannot* draw a checkerboard there.
-# - **Loses less information: not seen.** Nearest neighbours lose nothing; every second pixel gives the input back.
+# - **Loses less information: not seen.** Nearest neighbors lose nothing; every second pixel gives the input back.
 # - **"Nearest + convolution is cheap": not in arithmetic.** Per output pixel it multiplies 9 taps, the transposed one 4.
 #
 # 本项目所依据的笔记更看好转置卷积，理由有三：表达能力更强、信息损失更少、结构更简洁。先看可以精确验证的部分：
@@ -731,7 +731,7 @@ for kind, up in ups.items():
 # Now untrained, on a smooth picture. Inserting zeros between pixels copies the picture's spectrum to the stride's frequency
 # (half a cycle per pixel: the edges of the spectra below); the kernel should remove the copies. A random
 # transposed kernel does not, and the copies are the checkerboard. The *smooth start* of `Upsample`, taps (1, 3, 3, 1)/4 per
-# axis, has a triple zero there and removes them almost wholly. Nearest neighbours have a single zero: nothing is left of flat
+# axis, has a triple zero there and removes them almost wholly. Nearest neighbors have a single zero: nothing is left of flat
 # areas, steps are left on slopes, and a random 3×3 convolution after them may make the steps stronger, as it does here.
 #
 # 先看未训练时放大一张光滑图片的样子。在像素之间插零，会把图片的频谱复制到步长对应的频率处（每像素半个周期，也就是下面频谱图的边缘），
@@ -957,7 +957,7 @@ plt.show()
 # | $n$ becomes | $\lceil n/2 \rceil$ | $\lfloor n/2 \rfloor$ | $2n - 1$ | $2n$ |
 #
 # Going down, 3 rounds odd sizes up and so never loses the last row; the decoder crops its doubled size to the skip's. Its
-# outputs are centred on pixels, and it costs 9 products where 4 costs 16. Going up, 4 gives exactly $2n$, and, being a multiple of the
+# outputs are centered on pixels, and it costs 9 products where 4 costs 16. Going up, 4 gives exactly $2n$, and, being a multiple of the
 # stride, touches every output equally often. Kernel 3 does not (the third picture), which is a checkerboard by
 # construction. To be fair: the *backward* pass of a kernel-3 downsampling is such a transposed convolution, so its input gets
 # gradient from 1, 2 or 4 outputs, unevenly (the first picture); kernel 4 or average pooling would be even.

@@ -90,7 +90,7 @@ def draw(model: Distribution, n: int, shape: Sequence[int], seed: int = 0) -> Te
         return model.sample(torch.Size([n])).reshape(n, *shape)
 
 
-def dequantised(x: Tensor, bits: int, seed: int = 0) -> Tensor:
+def dequantized(x: Tensor, bits: int, seed: int = 0) -> Tensor:
     """Return data in [-1, 1] as float64 levels plus uniform noise in [0, 1).
 
     The density of these in units of a level bounds the probability of the levels from below (Theis
@@ -103,15 +103,15 @@ def dequantised(x: Tensor, bits: int, seed: int = 0) -> Tensor:
 def of_levels(train: Tensor, held_out: Tensor, bits: int, n: int) -> Other:
     """Return the Gaussian with the main directions of data with levels, and ``n`` samples of it.
 
-    It is the best for the held-out items themselves, in its favour.
+    It is the best for the held-out items themselves, in its favor.
 
     Args:
         train, held_out: [N, C, *spatial] in [-1, 1].
         bits: depth of the data.
         n: samples.
     """
-    fit = Directions(dequantised(train, bits), least=1 / 12)
-    held_out_levels = dequantised(held_out, bits, seed=1)
+    fit = Directions(dequantized(train, bits), least=1 / 12)
+    held_out_levels = dequantized(held_out, bits, seed=1)
     rank, model = fit.best(held_out_levels)
     levels = draw(model, n, train.shape[1:]).floor().clamp(0, 2**bits - 1)
     told = mean_and_error(nats(model, held_out_levels) / math.log(2))

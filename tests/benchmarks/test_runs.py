@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal
 
 from benchmarks.runs import bits, digits, emoji, signals, super_resolution, volumes
 from benchmarks.runs.common import installed, judge, packed
-from benchmarks.runs.gaussian import Directions, dequantised, draw, nats, of_levels, stationary
+from benchmarks.runs.gaussian import Directions, dequantized, draw, nats, of_levels, stationary
 from iddpm.data.levels import to_model_range
 from tests.conftest import TINY, images
 
@@ -72,14 +72,14 @@ def test_levels_are_measured_in_bits():
     """Uniform levels cost their bits, whatever the noise that makes them continuous."""
     levels = np.random.default_rng(0).integers(0, 16, (3000, 1, 8)).astype(np.uint8)
     x = to_model_range(levels, 4)
-    continuous = dequantised(x, 4)
+    continuous = dequantized(x, 4)
     assert torch.equal(continuous.floor().byte(), torch.from_numpy(levels))
     other = of_levels(x, x, 4, 10)
     # A Gaussian of the variance of 16 uniform levels wastes log2(2 pi e / 12) / 2 bits.
     bits = float(other.likelihood.split()[0])
     assert bits == pytest.approx(4 + math.log2(2 * math.pi * math.e / 12) / 2, abs=0.02)
     assert other.samples.shape == (10, 1, 8)
-    assert torch.allclose(to_model_range(dequantised(other.samples, 4).floor(), 4), other.samples)
+    assert torch.allclose(to_model_range(dequantized(other.samples, 4).floor(), 4), other.samples)
 
 
 def test_signals(tmp_path):

@@ -133,7 +133,7 @@ def test_sixteen_bits_keep_their_digits_in_float32():
 def two_modes():
     """Levels [256] in [-1, 1] and their probabilities: two Gaussians of 12 levels' deviation."""
     levels = torch.arange(256, dtype=torch.float64)
-    p = sum(torch.exp(-0.5 * ((levels - centre) / 12.05) ** 2) for centre in (72, 184))
+    p = sum(torch.exp(-0.5 * ((levels - center) / 12.05) ** 2) for center in (72, 184))
     return levels * 2 / 255 - 1, p / p.sum()
 
 

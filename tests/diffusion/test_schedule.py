@@ -109,10 +109,10 @@ def test_tables_are_float64_on_the_cpu_and_follow_their_definitions(schedule):
             beta * (1 - before) / (1 - alpha_bar), rel=1e-12
         )
         before = alpha_bar
-    # Step 0 borrows its neighbour's posterior variance, since its own is 0.
-    neighbour = schedule.posterior_variance[1] if n > 1 else schedule.betas[0]
-    assert float(schedule.posterior_log_variance[0]) == math.log(neighbour)
-    assert float(schedule.large_log_variance[0]) == math.log(neighbour)
+    # Step 0 borrows its neighbor's posterior variance, since its own is 0.
+    neighbor = schedule.posterior_variance[1] if n > 1 else schedule.betas[0]
+    assert float(schedule.posterior_log_variance[0]) == math.log(neighbor)
+    assert float(schedule.large_log_variance[0]) == math.log(neighbor)
     posterior = schedule.posterior_log_variance[1:].exp()
     assert torch.allclose(posterior, schedule.posterior_variance[1:], rtol=1e-12, atol=0)
     large = schedule.large_log_variance[1:].exp()

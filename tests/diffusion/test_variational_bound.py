@@ -108,16 +108,16 @@ def test_it_agrees_with_sixty_digits(bits, log_variance):
 
 
 @pytest.mark.parametrize("half_width", [1e-7, 9.9e-6, 1.01e-5, 1e-3])
-@pytest.mark.parametrize("centre", [0.0, -0.3, 5.0, -990.0])
-def test_narrow_intervals_are_exact_in_nats(half_width, centre):
+@pytest.mark.parametrize("center", [0.0, -0.3, 5.0, -990.0])
+def test_narrow_intervals_are_exact_in_nats(half_width, center):
     """On both sides of where the density is expanded; the error left is float64's own."""
-    ours = log_normal_interval(double(centre), double(half_width))
+    ours = log_normal_interval(double(center), double(half_width))
     with mpmath.workdps(60):
-        low, high = (mpmath.mpf(abs(centre)) + side * mpmath.mpf(half_width) for side in (-1, 1))
+        low, high = (mpmath.mpf(abs(center)) + side * mpmath.mpf(half_width) for side in (-1, 1))
         root = mpmath.sqrt(2)
         exact = mpmath.log((mpmath.erfc(low / root) - mpmath.erfc(high / root)) / 2)
         error = float(abs(mpmath.mpf(float(ours)) - exact))
-    assert error < 1e-10 + 1e-14 * centre**2
+    assert error < 1e-10 + 1e-14 * center**2
 
 
 def test_float32_inputs_are_computed_in_float64():

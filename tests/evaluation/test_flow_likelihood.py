@@ -7,7 +7,7 @@ import torch
 
 from iddpm.diffusion import Prediction, cosine, log_snr, zero_terminal_snr
 from iddpm.evaluation.flow_likelihood import (
-    dequantised,
+    dequantized,
     flow_likelihood,
     flow_of,
     probes_of,
@@ -49,7 +49,7 @@ def test_of_a_gaussian_it_is_its_density(whole):
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.35)
 
 
-CENTRES = torch.tensor([[0.6, 0.2], [-0.5, 0.4], [0.0, -0.6]], dtype=torch.float64)
+CENTERS = torch.tensor([[0.6, 0.2], [-0.5, 0.4], [0.0, -0.6]], dtype=torch.float64)
 SPREAD = 0.12
 
 
@@ -58,18 +58,18 @@ def mixture(x_t, level):
     alpha_bar = level.alpha_bar.reshape(-1, 1)
     total = alpha_bar * SPREAD**2 + 1 - alpha_bar
     x = x_t[:, 0]
-    away = x[:, None] - alpha_bar.sqrt()[..., None] * CENTRES
+    away = x[:, None] - alpha_bar.sqrt()[..., None] * CENTERS
     q = torch.softmax(-0.5 * (away**2).sum(-1) / total, dim=1)
     gain = alpha_bar.sqrt() * SPREAD**2 / total
-    x0 = (q[..., None] * (CENTRES + gain[..., None] * away)).sum(1)
+    x0 = (q[..., None] * (CENTERS + gain[..., None] * away)).sum(1)
     return Prediction(x0[:, None], x_t)
 
 
 def test_of_a_mixture_in_the_plane_each_item_has_its_density():
     pick = torch.arange(90) % 3
-    x0 = (CENTRES[pick] + SPREAD * normal((90, 2)))[:, None]
+    x0 = (CENTERS[pick] + SPREAD * normal((90, 2)))[:, None]
     blur = SPREAD**2 + float(torch.exp(-2 * log_snr(100).half_log_snr[0]))
-    away = ((x0 - CENTRES) ** 2).sum(-1)
+    away = ((x0 - CENTERS) ** 2).sum(-1)
     exact = -torch.logsumexp(-0.5 * away / blur - math.log(3 * 2 * math.pi * blur), 1) / 2
     found = nats(
         flow_likelihood(mixture, flow_of(log_snr(100), 100), x0, probes_of(x0[None], 2), clip=False)
@@ -104,7 +104,7 @@ def test_levels_pay_for_their_width():
     wide = with_width(terms, 4)
     assert torch.allclose(wide.decoder, torch.full((2,), math.log2(15 / 2)).double())
     assert torch.allclose(wide.total - wide.decoder, terms.total)
-    moved = dequantised(x0, torch.full_like(x0, 0.75), 4)
+    moved = dequantized(x0, torch.full_like(x0, 0.75), 4)
     assert torch.allclose((moved - x0) * 15 / 2, torch.full_like(x0, 0.25))
 
 

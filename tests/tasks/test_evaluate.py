@@ -125,10 +125,10 @@ def test_accuracy_under_the_classifier(folder, report):
         "Frechet distance (whitened classifier features)"
     )
     assert report("real")["accuracy"] is None  # a PCA sees no classes
-    np.savez(folder / "unlabelled.npz", arr_0=squares(60, 1)[0][..., None])
-    unlabelled = report("unlabelled", kind)
-    assert unlabelled["accuracy"] is None
-    assert any("have no classes" in warning for warning in unlabelled["warnings"])
+    np.savez(folder / "unlabeled.npz", arr_0=squares(60, 1)[0][..., None])
+    unlabeled = report("unlabeled", kind)
+    assert unlabeled["accuracy"] is None
+    assert any("have no classes" in warning for warning in unlabeled["warnings"])
 
 
 def test_a_classifier_of_other_classes_does_not_judge_accuracy(folder, report, tmp_path):
@@ -142,7 +142,7 @@ def test_a_classifier_of_other_classes_does_not_judge_accuracy(folder, report, t
     assert any("has other classes" in warning for warning in found["warnings"])
 
 
-def test_a_file_of_samples_is_read_however_the_data_is_cut_and_labelled(tmp_path):
+def test_a_file_of_samples_is_read_however_the_data_is_cut_and_labeled(tmp_path):
     values = {
         "data": {"labels": "first", "window": 8, "stride": 4, "column": "x", "range": (-3, 5)},
         "model": {"channels": 1, "size": [8]},

@@ -290,7 +290,7 @@ def test_the_ode_gives_each_item_a_density_and_says_that_it_is_no_bound(continuo
 
 
 @pytest.mark.filterwarnings("ignore:method=ode is no bound")
-def test_levels_are_dequantised_for_the_ode(labeled):
+def test_levels_are_dequantized_for_the_ode(labeled):
     run = iddpm.load(labeled)
     options = {"method": "ode", "steps": 3, "max_items": 4}
     found, again, other = (

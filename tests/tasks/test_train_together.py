@@ -17,7 +17,7 @@ from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpo
 from iddpm.training.checkpoints.ema_snapshots import list_snapshots
 from iddpm.training.checkpoints.weights import read_weights
 from iddpm.training.monitoring.log_files import read_log
-from tests.conftest import TINY, free_port, images, wait_until
+from tests.conftest import TINY, assert_same_state, final_tensors, free_port, images, wait_until
 from tests.runtime.test_processes import world
 from tests.tasks.test_spread import TOGETHER
 
@@ -39,11 +39,20 @@ OPTIONS = (
     "data.workers=1",
 )
 KINDS = ("ddp", "fsdp")
+OWN = ["--network", "tests.tasks.own_networks:Awkward"]
+NORMALIZED = ["--network", "tests.tasks.own_networks:Normalized"]
+OF_OWN = (
+    *[option for option in OPTIONS if not option.startswith("model.")],
+    "model.class_conditional=true",
+    "diffusion.self_condition=false",
+    "training.learning_rate=1e-2",
+)
 REFUSED = {
     "training.batch_size=7 is the batch of all 2 processes together": ["training.batch_size=7"],
     "use bf16 or float32, or parallel=ddp": ["training.parallel=fsdp", "training.precision=fp16"],
     "set a smaller training.microbatch": ["training.on_out_of_memory=halve"],
 }
+SCALAR = "which scale of your network does not have: give it the shape [1]"
 
 
 def words(settings):
@@ -58,18 +67,32 @@ def both(tmp_path_factory):
     ages, sides = np.where(np.arange(60) % 5, np.arange(60), np.nan), np.array(["l", "r"] * 30)
     np.savez(data, arr_0=images(), arr_1=np.arange(60) % 3, age=ages, side=sides)
     np.save(folder / "beside.npy", 255 - images())
-    told = ["data.conditions=[age, side]", f"data.given={folder / 'beside.npy'}"]
+    conditioning = ["data.conditions=[age, side]", f"data.given={folder / 'beside.npy'}"]
 
     def command(out, *settings):
-        chosen = words([*OPTIONS, *told, *settings])
+        chosen = words([*OPTIONS, *conditioning, *settings])
         return ["train", str(data), *chosen, "--out", str(folder / out)]
 
-    def resume(out, *settings):
-        return ["train", "--resume", "--out", str(folder / out), "--steps", "8", *words(settings)]
+    def own(network, out, *settings):
+        chosen = words([*OF_OWN, *settings])
+        return ["train", str(data), *chosen, "--out", str(folder / out), *network]
+
+    def resume(out, *settings, network=()):
+        to = ["--out", str(folder / out), "--steps", "8", *network]
+        return ["train", "--resume", *to, *words(settings)]
 
     todo = [command("refused", *settings) for settings in REFUSED.values()]
+    todo.append(
+        own(["--network", "tests.tasks.own_networks:Scaled"], "refused", "training.parallel=fsdp")
+    )
     todo += [command(kind, f"training.parallel={kind}") for kind in KINDS]
     todo.append(resume("ddp", "training.parallel=fsdp"))
+    for kind in KINDS:
+        setting = f"training.parallel={kind}"
+        todo.append(own(OWN, f"own_{kind}", setting))
+        todo.append(own(NORMALIZED, f"normalized_{kind}", setting))
+        todo.append(resume(f"normalized_{kind}", network=NORMALIZED))
+        todo.append(own(NORMALIZED, f"whole_{kind}", setting, "training.steps=8"))
     (folder / "todo").write_text(json.dumps(todo))
     (folder / "together.py").write_text(TOGETHER)
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -81,22 +104,27 @@ def both(tmp_path_factory):
     )
     try:
         assert run(command("one")) == 0
+        assert run(own(OWN, "own_one")) == 0
         out, err = process.communicate()
     finally:
         process.kill()
     for rank in range(2):
         path = folder / f"todo.{rank}"
         assert path.is_file(), err
-        assert json.loads(path.read_text()) == [2] * len(REFUSED) + [0, 0, 0], err
+        refused = len(REFUSED) + 1
+        assert json.loads(path.read_text()) == [2] * refused + [0] * (len(todo) - refused), err
     assert run(resume("fsdp")) == 0
     assert run(resume("one")) == 0
+    for out in ("own_one", *(f"own_{kind}" for kind in KINDS)):
+        assert run(resume(out, network=OWN)) == 0
     return folder, out, err
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_log_is_that_of_one_process(both, kind):
+@pytest.mark.parametrize("own", ["", "own_"])
+def test_the_log_is_that_of_one_process(both, kind, own):
     folder, _, _ = both
-    one, two = read_log(folder / "one"), read_log(folder / kind)
+    one, two = read_log(folder / f"{own}one"), read_log(folder / f"{own}{kind}")
     assert [record["step"] for record in two] == list(range(1, 9))
     for name in ("loss", "gradient_norm", "held_out_loss"):
         pairs = [(a[name], b[name]) for a, b in zip(one, two, strict=True) if name in a]
@@ -125,12 +153,34 @@ def test_the_run_directory_is_that_of_one_process(both, kind):
     assert run.sample(1, classes=[1], conditions={"age": 30}, given=given).isfinite().all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_own_network_learns_what_it_learns_in_one_process(both, kind):
+    folder, _, _ = both
+    one, two = final_tensors(folder / "own_one"), final_tensors(folder / f"own_{kind}")
+    assert two.keys() == one.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    assert torch.equal(two["network/stages.0.1.weight"], two["network/stages.1.1.weight"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_own_network_whose_buffers_change_is_resumed_bit_for_bit(both, kind):
+    folder, _, _ = both
+    assert final_tensors(folder / f"whole_{kind}")["network/norm.running_var"].std() > 0
+    assert_same_state(folder / f"whole_{kind}", folder / f"normalized_{kind}")
+    logs = [read_log(folder / f"{name}_{kind}") for name in ("whole", "normalized")]
+    names = ("step", "loss", "held_out_loss")
+    first, second = ([{n: r.get(n) for n in names} for r in log] for log in logs)
+    assert first == second
+
+
 def test_the_first_alone_speaks_and_refuses(both):
     folder, out, err = both
     assert not (folder / "refused").exists()
-    for sentence in REFUSED:
+    for sentence in (*REFUSED, SCALAR):
         assert len([line for line in err.splitlines() if sentence in line]) == 1, err
-    assert len([line for line in out.splitlines() if line.startswith("finished at step 6")]) == 2
+    ended = [line for line in out.splitlines() if line.startswith("finished at step 6")]
+    assert len(ended) == 2 * len(KINDS) + 2
     assert "in 2 processes (fsdp)" in out
 
 

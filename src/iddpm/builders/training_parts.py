@@ -94,8 +94,8 @@ def build_optimizer(config: ResolvedConfig, network: nn.Module) -> torch.optim.A
     )
 
 
-def check_sharing(config: ResolvedConfig, ranks: Ranks) -> None:
-    """Raise ValueError where the ranks cannot train with resolved settings together."""
+def check_sharing(config: ResolvedConfig, ranks: Ranks, own: nn.Module | None = None) -> None:
+    """Raise ValueError if the ranks cannot train together, with an own network if there is one."""
     training, count = config.training, ranks.count
     size = training.batch_size
     if size % count:
@@ -114,6 +114,14 @@ def check_sharing(config: ResolvedConfig, ranks: Ranks) -> None:
             "training.parallel=fsdp does not support the loss scaling of "
             "training.precision=fp16: use bf16 or float32, or parallel=ddp"
         )
+    if count > 1 and training.parallel == "fsdp" and own is not None:
+        scalars = [name for name, value in own.named_parameters() if value.dim() == 0]
+        if scalars:
+            raise ValueError(
+                "training.parallel=fsdp splits each parameter along its first axis, which "
+                f"{scalars[0]} of your network does not have: give it the shape [1], or use "
+                "parallel=ddp"
+            )
 
 
 def build_averages(config: ResolvedConfig, network: nn.Module) -> list[EMA]:

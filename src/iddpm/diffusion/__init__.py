@@ -1,4 +1,4 @@
-"""The theory: schedules, predictions, posteriors, likelihoods and losses; knows no network."""
+"""The theory: schedules, predictions, posteriors, likelihoods and losses; no networks."""
 
 from iddpm.diffusion import losses
 from iddpm.diffusion.analytic import AnalyticVariance

@@ -1,10 +1,11 @@
-"""The reverse variance that is best for a given mean, from one number per step.
+"""The optimal reverse variance for a given mean, from one number per step.
 
-A reverse step x_t -> x_s whose mean puts an estimate of x0 in the place of x0 is best made with the
-variance lambda^2 + c^2 V: lambda^2 is the variance of q(x_s | x_t, x0), c is what multiplies x0 in
+The mean of a reverse step x_t -> x_s uses an estimate of x0 instead of x0. The optimal variance for
+it is lambda^2 + c^2 V: lambda^2 is the variance of q(x_s | x_t, x0), c is the coefficient of x0 in
 its mean, and V is the variance of x0 given x_t, averaged over data and dimensions. A perfect
-estimate of the noise has E|eps|^2 / d = 1 - V alpha_bar / (1 - alpha_bar), so V can be read off
-its size (Bao et al. 2022, "Analytic-DPM", theorem 1, with Gamma = E|eps|^2 / d / (1 - alpha_bar)).
+estimate of the noise has E|eps|^2 / d = 1 - V alpha_bar / (1 - alpha_bar), so V follows from its
+mean square (Bao et al. 2022, "Analytic-DPM", theorem 1, with
+Gamma = E|eps|^2 / d / (1 - alpha_bar)).
 """
 
 from dataclasses import dataclass, replace
@@ -19,19 +20,19 @@ from iddpm.diffusion.prediction import Prediction
 from iddpm.diffusion.schedule import Level, NoiseSchedule, broadcast
 
 LEAST_SHARE = 0.01
-"""Least share of the noise that is taken to be unknown at step 0.
+"""Smallest share of the noise that counts as unknown at step 0.
 
-There lambda is 0, and an estimate as large as the noise itself would leave no variance at all.
+There lambda is 0, and an estimate as large as the noise itself would give a variance of 0.
 """
 TINY = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class AnalyticVariance:
-    """What a model's noise estimates say about how well they determine the data.
+    """The variance of the data given x_t, from the size of a model's noise estimates.
 
     Attributes:
-        schedule: the process that was trained, T steps.
+        schedule: the trained process, T steps.
         eps_power: float64 [T], the mean of eps^2 over data, noise and dimensions, where eps is
             the model's estimate without clipping.
     """
@@ -40,7 +41,7 @@ class AnalyticVariance:
     eps_power: Tensor
 
     def __post_init__(self) -> None:
-        """Refuse a table of another process."""
+        """Raise ValueError for a table of another process."""
         if self.eps_power.shape != (len(self.schedule),):
             raise ValueError(
                 f"a process of {len(self.schedule)} steps needs as many values, not "
@@ -51,9 +52,9 @@ class AnalyticVariance:
     def of_x0(self) -> Tensor:
         """Float64 [T], V, clipped as data in [-1, 1] allows (Bao et al. 2022, theorem 2).
 
-        The paper's bounds on the step's variance are 0 <= V <= min(1, (1 - alpha_bar) / alpha_bar)
-        in other words; the last holds of itself, because eps^2 is not negative. In pure noise eps
-        says nothing of the data, and V is taken to be 1.
+        The paper's bounds on the step's variance are equivalent to
+        0 <= V <= min(1, (1 - alpha_bar) / alpha_bar). The last always holds, because eps^2 is not
+        negative. In pure noise eps does not depend on the data, and V is set to 1.
         """
         unknown = 1 - self.eps_power.double()
         unknown[0] = unknown[0].clamp(min=LEAST_SHARE)
@@ -73,7 +74,7 @@ class AnalyticVariance:
         return torch.lerp(self.of_x0[above - 1], self.of_x0[above], share.clamp(0, 1))
 
     def attach(self, prediction: Prediction, x_t: Tensor, level: Level) -> Prediction:
-        """Return the prediction with this variance in place of its own."""
+        """Return the prediction with this variance instead of its own."""
         return replace(
             prediction,
             variance=broadcast(self.at(level.alpha_bar), x_t),
@@ -81,7 +82,7 @@ class AnalyticVariance:
         )
 
     def around(self, denoise: Denoise) -> Denoise:
-        """Return the model with this variance; put it around guidance and clipping."""
+        """Return the model with this variance; apply it after guidance and clipping."""
 
         def with_variance(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
             return self.attach(denoise(x_t, level, **conditioning), x_t, level)
@@ -90,14 +91,14 @@ class AnalyticVariance:
 
 
 def steadied_power(power: Tensor, noise_power: Tensor) -> Tensor:
-    """Return the mean square of noise estimates with less error than ``power`` itself has.
+    """Return the mean square of noise estimates with a smaller error than ``power``.
 
-    The noise's own mean square is known to be 1, and what the drawn noise has too much the
-    estimates have too: in a share of ``power**2`` if both are jointly Gaussian. This control
-    variate takes most of the error away where the estimates are good.
+    The expected mean square of the noise is 1. A deviation of the drawn noise from it also appears
+    in the estimates, multiplied by ``power**2`` if both are jointly Gaussian. This control variate
+    removes most of the error if the estimates are good.
 
     Args:
         power: mean square of the estimates, float64 of any shape.
-        noise_power: that of the noise which they estimate.
+        noise_power: mean square of the noise that they estimate.
     """
     return power - power**2 * (noise_power - 1)

@@ -1,4 +1,4 @@
-"""From a network's output to a prediction."""
+"""The denoiser: from a network's output to a prediction."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from iddpm.diffusion.residual import Residual
 from iddpm.diffusion.schedule import Level
 
 DecoderKind = Literal["gaussian", "levels", "categorical"]
-"""What gives a probability to the data at step 0."""
+"""The source of the probability of the data at step 0."""
 
 
 class Denoise(Protocol):
@@ -29,32 +29,32 @@ class Denoise(Protocol):
 
 
 class Denoiser(nn.Module):
-    """A network together with what its output means.
+    """A network, its diffusion process and the meaning of its output.
 
     Args:
         network: called as ``network(x_t, shown, **conditioning)``; returns [N, C, *spatial], or
             [N, 2 C, *spatial] when the variance is learned: the variance channels come last.
-        diffusion: the process, which says whether the variance is learned.
+        diffusion: the process, which determines whether the variance is learned.
         predicts: ``"eps"``, ``"x0"``, ``"v"``, ``"edm"`` (the preconditioned output F of Karras et
-            al. 2022; the time shown stays the schedule's), ``"previous"`` (the mean of x_{t-1}),
-            or ``"categorical"`` (logits of the levels of x0: a network in a
+            al. 2022; the time input stays that of the schedule), ``"previous"`` (the mean of
+            x_{t-1}), or ``"categorical"`` (logits of the levels of x0: a network in a
             :class:`~iddpm.networks.LevelHead`).
         sigma_data: standard deviation of the data that ``"edm"`` assumes.
-        fourier: give the network sines and cosines of x_t at so many periods, 1, 2, 4, ... levels,
-            as further channels behind those of x_t (:mod:`iddpm.diffusion.fourier`).
+        fourier: number of periods (1, 2, 4, ... levels) at which the network receives sines and
+            cosines of x_t, as channels behind those of x_t (:mod:`iddpm.diffusion.fourier`).
         bits: depth of the data, for ``fourier`` and ``decoder``.
-        decoder: what gives a probability to the data at step 0: ``"gaussian"``, the last reverse
-            step; ``"levels"``, the likelihood of each level alone (Kingma et al. 2021, equation
-            8); ``"categorical"``, logits of the network too, which then has a
-            :class:`~iddpm.networks.LevelHead` around it: features come before its output.
-        self_condition: give the network an earlier estimate of x0 as further channels behind those
-            of x_t (Chen et al. 2022): it is called with [N, 2 C, *spatial].
-        residual_scale: what is diffused is not the data but (x - interpolated) / scale, with these
-            scales, one for each channel (:class:`~iddpm.diffusion.residual.Residual`); it is called
-            with ``interpolated``, which the network does not see.
+        decoder: the probability of the data at step 0: ``"gaussian"``, the last reverse step;
+            ``"levels"``, the likelihood of each level alone (Kingma et al. 2021, equation 8);
+            ``"categorical"``, logits of the network, which is then wrapped in a
+            :class:`~iddpm.networks.LevelHead` and returns features before its output.
+        self_condition: concatenate an earlier estimate of x0 to x_t (Chen et al. 2022): the
+            network is called with [N, 2 C, *spatial].
+        residual_scale: diffuse (x - interpolated) / scale instead of the data, with one scale per
+            channel (:class:`~iddpm.diffusion.residual.Residual`). The denoiser is then called with
+            ``interpolated``, which the network does not receive.
 
     Raises:
-        ValueError: an unknown ``predicts``, one that says nothing at a step of pure noise, or
+        ValueError: an unknown ``predicts``, one that is undefined at a step of pure noise, or
             levels of the data together with its residual.
     """
 
@@ -117,9 +117,10 @@ class Denoiser(nn.Module):
     ) -> Prediction:
         """Estimate data and noise in ``x_t``.
 
-        ``estimate`` is an earlier estimate of x0 for a network that is conditioned on it; it is
-        clamped to [-1, 1], where the data lies, and None stands for zeros. Others ignore it.
-        ``interpolated`` is what the data is known to be about, where its residual is diffused.
+        ``estimate`` is an earlier estimate of x0 for a network with ``self_condition``; it is
+        clamped to [-1, 1], the range of the data, and None stands for zeros. Other networks ignore
+        it. ``interpolated`` is the interpolation of the low-resolution input, for models of the
+        residual.
 
         Raises:
             ValueError: the network's channels do not fit the data and the variance, or the
@@ -127,7 +128,7 @@ class Denoiser(nn.Module):
         """
         residual = self._residual(interpolated)
         shown = level.shown.to(device=x_t.device, dtype=torch.float32)
-        # The network may compute in bfloat16; what follows subtracts large numbers and must not.
+        # The network may compute in bfloat16. The rest subtracts large numbers and must not.
         output = self.network(self._input(x_t, level, estimate), shown, **conditioning)
         levels = None
         if self.gives_levels:
@@ -155,7 +156,7 @@ class Denoiser(nn.Module):
         )
 
     def _input(self, x_t: Tensor, level: Level, estimate: Tensor | None) -> Tensor:
-        """Return what the network sees of noisy data, its level and an earlier estimate."""
+        """Return the network's input: noisy data, Fourier features and an earlier estimate."""
         scale = self.prediction_type.input_scale
         seen = [x_t if scale is None else scale(x_t, level) * x_t]
         if self.fourier:
@@ -172,6 +173,6 @@ class Denoiser(nn.Module):
         if interpolated is None:
             raise ValueError(
                 "this model diffuses the residual of the data: call it with interpolated, "
-                "which the residual is added to"
+                "to which the residual is added"
             )
         return Residual(interpolated, self.residual_scale)

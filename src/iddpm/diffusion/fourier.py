@@ -1,4 +1,4 @@
-"""Fourier features: what shows a network where between two levels a value lies."""
+"""Fourier features: they show a network where a value lies between two levels."""
 
 import math
 
@@ -11,16 +11,16 @@ from iddpm.diffusion.schedule import Level, broadcast
 def fourier_features(x_t: Tensor, level: Level, count: int, bits: int) -> Tensor:
     """Return sines and cosines of noisy data at periods of 1, 2, 4, ... levels.
 
-    With w = (2**bits - 1) pi 2**-k, the waves of a value without noise, averaged over its noise,
-    are damped by exp(-(w noise)^2 / 2): what the noise makes meaningless is scaled away so. All is
-    computed in the type of ``x_t``, since bfloat16 has half a level near 1.
+    With w = (2**bits - 1) pi 2**-k, each wave is multiplied by exp(-(w noise)^2 / 2), its mean over
+    the noise, so that waves that are shorter than the noise vanish. Everything is computed in the
+    type of ``x_t``, because bfloat16 has a precision of half a level near 1.
 
-    Source: Kingma et al. 2021, appendix, who do not damp and whose levels are 2 / 256 apart.
+    Source: Kingma et al. 2021, appendix, without the damping and with levels 2 / 256 apart.
 
     Args:
         x_t: [N, C, *spatial], float32 or float64.
         level: its noise.
-        count: how many periods.
+        count: number of periods.
         bits: depth of the data.
 
     Returns:

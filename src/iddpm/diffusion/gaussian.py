@@ -1,4 +1,4 @@
-"""The diffusion process: adding noise, and the Gaussians of the steps back."""
+"""The diffusion process: the forward noise and the Gaussians of the reverse steps."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, get_args
@@ -24,21 +24,22 @@ class Gaussian(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class GaussianDiffusion:
-    """A noise schedule together with how the variance of a reverse step is chosen.
+    """A noise schedule and the variance of its reverse steps.
 
     Attributes:
         schedule: the steps.
         variance: ``"fixed_small"``: that of q(x_{t-1} | x_t, x0); ``"fixed_large"``: beta;
-            ``"learned"``: the network gives its logarithm; ``"learned_range"``: the network
-            interpolates between the logarithms of both (Nichol & Dhariwal 2021, equation 15);
-            ``"analytic"``: the best one for the mean (see :mod:`iddpm.diffusion.analytic`).
+            ``"learned"``: the network returns its logarithm; ``"learned_range"``: the network
+            interpolates between the logarithms of the two fixed ones (Nichol & Dhariwal 2021,
+            equation 15); ``"analytic"``: the optimal one for the mean
+            (:mod:`iddpm.diffusion.analytic`).
     """
 
     schedule: NoiseSchedule
     variance: VarianceKind = "learned_range"
 
     def __post_init__(self) -> None:
-        """Refuse a variance that does not exist."""
+        """Raise ValueError for an unknown variance."""
         if self.variance not in get_args(VarianceKind):
             known = ", ".join(get_args(VarianceKind))
             raise ValueError(f"variance={self.variance!r} is unknown: use one of {known}")
@@ -69,7 +70,7 @@ class GaussianDiffusion:
         return Gaussian(mean, broadcast(log_variance, x_t))
 
     def p_posterior(self, prediction: Prediction, x_t: Tensor, t: Tensor) -> Gaussian:
-        """Return the reverse step p(x_{t-1} | x_t) that a prediction stands for."""
+        """Return the reverse step p(x_{t-1} | x_t) of a prediction."""
         mean = prediction.mean
         if mean is None:
             mean = posterior_mean(prediction.x0, x_t, self.schedule.at(t))

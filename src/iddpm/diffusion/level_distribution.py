@@ -1,9 +1,10 @@
 """A probability for each level of the data, from the network and from the noisy data itself.
 
-Noise is independent from value to value, so that given all of x_t the probability of level k at
-one place is proportional to N(x_t; signal x_k, noise^2) p(level k | the other places): the network
-says the second factor, and the first is known. Any estimate of x0 gives a valid bound; this one
-need not learn to read a level off x_t, and as a decoder it knows what levels there are.
+The noise of different values is independent. Given all of x_t, the probability of level k at one
+position is therefore proportional to N(x_t; signal x_k, noise^2) p(level k | the other positions).
+The first factor is known, and the network predicts the second. Any estimate of x0 gives a valid
+bound. This one does not have to learn to read a level from x_t, and as a decoder it gives all its
+probability to levels.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,19 +18,19 @@ from torch.autograd.function import once_differentiable
 from iddpm.diffusion.schedule import Level
 
 LevelChoice = Literal["mode", "draw", "mean"]
-"""What the last step of sampling makes of the probabilities."""
+"""The result of the last sampling step: the most probable level, a drawn level, or the mean."""
 _CHUNK = {"cpu": 2**18}
-"""Probabilities that are computed at a time, by kind of device: what fits into a core's cache."""
+"""Probabilities per chunk, by kind of device; on CPUs a chunk fits into the cache of a core."""
 _CHUNK_ELSEWHERE = 2**24
 
 
 @dataclass(frozen=True, eq=False)
 class LevelDistribution:
-    """The probability of each of K levels at each place of N items, never held all at once.
+    """The probability of each of K levels at each position of N items, computed in chunks.
 
     Attributes:
-        features: [N, C * F, *spatial], what the network says of each value; channel c has the
-            features c F to (c + 1) F.
+        features: [N, C * F, *spatial], the network's features; channel c has the features c F to
+            (c + 1) F.
         weight, bias: [C, F, K] and [C, K], from features to logits.
         x_t: the noisy data, [N, C, *spatial], float32 or float64.
         level: its noise.
@@ -51,15 +52,15 @@ class LevelDistribution:
         return self._computed(None)[0]
 
     def log_prob(self, x0: Tensor) -> Tensor:
-        """Return the log-probability of the levels of ``x0``, like it, in nats."""
+        """Return the log-probability of the levels of ``x0``, of the same shape, in nats."""
         return self._computed(self._numbers(x0))[1]
 
     def mode(self) -> Tensor:
-        """Return the likeliest level of each value, in [-1, 1]."""
+        """Return the most probable level of each value, in [-1, 1]."""
         return self._picked(lambda p, rows, c: p.argmax(dim=1))
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """Return a level for each value, drawn by uniform numbers in (0, 1) like ``x_t``."""
+        """Draw a level for each value from uniform numbers in (0, 1), shaped like ``x_t``."""
         numbers = _rows(uniform)
 
         def drawn(p: Tensor, rows: slice, c: int) -> Tensor:
@@ -70,9 +71,9 @@ class LevelDistribution:
         return self._picked(drawn)
 
     def end(self, choice: LevelChoice, noise: Callable[[], Tensor]) -> Tensor | None:
-        """Return what the last step of sampling ends in; None to leave the sampler's own.
+        """Return the result of the last sampling step; None for that of the sampler.
 
-        ``noise`` returns standard normal noise like ``x_t``, for ``draw`` alone.
+        ``noise`` returns standard normal noise shaped like ``x_t``; only ``draw`` calls it.
         """
         if choice == "mean":
             return None
@@ -87,7 +88,7 @@ class LevelDistribution:
         return replace(self, features=self.features[here], x_t=self.x_t[here], level=level)
 
     def mixed(self, scale: float) -> "LevelDistribution":
-        """Return guided logits: the items' second half plus ``scale`` times what the first adds."""
+        """Return logits at ``scale`` on the line from the second half of the items to the first."""
         first, second = self.features.chunk(2)
         half = torch.arange(len(first))
         return replace(self.at(half), features=torch.lerp(second, first, scale))
@@ -125,37 +126,38 @@ class LevelDistribution:
 
 
 def distribution_of(output: Any, x_t: Tensor, level: Level) -> tuple[LevelDistribution, Tensor]:
-    """Read what a network of levels returns: the distribution, and the channels behind it.
+    """Return the level distribution of a network's output, and its remaining channels.
 
     Args:
         output: features and further channels [N, C F + M, *spatial], weight [C, F, K] and bias
             [C, K], as :class:`~iddpm.networks.LevelHead` returns them.
-        x_t: the noisy data that it was shown.
+        x_t: the network's noisy input.
         level: its noise.
 
     Raises:
-        ValueError: anything else.
+        ValueError: another kind of output.
     """
     if not (isinstance(output, tuple) and len(output) == 3):
         raise ValueError(
             "predicts='categorical' needs a network that returns features, a weight and a "
             "bias: wrap it in iddpm.LevelHead"
         )
-    said, weight, bias = output
+    channels, weight, bias = output
     count = weight.shape[0] * weight.shape[1]
-    if len(weight) != x_t.shape[1] or said.shape[1] < count:
+    if len(weight) != x_t.shape[1] or channels.shape[1] < count:
         raise ValueError(
             f"the level head maps {weight.shape[1]} features of each of {len(weight)} channels, "
-            f"and the network returns {said.shape[1]} channels for data of {x_t.shape[1]}"
+            f"and the network returns {channels.shape[1]} channels for data of {x_t.shape[1]}"
         )
-    return LevelDistribution(said[:, :count], weight, bias, x_t, level), said[:, count:]
+    distribution = LevelDistribution(channels[:, :count], weight, bias, x_t, level)
+    return distribution, channels[:, count:]
 
 
 def likelihood_alone(x_t: Tensor, level: Level, count: int) -> LevelDistribution:
-    """Return the probability of each of ``count`` levels that noisy data itself gives.
+    """Return the probability of each of ``count`` levels given only the noisy data.
 
-    All levels are as likely before: p(level k | x_t) is proportional to q(x_t | x_k). Without
-    parameters, and good where the noise is far less than a level.
+    All levels are equally probable a priori: p(level k | x_t) is proportional to q(x_t | x_k). It
+    has no parameters and is accurate if the noise is much smaller than a level.
     """
     nothing = x_t.new_zeros(len(x_t), 0, *x_t.shape[2:])
     weight = x_t.new_zeros(x_t.shape[1], 0, count)
@@ -163,11 +165,11 @@ def likelihood_alone(x_t: Tensor, level: Level, count: int) -> LevelDistribution
 
 
 class _LevelMoments(torch.autograd.Function):
-    """The mean of the levels and the log-probability of given ones, computed in pieces.
+    """The mean of the levels and the log-probability of some of them, computed in chunks.
 
-    Probabilities are computed again going backward: held, they would take K numbers for each value
-    of the data. Everything is computed in the type of ``z``, whatever autocast says: bfloat16 does
-    not tell the levels near 1 apart.
+    Probabilities are computed again in the backward pass: storing them would take K numbers for
+    each value of the data. Everything is computed in the type of ``z``, also under autocast:
+    bfloat16 cannot distinguish the levels near 1.
     """
 
     @staticmethod
@@ -180,7 +182,7 @@ class _LevelMoments(torch.autograd.Function):
         ratio: Tensor,
         numbers: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the means [P, C] and the log-probabilities [P, C], those empty without numbers."""
+        """Return the means [P, C] and the log-probabilities [P, C], empty without numbers."""
         grid = _grid(bias)
         mean = torch.empty_like(z)
         log_p = torch.empty_like(z) if numbers is not None else z.new_empty(0)
@@ -200,7 +202,7 @@ class _LevelMoments(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_mean: Tensor, of_log_p: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients by the first four arguments."""
+        """Return the gradients with respect to the first four arguments."""
         features, weight, bias, z, ratio, mean = ctx.saved_tensors
         grid, numbers = _grid(bias), ctx.numbers
         by_features, by_z = torch.empty_like(features), torch.empty_like(z)
@@ -214,7 +216,7 @@ class _LevelMoments(torch.autograd.Function):
                 shift = of * mean[rows, c]
                 if numbers is not None:
                     shift = shift + of_log_p[rows, c]
-                # The gradient by the logits: p (grid - mean) of the mean, one-hot - p of log p.
+                # The gradient of the logits: p (grid - mean) for the mean, one-hot - p for log p.
                 by_logits = p.mul_(torch.outer(of, grid).sub_(shift[:, None]))
                 if numbers is not None:
                     by_logits.scatter_add_(1, numbers[rows, c, None], of_log_p[rows, c, None])
@@ -228,7 +230,7 @@ class _LevelMoments(torch.autograd.Function):
 def _logits(
     h: Tensor, weight: Tensor, bias: Tensor, z: Tensor, ratio: Tensor, grid: Tensor
 ) -> Tensor:
-    """Return the logits [R, K] of some values of one channel.
+    """Return the logits [R, K] of R values of one channel.
 
     The likelihood of x_t under a level is Gaussian, in units of the noise: -(z - ratio x_k)^2 / 2.
     """
@@ -238,13 +240,13 @@ def _logits(
 
 
 def _grid(bias: Tensor) -> Tensor:
-    """Return the levels in [-1, 1]; exact on the data's own, which are rounded the same way."""
+    """Return the levels in [-1, 1], rounded as the levels of the data are."""
     count = bias.shape[1]
     return torch.arange(count, dtype=bias.dtype, device=bias.device) / ((count - 1) / 2) - 1
 
 
 def _chunks(z: Tensor, count: int) -> Iterator[tuple[int, slice]]:
-    """Yield channels and slices of rows, of so many probabilities that memory stays small."""
+    """Yield channels and slices of rows with at most a chunk of probabilities each."""
     size = max(_CHUNK.get(z.device.type, _CHUNK_ELSEWHERE) // count, 1)
     for c in range(z.shape[1]):
         for start in range(0, len(z), size):
@@ -252,7 +254,7 @@ def _chunks(z: Tensor, count: int) -> Iterator[tuple[int, slice]]:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """Return [N, C, *spatial] as [P, C], a row for each place."""
+    """Return [N, C, *spatial] as [P, C], a row for each position."""
     return x.flatten(2).transpose(1, 2).flatten(0, 1)
 
 

@@ -1,7 +1,7 @@
 """Training losses, one value per item.
 
-``simple`` trains the mean, ``vlb`` the bound itself, ``hybrid`` both at once: the bound then moves
-the variance alone (Nichol & Dhariwal 2021, section 3.1).
+``simple`` trains the mean, ``vlb`` the bound, and ``hybrid`` both: its bound trains only the
+variance (Nichol & Dhariwal 2021, section 3.1).
 """
 
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class LossTerms(NamedTuple):
     mse: Tensor | None
     """Mean squared error in the space of the loss, before any weighting."""
     vb: Tensor | None
-    """The bound's term as it entered the loss: bits per dimension times its weight."""
+    """The term of the bound in the loss: bits per dimension times its weight."""
 
 
 def simple(
@@ -40,15 +40,15 @@ def simple(
     """Return the mean squared error (Ho et al. 2020, equation 14), weighted by noise level.
 
     Args:
-        denoiser: network and process.
+        denoiser: the model.
         x0: data in [-1, 1], [N, C, *spatial].
         t: [N] int64 steps of the denoiser's schedule.
         noise: standard normal, the shape of ``x0``.
-        space: where the error is measured; by default in what the network predicts.
-        weighting: weights on the squared error of eps, converted to ``space``, of
-            :mod:`~iddpm.diffusion.weighting`; by default every error in ``space`` counts alike.
-        own_estimate: first let the denoiser estimate x0, without a gradient, and condition it on
-            that (Chen et al. 2022, algorithm 1).
+        space: the space of the error; by default that of the network's prediction.
+        weighting: weights of the squared error of eps, converted to ``space``, from
+            :mod:`~iddpm.diffusion.weighting`; by default all errors in ``space`` have equal weight.
+        own_estimate: first estimate x0 without a gradient, and condition the denoiser on this
+            estimate (Chen et al. 2022, algorithm 1).
         conditioning: passed to the network.
     """
     x_t, level = _noisy(denoiser, x0, t, noise)
@@ -69,9 +69,9 @@ def vlb(
 ) -> LossTerms:
     """Return the bound's term at t in bits per dimension, times the number of steps.
 
-    Averaged over uniform t it estimates the whole bound (without its prior, which has no
-    parameters). ``bits`` is the data's bit depth, None for continuous data; the other arguments
-    are those of :func:`simple`.
+    Its mean over uniform t is the whole bound without the prior term, which has no parameters.
+    ``bits`` is the bit depth of the data, None for continuous data; the other arguments are those
+    of :func:`simple`.
     """
     x_t, level = _noisy(denoiser, x0, t, noise)
     prediction = _predict(denoiser, x_t, level, own_estimate, conditioning)
@@ -95,7 +95,7 @@ def hybrid(
 ) -> LossTerms:
     """Return ``simple`` plus ``vb_weight`` times ``vlb``, the bound's mean held constant.
 
-    The gradient of the bound then reaches the variance channels alone (Nichol & Dhariwal 2021,
+    The gradient of the bound then reaches only the variance channels (Nichol & Dhariwal 2021,
     equation 16 with its lambda). Other arguments as in :func:`simple` and :func:`vlb`.
 
     Raises:
@@ -125,7 +125,7 @@ def _predict(
     if own_estimate:
         with torch.no_grad():
             estimate = denoiser(x_t, level, **conditioning).x0
-        # Autocast may have kept copies of the weights that know no gradient.
+        # Autocast may have cached copies of the weights that have no gradient.
         torch.clear_autocast_cache()
         conditioning = {**conditioning, "estimate": estimate}
     prediction: Prediction = denoiser(x_t, level, **conditioning)

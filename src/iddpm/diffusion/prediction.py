@@ -1,4 +1,4 @@
-"""What a network's output says about the data and the noise, whatever it was trained to predict."""
+"""Predictions: estimates of data and noise from a network's output, for every prediction type."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,18 +24,18 @@ class Prediction:
     ``x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps`` holds between the two.
 
     Attributes:
-        x0: estimate of the data, about [-1, 1]; where ``residual`` is set, of the data's residual.
+        x0: estimate of the data, about [-1, 1]; if ``residual`` is set, of the data's residual.
         eps: estimate of the noise.
         variance: the network's raw variance channels, when the variance is learned; the variance
             of x0 given x_t, when it is analytic.
-        mean: estimate of the mean of x_{t-1}, only when the network predicts that; clipping x0
-            leaves it alone and the reverse step prefers it (the published behaviour).
-        variance_kind: how ``variance`` is to be read.
-        slope: the scaled gradient of log p(y | x_t) in the published form of classifier guidance:
-            what DDPM adds to the mean of its step, times the variance of the step.
-        levels: the probability of each level of the data, where the network gives one: the decoder,
-            and what the last step of sampling draws from.
-        residual: how ``x0`` stands for the data, where it is not the data itself.
+        mean: estimate of the mean of x_{t-1}, only if the network predicts it; clipping x0 does not
+            change it, and the reverse step uses it (the published behavior).
+        variance_kind: the meaning of ``variance``.
+        slope: the scaled gradient of log p(y | x_t) in the published form of classifier guidance.
+            DDPM adds it, times the variance of the step, to the mean of the step.
+        levels: the probability of each level of the data, if the model has one: the decoder, from
+            which the last step of sampling draws.
+        residual: the relation between ``x0`` and the data, if ``x0`` is a residual.
     """
 
     x0: Tensor
@@ -48,7 +48,7 @@ class Prediction:
     residual: Residual | None = None
 
     def with_x0(self, x0: Tensor, x_t: Tensor, level: Level) -> "Prediction":
-        """Return the prediction with another x0 (clipped, say) and the eps that goes with it."""
+        """Return the prediction with another x0, such as a clipped one, and the matching eps."""
         return replace(self, x0=x0, eps=eps_given_x0(x_t, x0, level))
 
     def clipped(
@@ -59,16 +59,16 @@ class Prediction:
         return self.with_x0(clamp(self.x0, low, high), x_t, level)
 
     def detach_mean(self) -> "Prediction":
-        """Return it with gradients through the variance alone (the paper's stop-gradient).
+        """Return it with gradients only through the variance (the paper's stop-gradient).
 
-        The probabilities of levels, which the bound trains at step 0 alone, keep theirs.
+        The probabilities of levels, which the bound trains only at step 0, keep their gradients.
         """
         mean = None if self.mean is None else self.mean.detach()
         return replace(self, x0=self.x0.detach(), eps=self.eps.detach(), mean=mean)
 
 
 def eps_given_x0(x_t: Tensor, x0: Tensor, level: Level) -> Tensor:
-    """Return the noise in ``x_t`` if the data is ``x0``."""
+    """Return the noise in ``x_t`` for data ``x0``."""
     signal, noise = _roots(x_t, level)
     return (x_t - signal * x0) / noise
 
@@ -110,12 +110,12 @@ def from_edm(
 
 
 def edm_input_scale(x_t: Tensor, level: Level, sigma_data: float = SIGMA_DATA) -> Tensor:
-    """Return EDM's c_in for x_t: what gives a network that predicts F inputs of variance 1."""
+    """Return EDM's c_in for x_t: it gives the input of the network a variance of 1."""
     return _variance(x_t, level, sigma_data).rsqrt()
 
 
 def from_previous(x_t: Tensor, mean: Tensor, level: Level) -> Prediction:
-    """Read a prediction of the mean of x_{t-1}, inverting the posterior's mean."""
+    """Read a prediction of the mean of x_{t-1} by inverting the posterior mean."""
     of_x0, of_x_t = posterior_coefficients(level)
     inverse = broadcast(1 / of_x0, x_t)
     x0 = inverse * mean - broadcast(of_x_t / of_x0, x_t) * x_t
@@ -123,9 +123,9 @@ def from_previous(x_t: Tensor, mean: Tensor, level: Level) -> Prediction:
 
 
 def posterior_coefficients(level: Level) -> tuple[Tensor, Tensor]:
-    """Return what multiplies x0 and x_t in the mean of q(x_{t-1} | x_t, x0).
+    """Return the coefficients of x0 and x_t in the mean of q(x_{t-1} | x_t, x0).
 
-    Float64 [N] each (Ho et al. 2020, equation 7).
+    Each is float64 [N] (Ho et al. 2020, equation 7).
     """
     alpha_bar, before = level.alpha_bar, level.alpha_bar_prev
     alpha = alpha_bar / before
@@ -142,19 +142,19 @@ def posterior_mean(x0: Tensor, x_t: Tensor, level: Level) -> Tensor:
 
 @dataclass(frozen=True)
 class PredictionType:
-    """What a network's output means, as functions between it and the data.
+    """The meaning of a network's output, as functions between it and the data.
 
     Attributes:
-        read: from x_t, the output and the level to a prediction.
-        target: what a perfect network returns, from x0, eps, x_t and the level.
-        eps_error: the squared error of eps for each unit of squared error of the output, float64
-            [N]; x_t is known, so that an error of one estimate fixes those of all others.
-        blind_at_pure_noise: the output says nothing of the data where alpha_bar is 0.
-        input_scale: what x_t is multiplied by before the network sees it.
-        gives_levels: the network returns what
-            :func:`~iddpm.diffusion.level_distribution.distribution_of` reads, and the output
-            that ``read`` takes is the mean of the levels.
-        loss_space: where errors are measured by default; None for the output itself.
+        read: a function of x_t, the output and the level that returns the prediction.
+        target: a function of x0, eps, x_t and the level that returns a perfect network's output.
+        eps_error: the squared error of eps per unit of squared error of the output, float64 [N].
+            x_t is known, so the error of one estimate determines the errors of all others.
+        blind_at_pure_noise: whether the output does not depend on the data if alpha_bar is 0.
+        input_scale: the factor of x_t in the network's input.
+        gives_levels: whether the network returns the input of
+            :func:`~iddpm.diffusion.level_distribution.distribution_of`; ``read`` then takes the
+            mean of the levels.
+        loss_space: the space of the loss by default; None for that of the output.
     """
 
     read: Callable[[Tensor, Tensor, Level], Prediction]
@@ -167,7 +167,7 @@ class PredictionType:
 
 
 def prediction_type(name: str, sigma_data: float = SIGMA_DATA) -> PredictionType:
-    """Return the type of that name; ``sigma_data`` is the data's deviation that ``edm`` assumes.
+    """Return a type by name; ``sigma_data`` is the data's standard deviation, for ``edm``.
 
     Raises:
         ValueError: no such type.
@@ -186,7 +186,7 @@ def target(
     level: Level,
     sigma_data: float = SIGMA_DATA,
 ) -> Tensor:
-    """Return what a perfect network would predict in ``space``, given data and noise."""
+    """Return a perfect network's prediction in ``space`` for this data and noise."""
     return prediction_type(space, sigma_data).target(x0, eps, x_t, level)
 
 
@@ -197,14 +197,14 @@ def in_space(
     level: Level,
     sigma_data: float = SIGMA_DATA,
 ) -> Tensor:
-    """Return the prediction expressed in ``space``, to be compared with :func:`target`."""
+    """Return the prediction in ``space``, for comparison with :func:`target`."""
     if space == "previous" and prediction.mean is not None:
         return prediction.mean
     return target(space, prediction.x0, prediction.eps, x_t, level, sigma_data)
 
 
 def eps_error_per(space: str, level: Level, sigma_data: float = SIGMA_DATA) -> Tensor:
-    """Return the squared error of eps for each unit of squared error in ``space``, float64 [N]."""
+    """Return the squared error of eps per unit of squared error in ``space``, float64 [N]."""
     return prediction_type(space, sigma_data).eps_error(level)
 
 
@@ -220,7 +220,7 @@ def _edm_target(x0: Tensor, eps: Tensor, x_t: Tensor, level: Level, sigma_data: 
 
 
 def _snr(level: Level) -> Tensor:
-    """Return alpha_bar / (1 - alpha_bar): the squared error of eps for one of x0."""
+    """Return alpha_bar / (1 - alpha_bar): the squared error of eps per unit of that of x0."""
     return level.alpha_bar / (1 - level.alpha_bar)
 
 
@@ -266,7 +266,7 @@ PREDICTION_TYPES: Mapping[str, Callable[[float], PredictionType]] = {
 
 
 def _variance(x: Tensor, level: Level, sigma_data: float) -> Tensor:
-    """Return the variance of x_t when the data has the deviation ``sigma_data``."""
+    """Return the variance of x_t for data with the standard deviation ``sigma_data``."""
     return broadcast(1 - level.alpha_bar + level.alpha_bar * sigma_data**2, x)
 
 

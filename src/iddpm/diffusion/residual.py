@@ -1,8 +1,8 @@
-"""Data as a known interpolation plus a residual in units of its own spread.
+"""Data as a known interpolation plus a scaled residual.
 
-Where most of the data is known beforehand, as from its low resolution, a process may diffuse what
-is left. A shift and a scale by known numbers change no information: a bound on the residual's
-likelihood is one on the data's, with the decoder in units of the data.
+If most of the data is known, for example from its low resolution, a process can diffuse the
+residual. Shifting and scaling by known numbers does not change information: a bound on the
+likelihood of the residual is a bound on that of the data, with the decoder in units of the data.
 """
 
 from dataclasses import dataclass, replace
@@ -12,10 +12,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """What a process diffuses in place of the data: (x - interpolated) / scale.
+    """The residual (x - interpolated) / scale that a process diffuses instead of the data.
 
     Attributes:
-        interpolated: what is known of the data, [N, C, *spatial], about [-1, 1].
+        interpolated: the interpolated low resolution, [N, C, *spatial], about [-1, 1].
         scale: float64 [C], positive: the unit of each channel's residual.
     """
 
@@ -27,7 +27,7 @@ class Residual:
         return (x - self.interpolated) / _of_channels(self.scale, self.interpolated)
 
     def decode(self, residual: Tensor) -> Tensor:
-        """Return the data that a residual stands for."""
+        """Return the data of a residual."""
         return self.interpolated.to(residual.dtype) + self.scaled(residual)
 
     def scaled(self, difference: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class Residual:
         return _of_channels(self.scale.log(), like)
 
     def clamp(self, residual: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:
-        """Return the nearest residual whose data lies within [low, high]."""
+        """Return the nearest residual with data within [low, high]."""
         ends = (self.encode(residual.new_tensor(end)) for end in (low, high))
         return residual.clamp(*ends)
 

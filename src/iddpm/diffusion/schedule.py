@@ -1,4 +1,4 @@
-"""Noise schedules: values that say how much noise there is at each step."""
+"""Noise schedules: how much noise there is at each step."""
 
 import math
 from collections.abc import Sequence
@@ -20,26 +20,26 @@ class Level(NamedTuple):
     """The noise level of each item of a batch: float64 [N] on the CPU."""
 
     alpha_bar: Tensor
-    """Share of the signal's variance that is left, in [0, 1)."""
+    """Remaining share of the signal's variance, in [0, 1)."""
     alpha_bar_prev: Tensor
-    """The same one step closer to the data; 1 where that is the data itself."""
+    """The same one step closer to the data; 1 for the data itself."""
     shown: Tensor
-    """The time that is shown to the network."""
+    """The network's time input."""
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
     """The steps of a diffusion process, from the least noisy (0) to the noisiest (N - 1).
 
-    Tables are float64 on the CPU: in float32 a beta of the cosine schedule with 4,000 steps is
-    wrong by 8e-3. Respacing returns another value, so no wrapper maps timesteps afterwards.
+    Tables are float64 on the CPU: in float32 a beta of the cosine schedule with 4,000 steps has an
+    error of 8e-3. Respacing returns another schedule, so timesteps need no mapping afterwards.
 
     Attributes:
-        alpha_bar: [N], strictly decreasing in (0, 1), where the last may be 0: pure noise. x_t has
-            variance 1 - alpha_bar of noise.
-        index: [N] int64, each step's index in the schedule that was respaced; float64 where a
-            step lies between two of them.
-        shown: [N], the time shown to the network at each step.
+        alpha_bar: [N], strictly decreasing in (0, 1); the last may be 0: pure noise. The noise in
+            x_t has the variance 1 - alpha_bar.
+        index: [N] int64, each step's index in the schedule that was respaced; float64 if a step
+            lies between two of them.
+        shown: [N], the network's time input at each step.
     """
 
     alpha_bar: Tensor
@@ -47,7 +47,7 @@ class NoiseSchedule:
     shown: Tensor
 
     def __post_init__(self) -> None:
-        """Refuse tables that are not a diffusion process."""
+        """Raise ValueError for tables that are not a diffusion process."""
         before = torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bar[:-1]])
         falls = bool((self.alpha_bar < before).all())  # false for NaN
         if not falls or float(self.alpha_bar[-1]) < 0:
@@ -62,14 +62,14 @@ class NoiseSchedule:
 
     @property
     def ends_in_pure_noise(self) -> bool:
-        """Whether nothing of the data is left at the last step, whose log-SNR is -infinity."""
+        """Whether the last step contains nothing of the data: its log-SNR is -infinity."""
         return float(self.alpha_bar[-1]) == 0
 
     def at(self, t: Tensor) -> Level:
-        """Return the noise levels of the steps ``t`` [N], int64.
+        """Return the noise levels of the steps ``t`` [N], int64 or float64.
 
-        Or float64, where a step may lie between two others: its log-SNR and the time shown are then
-        linear between theirs, and what alpha_bar was one step before is, too.
+        A fractional step lies between two others: its log-SNR, its time input and the alpha_bar of
+        the step before it are interpolated linearly.
         """
         t = t.cpu()
         if not t.is_floating_point():
@@ -81,14 +81,14 @@ class NoiseSchedule:
         return Level(self._between(below, above, share), before, shown)
 
     def respace(self, kept: Sequence[float]) -> "NoiseSchedule":
-        """Return the process that visits only the steps ``kept``, given in increasing order.
+        """Return the process with only the steps ``kept``, in increasing order.
 
-        A step may lie between two others: its log-SNR, the time shown and the index are then
+        A fractional step lies between two others: its log-SNR, time input and index are
         interpolated linearly. Whole steps keep the values of the table to the last bit.
 
         Raises:
             ValueError: no step, a step out of range, an order that does not increase, or a step
-                between pure noise and the one before, where there is no log-SNR to interpolate.
+                between pure noise and the step before it, where the log-SNR is not finite.
         """
         steps = list(kept)
         in_range = all(0 <= step <= len(self) - 1 for step in steps)  # false for NaN
@@ -114,7 +114,7 @@ class NoiseSchedule:
         return NoiseSchedule(alpha_bar, between(self.index), between(self.shown))
 
     def _between(self, below: Tensor, above: Tensor, share: Tensor) -> Tensor:
-        """Return alpha_bar between steps, linear in log-SNR; the table's own at whole steps."""
+        """Return alpha_bar between steps, linear in log-SNR; the table's value at whole steps."""
         # From log-SNR back to alpha_bar: 2 lambda = log(alpha_bar / (1 - alpha_bar)).
         lam = self.half_log_snr
         between = torch.sigmoid(2 * torch.lerp(lam[below], lam[above], share))
@@ -127,10 +127,10 @@ class NoiseSchedule:
 
     @cached_property
     def half_log_snr(self) -> Tensor:
-        """[N], lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) in nats, falling with noise.
+        """[N], lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) in nats, decreasing.
 
-        -infinity at a last step that is pure noise.
-        The ODE solvers' time (Lu et al. 2022); exp(-lambda) is the noise level sigma of EDM.
+        It is -infinity at a last step of pure noise. It is the time of the ODE solvers (Lu et al.
+        2022); exp(-lambda) is the noise level sigma of EDM.
         """
         return 0.5 * torch.log(self.alpha_bar / (1 - self.alpha_bar))
 
@@ -146,13 +146,13 @@ class NoiseSchedule:
 
     @cached_property
     def posterior_log_variance(self) -> Tensor:
-        """[N], its logarithm, where step 0 borrows from step 1 (or, alone, its own beta)."""
-        neighbour = self.posterior_variance[1:2] if len(self) > 1 else self.betas[:1]
-        return torch.cat([neighbour, self.posterior_variance[1:]]).log()
+        """[N], its logarithm; step 0 has the value of step 1, or of its beta if it is alone."""
+        neighbor = self.posterior_variance[1:2] if len(self) > 1 else self.betas[:1]
+        return torch.cat([neighbor, self.posterior_variance[1:]]).log()
 
     @cached_property
     def large_log_variance(self) -> Tensor:
-        """[N], log beta, where step 0 borrows the posterior variance of step 1."""
+        """[N], log beta; step 0 has the posterior variance of step 1."""
         return torch.cat([self.posterior_log_variance[:1], self.betas[1:].log()])
 
 
@@ -163,10 +163,10 @@ def linear(
     beta_end: float = 0.02,
     rescale_timesteps: bool = True,
 ) -> NoiseSchedule:
-    """Return the linear schedule (Ho et al. 2020), scaled so that any length adds as much noise.
+    """Return the linear schedule (Ho et al. 2020), scaled to the same noise for every length.
 
     Args:
-        num_steps: T; the betas are those given times 1000 / T.
+        num_steps: T; the betas are multiplied by 1000 / T.
         beta_start, beta_end: first and last beta at T = 1000.
         rescale_timesteps: show the network t * 1000 / T instead of t.
 
@@ -213,17 +213,17 @@ def log_snr(
     """Return the schedule whose log-SNR falls linearly (Kingma et al. 2021, "VDM").
 
     log-SNR is log(alpha_bar / (1 - alpha_bar)), the paper's -gamma, in nats. Both ends are steps
-    of the process at any length, so that all lengths share their prior and their decoder.
+    of the process for every length, so all lengths have the same prior and the same decoder.
 
     Args:
         num_steps: T; a single step has the noisiest level.
-        log_snr_max: that of step 0; see :func:`log_snr_of_levels`.
-        log_snr_min: that of step T - 1.
+        log_snr_max: log-SNR of step 0; see :func:`log_snr_of_levels`.
+        log_snr_min: log-SNR of step T - 1.
         rescale_timesteps: show the network the log-SNR, scaled so that step 0 is 0 and the
-            noisiest 1000, whatever T is; otherwise t.
+            noisiest 1000, for every T; otherwise t.
 
     Raises:
-        ValueError: no steps, or a log-SNR that does not fall.
+        ValueError: no steps, or a log-SNR that does not decrease.
     """
     _check_length(num_steps)
     if not log_snr_min < log_snr_max:
@@ -238,19 +238,20 @@ def log_snr(
 
 
 def log_snr_of_levels(bits: int) -> float:
-    """Return the log-SNR at which the noise is 0.165 levels of so many bits: 13.3 for 8 bits.
+    """Return the log-SNR at which the noise is 0.165 levels: 13.3 for data of 8 bits.
 
-    A level is then read off the noisy data with an error in two or three of a thousand.
+    Rounding the noisy data then gives a wrong level for two or three of a thousand values.
     """
     return LOG_SNR_MAX + 2 * math.log((2**bits - 1) / 255)
 
 
 def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
-    """Return the schedule moved so that its last step is pure noise (Lin et al. 2024, algorithm 1).
+    """Return the schedule rescaled so that its last step is pure noise.
 
-    sqrt(alpha_bar) is shifted and scaled so that the last is 0 and the first stays. Sampling then
-    starts from what training has seen, and the mean of a sample, its brightness, is free. The
-    noise says nothing of the data there, so predict v, x0 or edm, not eps.
+    sqrt(alpha_bar) is shifted and scaled so that the last value is 0 and the first is unchanged
+    (Lin et al. 2024, algorithm 1). Sampling then starts from noise of the same distribution as in
+    training, and the mean of a sample, its brightness, is not biased. Pure noise does not depend
+    on the data, so predict v, x0 or edm, not eps.
 
     Raises:
         ValueError: a schedule of one step.
@@ -264,9 +265,9 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
 
 
 def broadcast(values: Tensor, like: Tensor) -> Tensor:
-    """Cast float64 values [N] once to the type and device of ``like`` and shape them [N, 1, ...].
+    """Cast float64 values [N] once to the type and device of ``like``, with shape [N, 1, ...].
 
-    Coefficients are computed in float64 before they come here.
+    Compute coefficients in float64 before.
     """
     values = values.to(device=like.device, dtype=like.dtype)
     return values.reshape(-1, *[1] * (like.dim() - 1))

@@ -23,16 +23,16 @@ def gaussian_kl(p: Gaussian, q: Gaussian) -> Tensor:
 
 
 def discretized_gaussian_log_likelihood(x: Tensor, p: Gaussian, bits: int = 8) -> Tensor:
-    """Return log P(x) where a Gaussian is integrated over the bin of each level, in nats.
+    """Return the log-probability of levels under a Gaussian, integrated over their bins, in nats.
 
-    Levels lie evenly in [-1, 1]; the outermost bins reach to infinity (Ho et al. 2020, equation
-    13). Computed in log space and float64, hence exact in the tails, where the published float32
-    formula is wrong by several percent and stops at 1e-12. Of 16 bits, levels rounded to float32
-    alone are wrong by up to 1e-2 nats under a narrow Gaussian, and float32 itself by more under a
-    wide one.
+    Levels are evenly spaced in [-1, 1]; the outermost bins extend to infinity (Ho et al. 2020,
+    equation 13). It is computed in log space and float64, and therefore exact in the tails, where
+    the published float32 formula has errors of several percent and ends at 1e-12. With 16 bits,
+    rounding the levels to float32 alone gives errors of up to 1e-2 nats under a narrow Gaussian,
+    and computing in float32 larger ones under a wide Gaussian.
 
     Args:
-        x: data on the grid of 2**bits levels, but for rounding.
+        x: data on the grid of 2**bits levels, up to rounding.
         p: mean and log-variance.
         bits: bit depth of the data, 1 to 16.
     """
@@ -40,34 +40,35 @@ def discretized_gaussian_log_likelihood(x: Tensor, p: Gaussian, bits: int = 8) -
     half_bin = 1 / (2**bits - 1)
     level = torch.round((x.to(precise) + 1) / (2 * half_bin))
     mean, inverse_std = p.mean.to(precise), torch.exp(-0.5 * p.log_variance.to(precise))
-    centre = (level * (2 * half_bin) - 1 - mean) * inverse_std
+    center = (level * (2 * half_bin) - 1 - mean) * inverse_std
     half_width = half_bin * inverse_std
-    log_p = log_normal_interval(centre, half_width)
-    log_p = torch.where(level >= 2**bits - 1, log_ndtr(half_width - centre), log_p)
-    log_p = torch.where(level <= 0, log_ndtr(half_width + centre), log_p)
+    log_p = log_normal_interval(center, half_width)
+    log_p = torch.where(level >= 2**bits - 1, log_ndtr(half_width - center), log_p)
+    log_p = torch.where(level <= 0, log_ndtr(half_width + center), log_p)
     return log_p.to(x.dtype)
 
 
-def log_normal_interval(centre: Tensor, half_width: Tensor) -> Tensor:
-    """Return log(Phi(centre + half_width) - Phi(centre - half_width)) without cancellation.
+def log_normal_interval(center: Tensor, half_width: Tensor) -> Tensor:
+    """Return log(Phi(center + half_width) - Phi(center - half_width)) without cancellation.
 
     An interval right of 0 is mirrored to the left, where Phi is small and its logarithm is exact.
-    In one so narrow that both ends have the same Phi, the density at its centre is expanded.
+    If an interval is so narrow that Phi is equal at both ends, the density at its center is
+    expanded.
     """
-    centre = -centre.abs()
-    narrow = (half_width < 1e-5) & (centre * half_width > -1e-2)
-    log_density = -0.5 * (math.log(2 * math.pi) + centre**2)
-    expanded = log_density + torch.log(2 * half_width) + (centre**2 - 1) * half_width**2 / 6
+    center = -center.abs()
+    narrow = (half_width < 1e-5) & (center * half_width > -1e-2)
+    log_density = -0.5 * (math.log(2 * math.pi) + center**2)
+    expanded = log_density + torch.log(2 * half_width) + (center**2 - 1) * half_width**2 / 6
     wide = torch.where(narrow, 1.0, half_width)  # keeps the branch not taken free of NaN gradients
-    log_right = log_ndtr(centre + wide)
-    exact = log_right + torch.log(-torch.expm1(log_ndtr(centre - wide) - log_right))
+    log_right = log_ndtr(center + wide)
+    exact = log_right + torch.log(-torch.expm1(log_ndtr(center - wide) - log_right))
     return torch.where(narrow, expanded, exact)
 
 
 def log_ndtr(z: Tensor) -> Tensor:
-    """Return log Phi(z) with a gradient that holds in the far tail.
+    """Return log Phi(z) with an accurate gradient in the far tail.
 
-    That of PyTorch's own is wrong by 1e-4 at z = -1e6 and infinite at -1e10.
+    The gradient of PyTorch's function has an error of 1e-4 at z = -1e6 and is infinite at -1e10.
     """
     tail = z < -10
     far = torch.where(tail, z, -10.0)
@@ -90,8 +91,8 @@ def log_likelihood(
         x0: data in [-1, 1], or its residual.
         p: the decoder of ``x0``.
         bits: bit depth of the data; None for its density.
-        residual: how ``x0`` and ``p`` stand for the data. Levels and densities are the data's: a
-            residual's values are moved back in float64, where 16 bits are exact.
+        residual: the residual that ``x0`` and ``p`` are of, if any. Levels and densities are
+            those of the data: residuals are decoded in float64, where 16 bits are exact.
     """
     if residual is not None:
         precise = torch.float32 if x0.device.type == "mps" else torch.float64
@@ -125,9 +126,9 @@ def vlb_term(
 
     Args:
         diffusion: the process (respaced or not) of which ``t`` are steps.
-        prediction: what the network said of ``x_t``.
-        x0, x_t: data in [-1, 1], or its residual where the prediction is of that, and its noisy
-            version, [N, C, *spatial].
+        prediction: the model's prediction for ``x_t``.
+        x0, x_t: data in [-1, 1], or its residual if the prediction is one of the residual, and its
+            noisy version, [N, C, *spatial].
         t: [N] int64.
         bits: bit depth of the data; None for continuous data, whose decoder is a density. A
             prediction with a probability for each level is a decoder of its own.
@@ -137,16 +138,16 @@ def vlb_term(
     """
     p, q = diffusion.p_posterior(prediction, x_t, t), diffusion.q_posterior(x0, x_t, t)
     if prediction.mean is None:
-        # The means differ by that of x0 alone. Near the data of many bits they are a million times
-        # as large as their difference, which float32 would lose.
+        # The means differ only by x0. At low noise and many bits they are a million times as large
+        # as their difference, which float32 would lose.
         of_x0, _ = posterior_coefficients(diffusion.schedule.at(t))
         apart = broadcast(of_x0, x_t) * (x0 - prediction.x0)
-        centred = Gaussian(torch.zeros_like(apart), p.log_variance)
-        terms = per_item(gaussian_kl(Gaussian(apart, q.log_variance), centred))
+        centered = Gaussian(torch.zeros_like(apart), p.log_variance)
+        terms = per_item(gaussian_kl(Gaussian(apart, q.log_variance), centered))
     else:
         terms = per_item(gaussian_kl(q, p))
     (last,) = torch.nonzero(t == 0, as_tuple=True)
-    if len(last):  # rare in training: the decoder is computed for those items alone
+    if len(last):  # rare in training: the decoder is computed only for these items
         here = last.to(x0.device)
         p = Gaussian(p.mean[here], p.log_variance[here])
         if prediction.levels is not None:
@@ -174,7 +175,7 @@ class BitsPerDim:
 
     Attributes:
         total: [N], ``prior`` plus the sum of ``vb``.
-        prior: [N], what remains of the data at the noisiest step.
+        prior: [N], the divergence of the noisiest step from pure noise.
         vb: [N, T], the bound's terms from the noisiest step to the decoder (last column).
         x0_mse, eps_mse: [N, T], mean squared errors of the estimates of data and noise.
     """
@@ -205,8 +206,8 @@ def bits_per_dim(
         x0: [N, C, *spatial] in [-1, 1].
         noise: a function of the step number, counted from the noisiest, that returns the forward
             noise; by default fresh normal noise at every step.
-        clip: keep the estimate of x0 within [-1, 1].
-        bits: bit depth of the data; None for continuous data (then the bound is one on a density).
+        clip: clip the estimate of x0 to [-1, 1].
+        bits: bit depth of the data; None for continuous data (a bound on the density).
         conditioning: passed to ``denoise``.
     """
     vb, x0_mse, eps_mse = [], [], []

@@ -1,7 +1,7 @@
-"""How much the error of each noise level counts: weights on the squared error of eps.
+"""Weightings: weights of the squared error of eps by noise level.
 
-A weight on the error of eps means the same objective whatever the loss is measured in: the losses
-convert it by :func:`~iddpm.diffusion.prediction.eps_error_per`.
+A weight of the error of eps gives the same objective in every space of the loss: the losses convert
+it by :func:`~iddpm.diffusion.prediction.eps_error_per`.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from torch import Tensor
 from iddpm.diffusion.schedule import Level
 
 Weighting = Callable[[Level], Tensor]
-"""From noise levels to the weights of eps' squared errors, float64 [N]."""
+"""A function of noise levels that returns the weights of the squared errors of eps, float64 [N]."""
 
 
 def min_snr(level: Level, gamma: float = 5.0) -> Tensor:
-    """Return min(SNR, gamma) / SNR: no noise level counts more than ``gamma`` in terms of x0.
+    """Return min(SNR, gamma) / SNR, which limits the weight of the error of x0 to ``gamma``.
 
-    That is min(SNR, gamma) for the error of x0, and min(SNR, gamma) / (SNR + 1) for that of v.
+    This is a weight of min(SNR, gamma) on x0 and of min(SNR, gamma) / (SNR + 1) on v.
 
     Source: Hang et al. 2023, section 3.
     """
@@ -29,8 +29,8 @@ def min_snr(level: Level, gamma: float = 5.0) -> Tensor:
 def sigmoid(level: Level, bias: float = 0.0) -> Tensor:
     """Return sigmoid(bias - log SNR): levels with less noise than exp(-bias) fade out.
 
-    Timesteps stay uniform. As a weight on the bound in log-SNR, which is how Kingma & Gao 2023
-    compare weightings, this is the same sigmoid times the density of log-SNR under the schedule.
+    Timesteps stay uniform. Kingma & Gao 2023 compare weightings of the bound in log-SNR: as such,
+    this is the same sigmoid times the density of log-SNR under the schedule.
 
     Source: Kingma & Gao 2023; Hoogeboom et al. 2024 (the bias).
     """

@@ -141,7 +141,7 @@ def probes_of(noise: Tensor, count: int) -> Tensor:
     return shaped.expand(dims, *noise.shape[1:])
 
 
-def dequantised(x0: Tensor, uniform: Tensor, bits: int) -> Tensor:
+def dequantized(x0: Tensor, uniform: Tensor, bits: int) -> Tensor:
     """Return levels with noise that is uniform over the width of one, from numbers in [0, 1)."""
     width: float = 2 / (2**bits - 1)
     return x0 + (uniform - 0.5) * width

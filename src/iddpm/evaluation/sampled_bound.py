@@ -14,7 +14,7 @@ def systematic(probability: Tensor, offsets: Tensor) -> Tensor:
     """Draw M different steps per item, [N, M], step k with the probability given for it.
 
     The probabilities laid end to end fill [0, M); an item looks at the steps that lie at u, u + 1,
-    ... with its own u. Neighbouring steps, whose terms are alike, thus come one at a time
+    ... with its own u. Neighboring steps, whose terms are alike, thus come one at a time
     (systematic sampling; Madow 1949), and a sum over the drawn steps weighted by 1 / probability
     is an unbiased estimate of the sum over all (Horvitz & Thompson 1952).
 

@@ -29,7 +29,7 @@ from iddpm.evaluation.bound_terms import (
 )
 from iddpm.evaluation.flow_likelihood import (
     Flow,
-    dequantised,
+    dequantized,
     flow_likelihood,
     probes_of,
     with_width,
@@ -104,7 +104,7 @@ def likelihood(
         method: ``"steps"``, the bound of a process of so many steps; ``"continuous"``, that of
             infinitely many between the ends of the schedule (Kingma et al. 2021), each look at a
             random place of a stretch between two steps; ``"ode"``, no bound but the likelihood
-            under the probability-flow ODE (Song et al. 2021), levels dequantised.
+            under the probability-flow ODE (Song et al. 2021), levels dequantized.
         steps: K, how many of the T steps the reverse process takes; by default all. Of the
             ODE: steps of Heun's method, 100 by default.
         stride: ``"even"``, or ``"optimal"``: those with the least bound (Watson et al. 2021).
@@ -252,7 +252,7 @@ class _Job:
         del options["bits"]
         drawn = [noise(torch.full((len(x0),), number)) for number in range(self.probes + 1)]
         if bits is not None:
-            x0 = dequantised(x0, torch.special.ndtr(drawn[0]), bits)
+            x0 = dequantized(x0, torch.special.ndtr(drawn[0]), bits)
         probes = probes_of(torch.stack(drawn[1:]), self.probes)
         terms = flow_likelihood(self.denoise, flow, x0, probes, **options, **conditioning)
         return terms if bits is None else with_width(terms, bits)

@@ -183,7 +183,7 @@ def first_weights(
     config, directory = opened.config, opened.directory
     start = as_start(init_from) if opened.before is None else None
     with ranks.together():
-        check_sharing(config, ranks)
+        check_sharing(config, ranks, opened.own)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
             network = task_of(config).network(opened.own)
@@ -225,16 +225,16 @@ def build_training(
     ranks: Ranks,
 ) -> tuple[TrainState, TrainStep]:
     """Build what learns, and its step; ranks talk meanwhile."""
-    training = config.training
+    training, own = config.training, config.model.network is not None
     sharded = ranks.count > 1 and training.parallel == "fsdp"
     sharing: Sharing = alone
     if not sharded:
         place(network, device)
     emas = build_averages(config, network)
     if sharded:
-        sharing = shard(network, ranks, device)
+        sharing = shard(network, ranks, device, own=own)
         for ema in emas:
-            shard(ema.network, ranks, device)
+            shard(ema.network, ranks, device, own=own)
     optimizer = build_optimizer(config, network)
     task = task_of(config)
     timesteps = task.timesteps()
@@ -244,7 +244,7 @@ def build_training(
     called: Any = torch.compile(network) if training.compile else network
     replicated = ranks.count > 1 and not sharded
     if replicated:
-        called, sharing = replicate(called, device)
+        called, sharing = replicate(called, device, own=own)
     step = TrainStep(
         task.learner(called),
         network,

@@ -1,10 +1,11 @@
 """Data-parallel and sharded training, by DDP and FSDP2."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -23,12 +24,13 @@ def alone(share: bool) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def replicate(network: Any, device: torch.device) -> tuple[Any, Sharing]:
+def replicate(network: Any, device: torch.device, *, own: bool = False) -> tuple[Any, Sharing]:
     """Wrap a network so that its gradients are the mean over the processes (DDP).
 
     Args:
         network: on its device; a wrapper such as torch.compile's will do.
         device: this process's own.
+        own: whether it is the user's own, which may leave parameters unused.
 
     Returns:
         What to call in its place, and how to share.
@@ -37,15 +39,16 @@ def replicate(network: Any, device: torch.device) -> tuple[Any, Sharing]:
         network,
         device_ids=[device.index] if device.type == "cuda" else None,
         broadcast_buffers=any(True for _ in network.buffers()),  # such as batch normalization's
+        find_unused_parameters=own,
         gradient_as_bucket_view=True,  # no second copy of the gradients
     )
     return wrapped, lambda share: nullcontext() if share else wrapped.no_sync()
 
 
-def shard(network: nn.Module, ranks: Ranks, device: torch.device) -> Sharing:
+def shard(network: nn.Module, ranks: Ranks, device: torch.device, *, own: bool = False) -> Sharing:
     """Let each process keep its rows (axis 0) of every weight, in place (FSDP2).
 
-    A block is gathered when it is needed and let go of afterwards. Weights on the CPU move to the
+    A block is gathered when it is needed and released afterwards. Weights on the CPU move to the
     device block by block, so that it never holds all of them.
 
     Args:
@@ -53,6 +56,8 @@ def shard(network: nn.Module, ranks: Ranks, device: torch.device) -> Sharing:
             what its lists hold.
         ranks: all processes.
         device: this process's own.
+        own: whether it is the user's own. It is one block, since nobody knows which of its parts
+            are called as modules.
 
     Returns:
         How to share the gradients, whose mean over the processes is taken.
@@ -62,22 +67,36 @@ def shard(network: nn.Module, ranks: Ranks, device: torch.device) -> Sharing:
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     mesh = init_device_mesh(device.type, (ranks.count,))
-    inner = network
-    while isinstance(around := getattr(inner, "network", None), nn.Module):
-        inner = around  # what a head or a transform stands around has the blocks
-    for child in inner.children():
-        if isinstance(child, nn.ModuleList | nn.Sequential):
-            for block in child if isinstance(child, nn.ModuleList) else [child]:
-                fully_shard(block, mesh=mesh)
+    for block in () if own else _blocks(network):
+        fully_shard(block, mesh=mesh)
     # Also the root's own: averages are never followed by the backward pass that would let them go.
     fully_shard(network, mesh=mesh, reshard_after_forward=True)
     assert isinstance(network, FSDPModule)
+    if any(True for _ in network.buffers()):
+        network.register_forward_pre_hook(_broadcast_buffers)
 
     def share(now: bool) -> AbstractContextManager[object]:
         network.set_requires_gradient_sync(now)
         return nullcontext()
 
     return share
+
+
+def _blocks(network: nn.Module) -> Iterator[nn.Module]:
+    while isinstance(inner := getattr(network, "network", None), nn.Module):
+        network = inner  # a head or a transform is around the network that has the blocks
+    for child in network.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        elif isinstance(child, nn.Sequential):
+            yield child
+
+
+def _broadcast_buffers(network: nn.Module, _: object) -> None:
+    """Give every process the buffers of the first, as DDP does; averages do not train."""
+    if network.training:
+        for buffer in network.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def own_part(value: Any) -> tuple[Tensor, slice]:

@@ -125,7 +125,7 @@ def saved(
 
 
 def blocks(channels: int) -> np.ndarray:
-    """Colours in blocks of 16 x 16, which JPEG keeps but for rounding."""
+    """Colors in blocks of 16 x 16, which JPEG keeps but for rounding."""
     x = RANDOM.integers(0, 256, (2, 3, channels)).repeat(16, 0).repeat(16, 1).astype(np.uint8)
     return x[..., 0] if channels == 1 else x
 

@@ -160,7 +160,7 @@ def test_uint8_images_are_resized(channels):
     array = np.full((2, 8, 12, channels), 100, np.uint8)
     source = ArraySource(array, name="a", layout="NHWC", image_size=(4, 5))
     assert source.shape == (channels, 4, 5)
-    # Colour is weighted by opacity, which costs a rounding.
+    # Color is weighted by opacity, which costs a rounding.
     assert np.abs(source.read_many([0, 1]).astype(int) - 100).max() <= (channels == 4)
 
 

@@ -270,7 +270,7 @@ def test_color_met_late_is_not_dropped_silently(tmp_path, monkeypatch):
         open_source(tmp_path).read(0)
 
 
-def test_a_stack_is_labelled_by_its_folder(tmp_path):
+def test_a_stack_is_labeled_by_its_folder(tmp_path):
     for name in ("up/a.tif", "up/b.tif", "down/c.tif"):
         save(tmp_path / name, pixels(2))
     source = Animations(tmp_path)

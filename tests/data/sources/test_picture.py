@@ -168,7 +168,7 @@ def test_no_first_frame_stands_for_an_animation(suffix, message, tmp_path):
     assert (read(path, channels=1) == 50).all()
 
 
-def test_fit_crops_the_centre():
+def test_fit_crops_the_center():
     image = Image.new("L", (30, 10), 0)
     image.paste(255, (10, 0, 20, 10))
     assert (np.asarray(fit(image, (10, 10))) == 255).all()

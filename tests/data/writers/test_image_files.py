@@ -87,8 +87,8 @@ def test_a_grid_shows_every_image_enlarged(tmp_path):
     image = np.asarray(Image.open(path))
     assert path == tmp_path / "new/a.png"
     assert image.shape == (2 + 2 * 58, 2 + 3 * 58)  # 28 x 2 and padding; 3 columns, 2 rows
-    centres = [image[30 + 58 * row, 30 + 58 * column] for row in (0, 1) for column in (0, 1, 2)]
-    assert centres == [0, 64, 128, 191, 255, 255]
+    centers = [image[30 + 58 * row, 30 + 58 * column] for row in (0, 1) for column in (0, 1, 2)]
+    assert centers == [0, 64, 128, 191, 255, 255]
     assert (image[:2] == 255).all()
 
 

@@ -1,4 +1,4 @@
-"""Arithmetic on tensors: layers, blocks and networks; knows nothing of diffusion."""
+"""Layers, blocks and networks; no diffusion code."""
 
 from iddpm.networks.encoder import EncoderUNet
 from iddpm.networks.level_head import FEATURES, LevelHead

@@ -1,4 +1,4 @@
-"""A network around another one: what it says of itself is what the inner one says."""
+"""The base of wrappers around a network, which describe themselves as the inner network does."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from iddpm.networks import costs
 
 
 class Around(nn.Module):
-    """The base of networks that stand around another."""
+    """The base of wrappers around a network."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

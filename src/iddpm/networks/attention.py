@@ -30,7 +30,7 @@ def count_heads(channels: int, num_heads: int, num_head_channels: int | None) ->
 def self_attention(qkv: Tensor, num_heads: int, order: QKVOrder) -> Tensor:
     """Attend within [N, L, 3 C] and return [N, L, C] (Vaswani et al. 2017, equation 1).
 
-    Channels come last because the fused kernels ask for it: with positions last, PyTorch falls
+    Channels come last because the fused kernels require it: with positions last, PyTorch falls
     back to forming the L x L weights, and the block takes half as long again or more.
     """
     n, length, width = qkv.shape

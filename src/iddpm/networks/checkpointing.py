@@ -1,4 +1,4 @@
-"""Gradient checkpointing: forget a block's activations and compute them again going backward."""
+"""Gradient checkpointing: recompute a block's activations in the backward pass."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,12 +12,12 @@ class CheckpointFunction(torch.autograd.Function):
     """Run a block without storing its activations; recompute them for the backward pass.
 
     Called as ``CheckpointFunction.apply(run, length, *inputs, *parameters)`` where ``run(*inputs)``
-    returns one tensor and ``length`` is the number of inputs. The parameters are passed although
-    ``run`` knows them, because autograd gives gradients only to the arguments of a Function.
+    returns one tensor and ``length`` is the number of inputs. The parameters are passed too,
+    because autograd computes gradients only for the arguments of a Function.
 
     The recomputation replays the random state (so that dropout drops the same units: the published
     function drew new ones) and the autocast state of the forward pass. Inputs and parameters that
-    need no gradient are let through. torch.compile and FSDP take PyTorch's own engine instead: see
+    need no gradient are allowed. torch.compile and FSDP use PyTorch's own engine instead: see
     ``checkpoint_engine`` of the blocks.
     """
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from iddpm.networks.layers import linear
 
 ConditionKind = int | Literal["number", "periodic"]
-"""A number of classes, a number, or one that comes round again such as an angle."""
+"""A number of classes, a number, or a periodic number such as an angle."""
 
 OCTAVES = 6
-"""Frequencies of a number: the slowest takes twice its range for a period, the fastest a 16th."""
+"""Frequencies of a number: the longest period is twice its range, the shortest a 16th of it."""
 HARMONICS = 6
 """Frequencies of a periodic number: once to six times a turn."""
 
@@ -22,8 +22,8 @@ class ConditionEmbedding(nn.Module):
     """Embed the conditions of an item, as one sum that is added to the timestep's embedding.
 
     A number goes through Fourier features (Tancik et al. 2020) and a small network, a class
-    through a table. What is not known adds nothing, as no class does: without any, the network is
-    unconditional.
+    through a table. An unknown condition adds nothing, as a missing class does; if all are
+    unknown, the network is unconditional.
 
     Args:
         kinds: of the K conditions, in their order.
@@ -47,14 +47,14 @@ class ConditionEmbedding(nn.Module):
         """Embed conditions [N, K], float32, as [N, width].
 
         Numbers span about [-1, 1]; periodic ones are in turns, so that 0 and 1 are the same;
-        classes are numbered from 0. NaN stands for what is not known.
+        classes are numbered from 0. NaN means unknown.
 
         Raises:
             ValueError: another number of conditions.
         """
         if conditions.dim() != 2 or conditions.shape[1] != len(self.kinds):
             raise ValueError(
-                f"the network takes {len(self.kinds)} conditions of each item and was given a "
+                f"the network takes {len(self.kinds)} conditions of each item, not a "
                 f"tensor of shape {list(conditions.shape)}"
             )
         dtype = next(self.parameters()).dtype
@@ -71,11 +71,11 @@ class ConditionEmbedding(nn.Module):
 
 
 def fourier_features(value: Tensor, kind: Literal["number", "periodic"]) -> Tensor:
-    """Return what a network sees of numbers [N], as float32 [N, F].
+    """Return the features [N, F], float32, of numbers [N].
 
-    Of u in [-1, 1]: u itself, then cos and sin of 2^k pi u / 2 for k = 0 .. 5: the slowest sine
-    rises over the whole range, so that no two values look alike. Of turns: cos and sin of
-    2 pi m turns for m = 1 .. 6, which come round as the number does.
+    For u in [-1, 1]: u itself, then cos and sin of 2^k pi u / 2 for k = 0 .. 5. The slowest sine
+    increases over the whole range, so no two values have the same features. For turns: cos and sin
+    of 2 pi m turns for m = 1 .. 6, which are periodic too.
     """
     value = value.float()[:, None]
     if kind == "number":

@@ -1,4 +1,4 @@
-"""Convolutions in 1, 2 and 3 dimensions: periodic axes, and inputs that bfloat16 kernels get wrong.
+"""Convolutions in 1, 2 and 3 dimensions, with periodic axes and without errors of bfloat16 kernels.
 
 Parameters, their names and their start are those of ``torch.nn``.
 """
@@ -103,7 +103,7 @@ def conv_transpose_nd(
 ) -> nn.Module:
     """Return a 1-D, 2-D or 3-D transposed convolution, as ``nn.ConvTranspose2d``.
 
-    Along the axes that ``circular`` names, what would fall over one end arrives at the other.
+    Along the axes that ``circular`` names, output beyond one end is added at the other.
     """
     module: nn.Module = by_dims(_TRANSPOSED, dims)(*args, **kwargs)
     module.circular = tuple(circular)  # type: ignore[assignment]
@@ -147,7 +147,7 @@ def _apply(
         y = function(x, weight, bias, stride, padding, extra, conv.groups, dilation)
     else:
         y = _FUNCTION[dims](x, weight, bias, stride, padding, dilation, conv.groups)
-    # From one input channel PyTorch cannot tell the layout, so it is asked for once more.
+    # With one input channel PyTorch cannot infer the layout, so it is set again.
     return y.contiguous(memory_format=torch.channels_last).squeeze(2) if signal else y
 
 
@@ -161,9 +161,9 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def wrap(x: Tensor, amounts: Sequence[int]) -> Tensor:
-    """Repeat so much of each spatial axis of [N, C, *spatial] beyond its other end, both ways.
+    """Extend each spatial axis of [N, C, *spatial] periodically by this amount at both ends.
 
-    Joined rather than padded by ``F.pad``, which would give up the memory layout.
+    Concatenated instead of padded by ``F.pad``, which does not keep the memory layout.
     """
     for axis, amount in enumerate(amounts, start=2):
         if amount:
@@ -175,12 +175,12 @@ def wrap(x: Tensor, amounts: Sequence[int]) -> Tensor:
 def _runs_in_bfloat16(x: Tensor) -> bool:
     """Say whether a CPU would convolve this input in bfloat16.
 
-    PyTorch's kernels get some tiny ones wrong. With AMX the output is wrong, infinite or NaN where
-    a stride above 1 leaves a single position of the last axis, and the input gradient where a
-    transposed one starts from it. Without AMX an input axis shorter than 3 gave such weight
-    gradients, and writes outside the memory (torch 2.13; ``python benchmarks/tiny_bfloat16.py``;
-    ``tests/networks/test_convolution.py`` shows the guard). Such inputs are small, so computing
-    them in float32 costs little.
+    PyTorch's kernels have errors for some tiny inputs. With AMX the output is wrong, infinite or
+    NaN if a stride above 1 leaves a single position of the last axis; so is the input gradient of a
+    transposed convolution of a single position. Without AMX an input axis shorter than 3 gave such
+    weight gradients, and writes outside the memory (torch 2.13; ``python
+    benchmarks/tiny_bfloat16.py``; ``tests/networks/test_convolution.py`` shows the guard). Such
+    inputs are small, so computing them in float32 costs little.
     """
     if x.device.type != "cpu":
         return False

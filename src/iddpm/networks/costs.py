@@ -1,6 +1,6 @@
-"""What a network may say of itself, so that memory is planned and used well.
+"""Optional members with which a network describes itself for planning memory.
 
-All of it is optional: of a network that says nothing, every activation counts as kept.
+All of them are optional: without them, every activation counts as stored.
 """
 
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ from torch import nn
 
 
 class Described(Protocol):
-    """The network's part; each member may be left out."""
+    """The members of a network; each may be left out."""
 
     channels_last: bool
-    """Whether 2-D convolutions on CPUs shall have their channels last."""
+    """Whether 2-D convolutions on CPUs should have their channels last."""
 
     def checkpoint_blocks(self) -> Iterable[nn.Module]:
         """Return the blocks whose activations can be computed again in the backward pass."""
@@ -35,5 +35,5 @@ def skip_stages(network: nn.Module) -> list[nn.Module]:
 
 
 def channels_last(network: nn.Module) -> bool:
-    """Say whether a network is faster with its channels last, and made for that."""
+    """Return whether a network is made for channels last and faster with them."""
     return getattr(network, "channels_last", False) is True

@@ -1,4 +1,4 @@
-"""From a network's features to a logit for each level of the data."""
+"""The level head: from a network's features to a logit for each level of the data."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from iddpm.networks.around import Around
 
 FEATURES = 24
-"""Features of each value of the data that its logits are made of."""
+"""Features per value of the data, from which its logits are computed."""
 
 
 class LevelHead(Around):
     """A network whose first output channels are features, with the map to logits beside it.
 
-    Logits are never computed here: there are as many for each value of the data as it has levels,
-    and what they are wanted for is computed in pieces (:mod:`iddpm.diffusion.level_distribution`).
+    Logits are not computed here: each value of the data has as many as there are levels, so they
+    are computed in chunks (:mod:`iddpm.diffusion.level_distribution`).
 
     Args:
         network: returns [N, channels * features + M, *spatial]; M further channels pass through.
@@ -35,7 +35,7 @@ class LevelHead(Around):
         self, x: Tensor, timesteps: Tensor, **conditioning: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the network's output, the weight [C, F, K] and the bias [C, K]."""
-        # Copies, since sharded training lets its parameters go when this returns.
+        # Copies, since sharded training releases the parameters when this returns.
         said = self.network(x, timesteps, **conditioning)
         return said, self.weight.clone(), self.bias.clone()
 
@@ -43,7 +43,7 @@ class LevelHead(Around):
     def start_at(self, counts: Tensor) -> None:
         """Let the bias be the log-frequency of the levels, from counts [C, K]; half added to each.
 
-        A network whose last layer starts at zero then says just how frequent the levels are.
+        A network whose last layer starts at zero then predicts the frequencies of the levels.
         """
         counts = counts.double() + 0.5
         self.bias.copy_((counts / counts.sum(dim=1, keepdim=True)).log())

@@ -1,4 +1,4 @@
-"""What the U-Net and the classifier share: embedding, downward path and middle block."""
+"""The common part of the U-Net and the classifier: embedding, downward path and middle block."""
 
 import inspect
 import math
@@ -247,10 +247,10 @@ def check_input(x: Tensor, timesteps: Tensor, dims: int, channels: int) -> None:
     """Raise ValueError unless ``x`` is [N, channels, *spatial] and ``timesteps`` is [N]."""
     if x.dim() != dims + 2 or x.shape[1] != channels:
         axes = ", ".join(["L", "H, W", "D, H, W"][dims - 1 : dims])
-        raise ValueError(f"the network takes [N, {channels}, {axes}] and was given {list(x.shape)}")
+        raise ValueError(f"the network takes [N, {channels}, {axes}], not {list(x.shape)}")
     if timesteps.shape != x.shape[:1]:
         raise ValueError(
-            f"the network takes one timestep for each of the {x.shape[0]} items and was given "
+            f"the network takes one timestep for each of the {x.shape[0]} items, not "
             f"timesteps of shape {list(timesteps.shape)}"
         )
 
@@ -262,11 +262,11 @@ def check_size(
     circular: Sequence[bool] = (),
     group_channels: int = 1,
 ) -> None:
-    """Raise ValueError for a size that the network cannot serve.
+    """Raise ValueError for a size that the network does not support.
 
-    One so small that a normalization group holds a single value, which is normalized to zero
-    whatever it is: the network would be deaf there. And a periodic axis that the levels do not
-    divide, since what is rounded up is cut off again, and the ring would have a seam.
+    A size is too small if a normalization group holds a single value, which is always normalized
+    to zero. A periodic axis must be divisible by the total stride: otherwise sizes are rounded up
+    and cropped, which breaks the periodicity.
     """
     spatial = tuple(size)
     for axis, wraps in enumerate(circular):

@@ -1,8 +1,8 @@
-"""An orthonormal Haar transform around a network, which then works at a coarser grid.
+"""A network on the Haar coefficients of its data, at a lower resolution.
 
-Noise that is alike everywhere is alike in every orthonormal basis: to diffuse the coefficients of
-the data, by one schedule, is to diffuse the data. So the transform stands around the network, the
-process, its samplers and its likelihood stay those of the data, and the volume is preserved.
+White noise is white in every orthonormal basis: diffusing the coefficients of the data with one
+schedule is the same as diffusing the data. The transform is therefore part of the network. The
+process, its samplers and its likelihood are those of the data, and the volume is preserved.
 """
 
 import math
@@ -46,7 +46,7 @@ def haar(x: Tensor, strides: Sequence[int]) -> Tensor:
 
 
 def inverse_haar(x: Tensor, strides: Sequence[int]) -> Tensor:
-    """Return what :func:`haar` made ``x`` of, up to rounding."""
+    """Return the inverse of :func:`haar`, up to rounding."""
     for axis, stride in reversed(list(enumerate(strides, start=2))):
         if stride == 1:
             continue
@@ -57,7 +57,7 @@ def inverse_haar(x: Tensor, strides: Sequence[int]) -> Tensor:
 
 
 class WaveletNetwork(Around):
-    """A network that sees and returns Haar coefficients, made to see and return the data itself.
+    """A wrapper that lets a network of Haar coefficients take and return the data.
 
     Args:
         network: of 2^(k levels) times as many channels, at a grid 2^levels coarser along k axes.
@@ -71,7 +71,7 @@ class WaveletNetwork(Around):
         self.levels = levels
 
     def forward(self, x: Tensor, timesteps: Tensor, **conditioning: Any) -> Tensor:
-        """Transform the data, and what is given with it; return the network's output at its grid.
+        """Transform the data and the paired data; return the network's output for the data.
 
         Raises:
             ValueError: a size that the levels do not divide.

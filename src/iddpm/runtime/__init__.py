@@ -1,1 +1,1 @@
-"""Processes, seeds, atomic files, locks, errors and the console: what every room may import."""
+"""Processes, seeds, atomic files, locks, errors and the console; every package may import it."""

@@ -1,4 +1,4 @@
-"""Write files so that a reader never meets half of one."""
+"""Write files atomically: a reader never sees a part of one."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from iddpm.runtime.kept_directory import make_directory
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 _TEMPORARY = re.compile(r"\..+\.tmp_(?:([0-9a-f]{8})_([0-9]+)_)?\w{8}(\.\w+)?")
 _latest: Path | None = None
-"""The directory written to last: a thousand files in a row need one look for what is left over."""
+"""The directory written to last: a thousand files in a row need one search for old files."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
@@ -47,21 +47,23 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk says no name
+        if (
+            isinstance(error, OSError) and error.filename is None
+        ):  # the error of a full disk has no name
             error.filename = str(path)
         raise
     return path
 
 
 def make_public(path: Path, mode: int) -> None:
-    """Give a temporary file or directory the permissions that the umask leaves of ``mode``."""
+    """Set the permissions of a temporary file or directory: ``mode`` without the umask."""
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(mode & ~umask)
 
 
 def clear_temporaries(directory: Path) -> None:
-    """Remove what a killed process left of writing files atomically into ``directory`` itself.
+    """Remove the temporary files that killed processes left in ``directory`` itself.
 
     Another thread of this process may be writing there, such as a tracker's.
     """
@@ -73,7 +75,7 @@ def clear_temporaries(directory: Path) -> None:
 
 
 def _clear_left_behind(directory: Path) -> None:
-    """Remove the temporary files of processes of this machine that are gone."""
+    """Remove the temporary files of processes of this machine that have ended."""
     for path in directory.glob(".*.tmp_*"):
         found = _TEMPORARY.fullmatch(path.name)
         if found and found[1] == _HOST and not _is_running(int(found[2])):
@@ -87,7 +89,7 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # the process of another user
         return True
     return True
 

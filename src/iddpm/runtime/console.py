@@ -32,7 +32,7 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def progress_bar(console: Console, what: str) -> Progress:
-    """Return a bar that shows itself on a terminal and nothing elsewhere; it leaves no trace."""
+    """Return a progress bar for terminals, removed at the end; elsewhere it shows nothing."""
     return Progress(
         TextColumn(what),
         BarColumn(),
@@ -48,8 +48,8 @@ def progress_bar(console: Console, what: str) -> Progress:
 def printable(text: str) -> str:
     """Return text with its control characters, but newlines and tabs, as escapes such as ``\\x1b``.
 
-    Names of files and classes may hold some that would command the terminal, bytes that are no text
-    and marks that turn the direction of what follows.
+    Names of files and classes may contain characters that control the terminal, bytes that are not
+    text, and marks that change the direction of text.
     """
     if text.isascii() and text.isprintable():
         return text

@@ -20,22 +20,22 @@ except ImportError:  # Windows has no flock
 LOCK = "lock"
 """The name of the file."""
 GLANCES, GLANCE = 5, 0.05
-"""How often, and after how many seconds, a lock that is taken is tried again."""
+"""The number of further attempts at a taken lock, and the seconds between them."""
 NO_FILE = "{} is not a regular file, as a lock must be: remove it"
 _HELD: set[int] = set()
 """Descriptors of the locks that this process holds."""
 
 
 TAKEN = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)
-"""What the system answers when somebody else holds a lock."""
+"""Errors of the system if another process holds the lock."""
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""What it answers where a file system, such as some NFS, has no locks."""
+"""Errors of file systems without locks, such as some NFS."""
 
 
 class DirectoryLock:
-    """Hold a run directory's ``lock`` file; the system lets go of it when the process ends.
+    """Hold a run directory's ``lock`` file; the system releases it when the process ends.
 
-    The file says who holds it, for people.
+    The file names the holder, for people.
 
     Raises:
         ValueError: on entry, when another process holds it.
@@ -62,14 +62,14 @@ class DirectoryLock:
                     f"{self.directory}: wait for it, or use another --out"
                 ) from None
         _HELD.add(self._descriptor)
-        with suppress(OSError):  # a full disk keeps nobody from holding it
+        with suppress(OSError):  # a full disk does not prevent holding it
             os.truncate(self._descriptor, 0)
             holder = f"process {os.getpid()} on {socket.gethostname()}\n"
             os.write(self._descriptor, holder.encode())
         return self
 
     def _insist(self) -> None:
-        """Take the lock, and try again where it may only be looked at; see :func:`holder`."""
+        """Take the lock; try again if it may be held by :func:`holder`, which only looks."""
         assert self._descriptor is not None
         for more in reversed(range(GLANCES)):
             try:
@@ -94,20 +94,20 @@ class DirectoryLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let go."""
+        """Release the lock."""
         assert self._descriptor is not None
         _HELD.discard(self._descriptor)
         os.close(self._descriptor)
 
 
 def _open(path: Path) -> int:
-    """Open a lock file, which is never a link or another name: that would be a file of others.
+    """Open a lock file, which is never a link: that would be another's file.
 
     Raises:
         ValueError: there is a link, also a hard one, a folder or a device of that name.
     """
     try:
-        # Not blocking, for the case that it is a pipe.
+        # Not blocking, in case it is a pipe.
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
     except OSError as error:
@@ -124,13 +124,13 @@ def _open(path: Path) -> int:
 def holder(directory: Path) -> str | None:
     """Return who holds a run directory's lock, such as ``process 7 on box``; None for nobody.
 
-    Where the system has no such locks the answer is always None.
+    On systems without such locks it is always None.
     """
     try:
         with open(directory / LOCK, encoding="utf-8", errors="replace") as file:
             if fcntl is not None:
                 try:
-                    # Shared, so that two who look do not take each other for a holder.
+                    # Shared, so that two readers do not take each other for a holder.
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except OSError as error:
                     if error.errno in TAKEN:
@@ -142,7 +142,7 @@ def holder(directory: Path) -> str | None:
 
 @contextmanager
 def waiting_lock(path: Path) -> Iterator[None]:
-    """Hold a lock file, waiting for whoever holds it; the system frees it when a process ends."""
+    """Hold a lock file after waiting for its holder; the system releases it with the process."""
     descriptor = _open(path)
     try:
         if fcntl is not None:
@@ -157,7 +157,7 @@ def waiting_lock(path: Path) -> Iterator[None]:
 
 
 def _leave_to_the_parent() -> None:
-    """Close the copies that a forked process has: it may outlive the one that holds the lock."""
+    """Close the copies in a forked process, which may outlive the process that holds the lock."""
     for descriptor in _HELD:
         os.close(descriptor)
     _HELD.clear()

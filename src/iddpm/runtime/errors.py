@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SHARED = "shared by all ranks"
-"""A note on an error that every rank raises, so that the first alone says it."""
+"""A note on an error that every rank raises, so that only the first prints it."""
 
 
 class RunFailed(RuntimeError):  # noqa: N818 - it says what happened
@@ -37,7 +37,7 @@ class WorkerLost(RunFailed):
 
 
 class NotSaved(RunFailed):
-    """A checkpoint could not be written, also not when tried again."""
+    """A checkpoint could not be written, even after further attempts."""
 
     reason = "not saved"
 
@@ -56,7 +56,7 @@ class OutOfMemory(RunFailed):
 
 @contextmanager
 def warned(what: str) -> Iterator[None]:
-    """Warn of an error of the disk, after ``what`` it means, rather than let it end the run."""
+    """Turn a disk error into a warning that starts with ``what`` it means."""
     try:
         yield
     except OSError as error:
@@ -64,7 +64,7 @@ def warned(what: str) -> Iterator[None]:
 
 
 def in_words(error: BaseException) -> str:
-    """Return what an error says, for people: one of the system without its number."""
+    """Return the message of an error; that of a system error without its number."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.strerror}: {error.filename}"
     return str(error)

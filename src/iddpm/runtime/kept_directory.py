@@ -1,4 +1,4 @@
-"""A directory that a process works in for long: never made anew once it was renamed or removed."""
+"""A directory in long use: it is not created again after it was renamed or removed."""
 
 import os
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ _KEPT: dict[Path, int] = {}
 
 @contextmanager
 def kept_directory(directory: Path) -> Iterator[None]:
-    """Refuse to write below ``directory`` once another one, or none, has its name.
+    """Raise an error on writes below ``directory`` if it was renamed, replaced or removed.
 
-    The directory is held open meanwhile, so that no later one gets its number. Without effect where
-    it does not exist, as on another machine, and where directories cannot be opened.
+    The directory stays open meanwhile, so that no later one gets its inode number. This has no
+    effect if it does not exist, as on another machine, or if directories cannot be opened.
     """
-    path = Path(os.path.abspath(directory))  # not resolved: a link may come to lead elsewhere
+    path = Path(os.path.abspath(directory))  # not resolved: a link may be changed later
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -33,7 +33,7 @@ def kept_directory(directory: Path) -> Iterator[None]:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and its parents, as far as they are missing.
+    """Create a directory and its missing parents.
 
     Raises:
         DirectoryMoved: it lies below a kept directory that is no longer there.
@@ -57,7 +57,7 @@ def _is_there(path: Path, descriptor: int) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:  # a disk in trouble: whoever writes will see
+    except OSError:  # a disk error: writing will report it
         return True
 
 

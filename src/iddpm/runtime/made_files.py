@@ -1,4 +1,4 @@
-"""A manifest: which files of a directory one call made, how, and whether all were written."""
+"""The manifest of a call: its files, how they were made, and whether all were written."""
 
 import json
 from collections.abc import Iterable
@@ -14,15 +14,15 @@ SAMPLES = "samples.json"
 UPSCALED = "upscale.json"
 """The manifest of ``iddpm upscale``."""
 OVERVIEWS = frozenset(("grid.png", "grid.gif", "denoising.gif", "comparison.png"))
-"""Files beside them that show several, and are none."""
+"""Files beside the samples that show several of them."""
 
 
 @dataclass(frozen=True)
 class MadeFiles:
-    """What a manifest says.
+    """The content of a manifest.
 
     Attributes:
-        facts: what the files depend on; JSON.
+        facts: all that the files depend on; JSON.
         files: their names, posix paths relative to the directory, also of those still to come.
         complete: whether all were written.
     """
@@ -77,19 +77,19 @@ def read_made(path: Path) -> MadeFiles | None:
 
 
 def overviews(directory: Path, names: Iterable[str]) -> set[str]:
-    """Return which files of a directory a manifest there lists as views of several others."""
+    """Return the files of a directory that its manifest lists as views of several others."""
     shown = OVERVIEWS.intersection(names)
     listed: set[str] = set()
     if shown:
         for name in (SAMPLES, UPSCALED):
-            with suppress(ValueError):  # of a damaged one `partly_made` tells
+            with suppress(ValueError):  # `partly_made` reports a damaged one
                 made = read_made(directory / name)
                 listed.update(() if made is None else made.files)
     return listed & shown
 
 
 def partly_made(directory: Path) -> str | None:
-    """Return a sentence where a directory holds a part of what a call was to make."""
+    """Return a sentence if a directory holds an incomplete set of files."""
     for name in (SAMPLES, UPSCALED):
         try:
             made = read_made(directory / name)

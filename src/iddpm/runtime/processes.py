@@ -1,7 +1,7 @@
-"""One process or many: who this one is, which share is its own, and how all of them agree.
+"""One process or many: their ranks, their shares of the work, and their communication.
 
-Under ``torchrun`` every process runs the same program. What one of them decides alone would leave
-the others waiting, so decisions go through :class:`Ranks`; alone, its methods cost nothing.
+Under ``torchrun`` every process runs the same program. If one of them decided alone, the others
+would wait forever, so decisions go through :class:`Ranks`. In one process its methods cost nothing.
 """
 
 import os
@@ -22,22 +22,22 @@ from iddpm.runtime.errors import SHARED, RankLost, RunFailed
 
 T = TypeVar("T")
 JOINING = 600.0
-"""Seconds for all processes to come."""
+"""Seconds for all processes to join."""
 DAY = 24 * 3600.0
-"""A time limit for what has no natural one; a process that ends is noticed at once all the same."""
+"""A time limit for work without a natural one; a process that ends is noticed at once anyway."""
 GRACE = 5.0
-"""Seconds for the others to say that they have lost somebody too; who does not is named."""
+"""Seconds for the others to report that they lost a rank too; the silent ones are named."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that work together, seen from one of them.
+    """The processes that work together, from the view of one of them.
 
     Attributes:
         rank: number of this process among all, from 0.
-        count: how many there are.
+        count: number of processes.
         local: number of this process on its machine, from 0.
-        board: where ranks leave a last word; torchrun keeps it, so that it outlives them all.
+        board: a store for the last messages of ranks; torchrun keeps it, so it outlives them.
     """
 
     rank: int = 0
@@ -47,7 +47,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files and speaks for all."""
+        """Whether this process writes files and prints for all."""
         return self.rank == 0
 
     def share(self, n: int) -> slice:
@@ -56,11 +56,11 @@ class Ranks:
 
     @property
     def turns(self) -> slice:
-        """Which pieces of work are this rank's when they are dealt in turn."""
+        """The share of this rank if work is dealt in turn."""
         return slice(self.rank, None, self.count)
 
     def largest(self, values: Sequence[float]) -> list[float]:
-        """Return the largest of each of some numbers over all ranks, the same on each.
+        """Return the largest value of each number over all ranks, the same on each rank.
 
         Raises:
             RankLost: as every method that talks to the others.
@@ -87,7 +87,7 @@ class Ranks:
         return torch.cat(parts)
 
     def gathered(self, value: Any) -> list[Any]:
-        """Return what each rank has to say, by rank."""
+        """Return the values of all ranks, by rank."""
         if self.count == 1:
             return [value]
         said: list[Any] = [None] * self.count
@@ -103,10 +103,10 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Let an error that a user should read end all ranks, whichever met it.
+        """Raise an error for the user on all ranks if any of them raised one.
 
         Raises:
-            ValueError, OSError, RunFailed: what the lowest of those ranks raised.
+            ValueError, OSError, RunFailed: the error of the lowest such rank.
         """
         with _caught() as errors:
             yield
@@ -117,14 +117,14 @@ class Ranks:
         _raise_lowest(self.gathered(errors))
 
     def in_rounds(self, mine: Iterable[T], total: int) -> Iterator[T]:
-        """Yield what came of all pieces of work, in their order, on every rank.
+        """Yield the results of all units of work, in their order, on every rank.
 
-        Each rank works on one piece, then all exchange what they have: so they keep pace, and an
-        error on one ends all. What may fail belongs into the work, not into the loop over this.
+        Each rank works on one unit, then all exchange their results. An error on one rank ends all.
+        Code that may fail belongs into ``mine``, not into the loop over the results.
 
         Args:
-            mine: works on this rank's pieces, those of :attr:`turns`, one whenever it is asked.
-            total: how many pieces the ranks have together.
+            mine: an iterator that does this rank's units, those of :attr:`turns`, one per step.
+            total: number of units of all ranks together.
 
         Raises:
             ValueError, OSError, RunFailed: as :meth:`together`.
@@ -134,15 +134,15 @@ class Ranks:
             return
         work = iter(mine)
         for start in range(0, total, self.count):
-            piece = None
+            result = None
             with _caught() as errors:
-                piece = next(work) if start + self.rank < total else None
-            said = self.gathered((errors, piece))
-            _raise_lowest([errors for errors, _ in said])
-            yield from [piece for _, piece in said][: total - start]
+                result = next(work) if start + self.rank < total else None
+            everyones = self.gathered((errors, result))
+            _raise_lowest([errors for errors, _ in everyones])
+            yield from [result for _, result in everyones][: total - start]
 
     def by_first(self, work: Callable[[], T]) -> T:
-        """Let the first rank work while the others wait, and return what came of it on each.
+        """Let the first rank work while the others wait, and return its result on each rank.
 
         Raises:
             ValueError, OSError, RunFailed: as :meth:`together`.
@@ -161,9 +161,9 @@ class Ranks:
 
     @contextmanager
     def talking(self) -> Iterator[None]:
-        """Let what breaks a talk with the others end as :class:`RankLost`, which says who is lost.
+        """Turn errors of communication into :class:`RankLost`, which names the lost ranks.
 
-        Around computation too, where a backward pass talks; its own errors pass through.
+        It also covers computation whose backward pass communicates; other errors pass through.
         """
         try:
             yield
@@ -175,15 +175,15 @@ class Ranks:
             raise RankLost(self._lost()) from error
 
     def leave_word(self, word: str) -> None:
-        """Leave a last word for the others, who may then say why this rank is lost."""
+        """Leave a last message, with which the others can explain why this rank is lost."""
         if self.board is not None:
-            with suppress(RuntimeError):  # the board may go with the process that keeps it
+            with suppress(RuntimeError):  # the board may end with the process that keeps it
                 self.board.set(str(self.rank), word)
 
     def _lost(self) -> str:
-        """Say which ranks are lost: those that leave no word, or whose last word is an error."""
+        """Return the lost ranks: those without a last message, or with an error as last message."""
         words: dict[int, str] = {}
-        # In a thread: where a rank and not torchrun keeps the board, it may hang together with it.
+        # In a thread: if a rank and not torchrun keeps the board, the board may hang with it.
         thread = Thread(target=self._hear, args=(words,), daemon=True)
         thread.start()
         thread.join(2 * GRACE)
@@ -200,7 +200,7 @@ class Ranks:
         )
 
     def _hear(self, words: dict[int, str]) -> None:
-        """Collect the words of the others until all have left one or time is up."""
+        """Collect the messages of the others until all have left one or time is up."""
         self.leave_word("")
         end = time.monotonic() + GRACE
         with suppress(RuntimeError):  # as above
@@ -219,11 +219,11 @@ def joined_ranks(device_type: str, timeout: float) -> Iterator[Ranks]:
     """Join the processes that torchrun started, for as long as the context lasts.
 
     Args:
-        device_type: ``"cuda"`` computes over NCCL and agrees over gloo; others use gloo alone.
+        device_type: ``"cuda"`` uses NCCL for tensors and gloo for decisions; others use gloo alone.
         timeout: seconds after which a process that does not answer counts as lost.
 
     Raises:
-        RankLost: not all of them came.
+        RankLost: not all of them joined.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -246,7 +246,7 @@ def joined_ranks(device_type: str, timeout: float) -> Iterator[Ranks]:
 
 @contextmanager
 def _caught() -> Iterator[list[Exception]]:
-    """Keep the error that a user should read, if there is one, for the others to hear of."""
+    """Keep an error for the user, if there is one, so that the others learn of it."""
     errors: list[Exception] = []
     try:
         yield errors
@@ -257,7 +257,7 @@ def _caught() -> Iterator[list[Exception]]:
 
 
 def _raise_lowest(met: list[list[Exception]]) -> None:
-    """Raise the error of the lowest rank that met one."""
+    """Raise the error of the lowest rank that has one."""
     for errors in met:
         for error in errors:
             error.add_note(SHARED)
@@ -281,15 +281,15 @@ def _joined(device_type: str, timeout: timedelta) -> Ranks:
 
 
 def _start() -> str:
-    """Tell the starts of one torchrun apart: it keeps the addresses of the processes before.
+    """Return the number of this start under one torchrun, which keeps the old addresses.
 
-    Of several machines each counts for itself, so there the count would not agree.
+    Several machines count separately, so their numbers would not agree.
     """
     alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "0"
 
 
 def _broke_a_talk(error: RuntimeError) -> bool:
-    """Tell an error of gloo or NCCL, which has no type of its own, from one of computation."""
+    """Return whether an error is one of gloo or NCCL, which have no type of their own."""
     text = str(error).lower()
     return isinstance(error, dist.DistError) or "gloo" in text or "nccl" in text

@@ -1,7 +1,7 @@
 """Every random number as a function of (seed, purpose, step, index).
 
 A resumed run, another batch size or another number of processes draws the same numbers, because
-nothing is drawn from a generator that remembers what was drawn before.
+no generator has a state that is kept between draws.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ MASK64 = (1 << 64) - 1
 def stream(seed: int, purpose: str, *, step: int = 0, index: int = 0) -> np.random.Generator:
     """Return a fresh generator that depends on these four values and on nothing else.
 
-    The values are mixed by a hash into the 128-bit key of a Philox generator, so that neighboring
-    seeds, steps and indices share nothing. (A torch CPU generator keeps 32 bits of its seed: seeds
-    1 and 1 + 2**32 would draw alike, and a long run would meet the same seed twice.)
+    A hash of the values is the 128-bit key of a Philox generator, so that neighboring seeds, steps
+    and indices are independent. (A CPU generator of torch uses 32 bits of its seed: seeds 1 and
+    1 + 2**32 would draw the same, and a long run would use a seed twice.)
 
     Args:
         seed: the user's seed, any integer.
-        purpose: what the numbers are for, such as ``"noise"`` or ``"timestep"``.
+        purpose: the purpose of the numbers, such as ``"noise"`` or ``"timestep"``.
         step: the training or sampling step.
         index: the global index of the sample.
     """
@@ -38,7 +38,7 @@ def normal(
     Args:
         seed, purpose, step: as in :func:`stream`.
         shape: [N, ...] of the result.
-        start: global index of the first item; an item draws the same in every batch that holds it.
+        start: global index of the first item; an item draws the same numbers in every batch.
     """
     batch = np.empty(tuple(shape), dtype=np.float32)
     for k in range(len(batch)):
@@ -48,7 +48,7 @@ def normal(
 
 
 def torch_seed(seed: int, purpose: str, *, step: int = 0, index: int = 0) -> int:
-    """Return a 63-bit seed for ``torch.manual_seed``, where only the global generator will do."""
+    """Return a 63-bit seed for ``torch.manual_seed``, for code with the global generator."""
     return int.from_bytes(_digest(seed, purpose, step, index)[:8], "little") & (MASK64 >> 1)
 
 

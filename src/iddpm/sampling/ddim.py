@@ -18,8 +18,8 @@ from iddpm.sampling.sampler_loop import State, Step, level_of
 class DDIM:
     """Step along the estimates of data and noise (Song et al. 2021, equation 12).
 
-    With an analytic variance the noise makes up for what the estimate of x0 leaves open, too, so
-    that ``eta`` = 0 is no longer deterministic (Bao et al. 2022, theorem 1).
+    An analytic variance also includes the variance of x0 given x_t, so ``eta`` = 0 is then not
+    deterministic (Bao et al. 2022, theorem 1).
 
     Attributes:
         eta: 0 for the deterministic sampler, 1 for as much fresh noise as DDPM's posterior.
@@ -30,7 +30,7 @@ class DDIM:
     last_noise: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse an eta for which the variance of a step would be negative."""
+        """Raise ValueError for an eta that makes the variance of a step negative."""
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta={self.eta} must lie in 0 (deterministic) to 1 (as DDPM)")
 
@@ -76,11 +76,11 @@ class DDIM:
 def inversion(
     denoise: Denoise, schedule: NoiseSchedule, x0: Tensor, **conditioning: Any
 ) -> Iterator[State]:
-    """Walk from data to the noise that deterministic DDIM decodes to it, yielding each state.
+    """Invert deterministic DDIM from data to noise and yield each state.
 
-    One step for each of the schedule: first from the data to step 0, then up to the noisiest,
-    where sampling starts. The round trip's error falls as 1 / N. Clip nothing on the way: the
-    noise has to keep what clipping would remove.
+    It takes one step per step of the schedule: first from the data to step 0, then up to the
+    noisiest, where sampling starts. The error of the round trip is of order 1 / N. Do not clip:
+    the noise would lose what clipping removes.
 
     Args:
         denoise: the model.
@@ -91,7 +91,7 @@ def inversion(
     if conditioning:
         denoise = partial(denoise, **conditioning)
     sampler = DDIM()
-    # The network knows no noise level below step 0: there its noise estimate serves.
+    # The network has no noise level below step 0, so the estimate there is used.
     _, level = level_of(schedule, 0, x0)
     eps = denoise(x0, level).eps
     alpha_bar = level.alpha_bar

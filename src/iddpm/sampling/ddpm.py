@@ -16,8 +16,8 @@ from iddpm.sampling.sampler_loop import Step, level_of
 class DDPM:
     """Draw x_{t-1} from the reverse Gaussian (Ho et al. 2020, algorithm 2).
 
-    The variance is the one that the model's prediction names: learned, fixed or analytic. A slope
-    in the prediction shifts the mean by variance times slope (Dhariwal & Nichol 2021, algorithm 1).
+    The variance is that of the prediction: learned, fixed or analytic. A slope in the prediction
+    shifts the mean by variance times slope (Dhariwal & Nichol 2021, algorithm 1).
 
     Attributes:
         last_noise: largest mean size, in levels of 8 bits, of the noise of step 1 where the

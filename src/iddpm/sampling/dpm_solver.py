@@ -17,10 +17,10 @@ from iddpm.sampling.sampler_loop import Step, is_pure_noise
 class DPMSolverPP:
     """Extrapolate the data estimates of the last steps in log-SNR (Lu et al. 2022b, algorithm 2).
 
-    Order 1 is DDIM; what higher orders add are differences of estimates. The first steps have too
+    Order 1 is DDIM; higher orders add differences of estimates. The first steps have too
     few estimates, and the steps near the data are too long in log-SNR to extrapolate over: the
     one that ends at step 0 has order 2 at most and the last, to the data, returns the estimate of
-    x0. A step from pure noise, at infinite log-SNR, has order 1 and is remembered by none.
+    x0. A step from pure noise, at infinite log-SNR, has order 1 and is not kept in the history.
 
     Attributes:
         order: 2 (2M) or 3 (3M, with the second difference weighted in full: the authors' code, and
@@ -33,7 +33,7 @@ class DPMSolverPP:
     stochastic: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse an order that does not exist."""
+        """Raise ValueError for an order that does not exist."""
         if self.order not in ((2,) if self.stochastic else (2, 3)):
             known = "2 for the SDE" if self.stochastic else "2 or 3"
             raise ValueError(f"order={self.order} must be {known}")
@@ -58,7 +58,7 @@ class DPMSolverPP:
             return Step(first.x, first.prediction, history)
         lam = schedule.half_log_snr[i - 1 : i + len(used)].tolist()
         h = lam[0] - lam[1]
-        # What multiplies x0 at order 1: alpha_t (1 - e^-h), for the SDE alpha_t (1 - e^-2h).
+        # The coefficient of x0 at order 1: alpha_t (1 - e^-h), for the SDE alpha_t (1 - e^-2h).
         gain = -math.sqrt(schedule.alpha_bar[i - 1]) * math.expm1(-2 * h if self.stochastic else -h)
         ratios = [(node - lam[1]) / h for node in lam[2:]]
         change = differences(used[0], used[1:], ratios, h)
@@ -66,7 +66,7 @@ class DPMSolverPP:
 
 
 def differences(x0: Tensor, others: Sequence[Tensor], ratios: Sequence[float], h: float) -> Any:
-    """Return what a step must add to ``x0`` so as to follow a polynomial through all estimates.
+    """Return the correction of ``x0`` for a step along a polynomial through all estimates.
 
     A step of length ``h`` in lambda multiplies the estimate at its start by 1 - e^-h. The estimates
     ``others`` lie at ``ratios`` times the step from there: below 0 for those of steps before, 1 for

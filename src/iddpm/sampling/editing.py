@@ -1,4 +1,4 @@
-"""Editing: part of the data is kept, or the data is only partly noised."""
+"""Editing: inpainting, partial noising and interpolation."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +18,7 @@ from iddpm.sampling.sampler_loop import Noise, Sampler, State, trajectory
 def slerp(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
     """Go from ``a`` to ``b`` along the great circle (Shoemake 1985), for the noises of two items.
 
-    A straight line would pass where no noise lies: normal vectors of many dimensions have all
+    A straight line would pass through improbable noise: normal vectors of many dimensions all have
     about the same length.
 
     Args:
@@ -39,7 +39,7 @@ def slerp(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
 
 
 def noised(schedule: NoiseSchedule, x0: Tensor, noise: Tensor) -> Tensor:
-    """Return data [N, C, *spatial] with as much of ``noise`` as the noisiest step has."""
+    """Return data [N, C, *spatial] with ``noise`` added up to the noisiest step."""
     alpha_bar = schedule.alpha_bar[-1]
     return float(alpha_bar.sqrt()) * x0 + float((1 - alpha_bar).sqrt()) * noise
 
@@ -54,9 +54,9 @@ def redraw(
     noise: Noise | None = None,
     **conditioning: Any,
 ) -> Iterator[State]:
-    """Add noise up to the noisiest step of ``schedule`` and walk back (SDEdit, Meng et al. 2022).
+    """Add noise up to the noisiest step of ``schedule`` and denoise (SDEdit, Meng et al. 2022).
 
-    How much is kept is how far the schedule goes: end it at an interior step.
+    The last step of the schedule determines how much is kept: end it at an interior step.
 
     Args:
         sampler, denoise, schedule, noise, conditioning: as in
@@ -69,11 +69,10 @@ def redraw(
 
 
 def keep_known(denoise: Denoise, known: Tensor, mask: Tensor) -> Denoise:
-    """Put what is known in place of the model's estimate.
+    """Replace the model's estimate by the known data.
 
-    With its noise to follow, every sampler then carries the known part along the forward process,
-    whatever memory it keeps: an ODE solver with the noise it started from, DDPM by the posterior
-    q(x_{t-1} | x_t, x0).
+    The noise estimate follows, so every sampler takes the known part along the forward process: an
+    ODE solver with its initial noise, DDPM by the posterior q(x_{t-1} | x_t, x0).
 
     Args:
         denoise: the model.
@@ -110,10 +109,10 @@ def inpaint(
 ) -> Iterator[State]:
     """Fill in what a mask marks and yield the state after every step towards the data.
 
-    Replacement: at every noise level the known part is noised data, see :func:`keep_known`. The
-    model fits the rest to it, yet what was drawn early could not see what came later. Resampling
-    (RePaint, Lugmayr et al. 2022, section 4.2) goes back up ``jump`` steps by adding noise and
-    down again, ``resample`` times in all over every stretch.
+    At every noise level the known part is noised data (:func:`keep_known`). The model fits the rest
+    to it, but early steps do not depend on later ones. Resampling (RePaint, Lugmayr et al. 2022,
+    section 4.2) goes back ``jump`` steps by adding noise and denoises again, ``resample`` times in
+    total over every interval.
 
     The last state holds the known part bit for bit.
 
@@ -167,7 +166,7 @@ def _counted_from(noise: Noise, start: int, number: int) -> Tensor:
 
 
 def stretches(steps: int, resample: int, jump: int) -> list[tuple[int, int]]:
-    """Return the downward parts of a RePaint walk: steps left at the start and at the end.
+    """Return the denoising parts of RePaint: the steps left at their start and end.
 
     Raises:
         ValueError: as :func:`inpaint`.

@@ -1,7 +1,7 @@
 """Functions from one denoiser to another.
 
-Guide first and clip the result: ``clip_x0(classifier_free(denoiser, 2.0))``. Where a network
-predicts the mean of x_{t-1} itself, guidance moves that mean as it moves x0.
+Guide first and clip the result: ``clip_x0(classifier_free(denoiser, 2.0))``. If a network
+predicts the mean of x_{t-1}, guidance shifts this mean as it shifts x0.
 """
 
 import math
@@ -19,7 +19,7 @@ from iddpm.diffusion.schedule import broadcast
 NO_CLASS = -1
 """The label of no class; the networks give it a zero embedding."""
 NULL: dict[str, float] = {"y": NO_CLASS, "conditions": math.nan}
-"""What a model sees of a conditioning that is hidden."""
+"""The value of a hidden conditioning, by keyword."""
 KEPT = ("low_res", "low_res_noise", "interpolated", "given", "estimate")
 """What guidance never hides."""
 
@@ -28,13 +28,13 @@ Interval = tuple[float, float]
 EVERYWHERE: Interval = (0.0, math.inf)
 
 Gradient = Callable[[Tensor, Level, Tensor], Tensor]
-"""The gradient of log p(y | x_t) by x_t, as a function of x_t, its level and y."""
+"""The gradient of log p(y | x_t) with respect to x_t, as a function of x_t, its level and y."""
 
 
 def clip_x0(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
     """Keep the estimate of x0 within [low, high]; the noise estimate follows.
 
-    Of a model that diffuses a residual it is the data that is kept within them.
+    For a model of the residual, the data is clipped.
     """
 
     def clipped(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
@@ -44,7 +44,7 @@ def clip_x0(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
 
 
 def threshold_x0(denoise: Denoise, share: float) -> Denoise:
-    """Clip each item's estimate of x0 where it does least harm, and scale it back to [-1, 1].
+    """Clip each item's estimate of x0 at a quantile and rescale it to [-1, 1].
 
     Dynamic thresholding (Saharia et al. 2022, section 2.3): with s the magnitude that a ``share``
     of the item's values does not exceed (the nearest rank), and 1 at least, x0 is clamped to
@@ -79,15 +79,15 @@ def classifier_free(
     null: Mapping[str, Any] | None = None,
     sigma_interval: Interval = EVERYWHERE,
 ) -> Denoise:
-    """Push estimates away from those that know nothing (Ho & Salimans 2022, equation 6).
+    """Push estimates away from the unconditional ones (Ho & Salimans 2022, equation 6).
 
     The network must have been trained with its conditioning hidden at random.
 
     Args:
         denoise: a model.
         scale: 0 ignores the conditioning, 1 is the model as trained, more exaggerates it.
-        null: by the keyword of a conditioning, what the network sees where it is hidden: a number,
-            or a tensor of one row; None leaves that keyword as it is. ``y`` is -1 and
+        null: for each keyword of the conditioning, the value that means hidden: a number, or a
+            tensor of one row; None leaves that keyword as it is. ``y`` is -1 and
             ``conditions`` are NaN by default; ``low_res``, ``low_res_noise``, ``given`` and
             ``estimate`` stay. Other keywords must be named.
         sigma_interval: where to guide; outside the model is used as trained (Kynkäänniemi et al.
@@ -158,16 +158,16 @@ def _hidden(
         wanted = null.get(name, NULL.get(name))
         hidden[name] = value if value is None or wanted is None else _null(name, wanted, value)
     if all(hidden[name] is value for name, value in conditioning.items()):
-        told = ", ".join(conditioning) or "no conditioning"
+        names = ", ".join(conditioning) or "no conditioning"
         raise ValueError(
             f"guidance of scale {scale:g} has no conditioning to hide: the model is "
-            f"called with {told}"
+            f"called with {names}"
         )
     return hidden
 
 
 def _null(name: str, wanted: Any, value: Tensor) -> Tensor:
-    """Return rows like those of ``value`` that all hold what stands for nothing."""
+    """Return rows shaped like ``value`` that all hold the value for hidden."""
     row = torch.as_tensor(wanted, device=value.device)
     if row.is_floating_point() and not value.is_floating_point():
         raise ValueError(f"null[{name!r}] is {wanted}, and {name} holds {value.dtype}")
@@ -193,7 +193,7 @@ def _without_index_errors(
     hidden: Mapping[str, Any],
     conditioning: Mapping[str, Any],
 ) -> Prediction:
-    """Call a model; a table of embeddings without a row for nothing is told apart and named."""
+    """Call a model; name the conditioning if its embedding has no row for hidden."""
     try:
         return denoise(x_t, level, **hidden)
     except IndexError as error:
@@ -215,7 +215,7 @@ def autoguided(
 
     Their equation 3, x0 = weaker + scale (stronger - weaker): 1 is the model alone. The weaker
     one should be wrong in the same way, only more so: an earlier checkpoint or a smaller network.
-    What else the prediction holds, such as the variance, is the stronger model's.
+    The rest of the prediction, such as the variance, is the stronger model's.
 
     Args:
         denoise: the model.
@@ -265,7 +265,7 @@ def classifier_guided(
         scale: 1 samples p(x) p(y | x), for a perfect classifier; more exaggerates the class.
         form: ``"score"`` adds the gradient to the score, for every sampler: eps - sqrt(1 -
             alpha_bar) scale gradient (their algorithm 2). ``"mean"`` hands it to DDPM, which adds
-            it to its mean times the variance of its step (algorithm 1); others do not look at it.
+            it to its mean times the variance of its step (algorithm 1); other samplers ignore it.
             The published code clips before it guides: ``classifier_guided(clip_x0(denoise), ...)``.
         conditional: the model too is called with the labels ``y``.
         sigma_interval: where to guide; outside the model is used alone.
@@ -282,7 +282,7 @@ def classifier_guided(
         prediction = denoise(x_t, level, **conditioning)
         if not _within(level, sigma_interval):
             return prediction
-        # Where nothing is left of the data, x_t says nothing of the class.
+        # In pure noise x_t does not depend on the class.
         slope = scale * gradient(x_t, level, y) * broadcast((level.alpha_bar > 0).double(), x_t)
         if form == "mean":
             return replace(prediction, slope=slope, levels=None)
@@ -300,8 +300,8 @@ def classifier_guided(
 def classifier_gradient(classifier: Callable[[Tensor, Tensor], Tensor]) -> Gradient:
     """Return the gradient of log p(y | x_t) of a classifier called with x_t and the times shown.
 
-    It returns logits [N, K]. Items without a class (-1) are not guided. Derivatives are taken here
-    even where they are switched off around.
+    It returns logits [N, K]. Items without a class (-1) are not guided. Gradients are enabled here,
+    also under ``torch.no_grad``.
     """
 
     def gradient(x_t: Tensor, level: Level, y: Tensor) -> Tensor:
@@ -317,9 +317,9 @@ def classifier_gradient(classifier: Callable[[Tensor, Tensor], Tensor]) -> Gradi
 
 
 def shown_by(schedule: NoiseSchedule, level: Level) -> Level:
-    """Return the level with the time that another model, trained on ``schedule``, knows it by.
+    """Return the level with the time input of another model, trained on ``schedule``.
 
-    Interpolated in log-SNR between its steps; beyond its ends, the time of the end.
+    It is interpolated in log-SNR between the steps of the schedule and clamped to its ends.
     """
     noise = -schedule.half_log_snr
     wanted = -0.5 * torch.log(level.alpha_bar / (1 - level.alpha_bar))
@@ -342,7 +342,7 @@ def _within(level: Level, interval: Interval) -> bool:
 
 
 def _moved(prediction: Prediction, level: Level, *, x0: Tensor, eps: Tensor) -> Prediction:
-    """Return the prediction with so much added to its estimates."""
+    """Return the prediction with these amounts added to its estimates."""
     mean = prediction.mean
     if mean is not None:
         mean = mean + broadcast(posterior_coefficients(level)[0], x0) * x0

@@ -20,9 +20,9 @@ class Heun:
     ODE of a variance-preserving process is dy / dsigma = eps, and its Euler step is DDIM's. Every
     step but the last evaluates the model twice: N steps cost 2 N - 1 evaluations.
 
-    Not for few steps, nor for the noisiest steps of the cosine schedule: where sigma falls by a
-    large factor, as there from 2e4, a step multiplies the difference of the slopes by as much. From
-    pure noise, where sigma is infinite, the step is Euler's.
+    Do not use it for few steps or from the noisiest steps of the cosine schedule: where sigma
+    decreases by a large factor, as there from 2e4, a step multiplies the difference of the slopes
+    by the same factor. From pure noise, where sigma is infinite, the step is Euler's.
     """
 
     def step(
@@ -44,6 +44,6 @@ class Heun:
 
 
 def euler_scale(schedule: NoiseSchedule, i: int) -> float:
-    """Return by how much step ``i`` moves x for each unit of slope dy / dsigma."""
+    """Return the change of x in step ``i`` per unit of slope dy / dsigma."""
     sigma, sigma_next = (-schedule.half_log_snr[[i, i - 1]]).exp().tolist()
     return math.sqrt(schedule.alpha_bar[i - 1]) * float(sigma_next - sigma)

@@ -20,8 +20,8 @@ class IPNDM:
     In sigma, where the ODE is dy / dsigma = eps (see :class:`~iddpm.sampling.heun.Heun`), a step
     follows a weighted mean of the last ``order`` estimates of eps: Adams-Bashforth. The first
     steps have fewer estimates and a lower order, the very first is DDIM's; the last step, to the
-    data, returns the estimate of x0. A step from pure noise, at infinite sigma, is remembered by
-    none.
+    data, returns the estimate of x0. A step from pure noise, at infinite sigma, is not kept in the
+    history.
 
     Attributes:
         order: estimates in use, 1 (DDIM) to 4.
@@ -34,7 +34,7 @@ class IPNDM:
     variable_step: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse an order that has no weights."""
+        """Raise ValueError for an order without weights."""
         if self.order not in (1, 2, 3, 4):
             raise ValueError(f"order={self.order} must be 1, 2, 3 or 4")
 

@@ -1,4 +1,4 @@
-"""Noise that belongs to an image: the same whatever the batch it is drawn in."""
+"""Noise that depends on the number of the sample, not on its batch."""
 
 import math
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from iddpm.runtime.seeds import normal
 def limited(std: Tensor, i: int, levels: float) -> Tensor:
     """Return the noise's standard deviation, limited at step 1.
 
-    That step's noise stays in the sample, as the last one's would, which is therefore left out. An
-    analytic variance is what the likelihood wants there and more than the eye does: E|noise| is
-    kept to ``levels`` times 2 / 255 (Bao et al. 2022, who use 1 or 2).
+    The noise of step 1 stays in the sample. The analytic variance there is optimal for the
+    likelihood, but visible: E|noise| is limited to ``levels`` times 2 / 255 (Bao et al. 2022, who
+    use 1 or 2). The last step adds no noise.
     """
     if i != 1:
         return std
@@ -30,7 +30,7 @@ class SampleNoise:
         seed: the user's seed.
         shape: [N, C, *spatial] of the batch.
         start: number of the first image; image k draws the same in every batch that holds it.
-        device: where the noise is wanted; it is drawn on the CPU, in float32.
+        device: of the result; the noise is drawn on the CPU, in float32.
     """
 
     seed: int

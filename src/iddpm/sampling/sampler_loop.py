@@ -1,4 +1,4 @@
-"""One loop for all samplers: from noise to data, a step at a time."""
+"""The loop of all samplers, from noise to data."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ class Step(NamedTuple):
     x: Tensor
     """The state one step closer to the data."""
     prediction: Prediction
-    """What the model said of the state before."""
+    """The model's prediction for the state before."""
     memory: Any = None
-    """Handed to the next step; a multistep solver keeps its history here."""
+    """Passed to the next step; the history of a multistep solver."""
 
 
 class Sampler(Protocol):
-    """A way to take one step. Samplers hold settings, never state."""
+    """One step of a sampler. Samplers hold settings, no state."""
 
     def step(
         self,
@@ -46,18 +46,18 @@ class Sampler(Protocol):
             i: index into ``schedule``.
             schedule: the steps that are visited.
             draw: returns this step's standard normal noise, the shape of ``x``.
-            memory: what the step before returned; None at the first.
+            memory: the ``memory`` that the step before returned; None at the first.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Where a trajectory stands after a step."""
+    """The state of a trajectory after a step."""
 
     number: int
-    """How many steps have been taken."""
+    """Number of steps taken."""
     index: int
-    """The step of the schedule that was just left."""
+    """The step of the schedule at which the step started."""
     x: Tensor
     """The state, [N, C, *spatial]; after the last step, the sample."""
     x0: Tensor
@@ -76,10 +76,10 @@ def trajectory(
     levels: LevelChoice = "mode",
     **conditioning: Any,
 ) -> Iterator[State]:
-    """Walk from noise to data and yield the state after every step.
+    """Sample from noise to data and yield the state after every step.
 
     Args:
-        sampler: how to step.
+        sampler: the sampler.
         denoise: the model, or any function of that form.
         schedule: the steps to visit, respaced or not.
         x_T: standard normal, [N, C, *spatial].
@@ -87,9 +87,9 @@ def trajectory(
             global generator draws it.
         self_condition: pass each step's estimate of x0 on to the next as ``estimate`` (Chen et al.
             2022, algorithm 2), for a denoiser that was trained so.
-        levels: of a model that gives a probability to each level of the data, what the last step
-            makes of them: the likeliest level (``"mode"``), one that is drawn (``"draw"``), or
-            their mean, which is no level (``"mean"``). Others end as their sampler does.
+        levels: the last step of a model with a probability for each level of the data: the most
+            probable level (``"mode"``), a drawn one (``"draw"``), or their mean, which is not a
+            level (``"mean"``). Other models ignore it.
         conditioning: passed to ``denoise``, such as class labels ``y``.
     """
     if conditioning:
@@ -117,7 +117,7 @@ def sample(
     levels: LevelChoice = "mode",
     **conditioning: Any,
 ) -> Tensor:
-    """Walk from noise to data and return the sample; arguments as in :func:`trajectory`."""
+    """Sample from noise to data and return the samples; arguments as in :func:`trajectory`."""
     x = x_T
     for state in trajectory(
         sampler,
@@ -134,7 +134,7 @@ def sample(
 
 
 def is_pure_noise(schedule: NoiseSchedule, i: int) -> bool:
-    """Say whether step ``i`` holds nothing of the data, so that its log-SNR is -infinity."""
+    """Return whether step ``i`` is pure noise, with log-SNR -infinity."""
     return schedule.ends_in_pure_noise and i == len(schedule) - 1
 
 

@@ -1,4 +1,4 @@
-"""Which timesteps a sampler visits."""
+"""Timestep spacings: the timesteps of a sampler."""
 
 import math
 
@@ -10,7 +10,7 @@ from iddpm.diffusion import NoiseSchedule
 SIGMA_MAX = 80.0
 """Noise level from which the few-step spacings start at most (Karras et al. 2022, table 1)."""
 RHO = 7.0
-"""How many more steps ``karras`` puts near the data (Karras et al. 2022, section 3)."""
+"""Exponent of ``karras``: larger for more steps near the data (Karras et al. 2022, section 3)."""
 
 
 def even_timesteps(num_steps: int, count: int) -> list[int]:
@@ -19,7 +19,7 @@ def even_timesteps(num_steps: int, count: int) -> list[int]:
     The noisiest is kept even when it is the only one, because sampling starts there.
 
     Raises:
-        ValueError: fewer than 1 or more than ``num_steps`` asked for.
+        ValueError: fewer than 1 or more than ``num_steps`` timesteps.
     """
     _check_count(num_steps, count)
     return [num_steps - 1] if count == 1 else space_timesteps(num_steps, str(count))
@@ -42,19 +42,19 @@ def log_snr_timesteps(
 
     They are positions in ``schedule`` for :meth:`~iddpm.diffusion.NoiseSchedule.respace`, mostly
     between whole steps, and split the way from the noisiest level to that of step 0 into ``count``
-    equal parts. The noisiest is kept; step 0 is not visited, because from there the model has
-    nothing left to find: the last step goes to the data from the level above. Pure noise, at
-    log-SNR -infinity, takes the place of the noisiest level where the schedule ends in it.
+    equal parts. The noisiest is kept. Step 0 is omitted, because an evaluation there would be
+    wasted: the last step goes to the data from the level above. If the schedule ends in pure
+    noise, with log-SNR -infinity, this is the noisiest level.
 
     Args:
-        schedule: the process that was trained.
-        count: how many.
+        schedule: the trained process.
+        count: number of timesteps.
         sigma_max: start no noisier than this, in units of sigma = sqrt((1 - alpha_bar) /
             alpha_bar). The state there is standard normal but for a share 1 / sigma_max of the
             data's mean. The cosine schedule goes to 2e4, and a third of the log-SNR lies above 80.
 
     Raises:
-        ValueError: fewer than 1 or more than T asked for; a ``sigma_max`` below the cleanest level.
+        ValueError: fewer than 1 or more than T timesteps; a ``sigma_max`` below the lowest level.
     """
     noisiest, cleanest = _ends(schedule, count, sigma_max)
     return _positions(schedule, cleanest + _parts(count) * (noisiest - cleanest))
@@ -85,7 +85,7 @@ def space_timesteps(num_steps: int, request: str | int) -> list[int]:
     Args:
         num_steps: T of the process that was trained.
         request: ``250`` or ``"250"``: that many, evenly, first and last included;
-            ``"10,15,20"``: so many in each of as many equal sections; ``"ddim50"``: 50 at an
+            ``"10,15,20"``: these numbers in three equal sections; ``"ddim50"``: 50 at an
             integer stride from 0, as Song et al. 2021 take them; ``""``: all.
 
     Returns:

@@ -1,8 +1,8 @@
 """Data of any size by overlapping tiles, whose estimates are averaged at every step.
 
-A model of small pieces denoises every tile of a large state, and where tiles overlap the next step
-goes on from the weighted mean of what they say (Bar-Tal et al. 2023, "MultiDiffusion"). So tiles
-that disagree are brought together while there is still noise, and no seam is left for the end.
+A model of small data denoises every tile of a large state. Where tiles overlap, the next step uses
+the weighted mean of their estimates (Bar-Tal et al. 2023, "MultiDiffusion"). Tiles that disagree
+thus converge while there is still noise, which avoids seams.
 """
 
 import math
@@ -19,7 +19,7 @@ from iddpm.diffusion import Denoise, Level, Prediction
 OVERLAP = 0.25
 """Share of a tile that it shares with its neighbor, at the least."""
 _AVERAGED = ("x0", "variance", "mean", "slope")
-"""What a prediction holds besides eps, which follows from x0 and x_t."""
+"""The fields of a prediction besides eps, which follows from x0 and x_t."""
 
 
 def tiled(
@@ -27,13 +27,13 @@ def tiled(
 ) -> Denoise:
     """Denoise a state of any size with a model of tiles.
 
-    Put it around guidance and clipping: then memory is bounded by that of ``at_once`` tiles and a
-    few buffers of the state's size. What overlaps is averaged with the weights of
-    :func:`tile_weights`; a state of one tile passes through as it is.
+    Apply it after guidance and clipping: memory is then bounded by that of ``at_once`` tiles and a
+    few buffers of the state's size. Overlaps are averaged with the weights of
+    :func:`tile_weights`; a state of one tile is unchanged.
 
-    What the model is told beside the state goes along: a tensor with an axis for each of the
-    state's is cut to the tile, whole multiples coarser (``low_res``) or not; of others, such as
-    labels [N], the tile is handed the row. Tiles start at multiples of the coarsest.
+    Conditioning with an axis for each axis of the state is cropped to the tile, also at a whole
+    fraction of its resolution (``low_res``). Of other conditioning, such as labels [N], the tile
+    receives its row. Tiles start at multiples of the lowest resolution.
 
     Args:
         denoise: the model, called with [M, C, *size], M at most ``at_once``.
@@ -68,12 +68,12 @@ def tiled(
         sums: dict[str, Tensor] = {}
         while some := list(islice(tiles, at_once)):
             rows = [one.row for one in some]
-            told = {
+            conditioned = {
                 name: _cut(value, some, tile, ratios[name]) if name in ratios else value[rows]
                 for name, value in conditioning.items()
             }
             seen = _cut(x_t, some, tile, ones)
-            part = denoise(seen, Level(*(values[rows] for values in level)), **told)
+            part = denoise(seen, Level(*(values[rows] for values in level)), **conditioned)
             _add(sums, part, some, x_t, tile)
         x0 = sums.pop("x0")
         others: dict[str, Any] = dict(sums)
@@ -86,7 +86,7 @@ def tiled(
 
 
 def tile_starts(whole: int, tile: int, overlap: float, unit: int = 1) -> list[int]:
-    """Return where the tiles along an axis start: evenly, the last one flush with the end.
+    """Return the starts of the tiles along an axis, evenly spaced; the last one ends at the end.
 
     Args:
         whole, tile: lengths of the axis and of a tile; both multiples of ``unit``.
@@ -140,7 +140,7 @@ def _add(
     x_t: Tensor,
     size: Sequence[int],
 ) -> None:
-    """Add what a prediction says of some tiles, times their weights, to buffers like ``x_t``."""
+    """Add the prediction of some tiles, times their weights, to buffers shaped like ``x_t``."""
     for name in _AVERAGED:
         values = getattr(part, name)
         if values is None:
@@ -154,7 +154,7 @@ def _add(
 
 
 def _ratios(name: str, value: Tensor, x_t: Tensor, tile: Sequence[int]) -> list[int]:
-    """Return how many positions of the state one of ``value`` stands for, for each axis."""
+    """Return the number of positions of the state per position of ``value``, for each axis."""
     big, small = x_t.shape[2:], value.shape[2:]
     if any(n % m or length % (n // m) for n, m, length in zip(big, small, tile, strict=True)):
         raise ValueError(
@@ -165,7 +165,7 @@ def _ratios(name: str, value: Tensor, x_t: Tensor, tile: Sequence[int]) -> list[
 
 
 def _cut(x: Tensor, tiles: Sequence[_Tile], tile: Sequence[int], ratios: Sequence[int]) -> Tensor:
-    """Return the boxes of ``x`` that tiles stand for, [M, C, *tile divided by the ratios]."""
+    """Return the parts of ``x`` at some tiles, [M, C, *tile divided by the ratios]."""
     length = [n // ratio for n, ratio in zip(tile, ratios, strict=True)]
     corners = [[n // ratio for n, ratio in zip(t.corner, ratios, strict=True)] for t in tiles]
     return torch.stack(

@@ -13,7 +13,7 @@ from iddpm.sampling.sampler_loop import Step, is_pure_noise, level_of
 
 
 class Past(NamedTuple):
-    """What a step remembers."""
+    """The history of a step."""
 
     x: Tensor
     """The corrected state that the step started from."""
@@ -25,8 +25,8 @@ class Past(NamedTuple):
 class UniPC:
     """Predict, evaluate once, correct with what was found (Zhao et al. 2023, algorithms 1 and 2).
 
-    On data estimates, with B2(h) = e^h - 1. A step first corrects the state it is given, which the
-    evaluation there has made possible, then predicts the next. The corrected states have the order
+    It uses data estimates and B2(h) = e^h - 1. A step first corrects its state with the new
+    evaluation there, then predicts the next. The corrected states have the order
     ``order`` + 1. As in :class:`~iddpm.sampling.dpm_solver.DPMSolverPP`, whose formulas are those
     of the predictor, the order is lower in the first steps and next to the data. A step from pure
     noise, at infinite log-SNR, has order 1 and is not corrected.
@@ -38,7 +38,7 @@ class UniPC:
     order: int = 3
 
     def __post_init__(self) -> None:
-        """Refuse an order that does not exist."""
+        """Raise ValueError for an order that does not exist."""
         if self.order not in (2, 3):
             raise ValueError(f"order={self.order} must be 2 or 3")
 

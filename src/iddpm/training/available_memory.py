@@ -6,17 +6,17 @@ from pathlib import Path
 
 import torch
 
-_CGROUPS = (  # the limit, what is used of it, and what of that is files that can be let go of
+_CGROUPS = (  # the limit, the used memory, and the part of it that is releasable file cache
     ("memory.max", "memory.current", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
 )
 
 
 def free_memory(device: torch.device) -> float | None:
-    """Return the bytes that this process can take on a device, or None where nothing tells.
+    """Return the bytes that this process can take on a device, or None if unknown.
 
-    On a GPU what is free there. On a CPU what the machine has available, or what is left of the
-    limit of a container, shared with the processes that torchrun started beside this one.
+    On a GPU this is the free memory. On a CPU it is the available memory of the machine, or the
+    rest of a container's limit, divided among the processes that torchrun started on the machine.
     """
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
@@ -29,7 +29,7 @@ def free_memory(device: torch.device) -> float | None:
 
 
 def _available(meminfo: Path = Path("/proc/meminfo")) -> float | None:
-    """Return what Linux calls available; of other systems all that there is."""
+    """Return the available memory on Linux; the total memory on other systems."""
     with suppress(OSError, ValueError):
         for line in meminfo.read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -40,7 +40,7 @@ def _available(meminfo: Path = Path("/proc/meminfo")) -> float | None:
 
 
 def _left_of_limit(root: Path) -> float | None:
-    """Return what is left of a control group's limit, version 2 or 1, if there is one."""
+    """Return the rest of a control group's limit, version 2 or 1, if there is one."""
     for limit, used, files in _CGROUPS:
         try:
             most = (root / limit).read_text(encoding="ascii").strip()

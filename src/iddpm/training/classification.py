@@ -1,4 +1,4 @@
-"""Training a classifier that knows how noisy its input is (Dhariwal & Nichol 2021, section 4)."""
+"""Training a classifier of noisy data (Dhariwal & Nichol 2021, section 4)."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from iddpm.training.timesteps import Timesteps, UniformTimesteps
 
 
 class NoisyClassifier(nn.Module):
-    """A network together with the process whose noise it has to see through.
+    """A classifier network and the process that adds noise to its input.
 
     Args:
         network: called as ``network(x_t, shown)``; returns logits [N, K].
@@ -44,10 +44,10 @@ def cross_entropy(
 
 
 class CleanAndNoisyTimesteps(UniformTimesteps):
-    """Every timestep alike, but for a share of the items that are at the least noisy one.
+    """Uniform timesteps, except that a share of the items has the least noisy one.
 
-    The weights stay 1: those items count more, which is what they are there for. Features and
-    accuracy are measured on clean data, and uniform timesteps show it once in T.
+    The weights stay 1, so these items count more, as intended: features and accuracy are measured
+    on clean data, which uniform timesteps draw with probability 1 / T.
 
     Args:
         num_steps: T.

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class EMA:
     """A network whose weights are the moving average of another's.
 
-    The average is a network of its own: it is sampled and measured as it stands, and the live
-    weights are never swapped out.
+    The average is a network of its own, which is sampled and measured; the trained weights are
+    never exchanged.
 
     Args:
         network: the network that is trained; copied.
@@ -26,7 +26,7 @@ class EMA:
         self.updates = 0
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
 
-    # At the first update and not before, since sharding puts others in their place.
+    # At the first update and not before, since sharding replaces the parameters.
     @cached_property
     def _averages(self) -> list[Tensor]:
         return list(self.network.parameters())

@@ -44,16 +44,16 @@ def train_loop(
     ranks: Ranks = ALONE,
     **hooks: Unpack[LoopHooks],
 ) -> Stop:
-    """Train from ``state.step`` to the last step, and save whatever happens.
+    """Train from ``state.step`` to the last step, and save in any case.
 
-    The checkpoint with the best held-out loss stays beside the newest.
+    The checkpoint with the best held-out loss is kept in addition to the newest.
 
     Args:
         directory: the run directory.
-        state: what is learned; changed in place.
+        state: the state of the training; changed in place.
         step: the training step.
         batches: from ``state.step`` on, on the device: data in [-1, 1] and its conditioning.
-        settings: when to log, save, preview, validate and stop.
+        settings: intervals of logging, saving, previews and validation, and the end.
         ranks: the processes that train together; all run this loop and the first one writes.
         hooks: ``reporter``, and others of :class:`~iddpm.training.loop_settings.LoopHooks`.
 
@@ -63,16 +63,16 @@ def train_loop(
     Raises:
         TrainingDiverged: not finite for ``max_bad_steps`` steps in a row; the newest checkpoint
             is from before.
-        OutOfMemory: a step takes more memory than there is; one process saves first.
+        OutOfMemory: a step takes more memory than is available; one process saves first.
         RankLost: another process ended or did not answer.
         NotSaved: the last checkpoint could not be written.
-        ValueError, OSError, RunFailed: what the batches raise; what was learned is saved first.
+        ValueError, OSError, RunFailed: errors of the batches; the state is saved first.
     """
     return _Loop(directory, state, step, settings, ranks, hooks).session(iter(batches))
 
 
 class _Loop:
-    """One session of training, in the order in which things happen."""
+    """One session of training, in order of execution."""
 
     saver: Saver
     log: LogFiles | None = None
@@ -100,15 +100,15 @@ class _Loop:
         self.meter = Meter(len(step.denoiser.diffusion.schedule))
         self.saved_step = state.step
         self.stop: Stop | None = None
-        """Why to stop after this step, once that is so."""
-        self.asked: int | None = None
+        """The reason to stop after this step, if any."""
+        self.signaled: int | None = None
         """The rank that was sent a signal; None when alone."""
         self.owed = False
         """Whether a checkpoint is due."""
         self.better: Best | None = None
         """A new best whose checkpoint is still to be kept."""
         self.trouble: Exception | None = None
-        """What kept the next batch from coming to this rank."""
+        """The error that prevented the next batch on this rank."""
         self.troubled = False
         """Whether some rank has trouble."""
         self.started = self.saved = time.monotonic()
@@ -133,11 +133,13 @@ class _Loop:
         if first:
             message = f"{stop.value} at step {state.step}"
             with warned(f"{message}, which {EXIT} does not contain"):
-                write_exit(directory, stop.exit_status, stop.value, state.step, message, self.asked)
+                write_exit(
+                    directory, stop.exit_status, stop.value, state.step, message, self.signaled
+                )
         return stop
 
     def run(self, batches: Iterator[FedBatch]) -> Stop:
-        """Take step after step until something says stop."""
+        """Take steps until there is a reason to stop."""
         self.reporter.start(self.state.step, self.settings.total_steps)
         self._catch_up()
         with StopSignals() as signals:
@@ -148,7 +150,7 @@ class _Loop:
                 # Before deciding: ranks agree at one place whether all can go on.
                 batch = None if signals.received else self._fetch(batches)
                 self._decide(signals.received)
-                self._look()  # before the checkpoint: who goes on from that has every record
+                self._look()  # before the checkpoint, so that a resumed run has every record
                 self._keep()
                 if self.troubled:
                     self._raise_trouble()
@@ -157,7 +159,7 @@ class _Loop:
         return self.stop or Stop.FINISHED
 
     def _catch_up(self) -> None:
-        """Remove what is newer than the checkpoint to go on from; measure what a kill prevented."""
+        """Remove records after the checkpoint; measure a held-out loss that a kill prevented."""
         step, known, drawn, best = self.state.step, False, False, self.saver.best()
         if self.ranks.first:
             drawn = preview_path(self.directory, step).is_file()
@@ -175,18 +177,18 @@ class _Loop:
             self._draw()
 
     def _fetch(self, batches: Iterator[FedBatch]) -> FedBatch | None:
-        """Return the next batch, or None at the end and when it does not come."""
-        asked = time.monotonic()
+        """Return the next batch, or None at the end or after an error."""
+        requested = time.monotonic()
         try:
             return next(batches, None)
         except (ValueError, OSError, RunFailed) as error:
             self.trouble = error
             return None
         finally:
-            self.meter.wait(time.monotonic() - asked)
+            self.meter.wait(time.monotonic() - requested)
 
     def _raise_trouble(self) -> None:
-        """End all ranks by what one of them met; does nothing when none did."""
+        """Raise the error of a rank on all ranks, if there is one."""
         with self.ranks.together():
             if self.trouble is not None:
                 raise self.trouble
@@ -215,7 +217,7 @@ class _Loop:
         self.reporter.advance(state.step)
 
     def _count_bad(self, result: StepResult) -> None:
-        """Count and note a step that was left out; raise when too many in a row were not finite."""
+        """Count and record a skipped step; raise if too many in a row were not finite."""
         state, limit = self.state, self.settings.max_bad_steps
         state.skipped += result.skipped
         state.bad_in_a_row = state.bad_in_a_row + 1 if result.bad else 0
@@ -228,10 +230,10 @@ class _Loop:
             )
 
     def _decide(self, received: Signals | None) -> None:
-        """Agree on what each process sees for itself: signals, its clock and its data."""
+        """Agree on what each process observes separately: signals, its clock and its data."""
         now, settings = time.monotonic(), self.settings
         limit, interval = settings.max_seconds, settings.save_seconds
-        signal, asked, late, overdue, troubled = self.ranks.largest(
+        signal, signaled, late, overdue, troubled = self.ranks.largest(
             [
                 received or 0,
                 -1 if received is None else self.ranks.rank,
@@ -246,8 +248,8 @@ class _Loop:
             name, by = Signals(int(signal)).name, ""
             self.stop = Stop(f"stopped by {name}")
             if self.ranks.count > 1:
-                self.asked = int(asked)
-                by = f" on rank {self.asked}"
+                self.signaled = int(signaled)
+                by = f" on rank {self.signaled}"
             self.reporter.say(f"{name}{by}: saving; send it again to exit at once")
         elif late:
             self.stop = Stop.TIME
@@ -255,7 +257,7 @@ class _Loop:
             self.stop = Stop.FINISHED
 
     def _due(self, every: int) -> bool:
-        """Say whether something that happens so often, and at the end, happens now."""
+        """Return whether something with this interval, and at the end, is due."""
         step = self.state.step
         last = step == self.settings.total_steps or self.stop is not None
         return every > 0 and (step % every == 0 or last)
@@ -264,17 +266,17 @@ class _Loop:
         """Write the snapshot and the checkpoint that are due."""
         step, every = self.state.step, self.settings.snapshot_every
         if every and (step % every == 0 or self.stop is Stop.FINISHED):
-            # Before the checkpoint: whoever goes on from that has every snapshot until it.
+            # Before the checkpoint, so that a resumed run has every snapshot.
             with warned(f"the averages of step {step} are missing from the snapshots"):
                 write_snapshot(self.directory, step, self.state.emas, self.ranks)
         self.owed |= self._due(self.settings.save_every)
         if self.troubled or self.stop is not None or (self.owed and not self.state.bad_in_a_row):
-            # In a row of bad steps it waits: should the row not end, all of it can be tried again.
+            # Not during a series of bad steps: resuming then repeats all of the series.
             self._save()
         self._prefer()
 
     def _save(self) -> None:
-        """Begin to write a checkpoint of this step, if that has not been done."""
+        """Start writing a checkpoint of this step, unless that was done."""
         if self.saved_step != self.state.step:
             self.saver.save(
                 self.state.step,
@@ -286,18 +288,18 @@ class _Loop:
         self.saved, self.saved_step = time.monotonic(), self.state.step
 
     def _prefer(self) -> None:
-        """Keep the checkpoint of this step as the best, if it was measured to be that."""
+        """Keep the checkpoint of this step if it is the best."""
         if self.better is not None:
             self._save()
             self.saver.prefer(self.better)
             self.better = None
 
     def _leaving(self) -> bool:
-        """Say whether there is only time to log and to save."""
+        """Return whether there is only time to log and to save."""
         return self.troubled or (self.stop is not None and self.stop.exit_status != 0)
 
     def _look(self) -> None:
-        """Log what is due, and the held-out loss."""
+        """Log the records that are due, and the held-out loss."""
         measuring = self._due(self.settings.validate_every)
         if measuring or self._due(self.settings.log_every):
             record = self._measured()

@@ -13,7 +13,7 @@ from iddpm.training.nonfinite_steps import NameItems
 
 
 class Reporter(Protocol):
-    """Where the loop tells a person how it goes."""
+    """A receiver of the loop's progress, for people."""
 
     def start(self, step: int, total: int) -> None:
         """Training begins at ``step`` of ``total``."""
@@ -25,15 +25,15 @@ class Reporter(Protocol):
         """A line was logged."""
 
     def say(self, message: str) -> None:
-        """Something worth a line of its own."""
+        """A message on a line of its own."""
 
     def close(self) -> None:
-        """Training is over; called however it ends."""
+        """Training is over; always called."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """When the loop does what; steps are counted from 1, 0 means never."""
+    """Length, learning rate and intervals of the loop; steps are counted from 1, 0 means never."""
 
     total_steps: int
     learning_rate: float
@@ -62,9 +62,9 @@ class LoopSettings:
 def rate_ratios(optimizer: torch.optim.Optimizer, learning_rate: float) -> list[float]:
     """Return each parameter group's learning rate as a multiple of the rate that the loop sets.
 
-    A group whose rate is ``learning_rate`` has 1; where there is none, the first above 0 has.
+    A group whose rate is ``learning_rate`` has 1; if there is none, the first above 0 has.
     """
-    # Under the name that PyTorch's schedulers keep it, since the loop changes "lr".
+    # Under the key of PyTorch's schedulers, since the loop changes "lr".
     rates = [float(group.setdefault("initial_lr", group["lr"])) for group in optimizer.param_groups]
     base = learning_rate if learning_rate in rates else next(filter(None, rates), learning_rate)
     return [rate / base for rate in rates]
@@ -86,17 +86,17 @@ Validate = Callable[[Any], float | None]
 
 
 class LoopHooks(TypedDict, total=False):
-    """What the loop calls; all but the reporter may be left out."""
+    """The callbacks of the loop; all except the reporter are optional."""
 
     reporter: Required[Reporter]
-    """Where a person looks."""
+    """Receives the progress."""
     preview: Preview | None
-    """Called at its interval and at the end, not after a signal."""
+    """Called at its interval and at the end, but not after a signal."""
     validate: Validate | None
     """As ``preview``."""
     trackers: Sequence[Tracker]
-    """Where the log's records go beside its files; closed at the end."""
+    """Further receivers of the log's records; closed at the end."""
     flops: Callable[[], float] | None
-    """Returns the floating-point operations that training takes for an item."""
+    """Returns the floating-point operations of training per item."""
     name_items: NameItems | None
-    """Tells which items a step met, for those that were left out."""
+    """Returns the items of a step, for skipped steps."""

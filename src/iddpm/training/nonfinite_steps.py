@@ -1,4 +1,4 @@
-"""The steps that were left out and the items they met: ``bad_steps.jsonl`` of a run directory."""
+"""Skipped steps and their items: ``bad_steps.jsonl`` of a run directory."""
 
 import json
 import math
@@ -20,12 +20,12 @@ NameItems = Callable[[int, Sequence[int]], Sequence[tuple[int, str]]]
 
 
 class BadSteps:
-    """Append the steps that were left out to the file; those after ``start_step`` are dropped.
+    """Append skipped steps to the file; those after ``start_step`` are dropped.
 
     Args:
         directory: the run directory.
         start_step: steps taken before.
-        name_items: tells which items a step met; None names none.
+        name_items: returns the items of a step; None names none.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class BadSteps:
         self.path = directory / BAD_STEPS
         self.name_items = name_items
         self.reported = False
-        """Whether a person has heard of one."""
+        """Whether one has been reported."""
         if self.path.is_file():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if _step_of(line) <= start_step]
@@ -43,7 +43,7 @@ class BadSteps:
                     write_text(self.path, "".join(kept))
 
     def note(self, step: int, result: StepResult, say: Callable[[str], None]) -> None:
-        """Write down a step, counted from 1; ``say`` what it was if it is the first."""
+        """Record a step, counted from 1; report the first one with ``say``."""
         rows = rows_not_finite(result)
         record: dict[str, Any] = {
             "step": step,
@@ -71,7 +71,7 @@ class BadSteps:
 
 
 def cause_of(result: StepResult) -> str:
-    """Say what was wrong: ``loss`` or ``gradient`` not finite, or a ``spike``."""
+    """Return the kind: ``loss`` or ``gradient`` not finite, or a ``spike``."""
     if result.spike:
         return "spike"
     return "gradient" if result.loss.isfinite().all() else "loss"
@@ -83,7 +83,7 @@ def rows_not_finite(result: StepResult) -> list[int]:
 
 
 def describe(result: StepResult, items: Sequence[dict[str, Any]] = ()) -> str:
-    """Say what was wrong in words, with the first of the items."""
+    """Return the kind in words, with the first of the items."""
     norm = result.gradient_norm
     if result.spike:
         return f"a spike, with loss {float(result.loss.mean()):g} and gradient norm {norm:g}"
@@ -97,7 +97,7 @@ def describe(result: StepResult, items: Sequence[dict[str, Any]] = ()) -> str:
 
 
 def advice(result: StepResult) -> str:
-    """Say what may help when steps stay not finite."""
+    """Return what may help if steps stay not finite."""
     if 0 < len(rows_not_finite(result)) < len(result.loss):
         return (
             f"check the items in {BAD_STEPS}; if they are valid, resume with a lower "
@@ -118,5 +118,5 @@ def _step_of(line: str) -> float:
 
 
 def _number(value: float) -> float | str:
-    """Return a number as JSON has it, which knows neither nan nor inf."""
+    """Return a number for JSON, which has neither nan nor inf."""
     return value if math.isfinite(value) else str(value)

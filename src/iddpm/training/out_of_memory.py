@@ -1,21 +1,21 @@
-"""Memory that ran out."""
+"""Errors of memory that ran out."""
 
 import torch
 
 from iddpm.runtime.errors import OutOfMemory
 
 WORDS = ("out of memory", "can't allocate memory")
-"""What devices without an error class of their own say: MPS and the CPU."""
+"""Messages of devices without an error class: MPS and the CPU."""
 
 
 def ran_out_of_memory(error: RuntimeError) -> bool:
-    """Say whether an error of PyTorch means that there was no memory left on the device."""
+    """Return whether an error of PyTorch means that the device ran out of memory."""
     kind = isinstance(error, torch.OutOfMemoryError)
     return kind or any(words in str(error) for words in WORDS)
 
 
 def out_of_memory(items: int) -> OutOfMemory:
-    """Return the error for a user; ``items`` were in the backward pass at once."""
+    """Return the error for the user; ``items`` is the number of items in a backward pass."""
     if items == 1:
         advice = "start a new run with a smaller network or with model.use_checkpoint=true"
     else:

@@ -12,15 +12,15 @@ from torch.nn.parallel import DistributedDataParallel
 from iddpm.runtime.processes import Ranks
 
 Parallel = Literal["ddp", "fsdp"]
-"""``ddp``: every process holds everything. ``fsdp``: each holds its share of every tensor."""
+"""``ddp``: every process holds the whole network. ``fsdp``: each holds a part of every tensor."""
 
 Sharing = Callable[[bool], AbstractContextManager[object]]
-"""Called with whether the gradients of a backward pass are to be shared, for a context around it
-and the forward pass before it: of several in a row, the last shares them all."""
+"""A function that returns a context for a forward and backward pass. Its argument says whether the
+gradients are averaged over the processes; of several passes, the last averages their sum."""
 
 
 def alone(share: bool) -> AbstractContextManager[object]:
-    """Share with nobody."""
+    """Return a context that does nothing: there are no other processes."""
     return nullcontext()
 
 
@@ -33,7 +33,7 @@ def replicate(network: Any, device: torch.device, *, own: bool = False) -> tuple
         own: whether it is the user's own, which may leave parameters unused.
 
     Returns:
-        What to call in its place, and how to share.
+        The network to call, and how to share gradients.
     """
     wrapped = DistributedDataParallel(
         network,
@@ -62,14 +62,14 @@ def shard(network: nn.Module, ranks: Ranks, device: torch.device, *, own: bool =
     Returns:
         How to share the gradients, whose mean over the processes is taken.
     """
-    # Here, because one process should not wait for an import that takes seconds.
+    # Imported here, because it takes seconds and one process does not need it.
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     mesh = init_device_mesh(device.type, (ranks.count,))
     for block in () if own else _blocks(network):
         fully_shard(block, mesh=mesh)
-    # Also the root's own: averages are never followed by the backward pass that would let them go.
+    # Also those of the root: averages have no backward pass that would release them.
     fully_shard(network, mesh=mesh, reshard_after_forward=True)
     assert isinstance(network, FSDPModule)
     if any(True for _ in network.buffers()):
@@ -100,10 +100,7 @@ def _broadcast_buffers(network: nn.Module, _: object) -> None:
 
 
 def own_part(value: Any) -> tuple[Tensor, slice]:
-    """Return the rows of a tensor that this process holds, as they lie there, and which they are.
-
-    All of them, unless it is sharded.
-    """
+    """Return this process's rows of a tensor, and their range; all rows unless it is sharded."""
     if not hasattr(value, "to_local"):
         return value, slice(None)
     local: Tensor = value.to_local()
@@ -113,7 +110,7 @@ def own_part(value: Any) -> tuple[Tensor, slice]:
 
 
 def whole(value: Tensor) -> Tensor:
-    """Return a tensor with the rows of all processes; where it is sharded, all have to call it."""
+    """Return a tensor with the rows of all processes; if it is sharded, all must call this."""
     full: Callable[[], Tensor] | None = getattr(value, "full_tensor", None)
     return value if full is None else full()
 
@@ -121,7 +118,7 @@ def whole(value: Tensor) -> Tensor:
 def whole_weights(network: nn.Module, ranks: Ranks) -> dict[str, Tensor]:
     """Return a network's weights for writing on the first rank, and nothing on the others.
 
-    All have to call it.
+    All ranks must call it.
 
     Raises:
         RankLost: another rank ended or did not answer.
@@ -131,6 +128,6 @@ def whole_weights(network: nn.Module, ranks: Ranks) -> dict[str, Tensor]:
         with ranks.talking():
             gathered = whole(value)
         if ranks.first:
-            # Off the device where it is a second copy; else it stays as it lies.
+            # A second copy is moved off the device.
             weights[name] = gathered if gathered is value else gathered.cpu()
     return weights

@@ -1,10 +1,10 @@
-"""Averages whose length is a share of the training, and any other length made from a few.
+"""Power-function averages: their length is a share of the training and can be chosen afterwards.
 
 A power-function average (Karras et al. 2024, section 3) weighs the weights of time tau by a
 profile in proportion to tau**gamma. Its length sigma_rel is the profile's standard deviation as a
-share of the training so far. Profiles are functions of time, so that snapshots of two averages
-taken now and then span nearly all others: weights that combine the snapshots are found by least
-squares on the profiles (section 3.2 and appendix C), without a look at the network.
+share of the training so far. Snapshots of two averages, taken at intervals, span nearly all other
+profiles: the coefficients of the snapshots are the least-squares solution for the profile (section
+3.2 and appendix C) and do not depend on the network.
 """
 
 from typing import NamedTuple
@@ -45,8 +45,8 @@ def length_of(gamma: float) -> float:
 class PowerEMA(EMA):
     """A network whose weights are a power-function average of another's.
 
-    The n-th update keeps (1 - 1 / n)^(gamma + 1) of the average (equation 2): all of its length is
-    relative, so that no warm-up is needed.
+    The n-th update keeps (1 - 1 / n)^(gamma + 1) of the average (equation 2). Its length is
+    relative, so it needs no warm-up.
 
     Args:
         network: the network that is trained; copied.
@@ -76,7 +76,7 @@ class Profiles(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """How to combine averages into another.
+    """A combination of averages into another one.
 
     Attributes:
         weights: [K], one for each average; they sum to 1.
@@ -97,10 +97,10 @@ def inner_product(a: Profiles, b: Profiles) -> Floats:
 
 
 def fit(kept: Profiles, wanted: Profiles) -> Fit:
-    """Return the combination of profiles that comes closest to another, in the mean square.
+    """Return the combination of profiles that is closest to another in the mean square.
 
-    The paper's least squares with one condition more: the weights sum to 1, so that a weight of
-    the network that never changes is returned as it is.
+    The paper's least squares with a constraint: the weights sum to 1, so that a weight of the
+    network that never changes is returned unchanged.
 
     Args:
         kept: [K].

@@ -1,4 +1,4 @@
-"""Mixed precision as a context: the training step has one branch for all of them."""
+"""Mixed precision as a context, the same code for all precisions."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +11,7 @@ _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; ``auto`` takes a GPU where there is one.
+    """Return a device by name; ``auto`` is a GPU if there is one.
 
     Of the processes that torchrun starts on a machine each has its own: ``auto`` and ``cuda`` are
     the GPU of the process's number there. CUDA_VISIBLE_DEVICES is respected, never written.
@@ -45,13 +45,13 @@ def _own_gpu(number: str | None) -> torch.device:
             f"{'is 1' if count == 1 else f'are {count}'}, so use --nproc-per-node {count}, or "
             "device cpu"
         )
-    # What takes the current device, such as pinned memory, should not settle on the first one.
+    # Code that uses the current device, such as pinned memory, should not use the first one.
     torch.cuda.set_device(int(number))
     return torch.device("cuda", int(number))
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Say whether bfloat16 is sure to be computed faster than float32, without measuring it.
+    """Return whether bfloat16 is certainly faster than float32, without measuring it.
 
     On CPUs that takes matrix units (AMX): with AVX512-BF16 alone it depends on the processor
     (``python benchmarks/convolution.py``), and training measures it.
@@ -59,26 +59,26 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        # A private name, since there is no public one; absent, nothing is claimed.
+        # A private name, since there is no public one; if it is missing, the answer is no.
         return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
     return False
 
 
 def computes_bfloat16() -> bool:
-    """Say whether the CPU has instructions for bfloat16, fast or not."""
+    """Return whether the CPU has instructions for bfloat16, fast or not."""
     names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # private; there are no others
     return any(bool(getattr(torch.cpu, name, bool)()) for name in names)
 
 
 class Precision:
-    """How the network computes: in float32, or with bfloat16 or float16 where that is safe.
+    """The precision of the network: float32, or bfloat16 or float16 where that is safe.
 
     Weights, optimizer and losses stay float32; autocast picks the operations. float16 scales the
     loss so that small gradients survive.
 
     Args:
-        name: ``"auto"`` takes bfloat16 where the device is sure to be fast at it, else float32.
-        device: where the network runs.
+        name: ``"auto"`` is bfloat16 if the device is certainly faster with it, otherwise float32.
+        device: of the network.
     """
 
     def __init__(self, name: PrecisionName, device: torch.device) -> None:

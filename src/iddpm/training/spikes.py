@@ -1,23 +1,23 @@
-"""Steps whose loss or gradient is far above what is usual, such as after damaged data."""
+"""Spikes: steps whose loss or gradient is far above normal, such as after damaged data."""
 
 from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
 WINDOW = 128
-"""Steps that the usual is taken from."""
+"""Number of steps in the median."""
 ENOUGH = 32
-"""Steps that must have been seen before anything counts as unusual."""
+"""Number of steps before any step counts as a spike."""
 
 
 class SpikeGuard:
-    """Tell a spike by the median of the steps before.
+    """Detect spikes by the median of the last steps.
 
-    The steps that were skipped count in the median too: where a loss has risen for good, half a
-    window is skipped and training goes on.
+    Skipped steps count in the median too: if a loss has risen permanently, half a window is skipped
+    and training continues.
 
     Args:
-        limit: how many times the median is too much.
+        limit: the multiple of the median above which a step is a spike.
     """
 
     def __init__(self, limit: float) -> None:
@@ -26,11 +26,11 @@ class SpikeGuard:
         self._norms: list[float] = []
 
     def judge(self, loss: float, gradient_norm: float) -> bool:
-        """Say whether a step is a spike, and remember it.
+        """Return whether a step is a spike, and add it to the window.
 
         Args:
-            loss: what was minimized, finite. It counts while its median is positive: a bound on
-                continuous data may be negative, and a multiple of that means nothing.
+            loss: the minimized loss, finite. It is used only while its median is positive: a bound
+                on continuous data may be negative, and a multiple of it has no meaning.
             gradient_norm: length of the gradient before clipping, finite.
         """
         spike = len(self._norms) >= ENOUGH and (
@@ -42,9 +42,9 @@ class SpikeGuard:
         return spike
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint has to keep, for JSON."""
+        """Return the state for a checkpoint, as JSON."""
         return {"losses": self._losses, "norms": self._norms}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned."""
+        """Continue from the result of :meth:`state`."""
         self._losses, self._norms = list(state["losses"]), list(state["norms"])

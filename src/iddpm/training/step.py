@@ -1,4 +1,4 @@
-"""One training step, straight through."""
+"""One training step."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from iddpm.training.spikes import SpikeGuard
 from iddpm.training.timesteps import TimestepSampler
 
 SELF_CONDITION_SHARE = 0.5
-"""Share of the steps on which a network is conditioned on its own estimate (Chen et al. 2022)."""
+"""Share of the steps in which a network is conditioned on its own estimate (Chen et al. 2022)."""
 
 Loss = Callable[..., LossTerms]
 """A loss of :mod:`iddpm.diffusion.losses` with its options filled in."""
@@ -29,7 +29,7 @@ Loss = Callable[..., LossTerms]
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """What a step saw on all ranks, on the CPU: N items, the global batch in its order."""
+    """The result of a step on all ranks, on the CPU, for the N items of the global batch."""
 
     t: Tensor
     """[N], the timesteps."""
@@ -40,7 +40,7 @@ class StepResult:
     gradient_norm: float
     """Length of the gradient before clipping."""
     skipped: bool
-    """Whether the weights were left alone: something was not finite, or a spike."""
+    """Whether the weights were not updated: something was not finite, or a spike."""
     bad: bool
     """Whether something was not finite beyond float16's search for its loss scale."""
     spike: bool = False
@@ -49,27 +49,27 @@ class StepResult:
 
 @dataclass(eq=False)
 class TrainStep:
-    """A function of (batch, step number): everything random in it follows from the seed.
+    """The training step, a function of (batch, step number): all randomness follows from the seed.
 
     Attributes:
-        denoiser: the network that learns and its process, or a classifier in its place.
+        denoiser: the trained network and its process, or a classifier.
         network: that network without wrappers such as torch.compile's; the averages follow it.
         loss: the loss.
-        timesteps: which timesteps are trained on.
+        timesteps: the distribution of the timesteps.
         optimizer: its parameters are the network's.
         emas: averages to update.
-        precision: how the network computes.
+        precision: the precision of the network.
         seed: of noise, timesteps and dropout.
-        gradient_clip: longest gradient, None for any.
+        gradient_clip: largest norm of the gradient, None for any.
         microbatch: items per backward pass of a rank; None for all at once.
-        ranks: who share the batch; each is given its own rows of it.
-        sharing: how their gradients become those of the whole batch.
-        rehearse: do the last backward pass of the first step twice. DDP lays gradients out by the
-            first pass of a process, and the order of the ranks' sums depends on where they lie:
-            without it, a resumed run of three or more ranks would differ in last bits.
-        halve: where memory runs out, halve the microbatch, do the step again and keep it so; for
-            one process, since others would not know.
-        guard: leaves out steps that it calls spikes.
+        ranks: the processes that share the batch; each receives its own rows.
+        sharing: averages their gradients.
+        rehearse: do the last backward pass of the first step twice. DDP arranges gradients in the
+            first pass of a process, and the order of the sums over the ranks depends on this
+            arrangement: without it, a resumed run of three or more ranks would differ in last bits.
+        halve: if memory runs out, halve the microbatch, repeat the step and keep the new size; only
+            for one process.
+        guard: skips steps with spikes.
     """
 
     denoiser: Denoiser | NoisyClassifier
@@ -94,7 +94,7 @@ class TrainStep:
         self._parameters: list[nn.Parameter] = [p for group in groups for p in group["params"]]
 
     def __call__(self, x0: Tensor, step: int, **conditioning: Any) -> StepResult:
-        """Learn from a batch.
+        """Train on a batch.
 
         Args:
             x0: data in [-1, 1] on the device, [n, C, *spatial]; this rank's rows of the batch.
@@ -102,7 +102,7 @@ class TrainStep:
             conditioning: tensors [n, ...] for the network, such as class labels ``y``.
 
         Raises:
-            OutOfMemory: the device has too little; nothing was changed.
+            OutOfMemory: the device has too little memory; nothing was changed.
         """
         count = len(x0)
         own = self.ranks.share(count * self.ranks.count)
@@ -163,9 +163,9 @@ class TrainStep:
     ) -> list[LossTerms]:
         """Do the backward passes of a step, ``backward(start, size)`` for every ``size`` items.
 
-        Nothing but the gradients changes, so that it can be done again with less memory: the same
-        items meet the same noise. Dropout is drawn anew for each microbatch, from the number of its
-        first item, and so changes with its size.
+        Only the gradients change, so it can be repeated with less memory: items have the same noise
+        again. Dropout is drawn for each microbatch from the number of its first item, and therefore
+        changes with its size.
         """
         while True:
             size = min(self.microbatch or count, count)
@@ -181,7 +181,7 @@ class TrainStep:
                     raise
                 if not self.halve or size == 1:
                     raise out_of_memory(size) from None
-            # Here, where the error no longer holds what filled the memory.
+            # Here, where the error no longer keeps the tensors that filled the memory.
             self.microbatch = (size + 1) // 2
             self.optimizer.zero_grad(set_to_none=True)
             if self.precision.device.type == "cuda":

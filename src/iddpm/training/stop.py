@@ -1,7 +1,7 @@
-"""Why a training run ended, and the file that says so: ``exit.json``.
+"""The reason why a training run ended, and its file ``exit.json``.
 
-Statuses get lost on the way: torchrun replaces them, and batch systems have their own. The file
-stays. A run that has started and has none is still going, or was killed outright.
+Exit statuses get lost: torchrun and batch systems replace them. The file stays. A started run
+without the file is still running or was killed.
 """
 
 import json
@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 from iddpm.runtime.atomic_files import write_json
 from iddpm.runtime.errors import DirectoryMoved, RankLost, RunFailed
 
-if TYPE_CHECKING:  # it brings torch, and `iddpm info` reads the file without
+if TYPE_CHECKING:  # it imports torch, and `iddpm info` reads the file without
     from iddpm.runtime.processes import Ranks
 
 EXIT = "exit.json"
 _FIELDS = {"status": int, "reason": str, "step": int, "message": str}
-"""What the file always says."""
+"""The keys that the file always has."""
 
 
 class Stop(Enum):
-    """Why a loop ended."""
+    """The reason why a loop ended."""
 
     FINISHED = "finished"
     TIME = "time is up"
@@ -49,8 +49,8 @@ def write_exit(
         status: the exit status of the process that wrote it.
         reason: the kind, in few words.
         step: how many steps had been taken.
-        message: the sentence that a person was told.
-        rank: the process that it began with; None where it is the same on all.
+        message: the sentence that was printed.
+        rank: the process where it began; None if it is the same on all.
     """
     said = {"status": status, "reason": reason, "step": step, "rank": rank, "message": message}
     write_json(directory / EXIT, said)
@@ -70,10 +70,10 @@ def read_exit(directory: Path) -> dict[str, Any]:
 
 @contextmanager
 def failures_noted(directory: Path, ranks: "Ranks", step: Callable[[], int]) -> Iterator[None]:
-    """Remove an older ``exit.json``, and write one when what is inside fails.
+    """Remove an older ``exit.json``, and write one if the code inside fails.
 
-    Every rank may write, since the others may be gone; but who merely lost another one leaves
-    standing what that one wrote. ``step`` tells how many steps have been taken.
+    Every rank may write, since the others may have ended. A rank that only lost another one does
+    not replace that rank's file. ``step`` returns the number of steps taken.
     """
     if ranks.first:
         (directory / EXIT).unlink(missing_ok=True)
@@ -84,7 +84,9 @@ def failures_noted(directory: Path, ranks: "Ranks", step: Callable[[], int]) -> 
             status, reason = _kind(error)
             message = str(error) or "left at once, without saving"
             rank = ranks.rank if ranks.count > 1 else None
-            with suppress(OSError, DirectoryMoved):  # as on a full disk, which may be what failed
+            with suppress(
+                OSError, DirectoryMoved
+            ):  # such as on a full disk, which may be the failure
                 write_exit(directory, status, reason, step(), message, rank)
         raise
 

@@ -1,4 +1,4 @@
-"""Stop in an orderly way on a signal."""
+"""Orderly stop on a signal."""
 
 import signal
 import threading
@@ -8,16 +8,15 @@ from typing import Self
 WATCHED = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 ]
-"""Ctrl-C; what torchrun, batch systems and ``kill`` send; what Slurm can be told to send before."""
+"""Ctrl-C; the signal of torchrun, batch systems and ``kill``; Slurm's optional early signal."""
 
 
 class StopSignals:
-    """While entered, the first of these signals sets ``received`` instead of ending the process.
+    """A context in which the first such signal sets ``received`` instead of ending the process.
 
-    A second one acts as it would have without this: nothing is half-written, since files are
-    renamed into place. SIGUSR1 is a warning that does not count: the SIGTERM that batch systems
-    send some time after it is the first. Outside the main thread, where Python takes no signals,
-    nothing of this happens.
+    A second one has its usual effect; files are renamed into place, so none is incomplete. SIGUSR1
+    is a warning and does not count: the SIGTERM that batch systems send later is the first. Outside
+    the main thread, where Python handles no signals, it does nothing.
     """
 
     def __init__(self) -> None:

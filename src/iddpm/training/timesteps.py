@@ -1,4 +1,4 @@
-"""Which timesteps are trained on."""
+"""Timestep samplers: the distribution of the timesteps in training."""
 
 from typing import NamedTuple, Protocol
 
@@ -16,23 +16,23 @@ class Timesteps(NamedTuple):
 
 
 class TimestepSampler(Protocol):
-    """A distribution over timesteps that may learn from the losses."""
+    """A distribution over timesteps, which may depend on the losses."""
 
     def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
-        """Turn uniform numbers [N] in [0, 1) into timesteps; the same numbers give the same."""
+        """Return timesteps for uniform numbers [N] in [0, 1), as a function of these alone."""
 
     def update(self, t: Tensor, losses: Tensor) -> None:
-        """Learn the unweighted losses [N] that were seen at ``t`` [N], both on the CPU."""
+        """Update the distribution by the unweighted losses [N] at ``t`` [N], both on the CPU."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint has to keep."""
+        """Return the tensors for a checkpoint."""
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Go on from a checkpoint."""
 
 
 class UniformTimesteps:
-    """Every timestep alike."""
+    """Uniform timesteps."""
 
     def __init__(self, num_steps: int) -> None:
         self.num_steps = num_steps
@@ -54,7 +54,7 @@ class UniformTimesteps:
 
 
 class LowDiscrepancyTimesteps(UniformTimesteps):
-    """Every timestep alike, and each batch spread evenly over them.
+    """Uniform timesteps with each batch spread evenly over them.
 
     Item i of N takes (u + i / N) mod 1 of the process, with one random u for the whole batch: each
     item's timestep is still uniform, and the mean loss of a batch varies less.
@@ -63,16 +63,16 @@ class LowDiscrepancyTimesteps(UniformTimesteps):
     """
 
     def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
-        """See :class:`TimestepSampler`; ``uniform`` is the whole batch's, and its first counts."""
+        """See :class:`TimestepSampler`; only the first number of ``uniform`` is used."""
         count = len(uniform)
         return super().sample((uniform[:1] + np.arange(count) / max(count, 1)) % 1.0)
 
 
 class _ShareTimesteps:
-    """Another distribution for all items but a share of them.
+    """Another distribution, except for a share of the items.
 
     Args:
-        others: where the timesteps of the other items come from.
+        others: distribution of the other items.
         num_steps: T.
         share: in (0, 1).
     """
@@ -94,15 +94,15 @@ class _ShareTimesteps:
 
 
 class DecoderTimesteps(_ShareTimesteps):
-    """Another distribution, but for a share of the items that are at step 0, where decoders learn.
+    """Another distribution, except that a share of the items is at step 0, for the decoder.
 
-    The weights keep the loss's mean unbiased: step 0 counts with those items alone.
+    The weights keep the mean of the loss unbiased: only these items count for step 0.
     """
 
     def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
         """See :class:`TimestepSampler`."""
         chosen = uniform < self.share
-        # Uniform whether an item is chosen or not, since one number may serve the whole batch.
+        # Uniform for chosen and other items, because the whole batch may use one number.
         fresh = np.where(chosen, uniform / self.share, (uniform - self.share) / (1 - self.share))
         t, weights = self.others.sample(fresh)
         here = torch.from_numpy(chosen)
@@ -112,10 +112,10 @@ class DecoderTimesteps(_ShareTimesteps):
 
 
 class PureNoiseTimesteps(_ShareTimesteps):
-    """Another distribution, but for a share of the items that are at the noisiest timestep.
+    """Another distribution, except that a share of the items has the noisiest timestep.
 
-    Their weights stay 1: they count more, which is what they are there for. There the network has
-    to know the most by itself, and one evaluation makes a whole sample.
+    Their weights stay 1, so they count more, as intended: there the input contains the least, and a
+    sample by one evaluation depends only on this timestep.
     """
 
     def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
@@ -128,15 +128,15 @@ class PureNoiseTimesteps(_ShareTimesteps):
 
 
 class LossSecondMomentTimesteps:
-    """Timesteps in proportion to the root of the mean squared loss seen there.
+    """Timesteps in proportion to the root of their mean squared loss.
 
-    Lowers the variance of the bound's gradient (Nichol & Dhariwal 2021, section 3.3). Uniform
-    until every timestep has been seen ``history`` times.
+    This reduces the variance of the bound's gradient (Nichol & Dhariwal 2021, section 3.3). It is
+    uniform until every timestep has occurred ``history`` times.
 
     Args:
         num_steps: T.
-        history: how many of the last losses of each timestep count.
-        uniform_share: probability of a uniform draw, so that no timestep is forgotten.
+        history: number of last losses of each timestep that count.
+        uniform_share: probability of a uniform draw, so that every timestep stays possible.
     """
 
     def __init__(self, num_steps: int, history: int = 10, uniform_share: float = 0.001) -> None:
@@ -166,9 +166,9 @@ class LossSecondMomentTimesteps:
         return Timesteps(torch.from_numpy(t), torch.from_numpy(weights).float())
 
     def update(self, t: Tensor, losses: Tensor) -> None:
-        """See :class:`TimestepSampler`; losses that are not finite are not learned."""
+        """See :class:`TimestepSampler`; losses that are not finite are ignored."""
         for step, loss in zip(t.tolist(), losses.tolist(), strict=True):
-            if np.isfinite(loss):  # the oldest loss makes room: a ring per timestep
+            if np.isfinite(loss):  # replaces the oldest loss: a ring per timestep
                 self.losses[step, self.counts[step] % self.losses.shape[1]] = loss
                 self.counts[step] += 1
 

@@ -31,16 +31,16 @@ def held_out_loss(
 ) -> float:
     """Return the mean loss over the held-out items, the same on every rank.
 
-    Item k always meets the same noise at the same timestep, and the timesteps are spread evenly,
-    so that two measurements differ by the weights alone.
+    Item k always has the same noise and the same timestep, and the timesteps are spread evenly, so
+    that two measurements differ only by the weights.
 
     Args:
         denoiser, loss, precision: as in training.
         held_out: reads items.
-        count: how many there are, at least one.
-        batch_size: items that are measured at a time.
-        ranks: who share the batches. Each has as many, since a sharded network needs all of them
-            at every call: where there is none left, it repeats the first.
+        count: number of items, at least one.
+        batch_size: items per batch.
+        ranks: the processes that share the batches. Each evaluates the same number, since a sharded
+            network needs all ranks in every call: a rank without a batch repeats the first.
     """
     num_steps = len(denoiser.diffusion.schedule)
     shift = stream(0, "held-out timestep").random()
@@ -49,7 +49,7 @@ def held_out_loss(
 
     def measured(start: int) -> float:
         x0, conditioning = held_out(start, min(start + batch_size, count))
-        # The golden ratio's multiples fill [0, 1) evenly however many there are.
+        # Multiples of the golden ratio fill [0, 1) evenly for any number of items.
         place = (np.arange(start, start + len(x0)) * 0.6180339887498949 + shift) % 1.0
         t = torch.from_numpy((place * num_steps).astype(np.int64))
         noise = torch.from_numpy(normal(0, "held-out noise", x0.shape, start=start)).to(x0.device)

@@ -19,7 +19,7 @@ class Best(NamedTuple):
     loss: float
 
     def improved_by(self, loss: float) -> bool:
-        """Say whether another held-out loss is better; one that is not finite never is."""
+        """Return whether another held-out loss is better; one that is not finite never is."""
         return math.isfinite(loss) and loss < self.loss
 
 
@@ -28,10 +28,10 @@ NOTHING = Best(-1, math.inf)
 
 
 def find_best(directory: Path) -> Best:
-    """Return the best of the steps in the log whose checkpoint is there; the earliest if alike.
+    """Return the best step in the log that has a checkpoint; the earliest of equal ones.
 
-    The log is the memory: a run that goes on from an older checkpoint has dropped later records
-    from it, and then knows of no later best either.
+    A run that continues from an older checkpoint has dropped later records from the log, and with
+    them a later best.
     """
     kept = {step_of(path) for path in list_checkpoints(directory)}
     best = NOTHING
@@ -43,12 +43,12 @@ def find_best(directory: Path) -> Best:
 
 
 def was_measured(directory: Path, step: int) -> bool:
-    """Say whether the log has a held-out loss of this step."""
+    """Return whether the log has a held-out loss of this step."""
     return any(r["step"] == step and "held_out_loss" in r for r in read_log(directory))
 
 
 def point_to_best(directory: Path, best: Best) -> None:
-    """Write the pointer, or remove it where there is no best."""
+    """Write the pointer, or remove it if there is no best."""
     if best == NOTHING:
         (directory / POINTER).unlink(missing_ok=True)
     else:

@@ -1,10 +1,9 @@
-"""Checkpoints: a directory that is there whole or not at all.
+"""Checkpoints: directories that are complete or not there.
 
 ``checkpoints/step_00001000/`` holds safetensors files, ``state.json`` (numbers and names),
 ``settings.json`` (what it was trained with) and ``checksums.json`` (SHA-256 of the others).
-Nothing in it is a program: no pickle is read. What several processes hold parts of lies in
-``network.1-of-2.safetensors`` and so on, and is joined on reading, so that any number of processes
-goes on from it.
+No pickle is read. Sharded tensors are in ``network.1-of-2.safetensors`` and so on, and are joined
+on reading, so that any number of processes can continue.
 """
 
 import re
@@ -26,12 +25,12 @@ _FILE = re.compile(r"(.+?)(?:\.(\d+)-of-\d+)?\.safetensors")
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     path: Path
     step: int
     tensors: dict[str, Weights]
-    """By group: ``network``, ``ema_0.9999``, ``optimizer``, ...; read when they are asked for."""
+    """By group: ``network``, ``ema_0.9999``, ``optimizer``, ...; read on access."""
     state: dict[str, Any]
 
 
@@ -42,8 +41,8 @@ def load_checkpoint(
 
     Args:
         directory: the run directory.
-        step: which one; None for the newest that is whole. A damaged one is passed over with a
-            warning that names it and the one used instead.
+        step: which one; None for the newest complete one. A damaged one is skipped with a warning
+            that names it and the one used instead.
         group: open only these tensors.
         ranks: the processes that read it; the first one checks and chooses for all.
 

@@ -1,8 +1,8 @@
-"""How a checkpoint comes to the disk: in a hidden directory first, then renamed into its place.
+"""Committing a checkpoint: it is written to a hidden directory, which is then renamed.
 
 ``checkpoints/.step_00001000.TOKEN.1/`` is shared by all processes. Each writes its files there and
 a list of their checksums last; the first one waits for all lists and renames the directory.
-Whatever ends a process on the way leaves the older checkpoints as they are.
+If a process ends before, the older checkpoints stay as they are.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ def write_part(
         temporary: the shared directory; made if it is not there.
         files: what to write.
         texts: the first process's JSON by file name.
-        between: called again and again; what it raises ends the writing.
+        between: called repeatedly; an error that it raises ends the writing.
     """
     make_directory(temporary)
     checksums = {}
@@ -54,7 +54,7 @@ def write_part(
 
 
 def hand_in(temporary: Path, ranks: Ranks, part: dict[str, Any]) -> None:
-    """Tell the first process what this one has written, as the last thing in the directory."""
+    """Write this process's list of checksums for the first process, as its last file."""
     fsync_directory(temporary)
     write_json(temporary / _list_name(ranks.rank), part)
 
@@ -65,7 +65,7 @@ def collect(
     """Wait for the lists of all other processes and return their checksums.
 
     Raises:
-        TimeoutError: a list did not come within ``patience`` seconds, or says why it cannot.
+        TimeoutError: a list did not come within ``patience`` seconds, or holds an error.
     """
     checksums: dict[str, str] = {}
     deadline = time.monotonic() + patience
@@ -88,17 +88,17 @@ def collect(
 
 
 def commit(temporary: Path, step: int, checksums: dict[str, str]) -> Path:
-    """Rename a directory whose files are on the disk into its place."""
+    """Rename a directory whose files are on the disk to the checkpoint's name."""
     write_json(temporary / CHECKSUMS, checksums)
     fsync_directory(temporary)
     final = temporary.with_name(checkpoint_name(step))
-    if final.exists():  # passed over as damaged when the run went on from the one before
+    if final.exists():  # skipped as damaged when the run continued from the one before
         final.rename(replaced_by(temporary))
     return temporary.rename(final)
 
 
 def replaced_by(temporary: Path) -> Path:
-    """Return the place of the checkpoint that a temporary directory takes the name of."""
+    """Return the path of the checkpoint that a temporary directory replaces."""
     return temporary.with_name(f"{temporary.name}.replaced")
 
 
@@ -111,24 +111,24 @@ def point_to_latest(final: Path) -> None:
 
 
 def rotate(directory: Path, newest: int, *, keep: int, spare: int) -> None:
-    """Remove all but ``keep`` checkpoints up to the step ``newest``, which is whole.
+    """Remove all but ``keep`` checkpoints up to the step ``newest``, which is complete.
 
-    Later ones are not counted: the run went on from before them because they are damaged.
+    Later ones are not counted: they are damaged, and the run continued from before them.
 
     Args:
         directory: the run directory.
         newest: step of the checkpoint that has just been committed; it always stays.
-        keep: how many stay.
+        keep: number of checkpoints that stay.
         spare: step of one more that stays.
     """
     known = [path for path in list_checkpoints(directory) if step_of(path) <= newest]
     for old in known[:-keep]:
-        if step_of(old) != spare:  # renamed first: gone at once, however long removing it takes
+        if step_of(old) != spare:  # renamed first: removing may take long
             shutil.rmtree(old.rename(old.with_name(f".{old.name}.removed")))
 
 
 def clear_unfinished(directory: Path) -> None:
-    """Remove what was not committed and what was replaced; only under the directory's lock."""
+    """Remove uncommitted and replaced checkpoints; only under the directory's lock."""
     for path in (directory / "checkpoints").glob(".step_*"):
         shutil.rmtree(path, ignore_errors=True)
 

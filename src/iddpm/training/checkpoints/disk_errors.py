@@ -1,4 +1,4 @@
-"""Why a checkpoint could not be written, in a sentence."""
+"""Disk errors of checkpoints, each in one sentence."""
 
 import errno
 import shutil
@@ -17,7 +17,7 @@ ADVICE = {
 
 
 def in_words(error: OSError, step: int, root: Path, directory: Path) -> str:
-    """Say what went wrong with the checkpoint of a step in ``root``, what is left, what to do."""
+    """Return what failed for the checkpoint of a step in ``root``, what is left, and what to do."""
     what = str(error)
     if error.strerror:
         name = Path(str(error.filename)).name if error.filename else "a file"

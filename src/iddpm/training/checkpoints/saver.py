@@ -50,7 +50,7 @@ GRACE = 5.0
 
 
 class _Save(NamedTuple):
-    """What a checkpoint will hold, apart from the training that goes on."""
+    """The content of a checkpoint, independent of the training that continues."""
 
     step: int
     files: dict[str, dict[str, Tensor]]
@@ -60,23 +60,23 @@ class _Save(NamedTuple):
 
 
 class _Abandoned(Exception):  # noqa: N818 - it says what happened
-    """The process leaves at once and the save in flight with it."""
+    """The process leaves at once and abandons the save in progress."""
 
 
 class Saver:
-    """Write checkpoints in the background, one at a time, each there whole or not at all.
+    """Write checkpoints in the background, one at a time, each completely or not at all.
 
-    ``save`` copies what is to be saved and returns; a thread writes it, commits it, points
-    ``latest`` at it and removes old ones. An error of the disk is tried again a few times, then
-    warned of: training goes on, and what has been committed stays. The thread talks to no other
-    process: each writes its own part, and the first waits for their files.
+    ``save`` copies the state and returns; a thread writes it, commits it, points ``latest`` at it
+    and removes old ones. After an error of the disk it tries again a few times, then warns:
+    training continues, and committed checkpoints stay. The thread does not communicate with other
+    processes: each writes its own part, and the first waits for their files.
 
-    As a context manager it waits for the save in flight, but not when the process is told to leave.
+    As a context manager it waits for the save in progress, unless the process leaves on a signal.
 
     Args:
         directory: the run directory, whose lock this process or the first rank holds.
-        keep: how many checkpoints stay.
-        step: of the checkpoint that the run goes on from; 0 for none.
+        keep: number of checkpoints that stay.
+        step: of the checkpoint that the run continues from; 0 for none.
         best: one more that stays.
         ranks: the processes that save together; all call the same methods in the same order.
         sealed: what the run is trained with, for JSON; part of every checkpoint.
@@ -99,7 +99,7 @@ class Saver:
         if ranks.first:
             clear_unfinished(directory)
             clear_temporaries(directory)
-        # Names the temporary directories of this life of the run alike on all ranks.
+        # The temporary directories of this session have the same names on all ranks.
         self._token: str = ranks.gathered(secrets.token_hex(4))[0]
         self._count = 0
         self._best = best
@@ -123,10 +123,10 @@ class Saver:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Wait for the save in flight, or give it up when the process is told to leave."""
+        """Wait for the save in progress, or abandon it if the process leaves on a signal."""
         told_to_leave = kind is not None and not issubclass(kind, Exception)
         if self._thread is not None and (told_to_leave or (kind and self.ranks.count > 1)):
-            # Where another rank is lost, its part is there already or will never be.
+            # If another rank is lost, its part is there already or will never be.
             self._thread.join(0 if told_to_leave else GRACE)
             self._leaving.set()
             self._thread.join(GRACE)  # it stops at its next chunk, unless the disk hangs
@@ -146,11 +146,11 @@ class Saver:
         Waits for the save before.
 
         Args:
-            step: number of steps that have been taken.
+            step: number of steps taken.
             tensors: groups of named tensors; each becomes a file, or one for each rank where
                 they are sharded (DTensor).
-            numbers: what else there is, as JSON.
-            last: the run ends with it: an error is for :meth:`finish` rather than a warning.
+            numbers: the rest, as JSON.
+            last: whether the run ends with it: :meth:`finish` then raises errors.
         """
         self.wait()
         self._count += 1
@@ -171,7 +171,7 @@ class Saver:
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the save in flight, if there is one."""
+        """Wait for the save in progress, if there is one."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -190,7 +190,7 @@ class Saver:
                 raise NotSaved(problem)
 
     def prefer(self, best: Best) -> None:
-        """Point to a step's checkpoint as the best, and spare it, as soon as it is committed."""
+        """Point to a step's checkpoint as the best, and keep it, as soon as it is committed."""
         if not self.ranks.first:
             return
         with self._settling:
@@ -199,7 +199,7 @@ class Saver:
                 self._settle()
 
     def settle(self) -> None:
-        """Do what a kill may have prevented after the commit of the checkpoint gone on from."""
+        """Do what a kill may have prevented after the commit of the checkpoint to continue from."""
         if not self.ranks.first or not self._committed:
             return
         final = self.directory / "checkpoints" / checkpoint_name(self._committed)
@@ -210,7 +210,7 @@ class Saver:
                 self._settle()
 
     def best(self) -> Best:
-        """Return the best of what has been committed, the same on every rank."""
+        """Return the best committed checkpoint, the same on every rank."""
         self.wait()
         best: Best = self.ranks.gathered(self._best)[0]
         return best
@@ -255,20 +255,20 @@ class Saver:
                     f"{self._problem}; training continues, and the next save tries again",
                     stacklevel=1,
                 )
-        except BaseException as error:  # a mistake of ours, for the main thread to raise
+        except BaseException as error:  # a bug, for the main thread to raise
             self._bug = error
         if work.step != self._committed:
             self._discard(work)
             self._given_up.append(work.temporary)
         if self.ranks.first:
-            # A slow rank may still write to one that was given up, so each is removed again.
+            # A slow rank may still write to an abandoned one, so each is removed again.
             for path in [*self._given_up, replaced_by(work.temporary)]:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _commit(self, work: _Save) -> None:
         checksums = self._write(work)
         checksums |= collect(work.temporary, self.ranks, PATIENCE, self._check)
-        with suppress(OSError):  # the records until this step, and the losses that tell the best
+        with suppress(OSError):  # the records until this step, whose losses determine the best
             fsync_file(self.directory / LOG)
         final = self._insist(lambda: commit(work.temporary, work.step, checksums))
         with self._settling:
@@ -281,14 +281,14 @@ class Saver:
         try:
             part = self._write(work)
             self._insist(lambda: hand_in(work.temporary, self.ranks, part))
-            self._committed = work.step  # as far as this rank can tell
+            self._committed = work.step  # as far as this rank knows
         except OSError as error:
             with suppress(OSError):
                 hand_in(work.temporary, self.ranks, {"error": str(error)})
             raise
 
     def _settle(self) -> None:
-        """Point to the best if it is committed, then remove what is neither new nor best."""
+        """Point to the best if it is committed, then remove other old checkpoints."""
         if self._candidate.step == self._committed:
             with warned(f"{POINTER} does not name step {self._committed}, which is the best"):
                 point_to_best(self.directory, self._candidate)
@@ -297,7 +297,7 @@ class Saver:
             rotate(self.directory, self._committed, keep=self.keep, spare=self._best.step)
 
     def _write(self, work: _Save) -> dict[str, str]:
-        """Write this process's files, and make room again after a try that failed."""
+        """Write this process's files; remove them again if that fails."""
 
         def attempt() -> dict[str, str]:
             try:
@@ -330,7 +330,7 @@ class Saver:
 
 
 def _local(value: Tensor) -> tuple[Tensor, bool]:
-    """Return this process's part of a tensor, and whether the others have parts too."""
+    """Return this process's part of a tensor, and whether the tensor is sharded."""
     from torch.distributed.tensor import DTensor
 
     if not isinstance(value, DTensor):

@@ -1,4 +1,4 @@
-"""Everything that a training run has to remember, to and from a checkpoint."""
+"""The state of a training run, to and from a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from iddpm.training.timesteps import TimestepSampler
 class TrainState:
     """The whole state of a run.
 
-    Data order, noise and dropout are functions of the step, so its number is all they need.
+    Data order, noise and dropout are functions of the step, so only its number is stored.
     """
 
     network: nn.Module
@@ -32,7 +32,7 @@ class TrainState:
     step: int = 0
     """Steps taken."""
     skipped: int = 0
-    """Steps whose update was left out: something was not finite, or a spike."""
+    """Steps without an update: something was not finite, or a spike."""
     bad_in_a_row: int = 0
     sealed: Mapping[str, Any] | None = None
     """What the run is trained with, for JSON: its settings and the data's fingerprint."""
@@ -57,7 +57,7 @@ class TrainState:
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint.
+        """Continue from a checkpoint.
 
         Raises:
             ValueError: it belongs to another network or to other settings.
@@ -73,7 +73,7 @@ class TrainState:
                 )
             load_weights(ema.network, tensors[name], checkpoint.path)
             ema.updates = checkpoint.state["ema"][name]
-        # No step may have moved anything yet, and an optimizer then holds nothing.
+        # Before the first step an optimizer holds nothing.
         self._load_optimizer(tensors.get("optimizer", {}), checkpoint)
         if "timesteps" in tensors:
             self.timesteps.load(dict(tensors["timesteps"]))
@@ -110,12 +110,12 @@ class TrainState:
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: object) -> None:
-    """Load weights by name; ValueError with one sentence when they are another network's.
+    """Load weights by name; ValueError if they are another network's.
 
     Args:
-        network: where they go; a sharded one takes its own rows.
+        network: receives them; a sharded one takes its own rows.
         weights: whole tensors by parameter name, read one by one.
-        source: where they come from, for the message.
+        source: their origin, for the message.
     """
     own = network.state_dict()
     missing = [name for name in own if name not in weights]
@@ -138,7 +138,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: obje
 
 
 def _fill(value: Tensor, weights: Mapping[str, Tensor], name: str) -> None:
-    """Copy a tensor, or what this process holds of it, from a file or from memory."""
+    """Copy a tensor, or this process's part of it, from a file or from memory."""
     part, rows = own_part(value)
     if rows == slice(None):
         part.copy_(weights[name])

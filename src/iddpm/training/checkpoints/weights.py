@@ -25,7 +25,7 @@ DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-"""How the format calls what a checkpoint may hold."""
+"""The names of the dtypes in the format."""
 CHUNK = 2**24
 """Bytes that are hashed and written at a time."""
 
@@ -39,14 +39,14 @@ def write_weights(
 ) -> str:
     """Write tensors as a safetensors file, to the disk, and return its SHA-256.
 
-    The library's own writer would leave the checksum to a second reading and hide an error's
-    number; here both come with the writing, which holds Python's lock for no longer than a chunk.
+    The library's writer would need a second reading for the checksum and hides the number of an
+    error. This one computes the checksum while writing and holds Python's lock for a chunk at most.
 
     Args:
         path: the file.
         named: tensors of any layout, on any device.
-        metadata: what else the file says.
-        between: called before each chunk; what it raises ends the writing.
+        metadata: further text of the file.
+        between: called before each chunk; an error that it raises ends the writing.
 
     Raises:
         OSError: with the file's name, such as when the disk is full.
@@ -89,18 +89,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def write_sealed(path: Path, named: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write a safetensors file with facts and the checksums by which a reader notices a change."""
+    """Write a safetensors file with facts and checksums that reveal any change."""
     write_weights(path, named, seal_metadata(facts, hash_weights(named)))
 
 
 def check_tensors(path: Path, sha256: str | None) -> None:
-    """Raise ValueError where the tensors of a file do not have this checksum; None for any."""
+    """Raise ValueError if the tensors of a file do not have this checksum; None for any."""
     if sha256 is not None and hash_weights(Weights([path])) != sha256:
         raise ValueError(f"{path} is damaged: its weights have changed since it was written")
 
 
 def read_released(path: Path) -> dict[str, Tensor]:
-    """Read weights that lie alone, after a look at their checksum.
+    """Read released weights after checking their checksum.
 
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it is damaged.
@@ -163,7 +163,7 @@ class Weights(Mapping[str, Tensor]):
 
 
 def hash_weights(weights: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of named tensors, whatever file they lay in."""
+    """Return the SHA-256 of named tensors, independent of their files."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         value = weights[name].detach().contiguous().cpu()
@@ -173,7 +173,7 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
 
 
 def _bytes(value: Tensor) -> memoryview:
-    """Look at the bytes of a contiguous tensor on the CPU."""
+    """Return the bytes of a contiguous tensor on the CPU, without a copy."""
     return memoryview(value.reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Log files of a run: JSON lines and CSV, and whoever else wants the records."""
+"""Log files of a run, JSON lines and CSV, and trackers of its records."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from iddpm.runtime.atomic_files import write_text
 
 LOG = "log.jsonl"
-"""The file of a run directory that remembers its records."""
+"""The file of a run directory with its records."""
 COLUMNS = (
     "step",
     "time",
@@ -36,29 +36,29 @@ COLUMNS = (
 
 
 class Tracker(Protocol):
-    """Where records go beside the files."""
+    """A receiver of records in addition to the files."""
 
     name: str
-    """What to call it in a message."""
+    """Its name in messages."""
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Take a record; whatever this raises is the last that it hears."""
+        """Take a record; after an error it receives no more."""
 
     def close(self) -> None:
-        """Take no more."""
+        """Close it."""
 
 
 class LogFiles:
-    """Append records to ``log.jsonl`` and ``log.csv`` of a run directory, and hand them on.
+    """Append records to ``log.jsonl`` and ``log.csv`` of a run directory, and pass them on.
 
-    A run that goes on from an older checkpoint first drops the records after it, so that every
-    step stands in the files once. A log never ends a run: where the disk takes no more, that is
-    said once, and what it refused is written when it takes it again.
+    A run that continues from an older checkpoint first drops the records after it, so that the
+    files have each step once. A log never ends a run: if the disk is full, there is one warning,
+    and the missing text is written when there is space again.
 
     Args:
         directory: the run directory.
         start_step: steps taken before; later records are dropped.
-        trackers: who gets the records too; one that fails is left out from then on, with a warning.
+        trackers: further receivers; one that fails is dropped with a warning.
     """
 
     def __init__(
@@ -93,18 +93,18 @@ class LogFiles:
 
 
 class _Growing:
-    """A text file that only grows; what the disk refuses waits for the next time."""
+    """A text file that only grows; text that cannot be written waits for the next time."""
 
     def __init__(self, path: Path, text: str) -> None:
         write_text(path, text)
         self._path = path
-        # Unbuffered: it is known how much of a line went through, and close() has nothing to do.
+        # Unbuffered: the written part of a line is known, and close() has nothing to do.
         self._file = path.open("ab", buffering=0)
         self._waiting = b""
         self._warned = False
 
     def append(self, text: str) -> None:
-        """Write the text behind what is waiting."""
+        """Write the waiting text and this one."""
         self._waiting += text.encode()
         try:
             while self._waiting:
@@ -142,7 +142,7 @@ def read_log(directory: Path) -> list[dict[str, Any]]:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """Return the record that a line holds, or None where it holds none."""
+    """Return the record of a line, or None if it holds none."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):  # also bytes that are no text, and endless brackets

@@ -12,7 +12,7 @@ from iddpm.training.step import StepResult
 
 QUARTILES = 4
 OWN = ("data_wait_share", "memory_mb", "compute_share")
-"""What every process measures for itself."""
+"""The values that each process measures separately."""
 
 
 class Meter:
@@ -38,11 +38,11 @@ class Meter:
         self._since = time.monotonic()
 
     def wait(self, seconds: float) -> None:
-        """Add a wait for data, when it ends: the clock of the next line starts at `read`."""
+        """Add a wait for data when it ends; the clock of the next line starts at `read`."""
         self._waited += seconds
 
     def add(self, result: StepResult) -> None:
-        """Add a step; one that was skipped only counts."""
+        """Add a step; a skipped one is only counted."""
         self._seen += len(result.t)
         if result.skipped:
             return
@@ -63,7 +63,7 @@ class Meter:
             self._items[name] += len(values)
 
     def read(self) -> dict[str, Any]:
-        """Return the averages since the last call; what was not seen is left out."""
+        """Return the averages since the last call, without values that were not observed."""
         elapsed = max(time.monotonic() - self._since, 1e-9)
         record: dict[str, Any] = {
             name: self._sums[name] / self._items[name] for name in self._sums if self._items[name]
@@ -80,11 +80,11 @@ class Meter:
 
 
 def merged(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what all processes measured as one record.
+    """Return the measurements of all processes as one record.
 
-    They share losses and throughput, which are the global batch's. Of what each measures for
-    itself the record has the largest wait and memory and the mean share of compute, and under
-    ``ranks`` a list of each by rank. A record alone is returned as it is.
+    Losses and throughput are those of the global batch, the same on all. The record has the largest
+    wait and memory, the mean share of compute, and lists of these by rank. A single record is
+    returned unchanged.
     """
     if len(records) == 1:
         return records[0]

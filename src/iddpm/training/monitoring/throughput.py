@@ -11,7 +11,7 @@ import torch
 from iddpm.training.precision import Precision
 
 LATER = 60.0
-"""Seconds of training after which the device is measured: short runs do without."""
+"""Seconds of training after which the device is measured; short runs are not."""
 
 
 class Effort:
@@ -40,13 +40,13 @@ class Effort:
         self.later = later
         self._started = time.monotonic()
         self._most = 0.0
-        """Items a second that the device could do; 0 where that is not known."""
+        """Items per second at the device's peak rate; 0 if unknown."""
 
     def read(self, items_per_second: float) -> dict[str, Any]:
-        """Return what is known, for this process having learned from so many items a second."""
+        """Return the measurements of this process at a rate of items per second."""
         record: dict[str, Any] = {"memory_mb": round(peak_memory(self.precision.device) / 1e6, 1)}
         if self.flops is not None and time.monotonic() - self._started >= self.later:
-            with suppress(torch.OutOfMemoryError):  # too full to be asked: then it is not known
+            with suppress(torch.OutOfMemoryError):  # no memory for the measurement: unknown
                 self._most = matmul_rate(self.precision.device, self.precision.dtype) / self.flops()
             self.flops = None
         if self._most:
@@ -75,9 +75,9 @@ def peak_memory(device: torch.device) -> int:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) -> float:
-    """Return the best rate of a square matrix product in FLOP/s, measured for so many seconds."""
+    """Return the best rate of a square matrix product in FLOP/s, measured for ``seconds``."""
     size = 1024 if device.type == "cpu" else 4096
-    generator = torch.Generator(device).manual_seed(0)  # leaves the global one alone
+    generator = torch.Generator(device).manual_seed(0)  # the global generator is not used
     a = torch.randn(size, size, generator=generator, device=device).to(dtype)
     best, end = float("inf"), time.perf_counter() + seconds
     while (start := time.perf_counter()) < end or best == float("inf"):

@@ -1,8 +1,8 @@
-"""Other programs that show a run's records: TensorBoard, and Weights & Biases.
+"""Trackers of a run's records: TensorBoard and Weights & Biases.
 
-Neither can hold up or end a run: what fails is left out with a warning (see
-:class:`~iddpm.training.monitoring.log_files.LogFiles`), and what talks to a network does so in a
-thread of its own.
+Neither can delay or end a run: a tracker that fails is dropped with a warning (see
+:class:`~iddpm.training.monitoring.log_files.LogFiles`), and network access has a thread of its
+own.
 """
 
 import os
@@ -29,7 +29,7 @@ PATIENCE = 20.0
 
 
 def check_trackers(*, tensorboard: bool, wandb: str | None) -> None:
-    """Raise ValueError with one sentence where what is wanted is not installed."""
+    """Raise ValueError if a requested tracker is not installed."""
     if tensorboard and find_spec("tensorboard") is None:
         raise ValueError(
             "training.tensorboard=true needs TensorBoard: pip install 'iddpm[tensorboard]'"
@@ -48,7 +48,7 @@ def open_trackers(
     wandb: str | None,
     settings: Mapping[str, Any],
 ) -> list[Tracker]:
-    """Open what is wanted; one that does not open is left out with a warning.
+    """Open the requested trackers; one that fails is left out with a warning.
 
     Args:
         directory: the run directory.
@@ -69,7 +69,7 @@ def open_trackers(
 
 
 def curves_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a record that make curves over the steps."""
+    """Return the numbers of a record that are curves over the steps."""
     return {
         name: value
         for name, value in record.items()
@@ -78,7 +78,7 @@ def curves_of(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 class TensorBoard:
-    """Event files, each record written as it comes.
+    """Event files of TensorBoard; each record is written at once.
 
     The library's own writer has a thread for it, which prints a traceback when the disk is full.
 
@@ -123,8 +123,8 @@ class TensorBoard:
 class WeightsAndBiases:
     """A run of a Weights & Biases project; a resumed run continues it.
 
-    Their library opens connections, asks a server and waits for it at the end, so all of that
-    happens in a thread: training hands its records over and goes on.
+    Their library opens connections and waits for a server, so all of that happens in a thread:
+    training passes its records on and continues.
 
     Args:
         directory: the run directory; its name is the run's.
@@ -151,13 +151,13 @@ class WeightsAndBiases:
         self._thread.start()
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Hand a record over; raises what went wrong before."""
+        """Pass a record on; raises the error of an earlier one."""
         if self._error is not None:
             raise self._error
         self._records.put_nowait(curves_of(record) | {"step": record["step"]})
 
     def close(self) -> None:
-        """Wait for the last records, but not for ever."""
+        """Wait for the last records for a limited time."""
         try:
             self._records.put_nowait(None)
             self._thread.join(self._patience)
@@ -182,7 +182,7 @@ class WeightsAndBiases:
                 resume="allow",
             )
             write_text(known, run.id + "\n")
-            # Not their own count of calls: a run that went back repeats some of its steps.
+            # Not the library's count of calls: a run that goes back repeats some steps.
             run.define_metric("*", step_metric="step")
             while (record := self._records.get()) is not None:
                 run.log(record)

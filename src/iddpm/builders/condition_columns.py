@@ -19,11 +19,11 @@ from iddpm.data.sources.label_tables import class_table
 from iddpm.data.sources.source import Source
 
 FEW_ITEMS = 20
-"""Up to so many items, each may have a word of its own."""
+"""Number of items up to which each may have its own word."""
 
 
 def conditions_of(config: Config) -> tuple[Condition, ...]:
-    """Return the conditions of resolved settings, in the order in which the network has them."""
+    """Return the conditions of resolved settings, in the order of the network."""
     return tuple(
         Condition(name, c.names, *(c.range or (-1.0, 1.0)), c.period)
         for name, c in (config.model.conditions or {}).items()
@@ -39,15 +39,15 @@ def check_class_left_open(config: Config, where: Path) -> None:
 
 
 def attach_conditions(config: Config, source: Source, train: NDArray[np.int64]) -> Config:
-    """Read the conditions of a source's items, and return the settings with what was found.
+    """Read the conditions of a source's items, and return the settings with their kinds and ranges.
 
-    Afterwards ``source.conditions`` holds what the network is told. What settings of a run say
-    already stays: ranges are those of its training items.
+    Afterwards ``source.conditions`` holds the network's input. Settings of a run stay unchanged:
+    ranges are those of its training items.
 
     Args:
         config: settings, resolved or not.
         source: the data.
-        train: the items that are trained on, whose ranges become [-1, 1].
+        train: the training items, whose ranges become [-1, 1].
 
     Raises:
         FileNotFoundError, ValueError: a table or a column that does not work.
@@ -72,7 +72,7 @@ def attach_conditions(config: Config, source: Source, train: NDArray[np.int64]) 
     else:
         assert where is not None
         columns = read_columns(where, names, Path(config.data.path or ".").expanduser(), source)
-        if names is None and len(columns) > 1:  # what items are grouped by is no condition
+        if names is None and len(columns) > 1:  # the column of the groups is not a condition
             columns.pop(config.data.group or "", None)
     stated = wanted or {name: ConditionConfig() for name in columns}
     found = {
@@ -124,7 +124,7 @@ def _found(
 
 
 def _instead(name: str, columns: Columns, otherwise: str) -> str:
-    """Say how to use the other columns alone."""
+    """Return how to use only the other columns."""
     others: Sequence[str] = [other for other in columns if other != name]
     if not others:
         return otherwise

@@ -26,7 +26,7 @@ from iddpm.networks.layers import MAX_GROUPS, num_groups
 from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
 
 PURE_NOISE_SHARE = 0.125
-"""Of the training items of a residual, where one evaluation of the network makes a sample."""
+"""Share of the training items of a residual at pure noise, where one evaluation makes a sample."""
 
 
 def open_data(config: Config, memory: Any = None) -> Source:
@@ -44,9 +44,9 @@ def open_data(config: Config, memory: Any = None) -> Source:
     except NotClassesError:
         if config.form is None:
             raise
-        # A run of an earlier version took these folders for classes, and stays what it is.
+        # A run of an earlier version used these folders as classes, and keeps them.
         source = open_path(data.model_copy(update={"labels": "folder"}), data.path)
-    if config.form is None:  # the settings of a run have been looked at, and may be older
+    if config.form is None:  # the settings of a run were checked, and may be older
         _refuse_other_kinds(data, source)
     return source
 
@@ -56,7 +56,7 @@ _CUT_TO_SIZE = ("array", "picture", "clip", "raster")
 
 
 def _refuse_other_kinds(data: DataConfig, source: Source) -> None:
-    """Refuse settings that say nothing of data of this kind."""
+    """Raise ValueError for settings that do not apply to this kind of data."""
     kind = source.form.kind
     whole = kind not in _CUT_TO_SIZE
     refused = {
@@ -75,7 +75,7 @@ def _refuse_other_kinds(data: DataConfig, source: Source) -> None:
 
 
 def _open_in_memory(data: DataConfig, memory: Any) -> Source:
-    """Open an array, a tensor or a dataset as the settings say."""
+    """Open an array, a tensor or a dataset with these settings."""
     if data.path is not None:
         raise ValueError(
             f"data was passed in memory and data.path={data.path} is set too: use one of them"
@@ -100,13 +100,13 @@ def _open_in_memory(data: DataConfig, memory: Any) -> Source:
         raise ValueError(
             "data.window cannot cut items in memory that have conditions or paired data"
         )
-    pieces = Windows(Rows(source), data.window, data.stride)
-    pieces.memory = source.memory
-    return pieces
+    windows = Windows(Rows(source), data.window, data.stride)
+    windows.memory = source.memory
+    return windows
 
 
 def open_path(data: DataConfig, path: str) -> Source:
-    """Open the data that lies at a path as the settings say, by way of a cache if wanted."""
+    """Open the data at a path with these settings, through a cache if set."""
     source = open_source(
         path,
         image_size=data.image_size,
@@ -128,7 +128,7 @@ def open_path(data: DataConfig, path: str) -> Source:
 
 
 def values_of(config: Config) -> Values:
-    """Return how the numbers of resolved settings' data are stored."""
+    """Return how the numbers of the data are stored, from resolved settings."""
     if config.data.range is None or config.data.range == "auto":
         return natural_values(config.bits)
     dtype = config.form.dtype if config.form else None
@@ -136,7 +136,7 @@ def values_of(config: Config) -> Values:
 
 
 def form_of(config: Config) -> Form:
-    """Return what the data of resolved settings was on disk; ValueError for an unknown kind."""
+    """Return the file form of the data, from resolved settings; ValueError for an unknown kind."""
     if config.form is not None and config.form.kind not in KINDS:
         raise ValueError(f"form.kind={config.form.kind} is unknown: use {listed(KINDS)}")
     facts = config.form.model_dump(exclude={"dtype"}) if config.form else {}
@@ -144,7 +144,7 @@ def form_of(config: Config) -> Form:
 
 
 def _keep_form(values: dict[str, Any], source: Source) -> None:
-    """Write down what the data is on disk, and its range where the depth does not tell it."""
+    """Record the file form of the data, and its range if the depth does not determine it."""
     form = asdict(source.form)
     stored = source.form.values or natural_values(source.bits)
     del form["values"]
@@ -156,7 +156,7 @@ def _keep_form(values: dict[str, Any], source: Source) -> None:
 
 
 def resolve(config: Config, source: Source | None = None, train_items: int = 0) -> ResolvedConfig:
-    """Return the settings with everything that was left to be derived filled in.
+    """Return the settings with all derived values filled in.
 
     Args:
         config: settings as the user gave them.
@@ -186,14 +186,14 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
     if source is not None and training["epochs"] is not None:
         steps = round(training["epochs"] * train_items / training["batch_size"])
         training["steps"] = max(steps, 1)
-        training["epochs"] = None  # said in steps now, which a resume may change
+        training["epochs"] = None  # stored in steps, which a resume may change
     posthoc = training["posthoc_ema"]
     if posthoc is not None and posthoc["every"] is None:
         posthoc["every"] = max(training["steps"] // 20, 1)
     if model["network"] is None:
         _resolve_unet(model, config.model.model_fields_set)
     _resolve_schedule(values["diffusion"], values["bits"])
-    if config.form is None and config.imported_from is None:  # others stay what they are
+    if config.form is None and config.imported_from is None:  # others stay unchanged
         _resolve_residual(values, config)
     resolved = settle(validate(values))
     check_guidance(resolved, resolved.sampling.guidance)
@@ -213,7 +213,7 @@ def _resolve_schedule(diffusion: dict[str, Any], bits: int | None) -> None:
 
 
 def _resolve_residual(values: dict[str, Any], config: Config) -> None:
-    """Let new runs of super-resolution learn the residual, and pure noise more often."""
+    """For new runs of super-resolution, learn the residual, with more pure noise."""
     diffusion, training = config.diffusion, values["training"]
     learned = diffusion.residual
     if learned is None:
@@ -227,7 +227,7 @@ def _resolve_residual(values: dict[str, Any], config: Config) -> None:
 
 
 def _take_facts(values: dict[str, Any], config: Config, source: Source) -> None:
-    """Fill in what the data says, and refuse data that the settings do not fit."""
+    """Fill in the facts of the data; raise ValueError for data that does not fit the settings."""
     model = values["model"]
     _hold(model, "channels", source.shape[0], source.name)
     _hold(model, "size", tuple(source.shape[1:]), source.name)
@@ -235,7 +235,7 @@ def _take_facts(values: dict[str, Any], config: Config, source: Source) -> None:
         _hold(model, "given_channels", source.given.shape[0], source.given.name)
     values["class_names"] = source.class_names
     values["bits"] = source.bits
-    if config.form is None:  # runs from before there was a choice keep their split
+    if config.form is None:  # runs of earlier versions, without this choice, keep their split
         values["data"]["identical"] = config.data.identical or "together"
     _keep_form(values, source)
     TASKS[config.task].check_labels(config, source)
@@ -244,8 +244,8 @@ def _take_facts(values: dict[str, Any], config: Config, source: Source) -> None:
 
 
 def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:
-    """Fill in what the data's size decides of the U-Net; refuse what it cannot be built of."""
-    if model["wavelets"] and model["stride"] is None:  # what is proposed for the data's own size
+    """Fill in the settings of the U-Net that follow from the size, or raise ValueError."""
+    if model["wavelets"] and model["stride"] is None:  # the proposal for the data's own size
         draft = dict(model)
         propose_network(draft, stated)
         model["stride"] = check_stride(draft["stride"], len(model["size"]))
@@ -267,7 +267,7 @@ def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:
 
 
 def grid_of(model: dict[str, Any]) -> tuple[int, ...]:
-    """Return the spatial size that the U-Net works at: the data's, or coarser by wavelets.
+    """Return the spatial size of the U-Net: that of the data, or smaller by wavelets.
 
     Raises:
         ValueError: the levels of the wavelets do not divide the size.
@@ -288,7 +288,7 @@ def grid_of(model: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _hold(model: dict[str, Any], name: str, found: Any, where: str) -> None:
-    """Fill in a fact of the data, or hold a stated one against it."""
+    """Fill in a fact of the data, or check a stated one."""
     stated = model[name]
     if stated is not None and stated != found:
         raise ValueError(f"model.{name}={stated} is set, but {where} has {found}")

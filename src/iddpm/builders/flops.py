@@ -1,4 +1,4 @@
-"""How much arithmetic training takes."""
+"""The floating-point operations of training."""
 
 import torch
 from torch import nn
@@ -12,13 +12,13 @@ from iddpm.training.step import SELF_CONDITION_SHARE
 def count_flops(config: ResolvedConfig, own: nn.Module | None = None) -> float:
     """Return the floating-point operations of matrix products that training takes for an item.
 
-    The forward pass is counted by PyTorch on a network that has shapes and no numbers; the
-    backward pass takes twice as many. What gradient checkpointing computes again does not count,
-    and a forward pass for self-conditioning counts as often as there is one.
+    PyTorch counts the forward pass on the meta device; the backward pass takes twice as many.
+    Recomputation by gradient checkpointing does not count. The forward pass for self-conditioning
+    counts by its share of the steps.
 
     Args:
         config: resolved settings.
-        own: an own network, which is counted on a copy.
+        own: an own network; a copy is counted.
     """
     network, conditioning = on_meta_device(config, own)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

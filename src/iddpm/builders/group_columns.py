@@ -14,10 +14,10 @@ from iddpm.data.sources.text_tables import TABLES, open_table
 
 
 def grouping_column(config: Config, source: Source) -> list[str] | None:
-    """Return the group of each item by the column that ``data.group`` names; None where it is none.
+    """Return the group of each item by the column of ``data.group``; None if it is not a column.
 
-    Looked for in the tables of ``data.labels`` and ``data.conditions``, in the members of an array
-    file, and in the columns of a table.
+    The column is searched in the tables of ``data.labels`` and ``data.conditions``, in the members
+    of an array file, and in the columns of a table.
 
     Raises:
         ValueError: an item whose cell is empty, or that has no row.

@@ -1,4 +1,4 @@
-"""What is put around a model when it is sampled."""
+"""Guidance and clipping of a model for sampling."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +24,9 @@ from iddpm.sampling import (
 )
 
 CLASSIFIER_FORMS = ("score", "clip_then_score", "mean")
-"""How a classifier guides: in the score, for every sampler; the same, but as the published code has
-it, with the estimate of the data clipped before it is guided and not after; in the mean of ddpm."""
+"""The forms of classifier guidance: in the score, for every sampler; in the score as in the
+published code, which clips the estimate of the data before guidance and not after; in the mean of
+ddpm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +34,10 @@ class Guides:
     """Other models that guide this one; none by default.
 
     Attributes:
-        weaker: a weaker version of the model, and how far to go away from it.
+        weaker: a weaker version of the model, for autoguidance.
         autoguidance_scale: 1 is the model alone.
-        gradient: that of a classifier.
-        classifier_scale: how strongly to follow it.
+        gradient: the gradient of a classifier.
+        classifier_scale: its scale.
         classifier_form: one of :data:`CLASSIFIER_FORMS`.
     """
 
@@ -47,7 +48,7 @@ class Guides:
     classifier_form: str = "score"
 
     def __post_init__(self) -> None:
-        """Refuse a form that does not exist."""
+        """Raise ValueError for an unknown form."""
         if self.classifier_form not in CLASSIFIER_FORMS:
             raise ValueError(
                 f"classifier_form={self.classifier_form} is unknown: use score, clip_then_score, "
@@ -61,7 +62,7 @@ NO_GUIDES = Guides()
 def guide(
     config: ResolvedConfig, denoiser: Denoiser, sampling: SamplingConfig, guides: Guides = NO_GUIDES
 ) -> Denoise:
-    """Return the model with guidance and clipping around it, as the settings want it.
+    """Return the model with the guidance and clipping of some settings.
 
     Raises:
         ValueError: guidance for a model that was not trained for it.
@@ -93,7 +94,7 @@ def guide(
 
 
 def _bounded(denoise: Denoise, sampling: SamplingConfig) -> Denoise:
-    """Return the model with its estimate of the data clipped or thresholded, if it is to be."""
+    """Return the model with its estimate of the data clipped or thresholded, if set."""
     if sampling.threshold is not None:
         return threshold_x0(denoise, sampling.threshold)
     return clip_x0(denoise) if sampling.clip else denoise
@@ -126,10 +127,10 @@ def build_gradient(
 
     Args:
         config, denoiser: the model and its settings.
-        classifier: called with x_t and the times shown; returns logits.
+        classifier: called with x_t and the time input; returns logits.
         trained: the classifier's settings.
-        schedule: the noise that it knows; where that is not the model's, it is shown the time of
-            the same log-SNR.
+        schedule: its noise schedule; if it is not the model's, the classifier receives the time
+            of the same log-SNR.
 
     Raises:
         ValueError: a classifier of other data or other classes.
@@ -155,7 +156,7 @@ def build_gradient(
 def build_weaker(
     config: ResolvedConfig, denoiser: Denoiser, other: ResolvedConfig, weaker: Denoiser
 ) -> Denoise:
-    """Return another model for the noise levels of this one, to guide it.
+    """Return another model at the noise levels of this one, for guidance.
 
     Raises:
         ValueError: a model of other data or other classes.

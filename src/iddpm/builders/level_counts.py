@@ -1,4 +1,4 @@
-"""How frequent each level of the data is, for the first bias of a level head."""
+"""The frequencies of the levels of the data, for the initial bias of a level head."""
 
 import math
 
@@ -12,17 +12,17 @@ from iddpm.networks import LevelHead
 
 MOST_ITEMS = 512
 MOST_VALUES = 2**24
-"""Values that are counted at most: more would change nothing that can be seen."""
+"""Largest number of values that are counted: more would not change the result visibly."""
 
 
 def start_levels(network: nn.Module, source: Source, items: NDArray[np.int64]) -> None:
-    """Let a network's first probabilities be those of the data; of others nothing changes."""
+    """Initialize the probabilities of a level head by those of the data; others are unchanged."""
     if isinstance(network, LevelHead):
         network.start_at(count_levels(source, items))
 
 
 def count_levels(source: Source, items: NDArray[np.int64]) -> Tensor:
-    """Return how often each channel of some items, evenly spread, has each level, [C, K]."""
+    """Return the counts [C, K] of the levels in each channel of some evenly spread items."""
     assert source.bits is not None
     count = min(MOST_ITEMS, max(MOST_VALUES // math.prod(source.shape), 1), len(items))
     levels = 2**source.bits

@@ -1,4 +1,4 @@
-"""From a row of the tables of choices to the class or function that it names."""
+"""Loading the class or function of a row in the tables of choices."""
 
 from functools import reduce
 from importlib import import_module
@@ -6,6 +6,6 @@ from typing import Any
 
 
 def load(home: str) -> Any:
-    """Return what ``module:name`` stands for; rows come from :mod:`iddpm.config.choices` alone."""
+    """Return the object of ``module:name``; rows come from :mod:`iddpm.config.choices` alone."""
     module, _, name = home.partition(":")
     return reduce(getattr, name.split("."), import_module(module))

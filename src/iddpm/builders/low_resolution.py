@@ -103,7 +103,7 @@ def check_low_res(
 def interpolate(config: ResolvedConfig, low_res: Tensor, size: Sequence[int]) -> Tensor:
     """Return low-resolution data [N, C, *spatial] interpolated to ``size``, the base of a residual.
 
-    Bicubic, neither rounded nor clamped; of the low resolution as the network sees it.
+    Bicubic, neither rounded nor clamped, of the network's low-resolution input.
     """
     return enlarge_bicubic(low_res, size, check_circular(config.model.circular, len(size)))
 
@@ -137,13 +137,13 @@ def held_out_low_res(config: ResolvedConfig, x: Tensor, items: Sequence[int]) ->
 def add_low_res(
     config: ResolvedConfig, low_res: Tensor, level: float, numbers: Sequence[int], seed: int = 0
 ) -> dict[str, Tensor]:
-    """Return the low-resolution input for given data.
+    """Return the low-resolution input for a caller's low resolutions.
 
     Args:
         config: resolved settings.
         low_res: [N, C, *spatial], about [-1, 1].
-        level: standard deviation of the noise to add; for networks that are told of it.
-        numbers: of the samples or items, which together with the seed draw the noise.
+        level: standard deviation of the noise to add; for networks that are conditioned on it.
+        numbers: of the samples or items, which determine the noise together with the seed.
         seed: of the noise.
     """
     if not config.degradation.augment:

@@ -1,4 +1,4 @@
-"""What ``training.precision=auto`` stands for: measured on the network's own convolutions."""
+"""The choice of ``training.precision=auto``, measured on the network's own convolutions."""
 
 import copy
 import json
@@ -24,28 +24,28 @@ from iddpm.runtime.atomic_files import write_json
 from iddpm.training.precision import Precision, PrecisionName, computes_bfloat16
 
 MARGIN = 1.1
-"""How many times faster bfloat16 must be: casts and normalizations do not gain as much."""
+"""The factor by which bfloat16 must be faster: casts and normalizations gain less."""
 KINDS = 3
-"""Convolutions that are timed: those that most of the arithmetic of a step is in."""
+"""Number of convolutions that are timed: those with most of the arithmetic."""
 _PRODUCTS = 3e7
 """Most multiplications of a timed forward pass; larger data is cut to fewer positions."""
 ROUNDS = 12
 FEWEST_ROUNDS = 3
 SECONDS = 0.3
-"""After which no further call begins, the first calls included, which make kernels ready."""
+"""Seconds after which no further call starts, including the first calls, which prepare kernels."""
 STEADY = 1.25
-"""How far apart the two least times of a convolution may be; else other programs disturbed it."""
+"""Largest ratio of the two smallest times of a convolution; above, it was disturbed."""
 
 Timer = Callable[[Callable[[], object]], float]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A precision and why.
+    """A precision and the reason.
 
     Attributes:
-        name: what is computed in.
-        why: a line for people; empty where there was nothing to choose.
+        name: the precision.
+        why: a line for people; empty if there was no choice.
     """
 
     name: PrecisionName
@@ -59,25 +59,25 @@ def choose_precision(
     as_before: bool = False,
     timer: Timer | None = None,
 ) -> Choice:
-    """Return the precision of training that resolved settings stand for.
+    """Return the precision of training for resolved settings.
 
     On CPUs that compute in bfloat16, ``auto`` times the convolutions of the network forward and
     backward in both, once: the choice is kept in the cache for this processor, number of threads,
-    version of PyTorch and these settings of the network. On a machine too busy to tell it is
-    float32 and nothing is kept.
+    version of PyTorch and these settings of the network. If the machine is too busy, the
+    choice is float32 and is not kept.
 
     Args:
         config: resolved settings.
         device: where the network runs.
-        as_before: choose by the processor alone, as releases did that kept no record of it.
-        timer: returns the seconds that a call takes.
+        as_before: choose only by the processor, as earlier releases did, which recorded no choice.
+        timer: returns the seconds of a call.
     """
     stated = config.training.precision
     if stated != "auto":
         return Choice(stated)
     if as_before or device.type != "cpu" or not computes_bfloat16():
         return Choice(Precision("auto", device).name)
-    if config.model.network is not None:  # what it computes in bfloat16 nobody has checked
+    if config.model.network is not None:  # its results in bfloat16 are not tested
         return Choice("float32")
     facts = _facts(config)
     path = user_cache() / "precision" / f"{digest(json.dumps(facts))}.json"
@@ -97,7 +97,7 @@ def choose_precision(
 
 @dataclass(frozen=True)
 class _Convolution:
-    """A layer on the meta device, the shape of its input, and how often the network has it."""
+    """A layer on the meta device, the shape of its input, and its number in the network."""
 
     layer: nn.Module
     shape: tuple[int, ...]
@@ -105,8 +105,8 @@ class _Convolution:
 
 
 def _convolutions(config: ResolvedConfig) -> list[_Convolution]:
-    """Return the convolutions that most of the arithmetic is in, largest first."""
-    network, told = on_meta_device(config)
+    """Return the convolutions with most of the arithmetic, largest first."""
+    network, inputs = on_meta_device(config)
     layers: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
     counts: Counter[str] = Counter()
     products: Counter[str] = Counter()
@@ -121,19 +121,19 @@ def _convolutions(config: ResolvedConfig) -> list[_Convolution]:
 
     kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     for module in network.modules():
-        # The linear maps of attention are convolutions of kernel 1 by name only.
+        # The linear maps of attention are convolutions of kernel 1 only by name.
         if isinstance(module, kinds) or (
             isinstance(module, nn.Conv1d) and hasattr(module, "circular")
         ):
             module.register_forward_hook(note)
     with torch.no_grad():
-        network(**told)
+        network(**inputs)
     found = []
     for key, total in products.most_common(KINDS):
         layer, shape = layers[key]
         each = total / counts[key]
         channels, *size = shape
-        while each > _PRODUCTS and max(size) > 8:  # one item is too much: fewer positions of it
+        while each > _PRODUCTS and max(size) > 8:  # one item is too large: fewer positions of it
             longest = size.index(max(size))
             each, size[longest] = each * (size[longest] // 2) / size[longest], size[longest] // 2
         items = min(_items(config), max(int(_PRODUCTS / each), 1))
@@ -146,7 +146,7 @@ def _items(config: ResolvedConfig) -> int:
 
 
 def _facts(config: ResolvedConfig) -> dict[str, Any]:
-    """Return all that the choice depends on; no network is built for it."""
+    """Return all that the choice depends on, without building a network."""
     return {
         "processor": _processor(),
         "capability": os.environ.get("ATEN_CPU_CAPABILITY", ""),
@@ -173,7 +173,7 @@ def _processor() -> str:
 
 
 def _read(path: Any, facts: dict[str, Any]) -> float | None:
-    """Return the ratio that was measured before; None where there is none to be believed."""
+    """Return the ratio of an earlier measurement; None if there is no valid one."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -186,8 +186,8 @@ def _read(path: Any, facts: dict[str, Any]) -> float | None:
 def _measured(convolutions: list[_Convolution], timer: Timer) -> float | None:
     """Return the time of the convolutions in bfloat16 as a share of that in float32.
 
-    Rounds of all calls in turn, and the least counts: what else the machine does only ever adds
-    to it. None where time was up before there were enough rounds, or where they disagree.
+    Calls are timed in rounds, and the smallest time counts, since other programs only add to it.
+    None if time was up before there were enough rounds, or if they disagree.
     """
     calls = [_both_ways(c, dtype) for c in convolutions
              for dtype in (torch.float32, torch.bfloat16)]  # fmt: skip
@@ -204,9 +204,9 @@ def _measured(convolutions: list[_Convolution], timer: Timer) -> float | None:
             if len(times) < len(calls):
                 break
             rounds.append(times)
-    except RuntimeError:  # a kernel that this processor has not
+    except RuntimeError:  # a kernel that this processor lacks
         return 99.0
-    rounds = rounds[1:]  # the first one made kernels ready
+    rounds = rounds[1:]  # the first one prepared kernels
     if len(rounds) < FEWEST_ROUNDS:
         return None
     least, second = list(zip(*map(sorted, zip(*rounds, strict=True)), strict=True))[:2]
@@ -218,7 +218,7 @@ def _measured(convolutions: list[_Convolution], timer: Timer) -> float | None:
 
 
 def _both_ways(convolution: _Convolution, dtype: torch.dtype) -> Callable[[], object]:
-    """Return a call that does a forward and a backward pass as training does it."""
+    """Return a function that does a forward and a backward pass as training does."""
     layer: Any = copy.deepcopy(convolution.layer).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How much memory training and sampling take, counted on a network without numbers."""
+"""The memory of training and sampling, counted on the meta device."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -16,26 +16,26 @@ from iddpm.networks import FEATURES
 from iddpm.networks.costs import checkpoint_blocks, skip_stages
 
 _AT_WORK = 4
-"""Of the largest activation, how many more there are at once while a layer is computed."""
+"""Number of further activations of the largest size while a layer is computed."""
 _LOSS = 16
-"""Numbers for each of an item while its loss is computed: noise, targets, moments, logarithms."""
+"""Numbers per value of an item while its loss is computed: noise, targets, moments, logarithms."""
 _OF_LEVELS = 3
-"""Numbers for each feature of the levels: as they come, in float32, and their gradient."""
+"""Numbers per feature of the levels: the output, its float32 copy and the gradient."""
 
 _HALF = 0.5 * 1.25
-"""Of float32 activations, what they take in bfloat16: some are cast back and forth."""
+"""Share of the float32 activations that they take in bfloat16: some are cast back and forth."""
 _PROGRAM = 2e8
 """Bytes for compiled kernels and code that is loaded late."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a process needs beside what it has before, in bytes.
+    """The memory of a process in addition to what it has before, in bytes.
 
     Attributes:
-        fixed: weights, gradients, the optimizer's moments, the averages, and what is not counted.
-        item: for each item of a backward pass.
-        sample: for each item that is drawn at once.
+        fixed: weights, gradients, the optimizer's moments, the averages, and uncounted memory.
+        item: per item of a backward pass.
+        sample: per item of a sampling batch.
     """
 
     fixed: float
@@ -43,13 +43,13 @@ class Footprint:
     sample: float
 
     def training(self, items: int) -> float:
-        """Return the bytes that training takes with so many items in a backward pass."""
+        """Return the bytes of training with a number of items in a backward pass."""
         return self.fixed + items * self.item
 
 
 @dataclass
 class _Stored:
-    """What autograd keeps, by the block that keeps it; ``None`` is outside all blocks."""
+    """The tensors that autograd keeps, by block; ``None`` is outside all blocks."""
 
     known: set[int]
     block: nn.Module | None = None
@@ -60,20 +60,20 @@ class _Stored:
         storage = x.untyped_storage()
         if storage._cdata not in self.known:
             self.bytes_of.setdefault(self.block, {})[storage._cdata] = storage.nbytes()
-            self.alive.append(storage)  # so that no other takes its number
+            self.alive.append(storage)  # so that no other gets its id
         return x
 
 
 def footprint(config: ResolvedConfig, number: int = 4, own: nn.Module | None = None) -> Footprint:
     """Count the memory of resolved settings, from the tensors that autograd keeps for one item.
 
-    Measured peaks are within a third of it (``benchmarks/memory.md``). Of an own network that names
-    no blocks and no skips (:mod:`iddpm.networks.costs`), every activation counts.
+    Measured peaks are within a third of it (``benchmarks/memory.md``). For an own network without
+    blocks and skips (:mod:`iddpm.networks.costs`), every activation counts.
 
     Args:
         config: resolved settings.
         number: bytes of a number inside the network: 4 in float32 and 2 in bfloat16 and float16.
-        own: an own network, which is called once.
+        own: an own network; it is called once.
 
     Raises:
         ValueError: settings that no network can be built of.
@@ -109,7 +109,7 @@ def footprint(config: ResolvedConfig, number: int = 4, own: nn.Module | None = N
 
 
 def _watch(network: nn.Module, stored: _Stored, checkpointed: bool) -> list[int]:
-    """Tell ``stored`` which block is at work; return a list that fills with the skips' bytes."""
+    """Record the active block in ``stored``; return a list that receives the bytes of the skips."""
 
     def enter(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if checkpointed:
@@ -133,7 +133,7 @@ def _as_is(x: Tensor) -> Tensor:
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Let attention keep what its fused kernels keep: without numbers PyTorch takes another one."""
+    """Let attention keep the tensors of its fused kernels: on meta, PyTorch uses another one."""
 
     def __torch_function__(
         self,

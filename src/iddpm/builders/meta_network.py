@@ -14,10 +14,10 @@ from iddpm.config import ResolvedConfig
 def on_meta_device(
     config: ResolvedConfig, own: nn.Module | None = None
 ) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Return the network of resolved settings to count on, and what it is called with.
+    """Return the network of resolved settings for counting, and its inputs.
 
-    The built-in one has shapes and no numbers (device ``meta``). A copy of an own one stays where
-    it is, in evaluation mode: it may not work without numbers.
+    The built-in one is on the device ``meta``. A copy of an own one stays on its device, in
+    evaluation mode, because it may not work on ``meta``.
 
     Returns:
         The network, and the arguments for one item by their names, ``x`` and ``timesteps`` first.
@@ -34,7 +34,7 @@ def on_meta_device(
 
 
 def example_inputs(config: ResolvedConfig, count: int) -> dict[str, Tensor]:
-    """Return what the network of resolved settings is called with for ``count`` items."""
+    """Return the inputs of the network of resolved settings for ``count`` items."""
     model = config.model
     shape = (count, count_inputs(config), *model.size)
     conditioning = {

@@ -1,4 +1,4 @@
-"""Networks, the process, and the two joined."""
+"""Networks, the diffusion process and denoisers."""
 
 import copy
 from functools import partial
@@ -39,20 +39,20 @@ def build_network(config: ResolvedConfig, own: nn.Module | None = None) -> nn.Mo
 
 
 def count_outputs(config: ResolvedConfig) -> int:
-    """Return the channels of the network's output without those of a variance."""
+    """Return the number of output channels without those of the variance."""
     diffusion, channels = config.diffusion, config.model.channels
     features = channels * FEATURES if diffusion.gives_levels else 0
     return features + (channels if diffusion.learns_decoder or not features else 0)
 
 
 def count_inputs(config: ResolvedConfig) -> int:
-    """Return the channels that the network sees: noisy data, its waves and an earlier estimate."""
+    """Return the number of input channels: noisy data, Fourier features and an earlier estimate."""
     diffusion = config.diffusion
     return config.model.channels * (1 + 2 * diffusion.fourier_features + diffusion.self_condition)
 
 
 def count_bands(model: UNetModel) -> int:
-    """Return the coefficients of wavelets that stand at one place of the network's grid."""
+    """Return the number of wavelet coefficients at one position of the network's grid."""
     halved = check_stride(model.stride, len(model.size)).count(2)
     return int(2 ** (halved * model.wavelets))
 
@@ -88,7 +88,7 @@ def _kind(condition: ConditionConfig) -> ConditionKind:
 
 
 def build_encoder(config: ResolvedConfig) -> EncoderUNet:
-    """Build the classifier of resolved settings: the downward half of their U-Net and a pool.
+    """Build the classifier of resolved settings: the downward half of the U-Net and a pool.
 
     Raises:
         ValueError: fewer than two classes.
@@ -103,15 +103,15 @@ def build_encoder(config: ResolvedConfig) -> EncoderUNet:
         image_size=model.size,
         in_channels=model.channels,
         out_channels=len(config.class_names),
-        # A mean over positions after a normalization that small widths give to each channel alone
-        # would keep nothing but the shape of its distribution.
+        # With groups of one channel, a mean over positions after the normalization would lose all
+        # but the shape of its distribution.
         pool=model.pool or "attention",
         **_trunk_options(config, model),
     )
 
 
 def _trunk_options(config: ResolvedConfig, model: UNetModel) -> TrunkOptions:
-    """Return what the U-Net and the classifier share."""
+    """Return the common options of the U-Net and the classifier."""
     return TrunkOptions(
         dims=len(model.size),
         model_channels=model.model_channels,
@@ -134,9 +134,9 @@ def _trunk_options(config: ResolvedConfig, model: UNetModel) -> TrunkOptions:
 
 
 def _checkpoint_engine(config: ResolvedConfig) -> CheckpointEngine:
-    """Choose PyTorch's own where a hand-written autograd Function will not do.
+    """Choose PyTorch's engine where the autograd Function does not work.
 
-    torch.compile refuses one, and FSDP exchanges the parameters that it was given.
+    torch.compile does not support it, and FSDP replaces its parameters.
     """
     training = config.training
     return "torch" if training.compile or training.parallel == "fsdp" else "function"
@@ -170,7 +170,7 @@ def build_diffusion(config: ResolvedConfig) -> GaussianDiffusion:
 
 
 def build_denoiser(config: ResolvedConfig, network: Any) -> Denoiser:
-    """Join a network and the process."""
+    """Combine a network and the process."""
     diffusion = config.diffusion
     return Denoiser(
         network,
@@ -186,9 +186,9 @@ def build_denoiser(config: ResolvedConfig, network: Any) -> Denoiser:
 
 
 def residual_scale(config: ResolvedConfig) -> tuple[float, ...] | None:
-    """Return the unit of each channel's residual; None where the data itself is diffused.
+    """Return the unit of each channel's residual; None if the data itself is diffused.
 
-    1 where it has not been measured yet: of networks that are only counted.
+    It is 1 if it has not been measured yet, for networks that are only counted.
     """
     if not config.diffusion.residual:
         return None

@@ -28,7 +28,7 @@ def name_of(thing: Any) -> str:
 
 
 def make_own(network: object, config: ResolvedConfig) -> nn.Module:
-    """Return a copy of a module, or what a factory makes for resolved settings.
+    """Return a copy of a module, or the module of a factory for resolved settings.
 
     A factory is called as ``factory(channels=, out_channels=, size=, num_classes=)``; its weights
     depend on ``training.seed`` alone.
@@ -81,7 +81,7 @@ def _find(text: str) -> Any:
 
 
 def expect_own(config: Config, network: object, where: object) -> None:
-    """Raise ValueError unless settings and what was passed agree on whose network it is."""
+    """Raise ValueError unless an own network was passed exactly if the settings have one."""
     name = config.model.network
     if name is not None and network is None:
         raise ValueError(
@@ -95,11 +95,11 @@ def expect_own(config: Config, network: object, where: object) -> None:
 def claim(wanted: Config, network: object, loss: object) -> Config:
     """Return the settings of a new run with the names of an own network and an own loss.
 
-    With an own loss the built-in network has a fixed variance unless settings state another, since
-    nobody knows whether the loss trains it.
+    With an own loss the built-in network has a fixed variance unless the settings state another,
+    since the loss may not train it.
 
     Raises:
-        ValueError: a task or settings that do not go with them.
+        ValueError: a task or settings that do not fit them.
     """
     model, diffusion = wanted.model, wanted.diffusion
     if not TASKS[wanted.task].takes_own_code and (network is not None or loss is not None):
@@ -150,10 +150,10 @@ def adopt(
     """Return resolved settings with the variance and the loss that an own network allows.
 
     Args:
-        wanted: settings as the user gave them; what they state stays.
+        wanted: the user's settings; stated ones stay.
         resolved: the same with what follows from the data.
         network: called once.
-        device: where to call it; it is moved there.
+        device: the network is moved there for the call.
 
     Raises:
         ValueError: it cannot be called, or returns something else than C or 2 C channels.
@@ -188,9 +188,9 @@ def _kind(value: Any) -> str:
 
 
 def returns_variance(config: ResolvedConfig, network: nn.Module, device: torch.device) -> bool:
-    """Call an own network once and say whether it returns channels of the variance too.
+    """Call an own network once and return whether it has channels of the variance.
 
-    Without them it returns those of the data, or the features of its levels.
+    Its other channels are those of the data, or the features of its levels.
 
     Raises:
         ValueError: it cannot be called, or returns anything else.

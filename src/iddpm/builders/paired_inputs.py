@@ -16,10 +16,10 @@ from iddpm.data.sources.source import Source
 
 
 def open_given(config: Config, path: str) -> Source:
-    """Open data that is to be given, the way that the settings read their own.
+    """Open paired data as the settings read the data.
 
     Raises:
-        FileNotFoundError, ValueError: nothing there, or nothing that can be used.
+        FileNotFoundError, ValueError: nothing there, or data that cannot be used.
     """
     own = {"channels": None, "labels": "none", "column": None, "corrupt": "error"}
     data = config.data.model_copy(
@@ -29,10 +29,10 @@ def open_given(config: Config, path: str) -> Source:
 
 
 def attach_paired_data(config: Config, source: Source) -> None:
-    """Let ``source.given`` be the data that goes with the items, where the settings name any.
+    """Set ``source.given`` to the paired data of the settings, if any.
 
     Raises:
-        FileNotFoundError, ValueError: it is not there, or does not go with the items.
+        FileNotFoundError, ValueError: it is not there, or does not fit the items.
     """
     if source.given is not None:
         if config.data.given is not None:
@@ -46,14 +46,14 @@ def attach_paired_data(config: Config, source: Source) -> None:
 
 
 def read_given(config: ResolvedConfig, path: Path | str) -> Tensor:
-    """Read data to draw samples for: a picture, or whatever data.given can be.
+    """Read paired data to draw samples for: a picture, or any kind that data.given can be.
 
     Returns:
         [M, C, *spatial] in [-1, 1].
 
     Raises:
-        FileNotFoundError, ValueError: nothing there, or items of another shape than the model is
-            given.
+        FileNotFoundError, ValueError: nothing there, or items of another shape than the paired
+            data of the model.
     """
     model = config.model
     if not model.given_channels:
@@ -86,7 +86,7 @@ def read_given(config: ResolvedConfig, path: Path | str) -> Tensor:
 
 
 def check_given(config: Config, where: Path, given: Tensor | None, size: Sequence[int]) -> None:
-    """Raise ValueError unless a model takes so given data for samples of this spatial size."""
+    """Raise ValueError unless this paired data fits a model and samples of this size."""
     channels = config.model.given_channels
     if given is None and channels is None:
         return

@@ -1,9 +1,9 @@
 """Settings proposed from the data's shape, and made to fit the available memory.
 
 From the shape alone follow width, levels, attention, strides and batch: the same on every machine.
-Only what memory is short for gets smaller, in the order of what it costs: first the items of a
-backward pass (the same training in more pieces), then the kept activations (the same again,
-slower), then the network.
+If memory is short, settings get smaller in the order of their cost: first the items of a backward
+pass (the same training in more microbatches), then the kept activations (the same, but slower),
+then the network.
 """
 
 import math
@@ -21,10 +21,10 @@ from iddpm.training.available_memory import free_memory
 from iddpm.training.precision import Precision
 
 MOST_ITEMS = 64
-"""Items of a batch where the data is small."""
+"""Items of a batch of small data."""
 _LEAST_ITEMS = 8
 _POSITIONS = 64 * 64 * 64
-"""Positions of a batch from which on it holds fewer items: those of 64 pictures of 64 x 64."""
+"""Positions above which a batch has fewer items: those of 64 pictures of 64 x 64."""
 _MULTIPLIERS = (
     (256, (1, 1, 2, 2, 4, 4)),
     (128, (1, 1, 2, 3, 4)),
@@ -39,20 +39,20 @@ _TOKENS = 1024
 _VOLUME_WIDTH = 32
 _LEAST_WIDTH = 16
 _GROUP_CHANNELS = 4
-"""As the published networks of 128 channels have; groups of one lose the level of the data."""
+"""As in the published networks of 128 channels; groups of one lose the level of the data."""
 _SHARE = 0.65
-"""Share of the available memory that is planned for: counts are off by up to a third."""
+"""Share of the available memory to use: counts have errors of up to a third."""
 
 
 def batch_for(size: Sequence[int], train_items: int) -> int:
-    """Return the items of a batch of data of a spatial size, at most as many as there are."""
+    """Return the items of a batch of data of a spatial size, at most all of them."""
     fitting = max(_POSITIONS // math.prod(size), 1)
     items = min(MOST_ITEMS, max(_LEAST_ITEMS, 1 << (fitting.bit_length() - 1)))
     return min(items, max(train_items, 1))
 
 
 def propose_network(model: dict[str, Any], stated: set[str]) -> None:
-    """Fill in what is not stated of a network's settings, from ``size`` alone."""
+    """Fill in the unstated settings of a network, from ``size`` alone."""
     size = model["size"]
     largest, volumes = max(size), len(size) == 3
     if volumes and "model_channels" not in stated:
@@ -62,7 +62,7 @@ def propose_network(model: dict[str, Any], stated: set[str]) -> None:
             model["group_channels"] = _GROUP_CHANNELS
         model["channel_mult"] = next(mult for least, mult in _MULTIPLIERS if largest >= least)
         if volumes and model["stride"] is None and 4 * min(size) >= 3 * largest:
-            model["stride"] = (2, 2, 2)  # as deep as wide; what states its levels is not changed
+            model["stride"] = (2, 2, 2)  # as deep as wide; stated levels are not changed
     if model["attention_downsampling"] is None:
         stride = model["stride"] or default_stride(len(size))
         factors = [2**level for level in range(len(model["channel_mult"]))]
@@ -78,12 +78,12 @@ def propose_network(model: dict[str, Any], stated: set[str]) -> None:
 
 @dataclass(frozen=True)
 class Proposal:
-    """Settings, and what they need of what there is.
+    """Settings with their needed and the available memory.
 
     Attributes:
         config: resolved settings.
-        changed: what was made smaller than the shape would have it, in words; empty if nothing.
-        needed, memory: bytes for training, and bytes at hand.
+        changed: what was made smaller for the memory, in words; empty if nothing.
+        needed, memory: bytes for training, and available bytes.
     """
 
     config: ResolvedConfig
@@ -92,13 +92,13 @@ class Proposal:
     memory: float
 
     def __str__(self) -> str:
-        """Return one line without a name before it."""
+        """Return one line without a label."""
         model, training = self.config.model, self.config.training
-        piece = f" (microbatch {training.microbatch})" if training.microbatch else ""
+        parts = f" (microbatch {training.microbatch})" if training.microbatch else ""
         kept = ", use_checkpoint" if model.use_checkpoint else ""
         width = f"model_channels {model.model_channels}, " if model.network is None else ""
         line = (
-            f"{width}batch {training.batch_size}{piece}{kept}: about "
+            f"{width}batch {training.batch_size}{parts}{kept}: about "
             f"{self.needed / 1e9:.2g} GB of the {self.memory / 1e9:.3g} GB "
             "available"
         )
@@ -116,18 +116,18 @@ def fit(
     processes: int = 1,
     own: nn.Module | None = None,
 ) -> Proposal:
-    """Make what was not stated smaller until training takes two thirds of a memory at most.
+    """Reduce unstated settings until training takes at most two thirds of the memory.
 
     Args:
-        wanted: settings as the user gave them; what they state stays.
+        wanted: the user's settings; stated ones stay.
         resolved: the same with what follows from the data.
         memory: bytes that this process can take.
         number: bytes of a number inside the network.
-        processes: among which a batch is shared.
-        own: an own network, which stays as it is.
+        processes: number of processes that share a batch.
+        own: an own network, which is not changed.
 
     Raises:
-        ValueError: nothing fits; the message says what would. Or no network can be built.
+        ValueError: nothing fits, with a message that says what would; or no network can be built.
     """
     room = _SHARE * memory
     batch = resolved.training.batch_size
@@ -148,7 +148,7 @@ def fit(
             chosen = _filled(wanted, candidate, items if items < share else None, takes, room)
             return Proposal(chosen, _changes(resolved, chosen), needed, memory)
     stated = {"model_channels", "use_checkpoint"} <= wanted.model.model_fields_set
-    if stated and fixed_piece:  # who states everything may know better
+    if stated and fixed_piece:  # all settings are stated, so the user decides
         return Proposal(resolved, (), needed, memory)
     raise ValueError(_too_large(resolved, needed, memory))
 
@@ -161,7 +161,7 @@ def propose(
     processes: int = 1,
     own: nn.Module | None = None,
 ) -> Proposal | None:
-    """Return what :func:`fit` proposes for the available memory of a device; None if unknown.
+    """Return the proposal of :func:`fit` for the available memory of a device; None if unknown.
 
     Raises:
         ValueError: as :func:`fit`.
@@ -174,7 +174,7 @@ def propose(
 
 
 def _candidates(wanted: Config, resolved: ResolvedConfig) -> Iterator[ResolvedConfig]:
-    """Yield the settings from the best on; each keeps less than the one before."""
+    """Yield settings, the best first; each needs less memory than the one before."""
     if resolved.model.network is not None:
         yield resolved
         return
@@ -190,18 +190,18 @@ def _candidates(wanted: Config, resolved: ResolvedConfig) -> Iterator[ResolvedCo
 
 
 def _most(fixed: float, each: float, room: float, at_most: int) -> int:
-    """Return how many items fit, ``at_most`` or a power of two below, 1 even if it does not fit."""
+    """Return the number of items that fit: ``at_most`` or a power of two below, at least 1."""
     fitting = max(int((room - fixed) / each), 1)
     return at_most if fitting >= at_most else 1 << (fitting.bit_length() - 1)
 
 
 def _filled(
-    wanted: Config, candidate: ResolvedConfig, piece: int | None, takes: Footprint, room: float
+    wanted: Config, candidate: ResolvedConfig, microbatch: int | None, takes: Footprint, room: float
 ) -> ResolvedConfig:
-    """Return settings with the items of a backward pass, and those drawn at once, that fit."""
+    """Return settings whose microbatch and sampling batch fit."""
     sections: dict[str, Any] = {}
     if not _stated(wanted, "training", "microbatch"):
-        sections["training"] = candidate.training.model_copy(update={"microbatch": piece})
+        sections["training"] = candidate.training.model_copy(update={"microbatch": microbatch})
     if not _stated(wanted, "sampling", "batch_size"):
         drawn = _most(takes.fixed, takes.sample, room, candidate.sampling.batch_size)
         sections["sampling"] = candidate.sampling.model_copy(update={"batch_size": drawn})

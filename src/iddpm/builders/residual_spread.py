@@ -1,4 +1,4 @@
-"""How much data differs from the interpolation of its low resolution, measured before training."""
+"""The standard deviation of the residual to the interpolation, measured before training."""
 
 import math
 
@@ -13,12 +13,12 @@ from iddpm.data.sources.source import Source
 
 MOST_ITEMS = 512
 MOST_VALUES = 2**24
-"""Values that are looked at at most: more would change nothing that can be seen."""
+"""Largest number of values that are read: more would not change the result visibly."""
 AT_ONCE = 16
 NOTHING = 1e-6
-"""Spread below which there is nothing but float32's rounding."""
+"""Spread below which there is only float32's rounding."""
 LEAST_SHARE = 0.1
-"""Of the largest channel's spread: one that hardly varies in training may do so elsewhere."""
+"""Smallest spread as a share of the largest channel's: other data may vary more."""
 
 
 def with_residual_scale(
@@ -26,14 +26,14 @@ def with_residual_scale(
 ) -> ResolvedConfig:
     """Return resolved settings with the spread of the residual filled in, where one is learned.
 
-    It also moves the quiet end of a log-SNR schedule that is not stated: that is the noise at which
-    the levels of the data can be read, and a residual has its noise in smaller units.
+    It also moves the low-noise end of a log-SNR schedule that is not stated: at this noise the
+    levels of the data can be read, and a residual has its noise in smaller units.
 
     Args:
-        wanted: settings as the user gave them.
+        wanted: the user's settings.
         resolved: the same with what follows from the data.
         source: the data.
-        items: those of the training.
+        items: the training items.
     """
     diffusion = resolved.diffusion
     if not diffusion.residual or diffusion.residual_scale is not None:
@@ -50,7 +50,7 @@ def measure_residual(
 ) -> tuple[float, ...]:
     """Return the root mean square of each channel's residual over some items, evenly spread.
 
-    1 where there is none: the low resolution says everything.
+    1 if it is zero: the low resolution determines the data.
     """
     count = min(MOST_ITEMS, max(MOST_VALUES // math.prod(source.shape), 1), len(items))
     some = items[np.linspace(0, len(items) - 1, count).round().astype(np.int64)]

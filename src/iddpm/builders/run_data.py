@@ -35,11 +35,11 @@ from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.runtime.seeds import stream
 
 CHECKED_ITEMS = 64
-"""Items of which the used part of the range is looked at before training."""
+"""Items whose used part of the range is checked before training."""
 
 
 class Split(NamedTuple):
-    """Data, and which of its items (int64 indices) are trained on and which never are."""
+    """Data, and the int64 indices of its training items and of its held-out items."""
 
     source: Source
     train: NDArray[np.int64]
@@ -47,15 +47,15 @@ class Split(NamedTuple):
 
 
 def open_split(config: Config, memory: Any = None) -> Split:
-    """Open the data that the settings name and part it as training does."""
+    """Open the data of some settings and split it as training does."""
     return open_conditioned(config, memory)[1]
 
 
 def open_to_train(config: Config, memory: Any = None) -> tuple[ResolvedConfig, Split]:
-    """Open data and return the settings with everything that follows from it filled in."""
+    """Open data and return the settings with all derived values filled in."""
     conditioning, split = open_conditioned(config, memory)
     resolved = resolve(conditioning, split.source, len(split.train))
-    if config.form is None:  # a new run; one that goes on stays what it is
+    if config.form is None:  # a new run; a resumed one stays unchanged
         check_flip(resolved)
     elif resolved.bits != config.bits:
         raise ValueError(
@@ -80,7 +80,7 @@ def open_conditioned(config: Config, memory: Any = None) -> tuple[Config, Split]
 
 
 def _groups(config: Config, source: Source) -> list[str]:
-    """Return the group of each item; a run goes on with the rule that it was split by."""
+    """Return the group of each item; a run keeps the rule of its split."""
     rule, count = config.data.group, len(source)
     column = grouping_column(config, source)
     if column is not None:
@@ -103,7 +103,7 @@ def _groups(config: Config, source: Source) -> list[str]:
 
 
 def _look_at_range(source: Source) -> None:
-    """Warn of integers that use little of their depth; floats are looked at when opened."""
+    """Warn of integers that use little of their depth; floats are checked when opened."""
     values = source.form.values or natural_values(source.bits)
     if source.bits is None or not values.natural or not len(source):
         return
@@ -115,7 +115,7 @@ def _look_at_range(source: Source) -> None:
 
 
 def shuffled(items: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return items in an order that is always the same and mixes their classes."""
+    """Return items in a fixed order that mixes their classes."""
     return items[stream(0, "order of what is shown").permutation(len(items))]
 
 
@@ -125,17 +125,17 @@ def open_other(
     conditions: str | Sequence[str] | None = None,
     given: Path | str | None = None,
 ) -> Source:
-    """Open other data the way that resolved settings read their own.
+    """Open other data as resolved settings read their own.
 
     Args:
         config: the settings.
         path: the data, or an object in memory.
-        conditions: where the conditions of its items are, as in data.conditions; None for none.
-        given: the data that goes with it; None for none.
+        conditions: the conditions of its items, as in data.conditions; None for none.
+        given: its paired data; None for none.
 
     Raises:
-        ValueError: its items have another shape or depth than those the model was trained on, or
-            conditions or other data that do not go with it.
+        ValueError: its items have another shape or depth than the training data, or conditions or
+            paired data that do not fit it.
     """
     model = config.model
     memory = path if is_in_memory(path) else None
@@ -168,9 +168,9 @@ def open_other(
 
 
 def number_classes(config: Config, source: Source) -> None:
-    """Give the classes of other data the numbers that a model of classes knows them by.
+    """Map the classes of other data to the class numbers of a model.
 
-    Data may have some of the model's classes alone; what has others is left as it is.
+    Data may have only some of the model's classes; data with other classes is left unchanged.
     """
     known = {name: number for number, name in enumerate(config.class_names)}
     names = source.class_names
@@ -211,7 +211,7 @@ def training_batches(
 
 
 def items_of(batches: Batches, step: int, rows: Sequence[int]) -> list[tuple[int, str]]:
-    """Return the index and the key of the items in some rows of a step's batch."""
+    """Return the indices and keys of the items in some rows of a step's batch."""
     items = batches.items_at(step)[list(rows)].tolist()
     return [(item, batches.source.key(item)) for item in items]
 
@@ -223,10 +223,10 @@ def on_device(
     *,
     learning: bool = False,
 ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """Yield what is diffused on the device and its conditioning: data in [-1, 1], or its residual.
+    """Yield data in [-1, 1], or its residual, on the device, and its conditioning.
 
-    A residual brings along, as ``interpolated``, what it is one of. What is drawn for all this is a
-    function of the item, and when ``learning`` of the step too.
+    The conditioning of a residual contains ``interpolated``. Random values are a function of the
+    item and, when ``learning``, of the step.
     """
     task = task_of(config)
     for batch in batches:
@@ -247,11 +247,11 @@ def on_device(
 def without_some_labels(
     batches: Iterable[Batch], config: ResolvedConfig, ranks: Ranks = ALONE
 ) -> Iterator[Batch]:
-    """Hide labels at random, by a function of the step, so that the model knows what it is to do.
+    """Hide labels at random, as a function of the step.
 
-    A share of the items loses all, for guidance. Of several labels each condition is hidden by
-    itself too, in as many items, so that any of them may be left open when samples are drawn.
-    ``batches`` hold this rank's rows; the numbers are drawn for all rows and are the same on all.
+    A share of the items loses all labels, for guidance. With several labels, each condition is also
+    hidden on its own for the same share, so that any of them can be left out when sampling.
+    ``batches`` hold this rank's rows; the random numbers are drawn for all rows on every rank.
     """
     share = config.training.label_dropout if config.model.conditioned else 0.0
     seed = config.training.seed

@@ -1,4 +1,4 @@
-"""Samplers by name, the steps that they visit, and both joined with a model."""
+"""Sampling plans: a sampler, its timesteps and a model."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,10 +29,10 @@ class Method(NamedTuple):
 
 
 def choose_method(sampling: SamplingConfig) -> Method:
-    """Return the sampler and spacing that settings stand for, ``auto`` resolved.
+    """Return the sampler and spacing of some settings, with ``auto`` resolved.
 
-    The sampler by the number of evaluations, from what we measured (``benchmarks/samplers.md``);
-    the spacing by the sampler. ``eta`` and an analytic variance are DDIM's.
+    The number of evaluations determines the sampler (measured in ``benchmarks/samplers.md``), and
+    the sampler the spacing. ``eta`` and an analytic variance select DDIM.
     """
     sampler: str = sampling.sampler
     if sampler == "auto":
@@ -48,8 +48,8 @@ def requested_sampling(
 ) -> SamplingConfig:
     """Return a run's settings of sampling with some changed; None leaves one as it is.
 
-    Where another sampler is requested, the run's settings that it does not take are left out, and
-    a default number of evaluations is at most that of the process's steps.
+    For another sampler, the run's settings that it does not take are left out. The default number
+    of evaluations is at most the number of steps of the process.
 
     Raises:
         ValueError: an unknown setting, or one that does not work.
@@ -65,10 +65,7 @@ def requested_sampling(
 
 
 def settings_for_inpainting(requested: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of sampling whose defaults fit the rest to a known part best.
-
-    That is DDIM with fresh noise (eta 1) at even timesteps.
-    """
+    """Return settings with defaults for a known part: DDIM with eta 1 at even timesteps."""
     settings = dict(requested)
     if settings.get("sampler") is None:
         settings |= {"sampler": "ddim", "eta": settings.get("eta", 1.0)}
@@ -76,7 +73,7 @@ def settings_for_inpainting(requested: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_part_of_process(spacing: str) -> None:
-    """Raise ValueError for a spacing of the whole process, where only a part is walked."""
+    """Raise ValueError for a spacing of the whole process if only a part is sampled."""
     if spacing != "auto" and spacing not in SPACINGS:
         raise ValueError(
             f"spacing={spacing} chooses timesteps of the whole process, and an edit uses a "
@@ -86,18 +83,18 @@ def check_part_of_process(spacing: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class SamplingPlan:
-    """All that is needed to go from noise to data.
+    """All that is needed to sample from noise to data.
 
     Attributes:
         sampling: the settings that it was built from.
         method: the names of the sampler and the spacing in use.
-        sampler: takes the steps.
-        denoise: the model with guidance and clipping around it.
-        schedule: the steps that are visited.
-        classes: what the labels ``y`` mean; None where there are none.
-        self_condition: whether each step is told the estimate of the one before.
-        residual: from the conditioning and the size of the data to the residual that is drawn in
-            its place; None for models of the data itself.
+        sampler: the sampler.
+        denoise: the model with guidance and clipping.
+        schedule: the steps of the sampler.
+        classes: the meaning of the labels ``y``; None if there are none.
+        self_condition: whether each step receives the estimate of the step before.
+        residual: a function of the conditioning and the size that returns the residual; None for
+            models of the data itself.
     """
 
     sampling: SamplingConfig
@@ -111,11 +108,11 @@ class SamplingPlan:
 
     @property
     def levels(self) -> LevelChoice:
-        """What the last step makes of the probabilities of a model of levels."""
+        """The result of the last step for a model with probabilities of levels."""
         return self.sampling.levels or "mode"
 
     def __str__(self) -> str:
-        """Say how samples are drawn, in a line."""
+        """Return a line that describes the plan."""
         evaluations = self.sampling.steps
         plural = "" if evaluations == 1 else "s"
         variance = ", analytic variance" if self.sampling.variance == "analytic" else ""
@@ -125,9 +122,9 @@ class SamplingPlan:
         )
 
     def states(self, noise: SampleNoise, **conditioning: Any) -> Iterator[State]:
-        """Walk from ``noise.initial()`` to data and yield the state after every step.
+        """Sample from ``noise.initial()`` to data and yield the state after every step.
 
-        Of a model of residuals each state is what it stands for as data.
+        For a model of residuals the states are decoded to data.
         """
         start = noise.initial()
         residual = None if self.residual is None else self.residual(conditioning, start.shape[2:])
@@ -158,9 +155,9 @@ def build_sampling_plan(
     classes: Classes | None = None,
     table: StepTable | None = None,
 ) -> SamplingPlan:
-    """Return how to draw samples of a model, guided by others or not.
+    """Return the plan for a model, guided by others or not.
 
-    ``table`` is what the model says at every step; settings that choose by it need it.
+    ``table`` is the model's table of steps, for settings that need it.
 
     Raises:
         ValueError: settings that do not fit together or do not fit the model.
@@ -217,7 +214,7 @@ def _schedule(
 
 
 def build_sampler(name: str, eta: float = 0.0) -> Sampler:
-    """Return the sampler of that name.
+    """Return a sampler by name.
 
     Raises:
         ValueError: no such sampler, or an ``eta`` for one that has none.
@@ -235,13 +232,13 @@ def build_sampler(name: str, eta: float = 0.0) -> Sampler:
 
 
 def count_steps(sampler: str, evaluations: int) -> int:
-    """Return how many steps a sampler takes with so many evaluations; the last takes one."""
+    """Return the number of steps of a sampler for these evaluations; the last step takes one."""
     per_step = SAMPLERS[sampler].evaluations
     return (evaluations - 1) // per_step + 1
 
 
 def count_evaluations(sampler: str, steps: int) -> int:
-    """Return how many evaluations a sampler needs for so many steps."""
+    """Return the number of evaluations of a sampler for these steps."""
     return (steps - 1) * SAMPLERS[sampler].evaluations + 1
 
 
@@ -253,14 +250,14 @@ def build_sampling_schedule(
     sigma_max: float | None = None,
     rho: float | None = None,
 ) -> NoiseSchedule:
-    """Return the steps that a sampler visits with so many network evaluations.
+    """Return the schedule of a sampler for a number of network evaluations.
 
     Args:
-        whole: the process that was trained.
+        whole: the trained process.
         method: the sampler and a spacing by name (:data:`iddpm.config.choices.SPACINGS`) or a
             published request, see :func:`~iddpm.sampling.space_timesteps`.
         evaluations: network evaluations per sample.
-        sigma_max, rho: of ``log_snr`` and ``karras``; by default those of the sampler.
+        sigma_max, rho: for ``log_snr`` and ``karras``; by default those of the sampler.
 
     Raises:
         ValueError: more steps than the process has, or a request for another number of them.

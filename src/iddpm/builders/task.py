@@ -1,4 +1,4 @@
-"""What a run is for: generation, super-resolution or classification, and all that differs by it."""
+"""The task of a run: generation, super-resolution or classification."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,11 +36,11 @@ from iddpm.training.timesteps import TimestepSampler
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a run with resolved settings is for; the methods are those of generation.
+    """The task of a run with resolved settings; this class is the one for generation.
 
     Attributes:
         config: the resolved settings.
-        draws: whether samples are drawn from what is trained.
+        draws: whether the model draws samples.
         takes_low_res: whether the network takes a low-resolution input.
         takes_own_code: whether the network and the loss may be the user's.
     """
@@ -52,7 +52,7 @@ class Task:
 
     @classmethod
     def check_labels(cls, config: Config, source: Source) -> None:
-        """Raise ValueError where data has not the labels that settings need."""
+        """Raise ValueError if the data lacks the labels that the settings need."""
         if config.uses_labels and source.labels is None:
             raise ValueError(
                 f"model.class_conditional=true needs labels and {source.name} has none: "
@@ -60,14 +60,14 @@ class Task:
             )
 
     def check(self) -> None:
-        """Raise ValueError where the settings do not fit the task."""
+        """Raise ValueError if the settings do not fit the task."""
 
     def network(self, own: nn.Module | None = None) -> nn.Module:
-        """Build what is trained, on the CPU."""
+        """Build the network, on the CPU."""
         return build_network(self.config, own)
 
     def learner(self, network: Any) -> Denoiser | NoisyClassifier:
-        """Join the network that is trained and the process."""
+        """Combine the network and the process."""
         return build_denoiser(self.config, network)
 
     def loss(self, own: Loss | None = None) -> Loss:
@@ -88,24 +88,24 @@ class Task:
         )
 
     def example_inputs(self, count: int) -> dict[str, Tensor]:
-        """Return what the network takes by this task alone, for ``count`` items."""
+        """Return the inputs of the network that only this task has, for ``count`` items."""
         return {}
 
     def inputs(self, x: Tensor, items: Sequence[int], step: int | None) -> dict[str, Tensor]:
-        """Return what the network takes that is made of the data itself.
+        """Return the conditioning that is computed from the data.
 
         Args:
             x: data in [-1, 1], [N, C, *spatial].
             items: the number of each item in its source.
-            step: of the training; None for held-out data, where it is always the same.
+            step: of the training; None for held-out data, whose conditioning is always the same.
         """
         return {}
 
     def residual(self, conditioning: Mapping[str, Any], size: Sequence[int]) -> Residual | None:
-        """Return what is diffused in place of data of a spatial size; None for the data itself.
+        """Return the residual that is diffused instead of the data; None for the data itself.
 
         Args:
-            conditioning: what the network takes.
+            conditioning: of the network.
             size: of the data.
         """
         return None
@@ -113,15 +113,15 @@ class Task:
     def check_inputs(
         self, where: Path, conditioning: Mapping[str, Tensor], shape: Sequence[int]
     ) -> None:
-        """Raise ValueError where samples of a shape cannot be drawn with this conditioning."""
+        """Raise ValueError if samples of a shape cannot be drawn with this conditioning."""
 
     def sampling_inputs(
         self, conditioning: Mapping[str, Tensor], level: float, numbers: Sequence[int], seed: int
     ) -> dict[str, Tensor]:
-        """Return conditioning that takes the place of some of what was given.
+        """Return the conditioning that replaces some of the caller's.
 
         Args:
-            conditioning: what was given, checked.
+            conditioning: the caller's, checked.
             level: standard deviation of noise to add.
             numbers: of the samples, which together with the seed draw the noise.
             seed: of the noise.
@@ -155,11 +155,11 @@ class Task:
 
 
 class Generation(Task):
-    """A model that draws from noise, and from conditions where it has any."""
+    """A model that draws samples from noise and conditions."""
 
 
 class SuperResolution(Task):
-    """A model that draws data from a low resolution of it."""
+    """A model that draws data from its low resolution."""
 
     takes_low_res = True
 
@@ -174,7 +174,7 @@ class SuperResolution(Task):
             )
 
     def example_inputs(self, count: int) -> dict[str, Tensor]:
-        """Return low resolutions, and their noise where the network is told it."""
+        """Return low resolutions, and their noise if the network is conditioned on it."""
         size = low_res_size(self.config)
         inputs = {"low_res": torch.zeros(count, self.config.model.channels, *size)}
         if self.config.degradation.augment:
@@ -190,7 +190,7 @@ class SuperResolution(Task):
         return add_low_res(config, low_res, config.sampling.low_res_noise, items)
 
     def residual(self, conditioning: Mapping[str, Any], size: Sequence[int]) -> Residual | None:
-        """Return the residual to the interpolation of the low resolution, where that is learned."""
+        """Return the residual to the interpolation of the low resolution, if it is learned."""
         scale = residual_scale(self.config)
         if scale is None:
             return None
@@ -217,7 +217,7 @@ class SuperResolution(Task):
         )
 
     def check_upscales(self, where: Path, has_class: bool) -> None:
-        """Raise ValueError where the model has given data, or no class and always had one."""
+        """Raise ValueError if the model needs paired data, or a class that is missing."""
         if self.config.model.given_channels:
             raise ValueError(
                 f"{where} was trained with data.given, whose items must have the size of the "
@@ -228,7 +228,7 @@ class SuperResolution(Task):
 
 
 class Classification(Task):
-    """A network that tells the classes apart at every noise level."""
+    """A classifier at every noise level."""
 
     draws = False
     takes_own_code = False
@@ -251,7 +251,7 @@ class Classification(Task):
         return build_encoder(self.config)
 
     def learner(self, network: Any) -> NoisyClassifier:
-        """Join the classifier and the process."""
+        """Combine the classifier and the process."""
         return NoisyClassifier(network, build_diffusion(self.config))
 
     def loss(self, own: Loss | None = None) -> Loss:
@@ -286,5 +286,5 @@ TASKS: Mapping[str, type[Task]] = {
 
 
 def task_of(config: ResolvedConfig) -> Task:
-    """Return what a run with resolved settings is for; the one place that asks ``task``."""
+    """Return the task of resolved settings; the only place that reads ``task``."""
     return TASKS[config.task](config)

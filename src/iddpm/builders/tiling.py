@@ -1,4 +1,4 @@
-"""Super-resolution of data of any size: which tiles of the trained size it is made of."""
+"""Super-resolution of data of any size by tiles of the trained size."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,11 +21,11 @@ class Tiling:
     """How a low-resolution input of one size is upscaled.
 
     Attributes:
-        low_res: its size once it is padded to a tile, where it is smaller than one.
-        before: how much of that lies before it, along each axis.
-        given: its own size.
-        scale: how many times finer each axis becomes.
-        tile: size of a tile of the finer data; along a periodic axis the whole ring.
+        low_res: its size, padded to a tile if it is smaller.
+        before: padding before it, along each axis.
+        given: its size without padding.
+        scale: upscaling factor of each axis.
+        tile: size of a tile of the upscaled data; along a periodic axis the whole ring.
         overlap: share of a tile that neighbors share, at the least.
     """
 
@@ -38,7 +38,7 @@ class Tiling:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Size that is drawn; what was padded is cut off at the end."""
+        """The sampled size; padding is cropped at the end."""
         return tuple(n * factor for n, factor in zip(self.low_res, self.scale, strict=True))
 
     @property
@@ -48,7 +48,7 @@ class Tiling:
         return prod(len(tile_starts(n, length, self.overlap, unit)) for n, length, unit in axes)
 
     def pad(self, low_res: Tensor) -> Tensor:
-        """Mirror [N, C, *given] at its ends, as often as it takes, to [N, C, *low_res].
+        """Mirror [N, C, *given] at its ends, repeatedly if needed, to [N, C, *low_res].
 
         Ends are mirrored between positions: the low resolution of mirrored data is the mirrored
         low resolution.
@@ -63,7 +63,7 @@ class Tiling:
         return low_res
 
     def crop(self, x: Tensor) -> Tensor:
-        """Return what belongs to the given low resolution of [N, C, *size]."""
+        """Return the part of [N, C, *size] without padding."""
         for axis, (n, before, factor) in enumerate(
             zip(self.given, self.before, self.scale, strict=True), start=2
         ):
@@ -73,10 +73,10 @@ class Tiling:
     def around(
         self, plan: SamplingPlan, on_batch: Callable[[], None] | None = None
     ) -> SamplingPlan:
-        """Return a plan that draws tiles, as many at a time as ``plan`` draws samples.
+        """Return a plan that draws tiles in batches of the size of ``plan``.
 
         Args:
-            plan: how a model of tiles is drawn from.
+            plan: the plan of a model of tiles.
             on_batch: called after each batch of tiles.
         """
         at_once = plan.sampling.batch_size
@@ -94,13 +94,13 @@ class Tiling:
         )
 
     def batches(self, n: int, at_once: int) -> int:
-        """Return how many batches of tiles one evaluation of ``n`` items takes."""
+        """Return the number of batches of tiles in one evaluation of ``n`` items."""
         rows = self._rows(at_once)
         whole, rest = divmod(n, rows)
         return whole * -(-rows * self.count // at_once) + -(-rest * self.count // at_once)
 
     def _rows(self, at_once: int) -> int:
-        """Return how many items are drawn together."""
+        """Return the number of items that are drawn together."""
         return max(1, at_once // self.count)
 
 
@@ -108,7 +108,7 @@ def build_tiling(config: ResolvedConfig, low_res: Sequence[int], overlap: float)
     """Return how a model with resolved settings upscales low-resolution inputs of a size.
 
     Raises:
-        ValueError: another number of axes, an overlap that is no share, or a periodic axis whose
+        ValueError: another number of axes, an overlap outside [0, 1), or a periodic axis whose
             length does not fit the network.
     """
     model, scale, trained = config.model, scale_of(config), low_res_size(config)
@@ -131,7 +131,7 @@ def build_tiling(config: ResolvedConfig, low_res: Sequence[int], overlap: float)
         for n, factor, length, ring in zip(padded, scale, model.size, circular, strict=True)
     )
     stride = check_stride(model.stride, len(scale))
-    if isinstance(model, UNetModel):  # others take tiles of the size that they were trained on
+    if isinstance(model, UNetModel):  # others use tiles of the trained size
         widths = level_widths(model.model_channels, model.channel_mult)
         check_size(tile, stride, widths, circular, model.group_channels or 1)
     return Tiling(padded, before, tuple(low_res), scale, tile, overlap)

@@ -1,4 +1,4 @@
-"""What a training step and its loop are made of."""
+"""The parts of a training step and its loop."""
 
 import warnings
 from functools import partial
@@ -52,7 +52,7 @@ def build_loss(config: ResolvedConfig, own: Loss | None = None) -> Loss:
 def _checked_loss(
     own: Loss, denoiser: Denoiser, x0: Tensor, t: Tensor, noise: Tensor, **options: Any
 ) -> LossTerms:
-    """Call an own loss; a tensor [N] stands for the loss alone."""
+    """Call an own loss; a tensor [N] is a loss without parts."""
     terms: Any = own(denoiser, x0, t, noise, **options)
     if isinstance(terms, Tensor):
         terms = LossTerms(terms, None, None)
@@ -125,7 +125,7 @@ def check_sharing(config: ResolvedConfig, ranks: Ranks, own: nn.Module | None = 
 
 
 def build_averages(config: ResolvedConfig, network: nn.Module) -> list[EMA]:
-    """Return the averages of a network to keep: the released one first."""
+    """Return the averages of a network: the released one first."""
     training = config.training
     posthoc = training.posthoc_ema
     return [
@@ -135,7 +135,7 @@ def build_averages(config: ResolvedConfig, network: nn.Module) -> list[EMA]:
 
 
 def build_loop_settings(config: ResolvedConfig) -> LoopSettings:
-    """Return what the loop needs to know."""
+    """Return the settings of the loop."""
     training = config.training
     return LoopSettings(
         total_steps=training.steps,
@@ -166,7 +166,7 @@ def build_augmentations(config: ResolvedConfig) -> list[Augmentation]:
 
 
 def check_flip(config: ResolvedConfig) -> None:
-    """Refuse or mention what ``data.flip`` of resolved settings would mirror.
+    """Check what ``data.flip`` of resolved settings would mirror, and return a note about it.
 
     Raises:
         ValueError: signals, which have no left and right, or an affine that does not tell them.

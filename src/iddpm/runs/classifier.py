@@ -35,19 +35,19 @@ SETTINGS: dict[str, Any] = {
 }
 """A small network that learns fast; a file and ``-s`` override it."""
 NOISE_LEVELS = 4
-"""Timesteps, evenly spread from the least noisy on, at which accuracy is measured."""
+"""Number of timesteps, evenly spread from the least noisy on, of the accuracy."""
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network that tells the classes of its data apart, at every noise level.
+    """A trained classifier of noisy data.
 
     Attributes:
         network: frozen, in evaluation mode; called as ``network(x_t, shown)`` with x_t
-            [N, C, *spatial] and the time shown [N]; returns logits [N, K].
+            [N, C, *spatial] and the time input [N]; returns logits [N, K].
         config: the settings it was trained with.
-        schedule: the noise that it knows.
-        device: where it is.
+        schedule: its noise schedule.
+        device: its device.
         hash: SHA-256 of the weights, in hexadecimal.
     """
 
@@ -69,7 +69,7 @@ class Classifier:
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """Return what the last layer sees of clean data, [N, d] on the CPU.
+        """Return the inputs of the last layer for clean data, [N, d] on the CPU.
 
         Args:
             x: [N, C, *spatial], about [-1, 1].
@@ -88,7 +88,7 @@ class Classifier:
         return logits.float().cpu()
 
     def _clean(self, x: Tensor) -> Tensor:
-        """Return the time to show with clean data, after a look at its shape."""
+        """Return the time input of clean data after checking its shape."""
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(
                 f"the classifier was trained on items of shape {self.shape} and was given "

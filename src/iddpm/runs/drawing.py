@@ -35,12 +35,12 @@ class Requested:
     """Which samples are drawn.
 
     Attributes:
-        n: how many.
+        n: number of samples.
         seed: any integer; sample k depends on it and k alone.
         classes: one class for all, or one per sample, by name or number; None draws them.
         given: other conditioning, a tensor [n, ...] for each name; row 0 belongs to ``start``.
         size: spatial size; that of the data by default.
-        start: number of the first sample, for going on where others ended.
+        start: number of the first sample, for continuing a set.
     """
 
     n: int
@@ -59,13 +59,13 @@ def draw_batches(
     turns: slice = slice(None),
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Iterator[SampleBatch]:
-    """Draw samples and yield each batch as it is finished; all is checked before the first.
+    """Draw samples and yield each batch when it is finished; the first batch follows all checks.
 
     Args:
         run: the model.
-        plan: how they are drawn.
-        requested: which.
-        turns: picks among the batches, for sharing them out.
+        plan: the sampling plan.
+        requested: the samples.
+        turns: selects batches, for sharing them among processes.
         on_step: called after every step with the number of steps taken and the state,
             [N, C, *spatial]; first with 0 and the noise.
 
@@ -105,42 +105,42 @@ def requested_conditions(
 
     Raises:
         ValueError: an unknown condition or class, text where a number belongs, or a condition
-            that is left open and never was in training (training.label_dropout=0).
+            without a value that always had one in training (training.label_dropout=0).
     """
-    told = ask(run.conditions, conditions or {}, n, run.directory)
-    open_ = np.isnan(told).any(axis=0)
+    values = ask(run.conditions, conditions or {}, n, run.directory)
+    open_ = np.isnan(values).any(axis=0)
     if open_.any() and not run.config.training.label_dropout:
         name = run.conditions[int(np.argmax(open_))].name
         raise ValueError(
             f"{run.directory} was trained with training.label_dropout=0 and needs a value of "
             f"{name} for every sample: request it, such as with --condition {name}=..."
         )
-    return torch.from_numpy(told)
+    return torch.from_numpy(values)
 
 
 def _conditioning(
     run: OpenedRun, plan: SamplingPlan, requested: Requested, shape: Sequence[int]
 ) -> dict[str, Tensor]:
-    """Return what the network takes beside x and the time, checked; n rows each, on the CPU."""
+    """Return the checked conditioning of the network, n rows each, on the CPU."""
     n = requested.n
     if n < 1:
         raise ValueError(f"cannot draw {n} samples: use 1 or more")
-    told = dict(requested.given or {})
-    if run.conditions and "conditions" not in told:
-        told["conditions"] = requested_conditions(run, n)
-    for name, value in told.items():
+    conditioning = dict(requested.given or {})
+    if run.conditions and "conditions" not in conditioning:
+        conditioning["conditions"] = requested_conditions(run, n)
+    for name, value in conditioning.items():
         if len(value) != n:
             raise ValueError(f"{name} has {len(value)} rows for {n} samples: give one for each")
-    check_given(run.config, run.directory, told.get("given"), shape[1:])
-    run.task.check_inputs(run.directory, told, shape)
-    if told.get("y") is None:
+    check_given(run.config, run.directory, conditioning.get("given"), shape[1:])
+    run.task.check_inputs(run.directory, conditioning, shape)
+    if conditioning.get("y") is None:
         labels = _labels(run, plan, requested)
         if labels is not None:
-            told["y"] = labels
-    _check_something_to_guide(run, plan, told)
-    if "conditions" in told:  # float64 for who writes them down
-        told["conditions"] = told["conditions"].float()
-    return told
+            conditioning["y"] = labels
+    _check_something_to_guide(run, plan, conditioning)
+    if "conditions" in conditioning:  # float64 for writing them to files
+        conditioning["conditions"] = conditioning["conditions"].float()
+    return conditioning
 
 
 def _labels(run: OpenedRun, plan: SamplingPlan, requested: Requested) -> Tensor | None:
@@ -158,16 +158,16 @@ def _labels(run: OpenedRun, plan: SamplingPlan, requested: Requested) -> Tensor 
 
 
 def _check_something_to_guide(
-    run: OpenedRun, plan: SamplingPlan, told: Mapping[str, Tensor]
+    run: OpenedRun, plan: SamplingPlan, conditioning: Mapping[str, Tensor]
 ) -> None:
-    """Refuse guidance that was requested for samples without class and conditions.
+    """Raise ValueError if guidance was requested for samples without class and conditions.
 
-    The run's own setting is the model as trained there, which is what guidance then gives.
+    The run's own guidance setting has no effect there.
     """
     guidance, model = plan.sampling.guidance, run.config.model
     if guidance in (1, run.config.sampling.guidance) or not model.conditioned:
         return
-    y, conditions = told.get("y"), told.get("conditions")
+    y, conditions = conditioning.get("y"), conditioning.get("conditions")
     if y is not None and model.class_conditional and bool((y != NO_CLASS).any()):
         return
     if conditions is not None and not bool(conditions.isnan().all()):

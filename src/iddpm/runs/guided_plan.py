@@ -1,4 +1,4 @@
-"""How a run's samples are drawn, guided by a classifier or a weaker model or not."""
+"""Sampling plans of a run, with or without guidance by another model."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def plan_sampling(
     autoguidance_scale: float = 2.0,
     **settings: Any,
 ) -> SamplingPlan:
-    """Return how a run's samples are drawn; arguments and errors as for :meth:`Run.plan`."""
+    """Return a run's sampling plan; arguments and errors as for :meth:`Run.plan`."""
     config = run.config
     sampling = requested_sampling(config.sampling, config.diffusion.num_steps, settings)
     classes, gradient, weaker = run.classes, None, None

@@ -1,4 +1,4 @@
-"""The files of a run directory that say what was trained: its settings and its weights."""
+"""The settings and weights of a run directory."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from iddpm.training.checkpoints.weights import read_released
 from iddpm.training.ema import ema_name
 
 LIVE = "none"
-"""The name of the weights that no average was taken of."""
+"""The name of the weights without averaging."""
 
 
 def read_run_weights(
@@ -27,7 +27,7 @@ def read_run_weights(
     checkpoint: int | str | None = None,
     ema_length: float | None = None,
 ) -> tuple[dict[str, Tensor], Path]:
-    """Return the chosen weights of a run by name, and the file or directory they come from.
+    """Return the chosen weights of a run by name, and their file or directory.
 
     Args:
         directory: the run directory.

@@ -67,7 +67,7 @@ class OpenedRun:
 
     @property
     def task(self) -> Task:
-        """What the run is for."""
+        """The task of the run."""
         return task_of(self.config)
 
     @cached_property
@@ -88,11 +88,11 @@ class OpenedRun:
         return build_denoiser(self.config, network)
 
     def open_split(self) -> Split:
-        """Open the data of the training, parted as it was; ValueError where it is other data."""
+        """Open the training data with its split; ValueError if it is other data."""
         return open_training_data(self.directory, self.config, self.data)
 
     def trained_on(self, data: Any) -> Self:
-        """Return this run with the data in memory that it was trained on, where it lacks that."""
+        """Return this run with its training data in memory, if it lacks that."""
         if not is_in_memory(data) or self.data is not None or not known_memory(self.directory):
             return self
         run = copy.copy(self)
@@ -100,7 +100,7 @@ class OpenedRun:
         return run
 
     def on_data(self, data: Any) -> Self:
-        """Return an imported run with data in the place of that of its training; others as is."""
+        """Return an imported run with data instead of its training data; other runs unchanged."""
         if self.config.imported_from is None or self.config.data.path is not None:
             return self
         run = copy.copy(self)
@@ -126,7 +126,7 @@ class OpenedRun:
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """The conditions other than the class, in the order in which the model takes them."""
+        """The conditions other than the class, in the order of the model."""
         return conditions_of(self.config)
 
     @property

@@ -45,8 +45,8 @@ class Run(OpenedRun):
             seed: any integer.
             classes: one class for all, or one per sample, by name or number; by default drawn
                 from the seed. For class-conditional models, and under a classifier.
-            conditions: what the samples shall have, such as ``{"age": 63}``, one value for all or
-                one for each; conditions that are not named vary. See :meth:`ask`.
+            conditions: requested conditions, such as ``{"age": 63}``, one value for all samples or
+                one for each; others vary. See :meth:`ask`.
             given: other conditioning, a tensor [n, ...] for each name, such as
                 ``low_res`` of a model of super-resolution.
             settings: of sampling, such as ``steps=10`` or ``sampler="unipc_3"``; see :meth:`plan`.
@@ -75,9 +75,9 @@ class Run(OpenedRun):
     ) -> Tensor:
         """Upscale data [N, C, *spatial] in [-1, 1] of any size by ``scale`` along each axis.
 
-        What is larger than the data of the training is drawn as overlapping tiles whose estimates
-        are averaged at every step (:func:`~iddpm.sampling.tiled`); what is smaller is mirrored at
-        its ends. Item k depends on ``seed`` and its number alone.
+        Larger data than in training is drawn as overlapping tiles whose estimates are averaged at
+        every step (:func:`~iddpm.sampling.tiled`); smaller data is mirrored at its ends. Item k
+        depends only on ``seed`` and its number.
 
         Args:
             low_res: low resolutions of one size.
@@ -87,11 +87,11 @@ class Run(OpenedRun):
             overlap: share of a tile that neighbors share, at the least.
             start: number of the first item.
             on_batch: called after every batch of tiles.
-            settings: of sampling; ``batch_size`` is the number of tiles at a time, which bounds the
-                memory beside some tensors of the result's size.
+            settings: of sampling; ``batch_size`` is the number of tiles per batch, which bounds the
+                memory apart from some tensors of the result's size.
 
         Returns:
-            [N, C, *finer] on the CPU, about [-1, 1].
+            [N, C, *upscaled] on the CPU, about [-1, 1].
 
         Raises:
             ValueError: a model of another task, a shape or setting that does not fit it, or no
@@ -119,8 +119,8 @@ class Run(OpenedRun):
 
         The samples are those of :meth:`upscale` with the seeds ``seed``, ``seed + 1``, ..., clamped
         to [-1, 1]; the other arguments and errors are its own. The mean is nearest to the truth in
-        mean square and smoother than it. The standard deviation, where the data spans -1 to 1, says
-        how far the truth may be from it; of one sample it is 0.
+        mean square and smoother than it. The standard deviation, in units of the data in [-1, 1],
+        indicates the distance of the truth from the mean; of one sample it is 0.
 
         Raises:
             ValueError: as :meth:`upscale`, or fewer than 1 to average.
@@ -136,17 +136,17 @@ class Run(OpenedRun):
         )
 
     def plan(self, **settings: Any) -> SamplingPlan:
-        """Return how samples are drawn: the run's settings of sampling with some changed.
+        """Return a sampling plan: the run's settings of sampling with some changed.
 
         Args:
-            classifier: directory of a classifier that guides; by default none.
-            classifier_scale: how strongly; 1 samples p(x) p(y | x), more exaggerates the class.
+            classifier: directory of a guiding classifier; by default none.
+            classifier_scale: its scale; 1 samples p(x) p(y | x), more exaggerates the class.
             classifier_form: ``"score"`` for every sampler, ``"clip_then_score"`` in the published
                 order, or ``"mean"`` for ddpm (the published form).
-            autoguidance: a weaker model to go away from: an earlier checkpoint's step, or a run;
+            autoguidance: a weaker model to guide away from: an earlier checkpoint's step, or a run;
                 by default none.
-            autoguidance_scale: how far, by default 2; 1 is the model alone.
-            settings: of :class:`~iddpm.config.SamplingConfig`; None leaves one as it is.
+            autoguidance_scale: its scale, by default 2; 1 is the model alone.
+            settings: of :class:`~iddpm.config.SamplingConfig`; None leaves one unchanged.
 
         Raises:
             ValueError: an unknown setting, or a setting or guide that does not fit the model.
@@ -172,12 +172,12 @@ class Run(OpenedRun):
         turns: slice = slice(None),
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> Iterator[SampleBatch]:
-        """Draw samples and yield each batch as it is finished; arguments as in :meth:`sample`.
+        """Draw samples and yield each batch when it is finished; arguments as in :meth:`sample`.
 
-        Everything is checked before the first is drawn. ``on_step`` is called after every step
+        Everything is checked before the first batch. ``on_step`` is called after every step
         with the number of steps taken and the state, [N, C, *spatial]; first with 0 and the noise.
-        ``start`` is the number of the first sample, for going on where others ended, and ``turns``
-        picks among the batches, for sharing them out; row 0 of ``given`` belongs to ``start``.
+        ``start`` is the number of the first sample, for continuing a set, and ``turns`` selects
+        batches, for sharing them among processes; row 0 of ``given`` belongs to ``start``.
         ``size`` is the spatial size, that of the data by default.
         """
         requested = Requested(n, seed, classes, given, size, start)
@@ -189,12 +189,12 @@ class Run(OpenedRun):
         Args:
             n: how many.
             conditions: by name, a value for all, one for each, or text: ``"20..80"`` is spread over
-                the samples and ``"20,40"`` takes turns. What is not named, None or an empty text is
-                left open.
+                the samples and ``"20,40"`` alternates. Missing names, None and empty text mean
+                unknown.
 
         Raises:
             ValueError: an unknown condition or class, text where a number belongs, or a condition
-                that is left open and never was in training (training.label_dropout=0).
+                without a value that always had one in training (training.label_dropout=0).
         """
         return requested_conditions(self, n, conditions)
 

@@ -1,7 +1,7 @@
-"""Whether a run's settings are those that its weights were trained with; without torch.
+"""Checks that a run's settings are those of its weights; without torch.
 
-Every checkpoint and the released weights hold the settings that they come from, with a checksum.
-``config.yaml`` is for people to read, and must agree.
+Every checkpoint and the released weights contain their settings, with a checksum. ``config.yaml``
+is for people, and must agree.
 """
 
 import json
@@ -22,7 +22,9 @@ from iddpm.training.checkpoints.checkpoint_files import (
 
 NOT_SEALED = frozenset(
     [
-        *(f"data.{name}" for name in ("path", "conditions", "given")),  # known by a fingerprint
+        *(
+            f"data.{name}" for name in ("path", "conditions", "given")
+        ),  # identified by a fingerprint
         *(f"data.{name}" for name in ("workers", "worker_timeout", "cache", "max_pixels")),
         *(f"training.{name}" for name in ("max_time", "microbatch", "parallel", "timeout")),
         *(f"training.{name}" for name in ("compile", "device", "threads", "log_every")),
@@ -31,19 +33,19 @@ NOT_SEALED = frozenset(
         *(f"training.{name}" for name in ("on_out_of_memory", "tensorboard", "wandb")),
     ]
 )
-"""Settings that say where, how fast and how often: no weight depends on them."""
+"""Settings of places, speed and intervals: the weights do not depend on them."""
 SHOWN = 200
-"""Characters of a value that a message shows."""
+"""Number of characters of a value in a message."""
 
 
 def seal(config: Config) -> dict[str, Any]:
-    """Return the settings that define what is trained, as JSON holds them, by dotted name."""
+    """Return the settings that determine the weights, as JSON values by dotted name."""
     leaves = _leaves(config.model_dump(mode="json"))
     return {name: value for name, value in leaves.items() if name not in NOT_SEALED}
 
 
 def read_run_config(directory: Path) -> ResolvedConfig:
-    """Return the settings of a run directory, held against those of its weights.
+    """Return the settings of a run directory after comparing them with those of its weights.
 
     Raises:
         FileNotFoundError, ValueError: it is no run directory, a setting is not what the weights
@@ -63,7 +65,7 @@ def read_run_config(directory: Path) -> ResolvedConfig:
 
 
 def trained_with(directory: Path) -> dict[str, Any] | None:
-    """Return the settings of the newest checkpoint, or of the released weights where it is alone.
+    """Return the settings of the newest checkpoint, or else of the released weights.
 
     None for a run that has neither yet, and for one of version 0.1.0.
     """
@@ -79,7 +81,7 @@ def trained_with(directory: Path) -> dict[str, Any] | None:
 
 
 def check_checkpoint(directory: Path, config: Config, checkpoint: Path) -> None:
-    """Raise ValueError where a chosen checkpoint was trained with other settings than the run's."""
+    """Raise ValueError if a chosen checkpoint was trained with other settings than the run's."""
     settings = (read_sealed(checkpoint) or {}).get("settings")
     if isinstance(settings, dict):
         trained = {k: v for k, v in settings.items() if not k.startswith("sampling.")}
@@ -87,7 +89,7 @@ def check_checkpoint(directory: Path, config: Config, checkpoint: Path) -> None:
 
 
 def changed_settings(config: Config, trained: dict[str, Any]) -> str:
-    """Return which settings differ from those that a checkpoint was trained with, in words."""
+    """Return the settings that differ from those of a checkpoint, in words."""
     now = seal(config)
     names = {*trained, *now} if "training.steps" in trained else set(trained)  # of imported weights
     return ", ".join(
@@ -100,10 +102,10 @@ def changed_settings(config: Config, trained: dict[str, Any]) -> str:
 def _compare(
     directory: Path, now: dict[str, Any], trained: dict[str, Any], as_written: bool
 ) -> None:
-    """Refuse settings that the weights were not trained with, and tell of those of sampling.
+    """Raise ValueError for settings other than those of the weights; warn for those of sampling.
 
-    A run that goes on with other settings of training writes them down, with a checksum, before
-    the first checkpoint that has them; such a file is right.
+    A run that resumes with other settings of training writes them with a checksum before its first
+    checkpoint; such a file is valid.
     """
     for name, value in trained.items():
         if name in now and now[name] == value:

@@ -1,4 +1,4 @@
-"""What was measured once of a model and is kept in the cache of its run: the table of steps."""
+"""The table of a model's steps, measured once and kept in the cache of its run."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ from iddpm.training.precision import Precision, PrecisionName
 FORMAT = 1
 CACHE = "cache"
 TABLE_ITEMS = 64
-"""Training items that are looked at: T evaluations of the network for each."""
+"""Number of training items: T evaluations of the network for each."""
 
 
 def weights_digest(denoiser: Denoiser) -> str:
@@ -62,7 +62,7 @@ def find_table(directory: Path, denoiser: Denoiser) -> StepTable:
 
 @dataclass(frozen=True)
 class Measuring:
-    """How bounds are measured.
+    """Options of measuring a bound.
 
     Attributes:
         bits: depth of the data; None for continuous data.
@@ -89,15 +89,14 @@ def step_table(
 ) -> StepTable:
     """Return the table of a model's steps, measured on training items unless it is in the cache.
 
-    Training items, so that strides and variances chosen by it are judged on items that had no part
-    in the choice.
+    It uses training items, so that strides and variances chosen by it are measured on other items.
 
     Args:
         run: the model.
-        how: how it is measured.
-        items: how many training items, spread evenly; fewer when there are fewer.
-        console: where progress is shown.
-        ranks: who shares the work; the first keeps the cache.
+        how: options of the measurement.
+        items: number of training items, spread evenly; at most all.
+        console: for progress.
+        ranks: the processes that share the work; the first keeps the cache.
     """
     with ranks.together():
         if items < 1:
@@ -168,14 +167,14 @@ def _measured(
 
 
 def spread(items: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
-    """Return ``count`` of the items, evenly spread; all of them when there are no more."""
+    """Return ``count`` of the items, evenly spread, or all of them."""
     if count is None or count >= len(items):
         return items
     return items[np.linspace(0, len(items) - 1, count).round().astype(np.int64)]
 
 
 def in_precision(denoise: Denoise, name: str, device: torch.device) -> Denoise:
-    """Return the model with its network computing in that precision, and nothing else."""
+    """Return the model with only its network in this precision."""
     precision = Precision(cast(PrecisionName, name), device)
 
     def computed(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
@@ -186,7 +185,7 @@ def in_precision(denoise: Denoise, name: str, device: torch.device) -> Denoise:
 
 
 def _read_key(path: Path) -> dict[str, Any] | None:
-    """Return what defines a stored table; None when the file is missing or damaged."""
+    """Return the facts of a stored table; None if the file is missing or damaged."""
     try:
         with safe_open(path, "pt") as file:
             key: dict[str, Any] = json.loads(file.metadata()["key"])

@@ -1,4 +1,4 @@
-"""The data that a run was trained on, opened again: its files, or the same object in memory."""
+"""The training data of a run, opened again: its files, or the same object in memory."""
 
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ from iddpm.data.sources.source import InMemory
 
 
 def known_memory(directory: Path) -> InMemory | None:
-    """Return what a run was trained on where that was in memory; None for files."""
+    """Return the record of training data in memory; None for files."""
     facts = (read_fingerprint(directory) or {}).get("memory")
     return None if facts is None else InMemory(**facts)
 
 
 def expect_memory(directory: Path, config: Config, memory: Any) -> None:
-    """Raise ValueError unless data in memory is given to a run that was trained on such."""
+    """Raise ValueError unless the run was trained on data in memory."""
     if needs_data(config):
         return
     known = known_memory(directory)
@@ -30,7 +30,7 @@ def expect_memory(directory: Path, config: Config, memory: Any) -> None:
 
 
 def _check_kind(directory: Path, config: Config, split: Split) -> None:
-    """Refuse data of another shape than imported weights are for."""
+    """Raise ValueError for data of another shape than that of imported weights."""
     wanted = (config.model.channels, *(config.model.size or ()))
     if split.source.shape != wanted or split.source.bits != config.bits:
         raise ValueError(
@@ -41,15 +41,15 @@ def _check_kind(directory: Path, config: Config, split: Split) -> None:
 
 
 def needs_data(config: Config) -> bool:
-    """Say whether a run was imported, and not trained here since."""
+    """Return whether a run was imported and has not been trained since."""
     return config.imported_from is not None and config.data.path is None
 
 
 def open_training_data(directory: Path, config: Config, memory: Any = None) -> Split:
-    """Open what a run was trained on; an object in memory is held against what was recorded.
+    """Open the training data of a run; an object in memory is compared with its record.
 
     Raises:
-        ValueError: it is missing, or is other data than the run was trained on.
+        ValueError: it is missing, or is other data.
     """
     expect_memory(directory, config, memory)
     if needs_data(config) and memory is None:

@@ -25,7 +25,7 @@ def upscale(
 ) -> Tensor:
     """Upscale data by a run; arguments and errors as for :meth:`Run.upscale`.
 
-    ``requested`` says which samples, all but their size and ``low_res``.
+    ``requested`` describes the samples without their size and ``low_res``.
     """
     labeled = requested.classes is not None or "y" in (requested.given or {})
     run.task.check_upscales(run.directory, labeled)
@@ -34,7 +34,9 @@ def upscale(
     settings = dict(settings)
     if run.classes is not None and not labeled:
         conditioning["y"] = torch.full((len(low_res),), NO_CLASS)
-        settings["guidance"] = settings.get("guidance") or 1.0  # none to exaggerate
+        settings["guidance"] = (
+            settings.get("guidance") or 1.0
+        )  # without a class, guidance has no effect
     plan = tiling.around(plan_sampling(run, **settings), on_batch)
     batches = draw_batches(run, plan, replace(requested, given=conditioning, size=tiling.size))
     return torch.cat([tiling.crop(batch.x) for batch in batches])
@@ -52,7 +54,7 @@ def upscale_mean(
 ) -> tuple[Tensor, Tensor]:
     """Return the mean of several samples and their spread, as for :meth:`Run.upscale_mean`."""
     check_average(count)
-    mean = squares = torch.zeros(())  # sums of squares about the mean, as Welford (1962) has them
+    mean = squares = torch.zeros(())  # sums of squares about the mean (Welford 1962)
     for number in range(count):
         drawn = upscale(
             run,
@@ -70,6 +72,6 @@ def upscale_mean(
 
 
 def check_average(count: int) -> None:
-    """Raise ValueError unless so many samples have a mean."""
+    """Raise ValueError for a number of samples that has no mean."""
     if count < 1:
         raise ValueError(f"average={count} samples have no mean: use 1 or more, such as 8")

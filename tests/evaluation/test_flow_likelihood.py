@@ -109,7 +109,7 @@ def test_levels_pay_for_their_width():
 
 
 def test_a_flow_that_leads_nowhere_is_refused():
-    with pytest.raises(ValueError, match="at least 1 step and was asked for 0"):
+    with pytest.raises(ValueError, match="at least 1 step, not 0"):
         flow_of(log_snr(10), 0)
     with pytest.raises(ValueError, match="between two noise levels"):
         flow_of(log_snr(1), 5)

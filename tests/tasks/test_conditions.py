@@ -1,4 +1,4 @@
-"""Conditions from the outside: a table beside the data, and samples that are as asked for."""
+"""Conditions from the outside: a table beside the data, and samples with the requested conditions."""
 
 import io
 import json
@@ -186,7 +186,7 @@ def test_the_command_writes_down_what_was_asked_for(folder, tmp_path, capsys):
     run = train(tmp_path / "out/samples.npz", tmp_path / "again", again)
     assert run.config.model.conditions["level"].range == (-50, 50)
     assert command(["sample", str(folder / "run"), "-n", "2", *out]) == 0
-    assert "level left open; degrees left open\n" in capsys.readouterr().out
+    assert "level not set; degrees not set\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_numbers_beyond_the_training_are_drawn_with_a_warning(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run.ask(2, {"level": 99, "degrees": 3600})
-    with pytest.raises(ValueError, match="3 values of level were given for 2 samples"):
+    with pytest.raises(ValueError, match="level has 3 values for 2 samples"):
         run.ask(2, {"level": [1, 2, 3]})
 
 

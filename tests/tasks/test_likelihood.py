@@ -256,7 +256,7 @@ def test_the_continuous_bound_is_measured_and_drawn_from_without_bias(labeled, c
         ({"method": "continuous", "steps": 5}, "has no steps, and steps=5 is set: leave it"),
         ({"method": "ode", "variance": "fixed_small"}, "variance=fixed_small is set"),
         ({"method": "ode", "few_steps": "stratified"}, "few_steps=stratified is set"),
-        ({"method": "ode", "steps": 0}, "at least 1 step and was asked for 0"),
+        ({"method": "ode", "steps": 0}, "at least 1 step, not 0"),
         ({"method": "ode", "samples_per_item": 0}, "samples_per_item=0 vectors for a divergence"),
         ({"steps": 0}, "cannot take 0 steps"),
         ({"method": "continuous", "stride": "optimal"}, "stride=optimal is set"),

@@ -48,8 +48,8 @@ def train_classifier(
     if first and not reason.exit_status:
         classifier = load_classifier(run.directory, str(run.device))
         shares = held_out_accuracy(classifier)
-        told = ", ".join(f"{100 * share:.2f} % at t={t}" for t, share in shares.items())
-        say(f"accuracy on held-out items: {told or 'nothing was held out'}")
+        accuracies = ", ".join(f"{100 * share:.2f} % at t={t}" for t, share in shares.items())
+        say(f"accuracy on held-out items: {accuracies or 'nothing was held out'}")
         path = run.directory / "accuracy.json"
         say(f"wrote {write_json(path, {'held_out': shares, 'hash': classifier.hash})}")
     raise typer.Exit(reason.exit_status)

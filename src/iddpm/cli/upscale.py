@@ -26,8 +26,8 @@ class Upscaling:
     average: Annotated[
         int,
         typer.Option(
-            help="Write the mean of so many samples, of seeds SEED, SEED + 1, ..., and beside it a "
-            "map of their standard deviation."
+            help="Number of samples, of seeds SEED, SEED + 1, ...; their mean is written, and with "
+            "2 or more a map of their standard deviation."
         ),
     ] = 1
     overlap: Annotated[
@@ -65,7 +65,7 @@ def upscale(
 ) -> None:
     """Upscale files of any size to files of the same kind.
 
-    Example: iddpm upscale runs/faces photo.png scans/ --steps 20 --out finer
+    Example: iddpm upscale runs/faces photo.png scans/ --steps 20 --out upscaled
     """
     from iddpm.data.conditioning.requested import read_requested
     from iddpm.tasks.upscale import upscale as go

@@ -35,7 +35,7 @@ class Config(Section):
     """Settings that go together: likelihood. Others that are stated override them."""
     data: DataConfig = DataConfig()
     scale: Few | tuple[Few, ...] | None = None
-    """How many times finer super-resolution makes its data: one number, or one for each axis."""
+    """Upscaling factor of super-resolution: one number, or one for each axis."""
     degradation: DegradationConfig = DegradationConfig()
     model: ModelConfig = ModelConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
@@ -46,7 +46,7 @@ class Config(Section):
     bits: int | None = 8
     """Bit depth of the data; None for continuous data."""
     form: FormConfig | None = None
-    """What the data was on disk."""
+    """The file form of the data."""
     imported_from: str | None = None
     """The file and flags of another program that the weights were imported from."""
 
@@ -82,13 +82,13 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _a_classifier_sees_its_items_alone(self) -> Self:
-        told = {
+        conditioning = {
             "data.conditions": self.data.conditions,
             "model.conditions": self.model.conditions,
             "data.given": self.data.given,
             "model.given_channels": self.model.given_channels,
         }
-        for name, value in told.items():
+        for name, value in conditioning.items():
             if self.task == "classification" and value is not None:
                 raise ValueError(f"task=classification takes no conditioning: leave {name} out")
         return self

@@ -28,8 +28,8 @@ class Batch:
         items: int64 ``[N]``, the index of each item in its source.
         step: the training step; for held-out batches a running number.
         bits: depth of the integers in ``x``; None when ``x`` lies in [-1, 1].
-        conditions: float32 ``[N, K]``, what else is told of the items, or None.
-        given: ``[N, C, *spatial]``, other data that goes with the items, as ``x``; or None.
+        conditions: float32 ``[N, K]``, the conditions of the items, or None.
+        given: ``[N, C, *spatial]``, the paired data of the items, as ``x``; or None.
         given_bits: as ``bits``.
     """
 
@@ -75,10 +75,10 @@ class Batch:
 
 
 class Order:
-    """Which of ``n`` things comes at each position of an endless walk in shuffled epochs.
+    """The order of ``n`` items over endless shuffled epochs.
 
-    Position p belongs to epoch ``p // n`` and every epoch visits each thing once, in an order drawn
-    from (seed, epoch) alone.
+    Position p belongs to epoch ``p // n``, and every epoch has each item once, in an order drawn
+    from (seed, epoch).
     """
 
     def __init__(self, n: int, seed: int) -> None:
@@ -88,7 +88,7 @@ class Order:
         self._permutation: NDArray[np.int64] = np.empty(0, np.int64)
 
     def __getitem__(self, position: int) -> int:
-        """Return the thing, in ``range(n)``, at a position."""
+        """Return the item, in ``range(n)``, at a position."""
         epoch, place = divmod(position, self.n)
         if epoch != self._epoch:
             self._permutation = stream(self.seed, "order", step=epoch).permutation(self.n)
@@ -99,8 +99,8 @@ class Order:
 class Batches:
     """Batches of ``items``; ``batches[step]`` is one, iterating yields one step after another.
 
-    Every batch is a function of (seed, step): the same wherever the walk starts, and for any number
-    of workers. Batch ``step`` holds positions ``step * batch_size`` and following of `Order`, so
+    Every batch is a function of (seed, step): the same for any first step and any number of
+    workers. Batch ``step`` holds positions ``step * batch_size`` and following of `Order`, so
     batches are always full and run on over the end of an epoch.
 
     Args:

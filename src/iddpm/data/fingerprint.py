@@ -45,8 +45,8 @@ def fingerprint(source: Source) -> dict[str, Any]:
     if source.memory is not None:
         facts["memory"] = source.memory._asdict() | {"shape": list(source.memory.shape)}
     if source.conditions is not None:
-        told = source.conditions.astype("<f4").tobytes()
-        facts["conditions"] = hashlib.blake2b(told, digest_size=16).hexdigest()
+        encoded = source.conditions.astype("<f4").tobytes()
+        facts["conditions"] = hashlib.blake2b(encoded, digest_size=16).hexdigest()
     if source.given is not None:
         facts["given"] = fingerprint(source.given)
     if source.ready and count:

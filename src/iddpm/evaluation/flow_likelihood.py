@@ -37,7 +37,7 @@ class Flow(Process):
 
 
 def flow_of(whole: NoiseSchedule, steps: int) -> Flow:
-    """Return the flow through a trained process in so many steps.
+    """Return the flow through a trained process in ``steps`` steps.
 
     It starts at step 0, whose noise blurs the data a little, and ends where the signal is a part in
     80 of the noise, or at the last step.
@@ -46,7 +46,7 @@ def flow_of(whole: NoiseSchedule, steps: int) -> Flow:
         ValueError: no steps, or a process of one level.
     """
     if steps < 1:
-        raise ValueError(f"the flow takes at least 1 step and was asked for {steps}")
+        raise ValueError(f"the flow takes at least 1 step, not {steps}")
     lam = whole.half_log_snr[: len(whole) - whole.ends_in_pure_noise]
     if len(lam) < 2:
         raise ValueError("the flow leads between two noise levels, and this process has 1")

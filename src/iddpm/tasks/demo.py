@@ -1,4 +1,4 @@
-"""The demonstration: real digits in, drawn digits out, and how good they are."""
+"""The demo: training on real digits, sampling and measuring."""
 
 import time
 from collections.abc import Sequence

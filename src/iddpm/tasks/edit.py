@@ -85,18 +85,18 @@ def interpolate(
     Args:
         run: the model.
         a, b: files, or numbers of held-out items.
-        frames: how many, both ends included.
+        frames: number of frames, both ends included.
         steps: network evaluations each way, 250 by default.
         class_name: the class to invert and decode with; none by default.
         out: the directory, ``RUN/samples/interpolation`` by default.
-        console: where progress is shown.
+        console: for progress.
 
     Returns:
         The files written: ``before_after.png`` (a, the frames, b), ``interpolation.gif`` and the
         frames.
 
     Raises:
-        ValueError, FileNotFoundError: what was given does not fit.
+        ValueError, FileNotFoundError: an argument does not fit.
     """
     if frames < 2:
         raise ValueError(f"frames={frames} must be at least 2, for the two ends")
@@ -165,12 +165,12 @@ def inpaint(
         run: the model.
         file: the item, or the number of a held-out one.
         mask: a picture or array of the same size, white or 1 where to fill in.
-        n: how many versions.
+        n: number of versions.
         resample, jump: RePaint, see :func:`~iddpm.sampling.inpaint`.
         seed: version k depends on the seed and k alone.
         class_name: the class to fill in; none by default.
         out: the directory, ``RUN/samples/inpainting`` by default.
-        console: where progress is shown.
+        console: for progress.
         settings: of sampling, as for :meth:`~iddpm.runs.run.Run.plan`. By default DDIM with fresh
             noise (eta 1) at even timesteps, which fits the rest to the known part best.
 
@@ -179,7 +179,7 @@ def inpaint(
         the versions.
 
     Raises:
-        ValueError, FileNotFoundError: what was given does not fit.
+        ValueError, FileNotFoundError: an argument does not fit.
     """
     settings = settings_for_inpainting(settings)
     console = console or open_console()
@@ -221,25 +221,25 @@ def edit(
     console: Console | None = None,
     **settings: Any,
 ) -> list[Path]:
-    """Redraw an item: add noise up to a level and walk back (SDEdit, Meng et al. 2022).
+    """Vary an item: add noise up to a level and denoise (SDEdit, Meng et al. 2022).
 
     Args:
         run: the model.
         file: the item, or the number of a held-out one.
-        strength: how far to go, as a share of the process's time: near 0 nothing changes, at 1
-            nothing is kept. So large a share of ``steps`` is taken.
-        n: how many versions.
+        strength: share of the diffusion time: near 0 nothing changes, at 1 nothing is kept. The
+            same share of ``steps`` is taken.
+        n: number of versions.
         seed: version k depends on the seed and k alone.
         class_name: the class to draw; none by default.
         out: the directory, ``RUN/samples/edit`` by default.
-        console: where progress is shown.
+        console: for progress.
         settings: of sampling, as for :meth:`~iddpm.runs.run.Run.plan`.
 
     Returns:
         The files written: ``before_after.png`` (the item, then the versions) and the versions.
 
     Raises:
-        ValueError, FileNotFoundError: what was given does not fit.
+        ValueError, FileNotFoundError: an argument does not fit.
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength={strength} must lie above 0 and be at most 1, such as 0.5")
@@ -277,7 +277,7 @@ def _check_number(n: int) -> None:
 
 
 def _plan(run: Run, class_name: str | int | None, settings: dict[str, Any]) -> SamplingPlan:
-    """Return the plan of these settings; without a class there is nothing to exaggerate."""
+    """Return the plan of these settings, without guidance if there is no class."""
     if class_name is None:
         guidance = settings.get("guidance")
         if guidance not in (None, 1) and run.config.model.conditioned:
@@ -290,24 +290,24 @@ def _plan(run: Run, class_name: str | int | None, settings: dict[str, Any]) -> S
 
 def _conditioning(run: Run, n: int, class_name: str | int | None) -> dict[str, Tensor]:
     """Return the conditioning of ``n`` items: one class or none, and no conditions."""
-    told = {"conditions": run.ask(n).float().to(run.device)} if run.conditions else {}
+    conditioning = {"conditions": run.ask(n).float().to(run.device)} if run.conditions else {}
     if run.classes is None:
         if class_name is not None:
             raise ValueError(
                 f"class {class_name!r} was requested, and {run.directory} was trained without "
                 "classes (model.class_conditional=false)"
             )
-        return told
+        return conditioning
     if class_name is not None:
-        return told | {"y": run.classes.labels(n, 0, class_name).to(run.device)}
+        return conditioning | {"y": run.classes.labels(n, 0, class_name).to(run.device)}
     check_class_left_open(run.config, run.directory)
-    return told | {"y": torch.full((n,), NO_CLASS, device=run.device)}
+    return conditioning | {"y": torch.full((n,), NO_CLASS, device=run.device)}
 
 
 def _drawn(
     run: Run, plan: SamplingPlan, states: Iterator[State], console: Console, what: str
 ) -> Tensor:
-    """Walk to the end with a progress bar and return the data, on the CPU."""
+    """Sample to the end with a progress bar and return the data, on the CPU."""
     console.print(what, markup=False)
     precision = Precision(plan.sampling.precision, run.device)
     with progress_bar(console, "drawing") as progress, precision.autocast():
@@ -315,7 +315,7 @@ def _drawn(
 
 
 def _last(states: Iterable[State]) -> Tensor:
-    """Walk to the end and return the state there."""
+    """Sample to the end and return the last state."""
     return deque(states, maxlen=1)[0].x
 
 

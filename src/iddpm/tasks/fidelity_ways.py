@@ -70,7 +70,7 @@ def draw_ways(
 
     Args:
         run: the model.
-        pairs: what is made finer.
+        pairs: the low-resolution items.
         how: settings of sampling.
         seed: of the samples; those to average have this one, the next, and so on.
         average: how many to average; of 1 there is no mean.
@@ -101,7 +101,7 @@ def compare(
 
     Args:
         run: the model, whose own stages judge what is perceived.
-        pairs: what was made finer.
+        pairs: the low-resolution items.
         ways: the results.
         measured: their distances from real data, by name; of the first rank.
         ranks: who share the perceptual distance.
@@ -164,7 +164,7 @@ def perceptual_distances(
 
 @torch.no_grad()
 def _stages(run: Run, network: UNet, pairs: Pairs, x: Tensor, rows: Tensor) -> list[Tensor]:
-    """Return what each stage of the network computes of items that are told as pairs are."""
+    """Return the output of each stage of the network for items, conditioned as the pairs are."""
     conditioning = {name: value[rows].to(run.device) for name, value in pairs.given.items()}
     if "conditions" in conditioning:
         conditioning["conditions"] = conditioning["conditions"].float()

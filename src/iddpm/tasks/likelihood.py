@@ -98,12 +98,12 @@ def likelihood(
         data: other data, read as the run's own, also in memory; None for the items held out of its
             training. A run that was trained on data in memory and was opened without it is given
             that data here.
-        conditions: a table of what is known of the items of other data, as data.conditions; for
-            models that are told it.
-        given: the data that goes with other data, as data.given; for models that are given it.
-        method: ``"steps"``, the bound of a process of so many steps; ``"continuous"``, that of
-            infinitely many between the ends of the schedule (Kingma et al. 2021), each look at a
-            random place of a stretch between two steps; ``"ode"``, no bound but the likelihood
+        conditions: a table of the conditions of other data, as data.conditions; for models with
+            conditions.
+        given: the paired data of other data, as data.given; for models with paired data.
+        method: ``"steps"``, the bound of a process with ``steps`` steps; ``"continuous"``, that of
+            infinitely many steps between the ends of the schedule (Kingma et al. 2021), evaluated
+            at random times between two steps; ``"ode"``, no bound but the likelihood
             under the probability-flow ODE (Song et al. 2021), levels dequantized.
         steps: K, how many of the T steps the reverse process takes; by default all. Of the
             ODE: steps of Heun's method, 100 by default.

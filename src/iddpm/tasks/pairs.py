@@ -1,4 +1,4 @@
-"""Held-out items with what models draw them from: low resolutions, and data that is given."""
+"""Held-out items and their conditioning: low resolutions and paired data."""
 
 import hashlib
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ BATCH = 256
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """What samples 0, 1, ... of a run are drawn from.
+    """The items and the conditioning of samples 0, 1, ... of a run.
 
     Attributes:
         source: the run's data.
         items: int64 [N], the item of each sample.
-        given: what the model is told of them beside the class: of super-resolution ``low_res``
-            [N, C, *spatial] as a file would hold it, and whatever else it is told.
-        labels: int64 [N], or None where the data has none.
-        facts: what defines the items and what is drawn from them, for any N.
+        given: their conditioning without the class; for super-resolution with ``low_res``
+            [N, C, *spatial] as in a file.
+        labels: int64 [N], or None if the data has none.
+        facts: all that determines the items and their conditioning, for any N.
     """
 
     source: Source
@@ -62,20 +62,20 @@ class Pairs:
 
 
 def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
-    """Return what the first ``n`` samples are drawn from: the held-out items, again and again.
+    """Return the items of the first ``n`` samples: the held-out items, repeated as needed.
 
-    Sample k has the same item whatever ``n`` is, and they come in an order that mixes classes.
+    Sample k has the same item for every ``n``, and the order mixes classes.
 
     Raises:
         FileNotFoundError: the run's data is gone.
         ValueError: nothing is held out.
     """
-    config, finer = run.config, run.task.takes_low_res
+    config, takes_low_res = run.config, run.task.takes_low_res
     if split is None:
         try:
             split = run.open_split()
         except FileNotFoundError as error:
-            if not finer:
+            if not takes_low_res:
                 raise FileNotFoundError(
                     f"{run.directory} is conditioned on paired data, here that of the held-out "
                     f"items, which are missing ({error}): restore them, or give other data "
@@ -90,7 +90,7 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
     if not len(order):
         raise ValueError(
             f"{run.directory} has no held-out items (data.held_out={config.data.held_out:g}): "
-            f"give {'low_res' if finer else 'paired data with --given'}"
+            f"give {'low_res' if takes_low_res else 'paired data with --given'}"
         )
     items = order[np.arange(max(n, 1)) % len(order)]
     parts: list[dict[str, Tensor]] = []
@@ -99,7 +99,7 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
         ((_, conditioning),) = on_device([batch], config, device)
         for name in ("y", "low_res_noise", "interpolated"):  # sampling sets these itself
             conditioning.pop(name, None)
-        if finer:
+        if takes_low_res:
             x = batch.to(device).x
             conditioning["low_res"] = held_out_low_res(config, x, batch.items.tolist())
         parts.append(conditioning)
@@ -118,14 +118,14 @@ def held_out_pairs(run: Run, n: int, split: Split | None = None) -> Pairs:
 
 
 def interpolated(config: ResolvedConfig, low_res: Tensor) -> dict[str, Tensor]:
-    """Return what interpolation makes of low resolutions, rounded to the data's levels.
+    """Return interpolated low resolutions, rounded to the data's levels.
 
     By name: ``linear`` and ``bicubic``, each [N, C, *spatial].
     """
     size = config.model.size
     circular = check_circular(config.model.circular, len(size))
-    finer = {
+    upscaled = {
         "linear": resize_linear(low_res, size, circular),
         "bicubic": enlarge_bicubic(low_res, size, circular),
     }
-    return {name: round_to_levels(x, config.bits) for name, x in finer.items()}
+    return {name: round_to_levels(x, config.bits) for name, x in upscaled.items()}

@@ -46,7 +46,7 @@ class Samples:
 
     Attributes:
         x: [N, C, *spatial] on the CPU.
-        y: [N] classes that were asked for, or None.
+        y: [N] requested classes, or None.
         facts: how they were made.
     """
 
@@ -110,10 +110,10 @@ def draw_samples(
                 yield _read_npz(path, levels)
 
         with TemporaryDirectory() as other, progress_bar(console, "sampling") as progress:
-            pieces = -(-(n - count) // plan.sampling.batch_size)
-            total = len(plan.schedule) * -(-pieces // ranks.count)
+            batches = -(-(n - count) // plan.sampling.batch_size)
+            total = len(plan.schedule) * -(-batches // ranks.count)
             task = progress.add_task("sampling", total=total)
-            done += ranks.in_rounds(drawn(directory if can_keep else Path(other)), pieces)
+            done += ranks.in_rounds(drawn(directory if can_keep else Path(other)), batches)
     x = torch.cat([part for part, _ in done])[:n]
     parts = [y for _, y in done if y is not None]
     return Samples(x, torch.cat(parts)[:n] if parts else None, facts)
@@ -243,7 +243,7 @@ def _labels(
 def _conditioning(split: Split, n: int, seed: int, wanted: list[int] | None) -> dict[str, Tensor]:
     """Return the conditioning of each sample, drawn as for training items.
 
-    ``wanted`` are the classes where they were asked for: then it is one of that class.
+    ``wanted`` are the requested classes, if any: then the item has this class.
     """
     source = split.source
     if source.conditions is None and source.given is None:
@@ -265,7 +265,7 @@ def _conditioning(split: Split, n: int, seed: int, wanted: list[int] | None) -> 
 
 
 def _conditioning_facts(split: Split) -> dict[str, Any]:
-    """Return what identifies what samples may be told."""
+    """Return what identifies the possible conditioning of samples."""
     facts = {}
     if split.source.conditions is not None:
         conditioning = split.source.conditions[split.train].astype("<f4")
@@ -278,7 +278,7 @@ def _conditioning_facts(split: Split) -> dict[str, Any]:
 
 
 def _places(n: int, seed: int, count: int) -> list[int]:
-    """Return which of so many training items each sample takes after."""
+    """Return the training item whose conditioning each sample has."""
     return [int(stream(seed, "evaluated class", index=k).integers(count)) for k in range(n)]
 
 

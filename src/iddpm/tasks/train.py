@@ -1,4 +1,4 @@
-"""Training from settings to a finished run, to be read from top to bottom."""
+"""Training, from settings to a finished run."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -75,15 +75,14 @@ def train(
         resume: continue the run in ``out``.
         init_from: a run whose weights to start from, whose network is built unless settings say
             otherwise; as a :class:`~iddpm.tasks.start.Start`, also which of its classes.
-        accept_data: resume also when the data has changed since.
+        accept_data: resume even if the data has changed.
         reporter: receives the progress; the terminal by default.
 
     Raises:
-        ValueError, FileNotFoundError, FileExistsError: something given does not work; nothing has
-            been written.
-        RunFailed: it cannot go on, such as when the loss stays not finite.
-        KeyboardInterrupt, SystemExit: SIGINT, or SIGTERM or SIGUSR1, came; the run was
-            saved first.
+        ValueError, FileNotFoundError, FileExistsError: an argument does not work; nothing has been
+            written.
+        RunFailed: it cannot continue, such as if the loss stays not finite.
+        KeyboardInterrupt, SystemExit: on SIGINT, or on SIGTERM or SIGUSR1, after saving the run.
     """
     run, reason = train_until_stop(
         TrainRequest(
@@ -229,9 +228,9 @@ def _introduction(opened: Opened, state: TrainState, ranks: Ranks) -> str:
     if source.class_names and not config.uses_labels:
         classes += " (not used: model.class_conditional=false)"
     task = task_of(config)
-    finer = [f"task       {config.learns}"] if task.takes_low_res else []
+    upscaling = [f"task       {config.learns}"] if task.takes_low_res else []
     processes = f" in {ranks.count} processes ({training.parallel})" if ranks.count > 1 else ""
-    told = ", ".join(map(str, conditions_of(config)))
+    conditions = ", ".join(map(str, conditions_of(config)))
     given = []
     if source.given is not None:
         shape_given = " x ".join(map(str, source.given.shape))
@@ -245,8 +244,8 @@ def _introduction(opened: Opened, state: TrainState, ranks: Ranks) -> str:
         ),
         f"values     {values_of(config)}",
         *([gray] if gray else []),
-        *finer,
-        *([f"conditions {told}"] if told else []),
+        *upscaling,
+        *([f"conditions {conditions}"] if conditions else []),
         *given,
         f"network    {own}{parameters / 1e6:.2f} M parameters, {task.objective}",
         f"training   step {state.step} to {training.steps}, batch {training.batch_size}, "

@@ -1,4 +1,4 @@
-"""What training is built of, from what a caller asks for; nothing is written yet."""
+"""The parts of training, built from a request; nothing is written yet."""
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
@@ -46,7 +46,7 @@ from iddpm.training.stop import read_exit
 
 @dataclass(frozen=True, eq=False)
 class TrainRequest:
-    """What to train and how, as :func:`~iddpm.tasks.train.train` takes it.
+    """The arguments of :func:`~iddpm.tasks.train.train`.
 
     ``base`` holds settings that the file and the assignments override.
     """
@@ -66,7 +66,7 @@ class TrainRequest:
 
     @property
     def memory(self) -> Any:
-        """The data where it was passed as an object."""
+        """The data, if it was passed as an object."""
         return self.data if is_in_memory(self.data) else None
 
     @property
@@ -82,13 +82,13 @@ class Opened:
     """A run whose data is open.
 
     Attributes:
-        directory: where it is, or will be.
-        before: the settings of a run that goes on, as they are there; None for a new one.
-        wanted: the settings as the user gave them.
-        config: the same with all that follows from the data.
+        directory: its directory, which may not exist yet.
+        before: the settings of a resumed run, as they are there; None for a new one.
+        wanted: the user's settings.
+        config: the same with what follows from the data.
         split: the data.
         own: an own network.
-        device: where this process computes.
+        device: the device of this process.
     """
 
     directory: Path
@@ -104,7 +104,7 @@ def open_training(request: TrainRequest, ranks: Ranks) -> Opened:
     """Check the settings and open the data.
 
     Raises:
-        ValueError, FileNotFoundError, FileExistsError: something given does not work.
+        ValueError, FileNotFoundError, FileExistsError: something in the request does not work.
     """
     with ranks.together():
         directory = run_directory(
@@ -130,7 +130,7 @@ def open_training(request: TrainRequest, ranks: Ranks) -> Opened:
 
 
 def _settings_to_go_on(request: TrainRequest, directory: Path, before: Config) -> Config:
-    """Return the settings of a run that goes on."""
+    """Return the settings of a resumed run."""
     wanted = settings_to_resume(directory, before, request.config, request.assignments)
     expect_memory(directory, wanted, request.memory)
     expect_own(wanted, request.network, directory)
@@ -141,7 +141,7 @@ def _settings_to_go_on(request: TrainRequest, directory: Path, before: Config) -
 
 
 def _settings_of_new(request: TrainRequest) -> Config:
-    """Return the settings of a new run; those of the run that it starts from, where it does."""
+    """Return the settings of a new run, from those of the run that it starts from, if any."""
     base = request.base
     if request.network is None:
         base = settings_of_start(as_start(request.init_from), base)
@@ -150,14 +150,14 @@ def _settings_of_new(request: TrainRequest) -> Config:
 
 
 def choose(opened: Opened, ranks: Ranks) -> tuple[Opened, list[str]]:
-    """Return settings with what is measured of data and machine, and lines that say why.
+    """Return settings with measurements of data and machine, and lines that explain them.
 
     Raises:
         ValueError: nothing fits into the memory.
     """
     before, device, (source, train, _) = opened.before, opened.device, opened.split
     resolved = opened.config
-    if before is None:  # what goes on stays what it is
+    if before is None:  # a resumed run stays unchanged
         resolved = ranks.by_first(
             lambda: with_residual_scale(opened.wanted, opened.config, source, train)
         )
@@ -179,7 +179,7 @@ def choose(opened: Opened, ranks: Ranks) -> tuple[Opened, list[str]]:
 def first_weights(
     opened: Opened, init_from: Path | str | Start | None, ranks: Ranks
 ) -> tuple[nn.Module, list[str]]:
-    """Build the network on the CPU, the same in every process, and say what its weights are of."""
+    """Build the network on the CPU, the same in every process, and describe its weights."""
     config, directory = opened.config, opened.directory
     start = as_start(init_from) if opened.before is None else None
     with ranks.together():
@@ -195,7 +195,7 @@ def first_weights(
 
 
 def _prepare(wanted: Config) -> torch.device:
-    """Refuse what cannot be trained, and return the device of this process."""
+    """Raise ValueError for what cannot be trained, and return the device of this process."""
     check_trackers(tensorboard=wanted.training.tensorboard, wandb=wanted.training.wandb)
     if wanted.training.threads is not None:
         torch.set_num_threads(wanted.training.threads)
@@ -203,7 +203,7 @@ def _prepare(wanted: Config) -> torch.device:
 
 
 def _check_before_caching(directory: Path, wanted: Config, accept_data: bool) -> None:
-    """Refuse changed data before all of it is decoded once more into a cache."""
+    """Raise ValueError for changed data before all of it is decoded into a cache."""
     data = wanted.data.model_copy(update={"cache": "none"})
     source = open_data(wanted.model_copy(update={"data": data}))
     check_data(directory, fingerprint(source), source, accept_data, SilentReporter())
@@ -224,7 +224,7 @@ def build_training(
     device: torch.device,
     ranks: Ranks,
 ) -> tuple[TrainState, TrainStep]:
-    """Build what learns, and its step; ranks talk meanwhile."""
+    """Build the state and the step of training; ranks communicate meanwhile."""
     training, own = config.training, config.model.network is not None
     sharded = ranks.count > 1 and training.parallel == "fsdp"
     sharing: Sharing = alone
@@ -266,11 +266,11 @@ def build_training(
 
 
 def restore(state: TrainState, directory: Path, ranks: Ranks) -> None:
-    """Give back what the newest checkpoint of a run holds, where there is one."""
+    """Restore the newest checkpoint of a run, if there is one."""
     if not ranks.by_first(lambda: bool(list_checkpoints(directory))):
         return
     checkpoint = load_checkpoint(directory, ranks=ranks)
     with ranks.together():
         state.restore(checkpoint)
     if ranks.by_first(lambda: read_exit(directory).get("reason")) == TrainingDiverged.reason:
-        state.bad_in_a_row = 0  # who goes on even so shall have as many steps as before
+        state.bad_in_a_row = 0  # resuming allows as many bad steps as before

@@ -44,10 +44,9 @@ def upscale(
 ) -> list[Path]:
     """Upscale files and write files of the same kind; return and print the paths.
 
-    All files are looked at before the first is drawn, and none is overwritten. Where the same call
-    was interrupted it goes on: ``upscale.json`` says how the files there were made, what is missing
-    is drawn as it would have been, and what is there stays. Items that have labels are drawn with
-    them by a model that knows classes.
+    All files are checked before the first is drawn, and none is overwritten. An interrupted call is
+    resumed by the same call: ``upscale.json`` records how the existing files were made, they stay,
+    and the missing ones are drawn. A class-conditional model uses the labels of items, if any.
 
     Args:
         run: a model of super-resolution.
@@ -55,7 +54,7 @@ def upscale(
         seed: item k, counted over all files, depends on the seed and k alone.
         class_name: the class of all, also instead of their labels; by default their labels, and
             none where they have none.
-        conditions: what the items have, as for :meth:`~iddpm.runs.run.Run.sample`.
+        conditions: of the items, as for :meth:`~iddpm.runs.run.Run.sample`.
         overlap: share of a tile that neighbors share, at the least.
         average: samples of each item, of the seeds ``seed``, ``seed + 1``, ...: their mean is
             written, and beside it their standard deviation, in the units of the file.
@@ -64,8 +63,8 @@ def upscale(
         settings: of sampling, as for :meth:`~iddpm.runs.run.Run.upscale`.
 
     Returns:
-        The finer files, and ``comparison.png``: of the first of one size the low resolution, its
-        linear interpolation and the result.
+        The upscaled files, and ``comparison.png``: for the first ones of one size, the low
+        resolution, its linear interpolation and the result.
 
     Raises:
         ValueError, FileNotFoundError: a file or setting that does not fit the model.
@@ -109,16 +108,16 @@ def upscale(
 
 @dataclass(frozen=True, eq=False)
 class _Drawing:
-    """What stays the same from group to group.
+    """The options that all groups share.
 
     Attributes:
-        run, plan: the model, and how is drawn.
-        directory: where files are written.
+        run, plan: the model and its sampling plan.
+        directory: the output directory.
         made: the manifest.
-        there: names of the files that are there already.
+        there: names of the files that exist already.
         how: options of :meth:`~iddpm.runs.run.Run.upscale`.
-        told: the conditioning of all items.
-        console: where it is said what was written.
+        conditioning: of all items.
+        console: for progress and paths.
         average: samples of each item.
     """
 
@@ -133,7 +132,7 @@ class _Drawing:
     average: int = 1
 
     def all(self, groups: list[Group]) -> None:
-        """Draw and write what is missing, group after group, and then the comparison."""
+        """Draw and write the missing files, group after group, and then the comparison."""
         self._say(groups)
         at_once, each = self.plan.sampling.batch_size, self.plan.sampling.steps * self.average
         evaluations = [group.tiling.batches(group.count, at_once) * each for group in groups]
@@ -187,7 +186,7 @@ class _Drawing:
 def _unguided(
     run: Run, conditions: RequestedConditions | None, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the settings for items without a class, where there is none to exaggerate."""
+    """Return the settings for items without a class, for which guidance has no effect."""
     run.task.check_upscales(run.directory, False)
     guidance = settings.get("guidance")
     if guidance not in (None, 1) and not conditions:

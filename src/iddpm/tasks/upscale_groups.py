@@ -65,7 +65,7 @@ def names_of(opened: Mapping[str, LowRes], averaged: bool) -> list[str]:
     """Return the names of upscaled files and of the maps of their spread.
 
     Raises:
-        ValueError: a finer file would have the name of a map.
+        ValueError: an upscaled file would have the name of a map.
     """
     maps = [file.spread_name(name) for name, file in opened.items()] if averaged else []
     if twice := sorted(opened.keys() & set(maps)):

@@ -24,12 +24,12 @@ def manifest_of(
     call: dict[str, Any],
     average: int = 1,
 ) -> MadeFiles:
-    """Return the manifest of files that are to be made: all that they depend on.
+    """Return the manifest of the files to make: all that they depend on.
 
     Args:
         run: the model.
-        opened: what is made finer, by the names of the finer files.
-        plan: how they are drawn.
+        opened: the low resolutions, by the names of the upscaled files.
+        plan: the sampling plan.
         call: the other options.
         average: samples of each, whose mean is written and whose spread beside it.
     """

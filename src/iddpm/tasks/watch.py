@@ -21,7 +21,7 @@ from iddpm.training.step import TrainStep
 from iddpm.training.validation import held_out_loss
 
 HELD_OUT_ITEMS = 1024
-"""Held-out items that the loss is measured on during training; more would cost time."""
+"""Number of held-out items for the loss during training; more would cost time."""
 PREVIEW_ITEMS = 16
 
 
@@ -68,19 +68,19 @@ def build_preview(
 ) -> Preview | None:
     """Return the function that draws a grid of samples with the averaged weights, if it can.
 
-    Where the network is told more than a class, it is what is known of held-out items; of
-    super-resolution the low resolution, the sample and the truth are shown side by side, and so is
-    data that is given.
+    If the network is conditioned on more than a class, the conditioning is that of held-out items.
+    For super-resolution and paired data, the conditioning, the sample and the true item are shown
+    side by side.
 
-    All ranks draw the same, which takes no longer: a sharded network needs them all, and the others
-    would have to wait for the first anyway. The first alone writes.
+    All ranks draw the same samples, which takes no longer: a sharded network needs them all, and
+    the others would wait for the first anyway. Only the first writes.
     """
     task = task_of(config)
     if not task.draws:
         return None
     model = config.model
-    told = task.takes_low_res or model.conditions or model.given_channels
-    shown = _shown(split) if told else None
+    conditioned = task.takes_low_res or model.conditions or model.given_channels
+    shown = _shown(split) if conditioned else None
     count = PREVIEW_ITEMS if shown is None else len(shown.x)
     channels, size = model.channels, model.size
     steps = min(config.sampling.steps, config.diffusion.num_steps)
@@ -100,9 +100,9 @@ def build_preview(
             conditioning["y"] = classes.to(precision.device)
         drawn = []
         for start in range(0, count, sampling.batch_size):
-            piece = slice(start, start + sampling.batch_size)
-            some = {name: value[piece] for name, value in conditioning.items()}
-            shape = (len(range(count)[piece]), channels, *size)
+            rows = slice(start, start + sampling.batch_size)
+            some = {name: value[rows] for name, value in conditioning.items()}
+            shape = (len(range(count)[rows]), channels, *size)
             noise = SampleNoise(0, shape, start, device=precision.device)
             with precision.autocast():
                 last = deque(plan.states(noise, **some), maxlen=1)[0]
@@ -122,9 +122,7 @@ def build_preview(
 
 
 def _shown(split: Split) -> Batch:
-    """Return the items whose conditions, or low resolutions, previews have; of the training, if all
-    are trained on.
-    """
+    """Return the items whose conditioning previews use: held-out items, or else training items."""
     items = split.held_out if len(split.held_out) else split.train
     some = shuffled(items)[:PREVIEW_ITEMS]
     return next(held_out_batches(split.source, some, batch_size=PREVIEW_ITEMS))

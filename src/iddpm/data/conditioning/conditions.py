@@ -25,13 +25,13 @@ GROUP = "conditions/"
 
 @dataclass(frozen=True)
 class Condition:
-    """How a condition's cells become what the network sees.
+    """A condition: how its cells become the network's input.
 
     Attributes:
         name: of the condition.
         names: of the classes; None for a number.
         low, high: the numbers that become -1 and 1.
-        period: of a number that comes round again, which is told in turns; None for others.
+        period: of a periodic number, which is encoded in turns; None for others.
     """
 
     name: str
@@ -62,17 +62,17 @@ class Condition:
             return value % self.period / self.period
         return (value - self.low) * (2 / (self.high - self.low)) - 1
 
-    def decode(self, told: float) -> str:
+    def decode(self, encoded: float) -> str:
         """Return the cell for a network input; empty for NaN."""
-        if math.isnan(told):
+        if math.isnan(encoded):
             return ""
         if self.names is not None:
-            return self.names[int(told)]
+            return self.names[int(encoded)]
         largest = self.period or max(abs(self.low), abs(self.high))
         value = (
-            told * self.period
+            encoded * self.period
             if self.period is not None
-            else (told + 1) * ((self.high - self.low) / 2) + self.low
+            else (encoded + 1) * ((self.high - self.low) / 2) + self.low
         )
         return f"{round(value, 9 - math.floor(math.log10(largest))) + 0.0:.10g}"
 
@@ -94,36 +94,36 @@ def encode(
     """Return the conditions of each item, [N, K].
 
     Raises:
-        ValueError: a cell that its condition does not know; names the item.
+        ValueError: a cell with an unknown value; the message names the item.
     """
-    told = np.empty((len(source), len(conditions)))
+    encoded = np.empty((len(source), len(conditions)))
     for k, condition in enumerate(conditions):
         known: dict[str, float] = {}
         for index, cell in enumerate(columns[condition.name]):
             try:
-                told[index, k] = known[cell] if cell in known else condition.encode(cell)
+                encoded[index, k] = known[cell] if cell in known else condition.encode(cell)
             except ValueError as error:
                 raise ValueError(f"{where}, {source.recording(index)}: {error}") from None
-            known[cell] = float(told[index, k])
-    return told.astype(np.float32)
+            known[cell] = float(encoded[index, k])
+    return encoded.astype(np.float32)
 
 
 def read_columns(
     where: str | Sequence[str], wanted: Sequence[str] | None, data: Path, source: Source
 ) -> Columns:
-    """Read what is known of the items of a source.
+    """Read the conditions of a source's items.
 
     Args:
         where: a CSV or TSV table, relative to the working directory or to the data, whose first
             column names the items and whose others are conditions; or members of the array file
             ``data``, one row an item.
         wanted: names of the columns; None for all.
-        data: where the items come from.
+        data: the path of the items.
         source: the items.
 
     Raises:
         FileNotFoundError: no such table.
-        ValueError: no such column or member, an item without a row, or what is no table.
+        ValueError: no such column or member, an item without a row, or a file that is no table.
     """
     if not isinstance(where, str):
         return _from_members(where, wanted, data, source)
@@ -149,7 +149,7 @@ def as_number(cell: str) -> float | None:
 
 
 def is_unknown(cell: str) -> bool:
-    """Say whether a cell means that nothing is known."""
+    """Return whether a cell means unknown."""
     return cell == "" or cell.lower() == "nan"
 
 

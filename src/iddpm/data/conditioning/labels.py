@@ -12,7 +12,7 @@ NO_CLASS = -1
 """The number of no class, in labels and for networks."""
 
 Wanted = Sequence[int | str] | int | str | None
-"""Classes asked for: one for all, or one per sample, by name or number; None draws them."""
+"""Requested classes: one for all, or one per sample, by name or number; None draws them."""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def _refuse_turned(given: Source, source: Source) -> None:
 
 
 def _keys(source: Source) -> list[str]:
-    """Return the names that items go by: of pieces of a single file, where they start."""
+    """Return the names for pairing items: for windows of a single file, their starts."""
     keys = [source.key(index) for index in range(len(source))]
     only = source.recording(0)
     if len({source.recording(index) for index in range(len(source))}) == 1:

@@ -13,21 +13,21 @@ from iddpm.data.conditioning.conditions import Condition, as_number, is_unknown
 Value = float | str | None
 RequestedConditions = Mapping[str, Value | Sequence[Value]]
 """By the name of a condition one value for all samples, one for each, or text: ``20..80`` spreads
-them evenly and ``20,40`` takes turns. None, or an empty text, leaves a condition open."""
+them evenly and ``20,40`` alternates. None and empty text mean unknown."""
 
 FAR = 1.1
-"""Beyond this, where -1 to 1 is what the training items have, a number is worth a word."""
+"""Beyond this a number gives a warning; the training items have -1 to 1."""
 
 
 def ask(
-    conditions: Sequence[Condition], asked: RequestedConditions, n: int, where: object
+    conditions: Sequence[Condition], requested: RequestedConditions, n: int, where: object
 ) -> NDArray[np.float64]:
     """Return the requested conditions of ``n`` samples, [n, K]; NaN where none was requested.
 
     Args:
         conditions: those of the model.
-        asked: what the samples shall have.
-        n: how many samples.
+        requested: the values of the samples.
+        n: number of samples.
         where: the model, for messages.
 
     Raises:
@@ -35,54 +35,54 @@ def ask(
             belongs, or another number of values than samples.
     """
     known = ", ".join(condition.name for condition in conditions)
-    for name in asked:
+    for name in requested:
         if name not in [condition.name for condition in conditions]:
             raise ValueError(
                 f"{name} is not a condition of {where}"
                 + (f": it has {known}" if known else ", which was trained without any")
             )
-    told = np.full((n, len(conditions)), math.nan)
+    encoded = np.full((n, len(conditions)), math.nan)
     for k, condition in enumerate(conditions):
-        cells = _cells(condition, asked.get(condition.name), n)
-        told[:, k] = [condition.encode(cell) for cell in cells]
+        cells = _cells(condition, requested.get(condition.name), n)
+        encoded[:, k] = [condition.encode(cell) for cell in cells]
         if condition.names is None and condition.period is None:
-            far = np.abs(told[:, k]) > FAR
+            far = np.abs(encoded[:, k]) > FAR
             if far.any():
                 warnings.warn(
                     f"{condition.name}={cells[int(np.argmax(far))]} is outside the range "
                     f"{condition.low:.6g} to {condition.high:.6g} that {where} was trained on",
                     stacklevel=3,
                 )
-    return told
+    return encoded
 
 
 def read_requested(texts: Sequence[str]) -> dict[str, str]:
-    """Read what a command line asks for, such as ``age=63``.
+    """Read conditions from the command line, such as ``age=63``.
 
     Raises:
-        ValueError: no such form, or a condition that is named twice.
+        ValueError: text of another form, or a condition that is set twice.
     """
-    asked: dict[str, str] = {}
+    requested: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         name = name.strip()
         if not equals or not name:
             raise ValueError(f"{text!r} is not a condition: write it as --condition age=63")
-        if name in asked:
+        if name in requested:
             raise ValueError(
                 f"{name} was set twice; write several values as "
-                f"{name}={asked[name]},{value.strip()}"
+                f"{name}={requested[name]},{value.strip()}"
             )
-        asked[name] = value.strip()
-    return asked
+        requested[name] = value.strip()
+    return requested
 
 
-def describe(conditions: Sequence[Condition], told: NDArray[np.float64]) -> str:
+def describe(conditions: Sequence[Condition], encoded: NDArray[np.float64]) -> str:
     """Describe the requested conditions of samples [n, K]."""
     parts = []
     for k, condition in enumerate(conditions):
-        cells = list(dict.fromkeys(condition.decode(value) for value in told[:, k]))
-        shown = ", ".join(cell or "left open" for cell in cells[:4])
+        cells = list(dict.fromkeys(condition.decode(value) for value in encoded[:, k]))
+        shown = ", ".join(cell or "not set" for cell in cells[:4])
         parts.append(f"{condition.name} {shown}{', ...' if len(cells) > 4 else ''}")
     return "; ".join(parts)
 
@@ -92,12 +92,12 @@ def _cells(condition: Condition, value: Value | Sequence[Value], n: int) -> list
     if isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) != n:
             raise ValueError(
-                f"{len(value)} values of {condition.name} were given for {n} samples: give one for "
+                f"{condition.name} has {len(value)} values for {n} samples: give one for "
                 "each, or one for all"
             )
         return [_cell(one) for one in value]
     text = _cell(value)
-    if condition.names is not None and text in condition.names:  # whatever it is made of
+    if condition.names is not None and text in condition.names:  # also with commas or dots
         return [text] * n
     if condition.names is None and (match := re.fullmatch(r"(.+?)\.\.(.+)", text)):
         low, high = map(_number, match.groups(), [condition.name] * 2)

@@ -21,7 +21,7 @@ class Target:
 
     Attributes:
         channels: of its data.
-        scale: how many times finer each axis becomes.
+        scale: upscaling factor of each axis.
         form: what its data was on disk, with the values.
         labels: the rule by which its data had labels.
     """
@@ -87,7 +87,7 @@ class LowRes(ABC):
 
     Attributes:
         path: where it lies.
-        output: suffix of the finer file.
+        output: suffix of the upscaled file.
         count: number of items.
         shape: (C, *spatial) of an item.
         classes: the class of each item, by name or number, -1 for none; None of files without.

@@ -15,7 +15,7 @@ from iddpm.data.upscaling.low_res import LowRes, Target
 class ArrayFile(LowRes):
     """A .npy or .npz file: one item, or items along the first axis.
 
-    The finer file has its dtype and its order of axes; whatever else a .npz holds is copied.
+    The upscaled file has its dtype and its order of axes; whatever else a .npz holds is copied.
 
     Raises:
         ValueError: a damaged file, or axes or numbers that are not the model's.

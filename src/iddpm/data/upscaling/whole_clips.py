@@ -15,7 +15,7 @@ from iddpm.data.writers.clip_encoding import SUFFIXES, write_clip
 class Clip(LowRes):
     """One GIF, WebP or TIFF of several frames, as [C, T, H, W].
 
-    The finer one is a file that keeps every frame as it is: a GIF of gray, a TIFF, else a WebP.
+    The upscaled one is a lossless file: a GIF for gray, a TIFF, otherwise a WebP.
     With more frames, each is shown for a shorter time.
 
     Raises:

@@ -12,7 +12,7 @@ from iddpm.data.writers.raster_files import write_raster
 class Raster(LowRes):
     """One TIFF of any numbers, [C, H, W], or [C, T, H, W] of several pages.
 
-    The finer one has its dtype and its samples; other tags are not kept.
+    The upscaled one has its dtype and its samples; other tags are not kept.
 
     Raises:
         ValueError: a damaged file, or samples, pages or numbers that are not the model's.

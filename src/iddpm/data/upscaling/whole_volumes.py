@@ -72,9 +72,9 @@ class Volume(LowRes):
 
 
 def upscaled_affine(affine: NDArray[Any], scale: Sequence[int]) -> NDArray[np.float64]:
-    """Return the affine of voxels so many times smaller that fill the same box.
+    """Return the affine of voxels that are ``scale`` times smaller and fill the same box.
 
-    Voxel j of the finer volume has its middle at (j + 1/2) / scale - 1/2 of the coarser one.
+    The center of voxel j of the upscaled volume is at (j + 1/2) / scale - 1/2 of the other one.
     """
     step = 1 / np.array(scale, dtype=np.float64)
     within = np.eye(4)

@@ -77,29 +77,29 @@ def save_labels(labels: Sequence[str], path: Path, names: Sequence[str]) -> Path
 
 
 def save_conditions(
-    conditions: Sequence[Condition], told: NDArray[np.float64], path: Path, names: Sequence[str]
+    conditions: Sequence[Condition], encoded: NDArray[np.float64], path: Path, names: Sequence[str]
 ) -> Path:
     """Write the requested conditions of samples [N, K] as a table that data.conditions reads.
 
     Args:
         conditions: those of the model.
-        told: what the network was told; NaN leaves a cell empty.
+        encoded: the network's input; NaN leaves a cell empty.
         path: the .csv file.
         names: of the samples' files, or their numbers.
     """
     rows = [["file", *(condition.name for condition in conditions)]]
-    for name, values in zip(names, told.tolist(), strict=True):
+    for name, values in zip(names, encoded.tolist(), strict=True):
         cells = [c.decode(value) for c, value in zip(conditions, values, strict=True)]
         rows.append([name, *cells])
     return _write_csv(path, rows)
 
 
 def condition_members(
-    conditions: Sequence[Condition], told: NDArray[np.float64]
+    conditions: Sequence[Condition], encoded: NDArray[np.float64]
 ) -> dict[str, NDArray[Any]]:
     """Return the requested conditions of samples [N, K] as members of a .npz file."""
     members: dict[str, NDArray[Any]] = {}
-    for condition, column in zip(conditions, told.T, strict=True):
+    for condition, column in zip(conditions, encoded.T, strict=True):
         cells = [condition.decode(value) for value in column.tolist()]
         numbers = condition.names is None
         values = np.array([float(cell or "nan") for cell in cells]) if numbers else np.array(cells)

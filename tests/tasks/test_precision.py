@@ -55,7 +55,7 @@ def test_the_choice_is_told_and_kept(tmp_path, array_file, tiny, clock):
     assert name == "bf16"
     assert "precision  " not in said
     assert "bf16 on cpu" in said
-    # An explicit setting overrides it.
+    # Without the cache, auto chooses again.
     (cached,) = (tmp_path / "cache/precision").iterdir()
     cached.unlink()
     asked = ["training.steps=6", "training.precision=auto"]

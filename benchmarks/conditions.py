@@ -1,10 +1,10 @@
-"""Digits drawn by slant and ink: whether samples have what they were asked for.
+"""Digits drawn by slant and ink: whether samples have the requested values.
 
 python benchmarks/conditions.py OUT [--steps 1500]
 
 Measures the slant (degrees) and the ink (mean gray, percent) of 1,797 real digits of 8x8, trains a
-model that is told both, either of them unknown for a fifth of the items, and compares what its
-samples have with what they were asked for. Needs the files of ``digits``.
+model conditioned on both, either of them unknown for a fifth of the items, and compares its
+samples with the requested values. Needs the files of ``digits``.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from iddpm.data.embedded import embedded
 from iddpm.tasks.likelihood import likelihood
 
 UNKNOWN = 0.2
-ASKED = 64
+COUNT = 64
 SETTINGS = (
     "model.model_channels=32",
     "model.num_res_blocks=1",
@@ -49,11 +49,11 @@ def measured(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return -np.rad2deg(np.arctan(shear)), 100 * pictures.mean(axis=(1, 2))
 
 
-def report(name: str, asked: np.ndarray, found: np.ndarray) -> None:
-    off = np.abs(found - asked)
+def report(name: str, requested: np.ndarray, found: np.ndarray) -> None:
+    off = np.abs(found - requested)
     error = off.std(ddof=1) / len(off) ** 0.5
     print(
-        f"{name:<28} correlation {np.corrcoef(asked, found)[0, 1]:.3f}, "
+        f"{name:<28} correlation {np.corrcoef(requested, found)[0, 1]:.3f}, "
         f"off by {off.mean():.2f} +- {error:.2f} on average",
         flush=True,
     )
@@ -84,25 +84,25 @@ def main() -> None:
     print(f"trained in {time.monotonic() - started:.0f} s")
 
     def drawn(**conditions: str) -> tuple[np.ndarray, np.ndarray]:
-        x = run.sample(ASKED, conditions=conditions)
+        x = run.sample(COUNT, conditions=conditions)
         return measured(((x[:, 0].clamp(-1, 1) + 1) / 2).numpy())
 
     low, high = np.quantile(slant, [0.05, 0.95])
-    wanted = np.linspace(low, high, ASKED)
+    wanted = np.linspace(low, high, COUNT)
     report("slant, ink left open", wanted, drawn(slant=f"{low}..{high}")[0])
     less, more = np.quantile(ink, [0.05, 0.95])
-    report("ink, slant left open", np.linspace(less, more, ASKED), drawn(ink=f"{less}..{more}")[1])
+    report("ink, slant not set", np.linspace(less, more, COUNT), drawn(ink=f"{less}..{more}")[1])
     both = drawn(slant=f"{low}..{high}", ink="30")
     report("slant, with ink 30", wanted, both[0])
     print(f"{'ink 30, over all slants':<28} {both[1].mean():.2f} +- {both[1].std():.2f}")
     free = drawn()
     for name, real, free_ in (("slant", slant, free[0]), ("ink", ink, free[1])):
         print(
-            f"{name + ', nothing asked':<28} {free_.mean():.2f}, spread {free_.std():.2f}; "
+            f"{name + ', nothing set':<28} {free_.mean():.2f}, spread {free_.std():.2f}; "
             f"real digits {real.mean():.2f}, spread {real.std():.2f}"
         )
     bits = likelihood(run, samples_per_item=16, max_items=200, console=Console(file=io.StringIO()))
-    print(f"held out, told what is known: {bits}")
+    print(f"held out, with known conditions: {bits}")
     x = run.sample(
         49, conditions={"slant": [float(s) for s in np.tile(np.linspace(low, high, 7), 7)],
                         "ink": [float(i) for i in np.repeat(np.linspace(less, more, 7), 7)]}

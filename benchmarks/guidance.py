@@ -32,7 +32,7 @@ QUIET = Console(quiet=True)
 
 
 def accuracy(run: Run, judge: Classifier, n: int, **settings: Any) -> Accuracy:
-    """Return how often the judge sees the class that was asked for."""
+    """Return how often the judge sees the requested class."""
     assert run.classes is not None
     y = torch.arange(n) % run.classes.count
     plan = run.plan(precision="auto", **settings)

@@ -7,7 +7,7 @@ noise. Two figures need no trained judge:
 
 - background: mean distance from black, in [0, 2], of the outermost pixels, which are black in
   every real digit: a tint shows here.
-- class: share of samples whose nearest real digit (by pixels) has the class that was asked for;
+- class: share of samples whose nearest real digit (by pixels) has the requested class;
   real digits held out reach the value printed in the last line.
 
 A run that exists is not trained again, so the command can be interrupted and repeated.

@@ -143,8 +143,8 @@ def whole(run: Run, low_res: Tensor, steps: int) -> Tensor:
     """Return data upscaled without tiles, as the network's convolutions allow."""
     plan = run.plan(steps=steps, batch_size=1)
     size = [2 * n for n in low_res.shape[2:]]
-    told = {"low_res": low_res}
-    return torch.cat([b.x for b in run.sample_batches(len(low_res), plan, given=told, size=size)])
+    given = {"low_res": low_res}
+    return torch.cat([b.x for b in run.sample_batches(len(low_res), plan, given=given, size=size)])
 
 
 def small(run: Run) -> None:
@@ -207,8 +207,8 @@ def main() -> None:
                 peaks.append("-")
                 continue
             command = [sys.executable, __file__, "--run", str(arguments.run), "--size", str(size)]
-            told = subprocess.run([*command, *extra], capture_output=True, text=True, check=False)
-            peaks.append(f"{told.stdout.strip()} MB" if told.returncode == 0 else "failed")
+            done = subprocess.run([*command, *extra], capture_output=True, text=True, check=False)
+            peaks.append(f"{done.stdout.strip()} MB" if done.returncode == 0 else "failed")
         print(f"| {size} x {size} | {' | '.join(peaks)} |", flush=True)
 
 

@@ -58,7 +58,7 @@ DRAWN = 1000
 
 
 def equal_width(settings: list[str], parameters: int) -> float:
-    """Return the last level's width factor that comes nearest to so many parameters."""
+    """Return the last level's width factor nearest to a number of parameters."""
 
     def distance(factor: float) -> int:
         return abs(count([*settings, f"model.channel_mult=[1,2,{factor}]"]) - parameters)

@@ -28,9 +28,9 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None) -> Tensor:
         """Return [N, out_channels, H, W]."""
         angles = timesteps[:, None] * self.frequencies
-        told = self.time(torch.cat([angles.cos(), angles.sin()], dim=1))
-        told = told if y is None else told + self.label(y + 1)
-        h = self.embed(x) + self.position + told[:, :, None, None]
+        emb = self.time(torch.cat([angles.cos(), angles.sin()], dim=1))
+        emb = emb if y is None else emb + self.label(y + 1)
+        h = self.embed(x) + self.position + emb[:, :, None, None]
         return self.out(self.blocks(h.flatten(2).mT).mT.reshape(h.shape))
 
 

@@ -95,11 +95,15 @@ def test_example_for_own_data_runs_on_such_data(name):
     facts, channels = OWN[name]
     config = resolve(read_config(EXAMPLES / f"{name}.yaml", facts))
     x = torch.zeros(1, channels, *config.model.size)
-    told = {"y": torch.zeros(1, dtype=torch.int64)} if config.model.class_conditional else {}
+    conditioning = (
+        {"y": torch.zeros(1, dtype=torch.int64)} if config.model.class_conditional else {}
+    )
     if config.model.conditions:
-        told["conditions"] = torch.zeros(1, len(config.model.conditions))
+        conditioning["conditions"] = torch.zeros(1, len(config.model.conditions))
     if config.task == "super_resolution":
-        told["low_res"] = torch.zeros(1, channels, *(size // 2 for size in config.model.size))
+        conditioning["low_res"] = torch.zeros(
+            1, channels, *(size // 2 for size in config.model.size)
+        )
     with torch.no_grad():
-        out = build_network(config)(x, torch.zeros(1), **told)
+        out = build_network(config)(x, torch.zeros(1), **conditioning)
     assert out.shape == (1, 2 * channels, *x.shape[2:])

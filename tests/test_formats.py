@@ -364,16 +364,16 @@ def test_a_row(case, tmp_path):
     settings = [word for s in [*case.settings, "training.batch_size=2"] for word in ("-s", s)]
     tiny = [word for s in TINY for word in ("-s", s)]
     out, drawn = tmp_path / "run", tmp_path / "drawn"
-    told = StringIO()
-    with redirect_stdout(told):
+    printed = StringIO()
+    with redirect_stdout(printed):
         picture = ["--out", str(tmp_path / "p.png")]
         assert command(["data", "inspect", data, *settings, *picture]) == 0
         assert command(["train", data, *tiny, *settings, "--steps", "1", "--out", str(out)]) == 0
         assert command(["sample", str(out), "-n", "2", "--steps", "2", "--out", str(drawn)]) == 0
     run = iddpm.load(out)
     values, shape = values_of(run.config), run.shape
-    assert f"each {' x '.join(map(str, shape))}" in told.getvalue()
-    assert f"values     {values}" in told.getvalue()
+    assert f"each {' x '.join(map(str, shape))}" in printed.getvalue()
+    assert f"values     {values}" in printed.getvalue()
     assert Image.open(tmp_path / "p.png").size > (50, 50)
 
     paths = sorted(p for p in drawn.glob(case.written) if p.name not in ("grid.png", "labels.csv"))

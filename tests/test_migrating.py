@@ -26,7 +26,7 @@ def test_every_setting_that_a_page_names_exists(page):
 def test_the_page_has_every_flag():
     page = (DOCS / "migrating.md").read_text().partition("## denoising-diffusion-pytorch")[0]
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ")]
-    told = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    documented = set(re.findall(r"`(\w+)`", " ".join(rows)))
     known = {name for table in published_flags._KNOWN.values() for name in table}
-    assert told == known
+    assert documented == known
     assert set(WITHOUT_COUNTERPART) <= known

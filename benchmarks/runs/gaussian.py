@@ -114,8 +114,8 @@ def of_levels(train: Tensor, held_out: Tensor, bits: int, n: int) -> Other:
     held_out_levels = dequantized(held_out, bits, seed=1)
     rank, model = fit.best(held_out_levels)
     levels = draw(model, n, train.shape[1:]).floor().clamp(0, 2**bits - 1)
-    told = mean_and_error(nats(model, held_out_levels) / math.log(2))
-    return Other(f"Gaussian of rank {rank}", (levels * (2 / (2**bits - 1)) - 1).float(), told)
+    likelihood = mean_and_error(nats(model, held_out_levels) / math.log(2))
+    return Other(f"Gaussian of rank {rank}", (levels * (2 / (2**bits - 1)) - 1).float(), likelihood)
 
 
 def mean_and_error(values: Tensor) -> str:

@@ -21,12 +21,12 @@ def main() -> None:
     """Train both and print the loss of the held-out windows and the distance of samples."""
     data = prepared(signals.prepare)
     wider = f"model.group_channels={LEAST}"
-    usual = told("32 groups", trained(data, Path("runs/signals"), signals.EXAMPLE))
-    fewer = told(wider, trained(data, Path("runs/signals_groups"), signals.EXAMPLE, [wider]))
+    usual = described("32 groups", trained(data, Path("runs/signals"), signals.EXAMPLE))
+    fewer = described(wider, trained(data, Path("runs/signals_groups"), signals.EXAMPLE, [wider]))
     print(f"{usual}\n{fewer}")
 
 
-def told(name: str, run: Run) -> str:
+def described(name: str, run: Run) -> str:
     """Return a line about a run."""
     losses = [record["held_out_loss"] for record in run.log if "held_out_loss" in record]
     sampling = {**FAST, "steps": 20}

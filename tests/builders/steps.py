@@ -50,26 +50,26 @@ def trains_and_samples(
         seed=1,
     )
     x0 = (torch.rand(batch, *shape) * 255).round() / 127.5 - 1
-    told: dict[str, Any] = {}
+    conditioning: dict[str, Any] = {}
     if config.model.class_conditional:
-        told["y"] = torch.arange(batch) % 2
+        conditioning["y"] = torch.arange(batch) % 2
     if config.model.conditions:
-        told["conditions"] = torch.rand(batch, len(config.model.conditions))
-        told["conditions"][0] = torch.nan
+        conditioning["conditions"] = torch.rand(batch, len(config.model.conditions))
+        conditioning["conditions"][0] = torch.nan
     if config.model.given_channels:
-        told["given"] = torch.rand(batch, config.model.given_channels, *shape[1:])
+        conditioning["given"] = torch.rand(batch, config.model.given_channels, *shape[1:])
     if config.task == "super_resolution":
-        told |= training_low_res(config, x0, range(batch), 0)
-    residual = task_of(config).residual(told, shape[1:])
+        conditioning |= training_low_res(config, x0, range(batch), 0)
+    residual = task_of(config).residual(conditioning, shape[1:])
     if residual is not None:
-        x0, told["interpolated"] = residual.encode(x0), residual.interpolated
+        x0, conditioning["interpolated"] = residual.encode(x0), residual.interpolated
     for number in range(steps):
-        result = step(x0, number, **told)
+        result = step(x0, number, **conditioning)
         assert not result.skipped
         assert bool(result.loss.isfinite().all())
     assert any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
     network.eval()
-    some = {name: value[:drawn] for name, value in told.items()}
+    some = {name: value[:drawn] for name, value in conditioning.items()}
     for name in ("ddim", "ddpm"):
         sampling = config.sampling.model_copy(update={"sampler": name, "steps": evaluations})
         plan = build_sampling_plan(config, step.denoiser, sampling)

@@ -60,6 +60,6 @@ def test_by_an_array_or_a_column_beside_the_items(tmp_path, suffix):
     assert not hold_together(split_of(f"data.path={path}")[1])
 
 
-def test_no_such_column_is_told(tmp_path):
+def test_a_missing_column_is_reported(tmp_path):
     with pytest.raises(ValueError, match=r"data.group=patient does not match .* a column"):
         split_of(f"data.path={folder(tmp_path / 'in')}", "data.group=patient")

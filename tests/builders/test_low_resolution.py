@@ -77,37 +77,37 @@ def test_a_degradation_without_the_task_is_refused():
         read_config(None, ["degradation.kind=blur"])
 
 
-def test_levels_are_known_exactly_where_the_network_is_told():
-    plain, told = (resolve(settings(1, f"degradation.augment={most}")) for most in (0, 0.5))
+def test_levels_are_passed_exactly_if_the_network_takes_them():
+    plain, augmented = (resolve(settings(1, f"degradation.augment={most}")) for most in (0, 0.5))
     x = torch.rand(64, 2, 16) * 2 - 1
     items = range(64)
     clean = held_out_low_res(plain, x, items)
     assert torch.equal(clean, build_degradation(plain)(x, items, 0, "held-out degradation"))
     assert training_low_res(plain, x, items, 3).keys() == {"low_res"}
-    noisy = training_low_res(told, x, items, 3)
+    noisy = training_low_res(augmented, x, items, 3)
     levels = noisy["low_res_noise"]
     assert 0 <= float(levels.min()) < 0.05 < 0.45 < float(levels.max()) <= 0.5
     spread = (noisy["low_res"] - clean).flatten(1).std(dim=1)
     assert float((spread / levels).mean()) == pytest.approx(1, abs=0.1)
     assert float(torch.corrcoef(torch.stack([spread, levels]))[0, 1]) > 0.9
     # A function of the step and the item, in any order and batch.
-    some = training_low_res(told, x[[5, 2]], [5, 2], 3)
+    some = training_low_res(augmented, x[[5, 2]], [5, 2], 3)
     assert all(torch.equal(some[name], noisy[name][[5, 2]]) for name in noisy)
-    assert not torch.equal(training_low_res(told, x, items, 4)["low_res"], noisy["low_res"])
+    assert not torch.equal(training_low_res(augmented, x, items, 4)["low_res"], noisy["low_res"])
 
 
-def test_a_given_low_resolution_is_told_at_the_level_that_is_wanted():
-    told = resolve(settings(1, "degradation.augment=0.5"))
+def test_a_low_resolution_gets_the_requested_noise():
+    augmented = resolve(settings(1, "degradation.augment=0.5"))
     low_res = torch.rand(3, 2, 8)
-    quiet = add_low_res(told, low_res, 0.0, range(3))
+    quiet = add_low_res(augmented, low_res, 0.0, range(3))
     assert torch.equal(quiet["low_res"], low_res)
     assert quiet["low_res_noise"].tolist() == [0, 0, 0]
-    loud = add_low_res(told, low_res, 0.25, range(3))
+    loud = add_low_res(augmented, low_res, 0.25, range(3))
     assert loud["low_res_noise"].tolist() == [0.25] * 3
-    part = add_low_res(told, low_res[1:], 0.25, range(1, 3))
+    part = add_low_res(augmented, low_res[1:], 0.25, range(1, 3))
     assert torch.equal(part["low_res"], loud["low_res"][1:])
     assert not torch.equal(
-        add_low_res(told, low_res, 0.25, range(3), 1)["low_res"], loud["low_res"]
+        add_low_res(augmented, low_res, 0.25, range(3), 1)["low_res"], loud["low_res"]
     )
     assert add_low_res(resolve(settings(1)), low_res, 0.0, range(3)).keys() == {"low_res"}
 

@@ -120,7 +120,7 @@ def test_what_is_stated_and_what_a_run_had_is_not_measured(monkeypatch):
         {"noise": lambda n: 2.0 * n},
     ],
 )
-def test_a_busy_machine_means_float32_until_it_can_be_told(busy, tmp_path):
+def test_a_busy_machine_means_float32_until_it_can_be_measured(busy, tmp_path):
     """Calls take too long for three rounds, or no two rounds agree: nothing is kept."""
     clock = Clock(0.3, **busy)
     chosen = choose_precision(config(), CPU, timer=clock)

@@ -38,7 +38,7 @@ def test_another_schedule_is_shown_its_own_time(theirs):
     assert all(torch.allclose(shown, wanted) for shown in seen)
     same = torch.equal(theirs.alpha_bar, mine.alpha_bar)
     assert torch.allclose(wanted, level.shown.float()) == same
-    torch.testing.assert_close(prediction.eps, 0.1 * X)  # read at the level of the walk
+    torch.testing.assert_close(prediction.eps, 0.1 * X)  # read at the level of the state
 
 
 def test_without_a_difference_the_model_itself_is_used():

@@ -61,7 +61,7 @@ def test_large_data_is_taken_in_small_batches_that_fit_sixteen_gigabytes(
     assert positions <= 1024
 
 
-def test_memory_takes_first_the_pieces_then_the_activations_then_the_width():
+def test_memory_reduces_the_microbatch_then_the_activations_then_the_width():
     seen = []
     for memory in (16e9, 4e9, 1.6e9, 1.2e9):
         proposal = proposed((64, 64), memory)
@@ -86,9 +86,9 @@ def test_with_room_more_memory_changes_nothing_and_less_is_said():
     assert "model_channels 64, batch 64: about" in str(one)
     assert "overrides" not in str(one)
     less = proposed((28, 28), 1.2e9)
-    piece = less.config.training.microbatch
-    assert f"training.microbatch={piece}" in less.changed
-    assert f"batch 64 (microbatch {piece}): about" in str(less)
+    items = less.config.training.microbatch
+    assert f"training.microbatch={items}" in less.changed
+    assert f"batch 64 (microbatch {items}): about" in str(less)
     assert "to save memory" in str(less)
 
 

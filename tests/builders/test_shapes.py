@@ -59,13 +59,13 @@ def test_every_process_in_two_and_three_dimensions(config):
     own_estimate=st.booleans(),
     recompute=st.booleans(),
     circular=st.booleans(),
-    told=st.booleans(),
+    conditioned=st.booleans(),
     given=st.sampled_from([0, 2]),
 )
 @settings(deadline=None, max_examples=50, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_network_on_every_shape(
     shape, batch, isotropic, upsample, downsample, updown, film, order, classes, own_estimate,
-    recompute, circular, told, given,
+    recompute, circular, conditioned, given,
 ):  # fmt: skip
     more = [
         f"model.upsample={upsample}",
@@ -80,7 +80,7 @@ def test_every_network_on_every_shape(
         more.append("model.model_channels=20")  # one channel per group would be deaf
     if classes:
         more += ["model.class_conditional=true", "model.num_classes=2"]
-    if told:
+    if conditioned:
         more.append("model.conditions={a: {kind: class, names: [0, 1]}, b: {period: 1}}")
         more.append("model.conditions.b.kind=number")
     if given:

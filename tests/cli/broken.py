@@ -59,7 +59,7 @@ class Case(NamedTuple):
     settings: list[str]
 
 
-def told(*arguments):
+def outcome(*arguments):
     """Run a command in this process: its status, what it printed, and what it complained of."""
     out, complaint = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(complaint):

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from tests.cli.broken import (
     Case,
     cases,
+    outcome,
     saved_dataset,
-    told,
     whole_pictures,
     written,
 )
@@ -38,7 +38,7 @@ def looked_at_and_trained_on(case, folder):
         ["train", data, *TRAIN, *options, "--out", out / "run"],
     ):
         before, start = peak(), time.process_time()
-        status, _, complaint = told(*command)
+        status, _, complaint = outcome(*command)
         assert peak() - before < MOST_MEMORY
         assert time.process_time() - start < MOST_SECONDS
         assert status in (0, 2), complaint

@@ -293,14 +293,14 @@ def test_interrupting_the_command_leaves_no_traceback(tmp_path):
 )
 def test_a_wrong_use_is_one_sentence(arguments, message, capsys):
     assert run(arguments) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert any(part in told for part in message.split("|"))
-    assert told.count("\n") == 1
-    assert len(told) < 400
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("error: ")
+    assert any(part in complaint for part in message.split("|"))
+    assert complaint.count("\n") == 1
+    assert len(complaint) < 400
 
 
 @pytest.mark.parametrize("arguments", [[], ["data"]])
-def test_nothing_asked_shows_the_help(arguments, capsys):
+def test_no_command_shows_the_help(arguments, capsys):
     assert run(arguments) == 2
     assert "Usage: " in capsys.readouterr().err

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def outcomes(tmp_path_factory):
     """What each command said of each file, in one process of its own."""
     folder = tmp_path_factory.mktemp("huge")
     result = subprocess.run(
@@ -36,8 +36,8 @@ def told(tmp_path_factory):
 
 @pytest.mark.parametrize("command", ["data", "train"])
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_refused_in_one_sentence_and_takes_no_memory(told, name, command):
-    facts = told[name, command]
+def test_it_is_refused_in_one_sentence_and_takes_no_memory(outcomes, name, command):
+    facts = outcomes[name, command]
     assert facts["grown"] < MOST
     if name in FINE:
         assert facts["status"] == 0, facts["said"]

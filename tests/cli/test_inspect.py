@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from tests.cli.broken import told
+from tests.cli.broken import outcome
 
 
 def test_it_says_what_it_found(tmp_path):
@@ -14,7 +14,7 @@ def test_it_says_what_it_found(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         tone = np.sin(np.arange(1000) / 9) * 0.5
         soundfile.write(path, tone, 8000, subtype="PCM_16")
-    status, out, _ = told(
+    status, out, _ = outcome(
         "data", "inspect", tmp_path / "sounds", "-s", "data.window=100", "--out", tmp_path / "p.png"
     )
     assert status == 0
@@ -36,7 +36,7 @@ def test_it_says_what_it_found_of_clips(tmp_path):
     for number in range(3):
         kept = frames[: 5 + number % 2]
         kept[0].save(tmp_path / f"{number}.gif", save_all=True, append_images=kept[1:], duration=50)
-    status, out, _ = told(
+    status, out, _ = outcome(
         "data", "inspect", tmp_path, "-s", "data.window=[4,9,8]", "-s", "data.stride=1",
         "--out", tmp_path / "p.png",
     )  # fmt: skip
@@ -68,7 +68,7 @@ def test_it_says_what_it_found_of_clips(tmp_path):
 )
 def test_what_is_wrong_is_said(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
-    status, _, complaint = told("data", "inspect", tmp_path / name)
+    status, _, complaint = outcome("data", "inspect", tmp_path / name)
     assert (status, complaint.count("\n")) == (2, 1)
     assert message in complaint
 
@@ -77,7 +77,7 @@ def test_the_histogram_is_under_the_items(tmp_path):
     x = np.zeros((20, 8, 8, 1), np.uint8)
     x[::2] = 127
     np.save(tmp_path / "x.npy", x)
-    status, out, _ = told("data", "inspect", tmp_path / "x.npy", "--out", tmp_path / "p.png")
+    status, out, _ = outcome("data", "inspect", tmp_path / "x.npy", "--out", tmp_path / "p.png")
     assert status == 0
     assert "used       0 to 127" in out
     picture = np.asarray(Image.open(tmp_path / "p.png").convert("RGB"))
@@ -96,7 +96,7 @@ def test_arrays_in_groups_of_a_hdf5_file_are_listed(tmp_path):
         file["train/images"] = np.zeros((4, 8, 8, 1), np.uint8)
         file["test/images"] = np.zeros((2, 8, 8, 1), np.uint8)
     for also in ((), ("-s", "data.column=imgs")):
-        status, _, complaint = told("data", "inspect", tmp_path / "a.h5", *also)
+        status, _, complaint = outcome("data", "inspect", tmp_path / "a.h5", *also)
         assert (status, complaint.count("\n")) == (2, 1)
         assert "data.column= and one of test/images, train/images" in complaint
 
@@ -107,7 +107,7 @@ def test_a_group_is_a_pattern_with_brackets(tmp_path):
         picture = Image.fromarray(np.full((8, 8), number, np.uint8))
         picture.save(tmp_path / f"in/{number // 4:02}_{number % 4}.png")
     for rule, together in (("[0-9]+", 4), ("[0-9]", 40)):
-        status, out, err = told(
+        status, out, err = outcome(
             "data", "inspect", tmp_path / "in", "-s", f"data.group={rule}",
             "-s", "data.held_out=0.3", "--out", tmp_path / "p.png",
         )  # fmt: skip

@@ -31,15 +31,15 @@ def run(tmp_path_factory):
 def test_a_picture_and_an_array_in_one_call(run):
     np.save(run.parent / "b.npy", images(2, size=5))
     out = run.parent / "out"
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "iddpm", "upscale", str(run), str(run.parent / "a.png"),
          str(run.parent / "b.npy"), "--steps", "2", "--sampler", "ddim", "--spacing", "even",
          "--overlap", "0.5", "--low-res-noise", "0.1", "--seed", "3", "--batch-size", "8",
          "--out", str(out), "--threads", "1", "--device", "cpu"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (told.returncode, told.stderr) == (0, "")
-    lines = told.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
     assert lines[0] == "3 items in 44 tiles, each 2 evaluations: ddim, even"
     assert lines[1:] == [f"wrote {out / name}" for name in ("a.png", "b.npy", "comparison.png")]
     with Image.open(out / "a.png") as image:

@@ -182,7 +182,7 @@ def test_a_condition_that_cannot_be_says_why(assignment, message):
 @pytest.mark.parametrize(
     "setting", ["data.conditions=t.csv", "data.given=x", "model.conditions={}"]
 )
-def test_a_classifier_is_told_nothing(setting):
+def test_a_classifier_takes_no_conditioning(setting):
     with pytest.raises(ValueError, match="takes no conditioning"):
         read_config(None, ["task=classification", setting])
 

@@ -61,18 +61,18 @@ def test_the_order_has_no_memory(n, positions):
 
 
 def test_epochs_and_seeds_are_shuffled_differently():
-    def walk(seed, epoch):
+    def drawn(seed, epoch):
         order = Order(50, seed)
         return tuple(order[epoch * 50 + place] for place in range(50))
 
-    walks = [walk(seed, epoch) for seed in (0, 1, 2**32) for epoch in (0, 1)]
-    assert len(set(walks)) == len(walks)
-    assert tuple(range(50)) not in walks
+    orders = [drawn(seed, epoch) for seed in (0, 1, 2**32) for epoch in (0, 1)]
+    assert len(set(orders)) == len(orders)
+    assert tuple(range(50)) not in orders
 
 
 @settings(deadline=None, max_examples=25)
 @given(count=st.integers(4, 30), batch_size=st.integers(1, 4), start=st.integers(0, 25))
-def test_a_resumed_walk_is_the_tail_of_a_whole_one(count, batch_size, start):
+def test_a_resumed_order_is_the_tail_of_a_whole_one(count, batch_size, start):
     def make(first):
         return Batches(
             numbered(count),
@@ -107,7 +107,7 @@ def test_without_a_stop_it_goes_on():
     assert [batch.step for batch in itertools.islice(batches, 30)] == list(range(7, 37))
 
 
-def test_a_second_walk_starts_again():
+def test_a_second_iteration_starts_again():
     batches = Batches(numbered(9), batch_size=4, seed=0, start_step=2, stop_step=5)
     for first, second in zip(batches, batches, strict=True):
         assert_equal(first, second)
@@ -147,7 +147,7 @@ def test_spawned_workers_give_the_same_batches(tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (50, 40, 40), np.uint8)
     np.savez(tmp_path / "a.npz", array, np.arange(50) % 5)
 
-    def walk(workers):
+    def drawn(workers):
         return list(
             Batches(
                 open_array(tmp_path / "a.npz"),
@@ -160,7 +160,7 @@ def test_spawned_workers_give_the_same_batches(tmp_path):
             )
         )
 
-    for first, second in zip(walk(0), walk(2), strict=True):
+    for first, second in zip(drawn(0), drawn(2), strict=True):
         assert_equal(first, second)
 
 

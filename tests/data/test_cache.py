@@ -45,14 +45,14 @@ def test_what_failed_leaves_what_was_there(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".made.lock", "made"]
 
 
-def _ask(directory, count, asked):
+def _ask(directory, count, counter):
     def build(temporary):
         with open(count, "a", encoding="ascii") as file:
             file.write("x")
-        wait_until(lambda: asked.value == 3)
+        wait_until(lambda: counter.value == 3)
 
-    with asked.get_lock():
-        asked.value += 1
+    with counter.get_lock():
+        counter.value += 1
     built_once(directory, {"n": 1}, build, print)
 
 

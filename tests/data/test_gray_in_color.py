@@ -1,4 +1,4 @@
-"""Gray stored as color is told, with what to do about it."""
+"""Gray stored as color is reported, with a remedy."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def folder(path, pictures):
     return path
 
 
-def test_pictures_of_equal_channels_are_told(tmp_path):
+def test_pictures_of_equal_channels_are_reported(tmp_path):
     note = gray_note(open_source(folder(tmp_path / "in", GRAY)))
     assert note.startswith("note: in is gray")
     assert "-s data.channels=1" in note
@@ -32,7 +32,7 @@ def test_pictures_of_equal_channels_are_told(tmp_path):
     assert not any(line.startswith("note: ") for line in said)
 
 
-def test_arrays_of_equal_channels_are_told(tmp_path):
+def test_arrays_of_equal_channels_are_reported(tmp_path):
     np.save(tmp_path / "a.npy", GRAY)
     assert "save one of them" in gray_note(open_source(tmp_path / "a.npy"))
 

@@ -71,7 +71,7 @@ def sides(split):
     return mask
 
 
-def test_twins_lie_on_one_side_and_are_told(tmp_path):
+def test_identical_items_stay_on_one_side_and_are_reported(tmp_path):
     values = [n % 40 for n in range(80)]
     write(tmp_path, values)
     config = read_config(None, [f"data.path={tmp_path}", "data.held_out=0.3"])

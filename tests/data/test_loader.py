@@ -15,17 +15,17 @@ def read(step):
     return step * step
 
 
-def walk(read, stop=6, workers=2, timeout=60.0):
+def steps_of(read, stop=6, workers=2, timeout=60.0):
     return read_ahead(read, range(stop), workers=workers, timeout=timeout)
 
 
 def test_steps_come_in_order_and_workers_leave():
-    assert list(walk(read)) == [0, 1, 4, 9, 16, 25]
+    assert list(steps_of(read)) == [0, 1, 4, 9, 16, 25]
     assert not active_children()
 
 
-def test_a_walk_that_is_left_takes_its_workers_along():
-    steps = walk(read, stop=1000)
+def test_an_abandoned_loader_ends_its_workers():
+    steps = steps_of(read, stop=1000)
     assert next(steps) == 0
     assert len(active_children()) == 2
     steps.close()
@@ -50,14 +50,14 @@ def test_a_killed_worker_is_named_and_what_came_before_it_comes(number, cause, m
     with pytest.raises(
         WorkerLost, match=rf"data worker 1 of 2 was killed by {number.name}.*{cause}"
     ):
-        seen.extend(walk(killed(number, deliveries)))
+        seen.extend(steps_of(killed(number, deliveries)))
     assert seen == [0, 1, 2]
     assert not active_children()
 
 
-def test_a_dead_worker_raises_where_data_is_asked_for_and_nowhere_else():
+def test_a_dead_worker_raises_where_data_is_read_and_nowhere_else():
     """The training step goes on undisturbed until it needs the next batch."""
-    steps = walk(read, stop=1000)
+    steps = steps_of(read, stop=1000)
     assert next(steps) == 0
     for process in active_children():
         process.kill()
@@ -68,7 +68,7 @@ def test_a_dead_worker_raises_where_data_is_asked_for_and_nowhere_else():
 
 def test_a_worker_that_leaves_by_itself_is_named():
     with pytest.raises(WorkerLost, match="exited with status 3"):
-        list(walk(lambda step: os._exit(3)))
+        list(steps_of(lambda step: os._exit(3)))
 
 
 def test_a_hung_worker_ends_the_wait(monkeypatch):
@@ -81,7 +81,7 @@ def test_a_hung_worker_ends_the_wait(monkeypatch):
 
     seen = []
     with pytest.raises(WorkerLost, match=r"no data came from 2 workers in 4 seconds"):
-        seen.extend(walk(read, timeout=4))
+        seen.extend(steps_of(read, timeout=4))
     assert seen == [0, 1, 2]
     assert deliveries.looks.value == 5  # one when the wait began, and one each second
     assert not active_children()
@@ -94,12 +94,12 @@ def test_a_slow_worker_is_waited_for(monkeypatch):
         deliveries.wait_for_looks(4 * (step + 1))
         return step
 
-    assert list(walk(read, stop=3, workers=1)) == [0, 1, 2]
+    assert list(steps_of(read, stop=3, workers=1)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_workers_leave_signals_to_the_training_process(number):
-    steps = walk(read, stop=30)
+    steps = steps_of(read, stop=30)
     assert next(steps) == 0
     for process in active_children():
         os.kill(process.pid, number)
@@ -111,7 +111,7 @@ def test_errors_for_a_user_come_as_they_are():
         raise ValueError(f"no picture {step}")
 
     with pytest.raises(ValueError, match=r"^no picture 0$"):
-        list(walk(read))
+        list(steps_of(read))
 
 
 def test_errors_of_ours_keep_their_kind():
@@ -119,4 +119,4 @@ def test_errors_of_ours_keep_their_kind():
         raise RuntimeError("a fault of ours")
 
     with pytest.raises(RuntimeError, match="a fault of ours"):
-        list(walk(read))
+        list(steps_of(read))

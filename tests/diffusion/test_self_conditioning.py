@@ -1,4 +1,4 @@
-"""Self-conditioning (Chen et al. 2022): a network that is told its earlier estimate of x0."""
+"""Self-conditioning (Chen et al. 2022): a network that receives its earlier estimate of x0."""
 
 import pytest
 import torch
@@ -11,16 +11,16 @@ WHOLE = cosine(40)
 
 
 class Told(torch.nn.Module):
-    """Predicts v from x_t and what it is told, and remembers that."""
+    """Predicts v from x_t and the estimate, and keeps the estimates."""
 
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor([0.3, 0.5], dtype=torch.float64))
-        self.told = []
+        self.estimates = []
 
     def forward(self, x, shown, y=None):
         x_t, known = x.chunk(2, dim=1)
-        self.told.append(known.detach().clone())
+        self.estimates.append(known.detach().clone())
         return torch.sin(self.weight[0] * x_t + self.weight[1] * known)
 
 
@@ -37,14 +37,14 @@ def batch():
     return x0, torch.tensor([0, 10, 20, 39]), noise
 
 
-def test_the_network_is_told_zeros_or_the_estimate_within_the_datas_range():
+def test_the_network_receives_zeros_or_the_clamped_estimate():
     network, denoiser = make()
     x0, t, noise = batch()
     level = WHOLE.at(t)
     denoiser(noise, level)
     denoiser(noise, level, estimate=3 * x0)
-    assert torch.equal(network.told[0], torch.zeros_like(x0))
-    assert torch.equal(network.told[1], (3 * x0).clamp(-1, 1))
+    assert torch.equal(network.estimates[0], torch.zeros_like(x0))
+    assert torch.equal(network.estimates[1], (3 * x0).clamp(-1, 1))
     plain = Denoiser(lambda x, shown: x, GaussianDiffusion(WHOLE, "fixed_small"), "v")
     assert torch.equal(plain(noise, level).x0, plain(noise, level, estimate=x0).x0)
 
@@ -92,17 +92,19 @@ def test_every_sampler_passes_the_last_estimate_on(name):
     states = list(
         trajectory(build_sampler(name), clip_x0(denoiser), schedule, x_T, self_condition=True)
     )
-    told = network.told
-    if name == "heun":  # both evaluations of a step are told the same
-        assert all(torch.equal(told[k], told[k + 1]) for k in range(0, len(told) - 1, 2))
-        told = told[::2]
-    assert len(told) == len(states)
-    assert torch.equal(told[0], torch.zeros_like(x_T))
-    for known, before in zip(told[1:], states[:-1], strict=True):
+    estimates = network.estimates
+    if name == "heun":  # both evaluations of a step receive the same one
+        assert all(
+            torch.equal(estimates[k], estimates[k + 1]) for k in range(0, len(estimates) - 1, 2)
+        )
+        estimates = estimates[::2]
+    assert len(estimates) == len(states)
+    assert torch.equal(estimates[0], torch.zeros_like(x_T))
+    for known, before in zip(estimates[1:], states[:-1], strict=True):
         assert torch.equal(known, before.x0)
-    network.told.clear()
+    network.estimates.clear()
     sample(build_sampler(name), denoiser, schedule, x_T)
-    assert not any(bool(known.any()) for known in network.told), "off unless asked for"
+    assert not any(bool(known.any()) for known in network.estimates), "off by default"
 
 
 def test_guidance_tells_both_halves_the_guided_estimate():
@@ -113,5 +115,5 @@ def test_guidance_tells_both_halves_the_guided_estimate():
     states = list(
         trajectory(build_sampler("ddim"), denoise, schedule, x_T, self_condition=True, y=y)
     )
-    for known, before in zip(network.told[1:], states[:-1], strict=True):
+    for known, before in zip(network.estimates[1:], states[:-1], strict=True):
         assert torch.equal(known, torch.cat([before.x0, before.x0]).clamp(-1, 1))

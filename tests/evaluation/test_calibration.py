@@ -28,7 +28,7 @@ def test_samples_from_the_distribution_of_the_truth_are_calibrated(count):
 
 
 @pytest.mark.parametrize("spread", [0.5, 2.0])
-def test_too_little_and_too_much_spread_are_told_apart(spread):
+def test_too_little_and_too_much_spread_are_distinguished(spread):
     """Samples of another spread s err by the truth's variance plus s squared over n."""
     mean, variance, truth = drawn(8, spread)
     found = calibration(mean, variance, truth, 8)
@@ -45,8 +45,8 @@ def test_the_error_of_the_ratio_is_what_it_scatters_by():
         truth = scale * torch.randn(30, 1, 5, generator=generator)
         found.append(calibration(samples.mean(dim=0), samples.var(dim=0), truth, 4).ratio)
     scatter = float(torch.tensor([each.value for each in found]).std())
-    told = float(torch.tensor([each.error for each in found]).mean())
-    assert told / scatter == pytest.approx(1, abs=0.2)
+    reported = float(torch.tensor([each.error for each in found]).mean())
+    assert reported / scatter == pytest.approx(1, abs=0.2)
 
 
 def test_stages_count_alike_whatever_their_size_and_length():

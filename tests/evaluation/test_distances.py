@@ -114,8 +114,8 @@ def test_the_errors_are_the_spread_over_independent_samples():
     kernel = [kernel_distance(features(300, 8, seed), real) for seed in range(30)]
     for estimates, low, high in ((frechet, 0.75, 1.35), (kernel, 0.6, 1.8)):
         spread = float(torch.tensor([e.value for e in estimates]).std())
-        told = float(torch.tensor([e.error for e in estimates]).mean())
-        assert low < told / spread < high
+        reported = float(torch.tensor([e.error for e in estimates]).mean())
+        assert low < reported / spread < high
 
 
 def test_the_kernel_distance_is_unbiased():

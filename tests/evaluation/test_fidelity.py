@@ -22,5 +22,5 @@ def test_the_error_is_what_many_measurements_scatter_by():
     found = [psnr(size * torch.randn(25, 1, 30, generator=generator), torch.zeros(25, 1, 30))
              for size in sizes]  # fmt: skip
     scatter = torch.tensor([each.value for each in found]).std()
-    told = torch.tensor([each.error for each in found]).mean()
-    assert float(told / scatter) == pytest.approx(1, abs=0.15)
+    reported = torch.tensor([each.error for each in found]).mean()
+    assert float(reported / scatter) == pytest.approx(1, abs=0.15)

@@ -57,13 +57,13 @@ def cost(table, variance, kept):
 def test_the_cost_of_a_path_is_its_measured_bound(own, make, clip, bits):
     whole = make(100)
     denoiser, x0, noise, table = measured(whole, own, clip=clip, bits=bits)
-    for asked in {own, "fixed_small", "analytic"}:
-        analytic = table.analytic if asked == "analytic" else None
+    for kind in {own, "fixed_small", "analytic"}:
+        analytic = table.analytic if kind == "analytic" else None
         for kept in ([0, 99], [0, 1, 99], [0, 3, 4, 25, 60, 99], range(100)):
-            each = process(whole, kept, asked, analytic)
+            each = process(whole, kept, kind, analytic)
             (bound,) = whole_bounds(denoiser, [each], x0, noise, bits=bits, clip=clip)
             direct = float((bound.steps + bound.decoder).mean())
-            assert cost(table, asked, list(kept)) == pytest.approx(direct, rel=1e-8), (asked, kept)
+            assert cost(table, kind, list(kept)) == pytest.approx(direct, rel=1e-8), (kind, kept)
 
 
 def test_more_points_change_nothing(monkeypatch):

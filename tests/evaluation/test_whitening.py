@@ -42,7 +42,7 @@ def test_directions_without_variance_are_left_out():
         Whitening.of(FrechetStats.from_features(torch.ones(9, 3)))
 
 
-def test_measures_are_whitened_where_it_is_asked_for():
+def test_measures_are_whitened_on_request():
     real, drawn = features(300, 4, 0), features(200, 4, 1, shift=0.3)
     scales = torch.tensor([1.0, 20.0, 0.1, 5.0]).double()
     one, other = Reference.of(real, {}), Reference.of(real * scales, {})

@@ -20,8 +20,8 @@ CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.syml
 class Counter:
     """Counts changes below a folder and kills this process at one of them."""
 
-    def __init__(self, folder: Path, kill_at: int | None, told: Path) -> None:
-        self.folder, self.kill_at, self.told = str(folder), kill_at, told
+    def __init__(self, folder: Path, kill_at: int | None, log: Path) -> None:
+        self.folder, self.kill_at, self.log = str(folder), kill_at, log
         self.count = 0
         self.pid = os.getpid()
 
@@ -64,17 +64,17 @@ def in_a_fork(action: Callable[[], int], folder: Path, kill_at: int | None = Non
     Raises:
         AssertionError: it ended with another status than 0.
     """
-    told = folder.with_name(f"{folder.name}.said")
+    log = folder.with_name(f"{folder.name}.said")
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
         status = 70
         try:
-            with told.open("w") as file:
+            with log.open("w") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
-                counter = Counter(folder, kill_at, told)
+                counter = Counter(folder, kill_at, log)
                 counter.install()
                 status = action()
                 sys.stdout.flush()
@@ -89,7 +89,7 @@ def in_a_fork(action: Callable[[], int], folder: Path, kill_at: int | None = Non
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return -1
-    assert os.waitstatus_to_exitcode(status) == 0, told.read_text()
+    assert os.waitstatus_to_exitcode(status) == 0, log.read_text()
     return int(folder.with_name(f"{folder.name}.count").read_text())
 
 

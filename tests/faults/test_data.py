@@ -25,7 +25,7 @@ def resume(out, *arguments):
     return run(["train", *arguments, "--resume", "--out", str(out), "--steps", "4"])
 
 
-def test_data_that_has_changed_is_refused_unless_told_otherwise(started, capsys):
+def test_changed_data_raises_an_error_unless_accepted(started, capsys):
     data, out = started
     before = json.loads((out / "data.json").read_text())
     np.save(data, images(70))

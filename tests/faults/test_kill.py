@@ -1,7 +1,7 @@
 """A run that is killed again and again ends with the same bits as one that never was.
 
 ``make kill-test`` kills 54 times and prints what it counted; the short form runs with the other
-tests. The moments are drawn from a seed and told by what the run has done: steps in its log, and
+tests. The moments are drawn from a seed and defined by what the run has done: steps in its log, and
 inside a save the calls of fsync, at one of which it is held and then killed.
 """
 
@@ -55,7 +55,7 @@ EARLY_SHARE = 0.2
 START_SECONDS = 4.0
 """A life that comes further before is killed then; nothing that is counted depends on it."""
 FSYNCS = 12
-"""Kills inside a save come before one of so many calls; a save has about as many."""
+"""Kills inside a save come before one of this many calls; a save has about as many."""
 
 
 @dataclass

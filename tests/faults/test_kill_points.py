@@ -207,8 +207,8 @@ def killed_and_repeated(world: Path, name: str, points: int | None = None) -> tu
         else:
             one, other = report(work), report(whole)
             found = [n for n in sorted({*one, *other}) if one.get(n) != other.get(n)]
-        told = f"{name} killed at change {kill_at} of {changes}, then {second}: {found}"
-        assert found == [], told
+        message = f"{name} killed at change {kill_at} of {changes}, then {second}: {found}"
+        assert found == [], message
         (world / f"{name}.progress").write_text(f"{kills} kills, at change {kill_at}, {changes}\n")
     return changes, kills
 

@@ -64,7 +64,7 @@ def test_a_clock_that_jumps_decides_nothing(tmp_path, array_file, tiny, monkeypa
     assert [path.name for path in jumping] == [path.name for path in calm]
     for one, other in zip(calm, jumping, strict=True):
         for file in one.iterdir():
-            if file.name in ("settings.json", "checksums.json"):  # 8 and 12 steps were asked for
+            if file.name in ("settings.json", "checksums.json"):  # 8 and 12 steps were requested
                 continue
             assert file.read_bytes() == (other / file.name).read_bytes(), file
     records = [read_log(tmp_path / "calm"), read_log(out)]

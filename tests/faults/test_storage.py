@@ -250,10 +250,10 @@ def test_a_limit_on_the_size_of_files(tmp_path, array_file, tiny):
     )
     _, errors = child.communicate()
     assert child.returncode == 1
-    told = r"could not be written \(File too large: network.safetensors in .*\(ulimit -f\); "
+    reason = r"could not be written \(File too large: network.safetensors in .*\(ulimit -f\); "
     kept = "step_00000004 is kept"
-    assert re.search(f"^warning: the checkpoint of step 6 {told}{kept}; training", errors, re.M)
-    assert re.search(f"^error: the checkpoint of step 8 {told}{kept}$", errors, re.M)
+    assert re.search(f"^warning: the checkpoint of step 6 {reason}{kept}; training", errors, re.M)
+    assert re.search(f"^error: the checkpoint of step 8 {reason}{kept}$", errors, re.M)
     assert "Traceback" not in errors
     assert json.loads((out / "exit.json").read_text())["reason"] == "not saved"
     assert steps(out) == [4]
@@ -360,8 +360,8 @@ def test_signals_while_a_checkpoint_is_written(tmp_path, array_file, tiny):
     before = steps(out)
     hold.touch()
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)):
-        for told in (held, heard):
-            told.unlink(missing_ok=True)
+        for path in (held, heard):
+            path.unlink(missing_ok=True)
         child = start(facts, *go_on)
         wait_until(held.exists, child)
         child.send_signal(number)

@@ -38,7 +38,7 @@ def main() -> int:
         os.environ["IDDPM_CACHE"] = folder
         world, faults = build_world(Path(folder)), 0
 
-        def told(seed: int, case: Case, found: str | None) -> int:
+        def reported(seed: int, case: Case, found: str | None) -> int:
             if found:
                 print(f"case {seed}: {found}\n    {ascii(case.name)[:300]}")
             return found is not None
@@ -46,10 +46,10 @@ def main() -> int:
         for seed in track(range(first, first + count), "fuzzing"):
             case = make(seed, world)
             LAST.write_text(f"case {seed}: {case.name!a}")  # where it ends the process
-            faults += told(seed, case, fault(case))
+            faults += reported(seed, case, fault(case))
         others = commands(first + count, PROCESSES, world)
         for seed, case in track(others, "processes", total=PROCESSES):
-            faults += told(seed, case, fault_of_process(case))
+            faults += reported(seed, case, fault_of_process(case))
     LAST.unlink()
     print(f"{count} cases, {PROCESSES} processes, {faults} faults")
     return int(faults > 0)

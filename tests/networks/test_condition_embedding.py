@@ -59,15 +59,19 @@ def test_a_whole_turn_changes_nothing_and_a_small_one_little():
 
 
 def test_what_is_not_known_adds_nothing():
-    told, untold = small(conditions=KINDS, num_classes=2), small()
-    shared = untold.state_dict().keys()
-    untold.load_state_dict({k: v for k, v in told.state_dict().items() if k in shared})
+    conditioned, unconditioned = small(conditions=KINDS, num_classes=2), small()
+    shared = unconditioned.state_dict().keys()
+    unconditioned.load_state_dict(
+        {k: v for k, v in conditioned.state_dict().items() if k in shared}
+    )
     nothing = {"y": torch.full((2,), -1), "conditions": torch.full((2, 3), NAN)}
-    assert torch.equal(told(X, T, **nothing), untold(X, T))
+    assert torch.equal(conditioned(X, T, **nothing), unconditioned(X, T))
     some = torch.tensor([[0.5, NAN, NAN], [NAN, NAN, 2]])
-    out = told(X, T, **{**nothing, "conditions": some})
-    assert all(not torch.equal(out[k], untold(X, T)[k]) for k in range(2))
-    alone = [told(X[k : k + 1], T[k : k + 1], torch.tensor([-1]), some[k : k + 1]) for k in (0, 1)]
+    out = conditioned(X, T, **{**nothing, "conditions": some})
+    assert all(not torch.equal(out[k], unconditioned(X, T)[k]) for k in range(2))
+    alone = [
+        conditioned(X[k : k + 1], T[k : k + 1], torch.tensor([-1]), some[k : k + 1]) for k in (0, 1)
+    ]
     torch.testing.assert_close(out, torch.cat(alone))  # nobody hears of another's conditions
 
 
@@ -95,9 +99,11 @@ def test_conditions_are_counted_and_wanted():
 
 def test_no_network_has_more_parameters_than_its_settings_ask_for():
     plain = {name: p.shape for name, p in small().named_parameters()}
-    told = {name: p.shape for name, p in small(conditions=KINDS).named_parameters()}
-    assert all(told[name] == shape for name, shape in plain.items())
-    assert {name.partition(".")[0] for name in told if name not in plain} == {"condition_emb"}
+    conditioned = {name: p.shape for name, p in small(conditions=KINDS).named_parameters()}
+    assert all(conditioned[name] == shape for name, shape in plain.items())
+    assert {name.partition(".")[0] for name in conditioned if name not in plain} == {
+        "condition_emb"
+    }
     given = {name: p.shape for name, p in small(given_channels=2).named_parameters()}
     assert given.keys() == plain.keys()
     assert {name for name in plain if given[name] != plain[name]} == {"input_blocks.0.0.weight"}
@@ -129,9 +135,9 @@ def test_given_data_must_fit(given, message):
         small()(X, T, given=torch.zeros(2, 2, 8))
 
 
-def test_super_resolution_is_told_too():
+def test_super_resolution_takes_conditions_too():
     network = small(SuperResUNet, conditions=(2,), given_channels=1)
-    low, told = torch.randn(2, 1, 4), torch.tensor([[0.0], [1.0]])
-    out = network(X, T, low, conditions=told, given=X)
-    assert not torch.equal(out, network(X, T, low, conditions=1 - told, given=X))
-    assert not torch.equal(out, network(X, T, low, conditions=told, given=-X))
+    low, conditioned = torch.randn(2, 1, 4), torch.tensor([[0.0], [1.0]])
+    out = network(X, T, low, conditions=conditioned, given=X)
+    assert not torch.equal(out, network(X, T, low, conditions=1 - conditioned, given=X))
+    assert not torch.equal(out, network(X, T, low, conditions=conditioned, given=-X))

@@ -67,7 +67,7 @@ def test_a_low_resolution_that_does_not_fit_is_named(shape):
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
-def test_it_is_told_how_noisy_its_low_resolution_is(dims):
+def test_it_is_conditioned_on_the_noise_of_its_low_resolution(dims):
     network = small(dims, noise_levels=True)
     size, low_size = SIZES[dims]
     x, low, t = torch.randn(2, 3, *size), torch.randn(2, 3, *low_size), torch.zeros(2)
@@ -85,14 +85,14 @@ def test_the_noise_level_starts_as_nothing_and_has_parameters_only_when_wanted()
     torch.manual_seed(0)
     options = {"dims": 1, "in_channels": 1, "out_channels": 1, "model_channels": 8,
                "num_res_blocks": 1, "channel_mult": (1,)}  # fmt: skip
-    plain, told = SuperResUNet(**options), SuperResUNet(**options, noise_levels=True)
-    names = set(told.state_dict()) - set(plain.state_dict())
+    plain, conditioned = SuperResUNet(**options), SuperResUNet(**options, noise_levels=True)
+    names = set(conditioned.state_dict()) - set(plain.state_dict())
     assert {name.split(".")[0] for name in names} == {"noise_embed"}
     x, t, low = torch.randn(2, 1, 8), torch.zeros(2), torch.randn(2, 1, 4)
     with torch.no_grad():
-        for parameter in told.out.parameters():
+        for parameter in conditioned.out.parameters():
             parameter.normal_()
-    a, b = (told(x, t, low, low_res_noise=torch.full((2,), level)) for level in (0.0, 0.5))
+    a, b = (conditioned(x, t, low, low_res_noise=torch.full((2,), level)) for level in (0.0, 0.5))
     assert torch.equal(a, b)
     with pytest.raises(
         ValueError, match=r"not built with noise_levels, and was called with low_res_noise"
@@ -101,4 +101,4 @@ def test_the_noise_level_starts_as_nothing_and_has_parameters_only_when_wanted()
     with pytest.raises(
         ValueError, match=r"was built with noise_levels, and was called without low_res_noise"
     ):
-        told(x, t, low)
+        conditioned(x, t, low)

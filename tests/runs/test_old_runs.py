@@ -33,7 +33,7 @@ def expected():
 
 
 @pytest.mark.parametrize(
-    ("name", "opened", "asked"),
+    ("name", "opened", "settings"),
     [
         ("samples", {}, {}),
         ("ema_length", {"ema_length": 0.07}, {}),
@@ -41,8 +41,8 @@ def expected():
         ("guided", {}, {"classifier": "classifier", "classifier_scale": 3.0}),
     ],
 )
-def test_samples_are_the_same(old, expected, name, opened, asked):
-    x = iddpm.load("run", **opened).sample(4, steps=5, seed=0, classes=1, **asked)
+def test_samples_are_the_same(old, expected, name, opened, settings):
+    x = iddpm.load("run", **opened).sample(4, steps=5, seed=0, classes=1, **settings)
     torch.testing.assert_close(x, expected[name], **CLOSE)
 
 

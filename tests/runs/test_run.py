@@ -223,8 +223,8 @@ def test_public_names_are_there():
         _ = iddpm.nothing_like_this
 
 
-class _Told(torch.nn.Module):
-    """Notes what else the network is told, and adds it to what it sees."""
+class _Conditioned(torch.nn.Module):
+    """Records the conditioning of the network and adds it to the input."""
 
     def __init__(self, network):
         super().__init__()
@@ -238,22 +238,22 @@ class _Told(torch.nn.Module):
 
 def test_what_is_given_reaches_the_samples_rows(run_directory):
     run = iddpm.load(run_directory)
-    told = run.denoiser.network = _Told(run.denoiser.network)
+    conditioned = run.denoiser.network = _Conditioned(run.denoiser.network)
     low_res = torch.arange(7.0).reshape(7, 1, 1, 1)
     plan = run.plan(steps=1, batch_size=3)
     whole = list(run.sample_batches(7, plan, start=2, given={"low_res": low_res}))
-    assert [rows.flatten().tolist() for rows in told.seen] == [[0, 1, 2], [3, 4, 5], [6]]
-    told.seen.clear()
+    assert [rows.flatten().tolist() for rows in conditioned.seen] == [[0, 1, 2], [3, 4, 5], [6]]
+    conditioned.seen.clear()
     turns = slice(1, None, 2)
     (own,) = run.sample_batches(7, plan, start=2, turns=turns, given={"low_res": low_res})
-    assert [rows.flatten().tolist() for rows in told.seen] == [[3, 4, 5]]
+    assert [rows.flatten().tolist() for rows in conditioned.seen] == [[3, 4, 5]]
     assert torch.equal(own.x, whole[1].x)
     assert not torch.equal(
         run.sample(2, given={"low_res": low_res[:2]}),
         run.sample(2, given={"low_res": low_res[2:4]}),
     )
-    told.seen.clear()
+    conditioned.seen.clear()
     run.sample(2, steps=1, guidance=2.0, given={"low_res": low_res[5:7]})
-    assert [rows.flatten().tolist() for rows in told.seen] == [[5, 6, 5, 6]]
+    assert [rows.flatten().tolist() for rows in conditioned.seen] == [[5, 6, 5, 6]]
     with pytest.raises(ValueError, match="low_res has 7 rows for 2 samples: give one for each"):
         run.sample(2, given={"low_res": low_res})

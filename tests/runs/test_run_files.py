@@ -1,4 +1,4 @@
-"""Every file of a run directory, damaged in every way: told or harmless, never believed."""
+"""Every file of a run directory, damaged in every way: reported or harmless, never believed."""
 
 import json
 import shutil
@@ -18,15 +18,15 @@ FOR_PEOPLE = ("any", "harmless", "harmless", "harmless")
 """``info`` shows what they say, and no number that is drawn or learned depends on them."""
 TABLE = {
     "config.yaml": ("refused", "refused", "refused", "refused"),
-    f"{NEWEST}/network.safetensors": ("any", "harmless", "harmless", "told"),
-    f"{NEWEST}/optimizer.safetensors": ("any", "harmless", "harmless", "told"),
-    f"{NEWEST}/ema_0.99.safetensors": ("any", "told", "harmless", "told"),
-    f"{NEWEST}/state.json": ("told", "told", "harmless", "told"),
-    f"{NEWEST}/settings.json": ("told", "told", "harmless", "told"),
-    f"{NEWEST}/checksums.json": ("any", "any", "harmless", "told"),
+    f"{NEWEST}/network.safetensors": ("any", "harmless", "harmless", "reported"),
+    f"{NEWEST}/optimizer.safetensors": ("any", "harmless", "harmless", "reported"),
+    f"{NEWEST}/ema_0.99.safetensors": ("any", "reported", "harmless", "reported"),
+    f"{NEWEST}/state.json": ("reported", "reported", "harmless", "reported"),
+    f"{NEWEST}/settings.json": ("reported", "reported", "harmless", "reported"),
+    f"{NEWEST}/checksums.json": ("any", "any", "harmless", "reported"),
     "checkpoints/step_00000002/network.safetensors": FOR_PEOPLE,
-    "averages/step_00000004.safetensors": ("any", "harmless", "told", "any"),
-    "averages/step_00000002.safetensors": ("any", "harmless", "told", "any"),
+    "averages/step_00000004.safetensors": ("any", "harmless", "reported", "any"),
+    "averages/step_00000002.safetensors": ("any", "harmless", "reported", "any"),
     "model.safetensors": FOR_PEOPLE,
     "latest": FOR_PEOPLE,
     "best": FOR_PEOPLE,
@@ -37,8 +37,8 @@ TABLE = {
     "lock": FOR_PEOPLE,
     "samples/step_00000004.png": FOR_PEOPLE,
 }
-"""What ``COMMANDS`` do with each file: refused in one sentence; told (by an error or a warning, or
-in what ``info`` prints); harmless: the same bits as with the whole file."""
+"""What ``COMMANDS`` do with each file: refused in one sentence; reported (by an error or a warning,
+or in the output of ``info``); harmless: the same bits as with the whole file."""
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +130,11 @@ def outcome(name, run, whole, capsys):
         assert not (run.parent / "out").exists()
         return "refused"
     if name == "info":
-        return "told" if said or "damaged" in out or "missing" in out else "harmless"
+        return "reported" if said or "damaged" in out or "missing" in out else "harmless"
     made = result(name, run)
-    if name == "resume" or not said:  # told, it may draw from an older checkpoint
+    if name == "resume" or not said:  # reported, it may draw from an older checkpoint
         assert made == whole[name]
-    return "told" if said else "harmless"
+    return "reported" if said else "harmless"
 
 
 def test_the_table_names_every_kind_of_file(world):
@@ -146,7 +146,7 @@ def test_the_table_names_every_kind_of_file(world):
 
 
 @pytest.mark.parametrize("file", TABLE)
-def test_damage_is_told_or_harmless(world, tmp_path, capsys, file):
+def test_damage_is_reported_or_harmless(world, tmp_path, capsys, file):
     folder, whole = world
     wrong = []
     for kind in DAMAGES:
@@ -155,7 +155,7 @@ def test_damage_is_told_or_harmless(world, tmp_path, capsys, file):
             copy = shutil.copytree(folder / "run", tmp_path / f"{kind}-{name}" / "copy")
             damage(copy / file, kind)
             found = outcome(name, copy, whole, capsys)
-            good = {"told": ("told", "refused"), "any": ("told", "refused", "harmless")}
+            good = {"reported": ("reported", "refused"), "any": ("reported", "refused", "harmless")}
             if found not in good.get(wanted, (wanted,)):
                 wrong.append((kind, name, found))
             shutil.rmtree(copy.parent)
@@ -226,10 +226,10 @@ def test_lines_of_the_log_that_are_no_records_are_left_out(world, tmp_path, caps
     copy = shutil.copytree(world[0] / "run", tmp_path / "run")
     log = copy / "log.jsonl"
     log.write_bytes(line + b"\n" + log.read_bytes() + line + b"\n")
-    for name, told in (("info", 1), ("resume", 1), ("info", 0)):
+    for name, reported in (("info", 1), ("resume", 1), ("info", 0)):
         assert command(words(name, copy)) == 0
         err = " ".join(capsys.readouterr().err.split())
-        assert err.count("has 2 lines without a record") >= told, err
+        assert err.count("has 2 lines without a record") >= reported, err
         if name == "resume":
             steps = [json.loads(text)["step"] for text in log.read_text().splitlines()]
             assert steps == [1, 2, 3, 4, 5, 6]

@@ -9,7 +9,7 @@ import pytest
 from iddpm.runtime.directory_lock import DirectoryLock, holder, waiting_lock
 
 
-def test_the_second_is_told_who_holds_it(tmp_path):
+def test_the_error_names_the_holder(tmp_path):
     with DirectoryLock(tmp_path):
         process = f"process {os.getpid()} on {socket.gethostname()}"
         assert holder(tmp_path) == process

@@ -110,7 +110,7 @@ def test_each_step_is_the_one_written_by_hand(name, m, s):
             assert ours == pytest.approx(by_hand, rel=1e-9, abs=1e-11), (i, variance)
 
 
-def test_a_whole_walk_is_the_product_of_its_steps():
+def test_a_whole_trajectory_is_the_product_of_its_steps():
     """The loop visits every step once, from the noisiest down, with each step's own noise."""
     schedule, denoise = SCHEDULES["linear"], exact_denoiser(0.3, 0.5)
     noises = torch.linspace(-2, 2, len(schedule), dtype=torch.float64)
@@ -184,7 +184,7 @@ def test_the_variance_converges_as_one_over_the_number_of_steps(make, sampler, t
 
 
 @pytest.mark.parametrize("make", [linear, cosine])
-def test_the_mean_is_right_when_the_walk_starts_from_the_true_noise(make):
+def test_the_mean_is_right_when_sampling_starts_from_the_true_noise(make):
     m, s = 0.3, 0.5
     schedule = make(1000).respace(even_timesteps(1000, 50))
     last = float(schedule.alpha_bar[-1])
@@ -197,7 +197,7 @@ def test_the_mean_is_right_when_the_walk_starts_from_the_true_noise(make):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_ddpm_with_the_true_variance_walks_the_true_marginals(name):
+def test_ddpm_with_the_true_variance_has_the_true_marginals(name):
     """With the variance learned perfectly nothing is lost at any number of steps."""
     m, s, schedule = 0.3, 0.5, SCHEDULES[name]
     denoise = exact_denoiser(m, s, "learned")

@@ -87,10 +87,10 @@ def test_every_sampler_gets_it_by_conditioning():
     assert float(guided.abs().max()) <= 1
 
 
-def test_all_else_that_a_model_is_told_passes_through_every_guide():
+def test_other_conditioning_passes_through_every_guide():
     schedule, seen = cosine(100), []
 
-    def told(who):
+    def conditioned(who):
         def network(x, shown, low_res, y=None):
             seen.append((who, low_res.tolist(), None if y is None else y.tolist()))
             return x
@@ -102,27 +102,32 @@ def test_all_else_that_a_model_is_told_passes_through_every_guide():
         return torch.zeros_like(x_t)
 
     level, low_res = schedule.at(T), torch.tensor([7.0, 8.0])
-    guided = classifier_free(autoguided(told("model"), told("weaker"), 2.0), 3.0)
+    guided = classifier_free(autoguided(conditioned("model"), conditioned("weaker"), 2.0), 3.0)
     guided = threshold_x0(classifier_guided(guided, slope, 1.0), 0.995)
     guided(X, level, y=Y, low_res=low_res)
     both = ([7.0, 8.0, 7.0, 8.0], [0, 4, -1, -1])
     assert seen == [("model", *both), ("weaker", *both), ("classifier", None, [0, 4])]
     seen.clear()
-    classifier_guided(told("model"), slope, 1.0, conditional=False)(X, level, y=Y, low_res=low_res)
+    classifier_guided(conditioned("model"), slope, 1.0, conditional=False)(
+        X, level, y=Y, low_res=low_res
+    )
     assert seen == [("model", [7.0, 8.0], None), ("classifier", None, [0, 4])]
 
 
 def test_conditions_are_hidden_together_with_the_class_and_given_data_is_not():
     schedule, seen = cosine(100), []
 
-    def network(x, shown, **told):
-        seen.append({name: value.tolist() for name, value in told.items()})
+    def network(x, shown, **conditioning):
+        seen.append({name: value.tolist() for name, value in conditioning.items()})
         return x
 
     model = Denoiser(network, GaussianDiffusion(schedule, "fixed_small"), "x0")
-    told = {"conditions": torch.tensor([[0.5, 1.0], [math.nan, 2.0]]), "given": torch.ones(2, 1)}
-    classifier_free(model, 3.0)(X, schedule.at(T), **told, y=Y)
-    classifier_free(model, 0.0)(X, schedule.at(T), **told)
+    conditioning = {
+        "conditions": torch.tensor([[0.5, 1.0], [math.nan, 2.0]]),
+        "given": torch.ones(2, 1),
+    }
+    classifier_free(model, 3.0)(X, schedule.at(T), **conditioning, y=Y)
+    classifier_free(model, 0.0)(X, schedule.at(T), **conditioning)
     assert seen[0]["y"] == [0, 4, -1, -1]
     assert str(seen[0]["conditions"]) == "[[0.5, 1.0], [nan, 2.0], [nan, nan], [nan, nan]]"
     assert seen[0]["given"] == [[1.0]] * 4
@@ -132,8 +137,8 @@ def test_conditions_are_hidden_together_with_the_class_and_given_data_is_not():
 def embedded(rows=6):
     table = torch.linspace(-0.4, 0.5, rows, dtype=torch.float64)
 
-    def network(x, shown, **told):
-        return 0.3 * x + sum(table[value][:, None] for value in told.values())
+    def network(x, shown, **conditioning):
+        return 0.3 * x + sum(table[value][:, None] for value in conditioning.values())
 
     return Denoiser(network, GaussianDiffusion(cosine(100), "fixed_small"), "x0"), table
 
@@ -163,7 +168,7 @@ def test_a_null_row_of_context_is_repeated_for_each_item():
 
 
 @pytest.mark.parametrize(
-    ("null", "told", "message"),
+    ("null", "conditioning", "message"),
     [
         (None, {"labels": Y}, "does not know the value for no labels"),
         ({"label": 5}, {"labels": Y}, "null names label, and the model is called with labels"),
@@ -178,10 +183,12 @@ def test_a_null_row_of_context_is_repeated_for_each_item():
     ],
 )
 @pytest.mark.parametrize("scale", [0.0, 5.0])
-def test_what_cannot_be_guided_is_refused_by_name(null, told, message, scale):
+def test_what_cannot_be_guided_is_refused_by_name(null, conditioning, message, scale):
     denoiser, _ = embedded()
     with pytest.raises(ValueError, match=message):
-        classifier_free(denoiser, scale, null=null)(X, denoiser.diffusion.schedule.at(T), **told)
+        classifier_free(denoiser, scale, null=null)(
+            X, denoiser.diffusion.schedule.at(T), **conditioning
+        )
 
 
 def test_a_label_out_of_range_is_not_taken_for_a_missing_null_row():

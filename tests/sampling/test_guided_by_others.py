@@ -101,7 +101,7 @@ def test_the_guided_score_is_the_sum_of_both(scale):
     ids=str,
 )
 def test_every_sampler_follows_it(sampler):
-    """Guided by the true classifier, a walk is the walk of the class."""
+    """Guided by the true classifier, the trajectory is that of the class."""
 
     def noise(number):
         return torch.full_like(X, math.sin(number))
@@ -181,17 +181,17 @@ def test_gradients_are_taken_where_they_are_switched_off():
     torch.testing.assert_close(gradient, x.grad)
 
 
-def test_a_conditional_model_is_told_the_class_too():
-    told = []
+def test_a_conditional_model_receives_the_class_too():
+    seen = []
 
     def model(x_t, level, y):
-        told.append(y)
+        seen.append(y)
         return marginal(x_t, level)
 
     gradient = classifier_gradient(classifier)
     classifier_guided(model, gradient, 1.0)(X, at(3), y=Y)
     classifier_guided(classifier_free(model, 2.0), gradient, 1.0)(X, at(3), y=Y)
-    assert [y.tolist() for y in told] == [[0, 1, 0, 1], [0, 1, 0, 1, -1, -1, -1, -1]]
+    assert [y.tolist() for y in seen] == [[0, 1, 0, 1], [0, 1, 0, 1, -1, -1, -1, -1]]
 
 
 def test_nothing_is_followed_where_nothing_is_left_of_the_data():
@@ -237,7 +237,7 @@ def test_outside_the_interval_the_model_is_used_alone():
     interval = float(sigma[4]), float(sigma[7])
 
     def forbidden(*_):
-        raise AssertionError("asked outside the interval")
+        raise AssertionError("called outside the interval")
 
     for wrap in (
         lambda other, **o: autoguided(marginal, other or OF_CLASS[0], 2.0, **o),

@@ -1,8 +1,8 @@
 """Orders of convergence on data whose denoiser and probability-flow ODE are known in closed form.
 
 The ODE carries quantiles along, so in one dimension its solution keeps the distribution function:
-exact at every level, no fine solution needed. All walks stop at an interior noise level; the jump
-from there to the data is no step of the ODE. Nothing here is Monte Carlo.
+exact at every level, no fine solution needed. All trajectories stop at an interior noise level; the
+jump from there to the data is no step of the ODE. Nothing here is Monte Carlo.
 
 A multistep solver's first step is DDIM's, whose single error is of second order whatever the order
 of the rest. So each is measured twice: from its own start, and with the first steps put on the
@@ -88,7 +88,7 @@ def final_error(sampler, data, count, spacing, exact_steps):
             if isinstance(sampler, UniPC):
                 memory = memory._replace(x=exact[i + 1])
         x, _, memory = sampler.step(DENOISERS[data], x, i, schedule, forbidden, memory)
-    if isinstance(sampler, UniPC):  # a state is corrected when the model has been asked about it
+    if isinstance(sampler, UniPC):  # a state is corrected when the model is evaluated there
         x = sampler.step(DENOISERS[data], x, 0, schedule, forbidden, memory).memory.x
     return float((x - exact[0]).abs().max())
 

@@ -43,7 +43,7 @@ def normal(number, like):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("dims", SIZES)
-def test_every_combination_walks(name, dims):
+def test_every_combination_samples(name, dims):
     schedule = cosine(1000).respace(even_timesteps(1000, 6))
     x_T = normal(-1, torch.empty(2, 3, *SIZES[dims]))
     for variance, predicts in product(VARIANCES, PREDICTS):
@@ -67,10 +67,10 @@ def test_every_combination_walks(name, dims):
 
 
 @pytest.mark.parametrize("name", ["ddpm", "ddim 1"])
-def test_the_variance_kind_changes_the_walk_of_ddpm_alone(name):
+def test_the_variance_kind_changes_only_ddpm(name):
     schedule = cosine(1000).respace(even_timesteps(1000, 6))
     x_T = normal(-1, torch.empty(2, 3, 7))
-    walks = [
+    results = [
         sample(
             SAMPLERS[name],
             tiny_denoiser(schedule, variance, "eps"),
@@ -80,18 +80,18 @@ def test_the_variance_kind_changes_the_walk_of_ddpm_alone(name):
         )
         for variance in VARIANCES
     ]
-    different = [not torch.allclose(walks[0], walk, atol=1e-4) for walk in walks[1:]]
+    different = [not torch.allclose(results[0], result, atol=1e-4) for result in results[1:]]
     assert different == [name == "ddpm"] * 3
 
 
-def test_noise_is_asked_for_by_the_number_of_the_step():
+def test_noise_is_requested_by_the_number_of_the_step():
     schedule = linear(100).respace(even_timesteps(100, 5))
     denoise = tiny_denoiser(schedule, "fixed_small", "eps")
     x_T = normal(-1, torch.empty(1, 1, 4))
-    asked = []
+    numbers = []
 
     def noise(number):
-        asked.append(number)
+        numbers.append(number)
         return normal(number, x_T)
 
     for sampler, expected in [
@@ -99,9 +99,9 @@ def test_noise_is_asked_for_by_the_number_of_the_step():
         (DDIM(1.0), [0, 1, 2, 3]),
         (DDIM(), []),
     ]:
-        asked.clear()
+        numbers.clear()
         sample(sampler, denoise, schedule, x_T, noise=noise)
-        assert asked == expected
+        assert numbers == expected
 
     def other_last(number):
         return normal(number + (number == 3), x_T)
@@ -116,12 +116,12 @@ def test_without_noise_the_global_generator_draws():
     schedule = linear(100).respace(even_timesteps(100, 5))
     denoise = tiny_denoiser(schedule, "fixed_small", "eps")
     x_T = normal(-1, torch.empty(1, 1, 4))
-    walks = []
+    results = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        walks.append(sample(DDPM(), denoise, schedule, x_T))
-    assert torch.equal(walks[0], walks[1])
-    assert not torch.equal(walks[0], walks[2])
+        results.append(sample(DDPM(), denoise, schedule, x_T))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
 
 
 def test_conditioning_reaches_the_network_through_guidance():

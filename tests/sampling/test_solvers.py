@@ -1,4 +1,4 @@
-"""The few-step solvers: diffusers as an oracle, and that every combination walks.
+"""The few-step solvers: diffusers as an oracle, and that every combination runs.
 
 diffusers computes in float32 in places; here its module is given float64 in their stead, and its
 tables ours, so that both sides compute the same numbers and agree to rounding.
@@ -52,7 +52,7 @@ def network(x, shown):
 
 
 class Torch64:
-    """torch, with float64 where float32 is asked for."""
+    """torch, with float64 where float32 is requested."""
 
     float32 = torch.float64
 
@@ -107,7 +107,7 @@ def start(seed=0, shape=(2, 3, 4, 4)):
 
 
 def worst(ours, theirs):
-    """Largest relative difference over a walk."""
+    """Largest relative difference over a trajectory."""
     pairs = list(zip(ours, theirs, strict=True))
     assert all(b.dtype == torch.float64 for _, b in pairs)
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
@@ -208,12 +208,12 @@ def test_ipndm_agrees_with_diffusers_on_their_weights(theirs):
     assert not torch.allclose(ours[-1], expected[-1], atol=1e-5)  # see above
 
 
-# -------------------------------------------------------------------------------- everything walks
+# ----------------------------------------------------------------------------- every combination
 
 
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("dims", SIZES)
-def test_every_combination_walks(name, dims):
+def test_every_combination_samples(name, dims):
     schedule = linear(1000).respace(log_snr_timesteps(linear(1000), 6))
     x_T = normal(-1, torch.empty(2, 3, *SIZES[dims]))
     for variance, predicts in product(VARIANCES, PREDICTS):
@@ -239,22 +239,22 @@ def test_the_odes_draw_no_noise_and_ignore_the_variance(name):
     def forbidden(number):
         raise AssertionError("a deterministic sampler drew noise")
 
-    walks = [
+    results = [
         sample(SOLVERS[name], tiny_denoiser(schedule, v, "eps"), schedule, x_T, noise=forbidden)
         for v in VARIANCES
     ]
-    assert all(torch.equal(walks[0], walk) for walk in walks[1:])
+    assert all(torch.equal(results[0], result) for result in results[1:])
 
 
 def test_the_sde_draws_once_a_step_but_for_the_last():
-    schedule, x_T, asked = spaced(6), start(), []
+    schedule, x_T, numbers = spaced(6), start(), []
 
     def noise(number):
-        asked.append(number)
+        numbers.append(number)
         return start(number)
 
     sample(SOLVERS["2m sde"], model_of(schedule), schedule, x_T, noise=noise)
-    assert asked == [0, 1, 2, 3, 4]
+    assert numbers == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -275,7 +275,7 @@ def test_very_few_steps_work_and_evaluations_are_counted(name, count):
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_solver_may_start_anywhere_and_holds_no_state(name):
-    """Half a walk from a state in the middle is the walk of the lower half of the schedule."""
+    """From a state in the middle, sampling goes on as by the lower half of the schedule."""
     schedule, x = spaced(8), start()
     lower = schedule.respace(range(5))
     denoise, sampler = model_of(schedule), SOLVERS[name]
@@ -298,11 +298,11 @@ def test_float32_stays_near_float64(name, make):
     whole = make(1000)
     schedule, x = whole.respace(karras_timesteps(whole, 12)), start()
     denoise = clip_x0(model_of(schedule, "v"))
-    walks = [
+    results = [
         sample(SOLVERS[name], denoise, schedule, x.to(kind), noise=lambda k, d=kind: start(k).to(d))
         for kind in (torch.float32, torch.float64)
     ]
-    assert float((walks[0] - walks[1]).abs().max()) < 1e-3
+    assert float((results[0] - results[1]).abs().max()) < 1e-3
 
 
 def test_a_schedule_may_end_at_interior_levels():

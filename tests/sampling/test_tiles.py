@@ -128,12 +128,12 @@ def test_guidance_and_every_kind_of_sampler_go_over_tiles():
 
 
 def test_an_estimate_of_the_whole_is_cut_too():
-    def told(x_t, level, /, estimate):
+    def conditioned(x_t, level, /, estimate):
         assert estimate.shape == x_t.shape
         return Prediction(estimate, x_t)
 
     x_t, estimate = normal(1, 1, 30), normal(1, 1, 30).flip(2)
-    joined = tiled(told, (8,))(x_t, STEPS.at(torch.tensor([5])), estimate=estimate)
+    joined = tiled(conditioned, (8,))(x_t, STEPS.at(torch.tensor([5])), estimate=estimate)
     assert torch.allclose(joined.x0, estimate)
 
 
@@ -141,7 +141,7 @@ class Field:
     """A smooth stationary Gaussian signal, seen by tiles that know nothing beyond their ends.
 
     Given the means of every ``scale`` values (``low_res``) it is a Gaussian again: of a tile the
-    exact denoiser is known, and a walk over tiles is linear in the noise that it starts from.
+    exact denoiser is known, and a trajectory over tiles is linear in the noise that it starts from.
     """
 
     scale, tile = 4, 32
@@ -176,7 +176,7 @@ class Field:
         """Return the mean square of second differences: across borders of tiles, elsewhere, true.
 
         The covariance of what is drawn follows from pushing unit noises and unit low_res through
-        the walk; low_res is the means of the same field.
+        the trajectory; low_res is the means of the same field.
         """
         n = self.length
         denoise = tiled(self.denoise, (self.tile,), overlap=overlap, at_once=64)
@@ -204,7 +204,7 @@ class Field:
 
 @pytest.mark.parametrize("given", [False, True])
 def test_overlapping_tiles_of_a_gaussian_leave_no_seam(given):
-    """Each tile's denoiser is exact and ignorant of the others; the walk joins them."""
+    """Each tile's denoiser is exact and ignorant of the others; the trajectory joins them."""
     field = Field(128)
     for overlap in (0.25, 0.5):
         across, inside, true = field.seams(overlap, given=given)

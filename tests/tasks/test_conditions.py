@@ -1,4 +1,4 @@
-"""Conditions from the outside: a table beside the data, and samples with the requested conditions."""
+"""Conditions from a table beside the data, and samples with the requested conditions."""
 
 import io
 import json
@@ -77,7 +77,7 @@ def angle_of(x):
     return np.rad2deg(np.arctan2((x * np.sin(ROUND)).sum((1, 2)), (x * np.cos(ROUND)).sum((1, 2))))
 
 
-def test_samples_are_what_was_asked_for(folder):
+def test_samples_have_the_requested_conditions(folder):
     run = iddpm.load(folder / "run")
     x = run.sample(24, conditions={"level": "-80..80", "degrees": "90"}).numpy()
     assert np.abs(level_of(x) - np.linspace(-0.8, 0.8, 24)).mean() < 0.25
@@ -129,13 +129,13 @@ def test_an_items_own_conditions_are_what_makes_it_likely(folder, tmp_path):
         held_out = open_split(run.config).held_out
         np.savez(tmp_path / "some.npz", arr_0=arrays["arr_0"][held_out])
     rows = [line.split(",") for line in (folder / "waves.csv").read_text().splitlines()]
-    told = [rows[1 + k] for k in held_out]
+    others = [rows[1 + k] for k in held_out]
     bounds = []
     for name, shift in (("own", 0), ("of others", 5)):
         with open(tmp_path / "table.csv", "w") as file:
             file.write(",".join(rows[0]) + "\n")
-            for k in range(len(told)):
-                cells = told[(k + shift) % len(told)][1:]
+            for k in range(len(others)):
+                cells = others[(k + shift) % len(others)][1:]
                 file.write(",".join([str(k), *cells]) + "\n")
         found = likelihood(
             run, tmp_path / "some.npz", conditions=tmp_path / "table.csv", console=QUIET
@@ -161,19 +161,19 @@ def test_what_is_measured_has_the_conditions_of_training_items(folder, monkeypat
     monkeypatch.setattr(Run, "sample_batches", listened)
     first = draw_samples(run, 6, {"steps": 2}, split, 0, None, QUIET)
     draw_samples(run, 9, {"steps": 2}, split, 0, None, QUIET)  # goes on where that ended
-    told = torch.cat(given)
+    encoded = torch.cat(given)
     rows = split.source.conditions[split.train]
-    for row in told.numpy():
+    for row in encoded.numpy():
         assert any(np.array_equal(row, known, equal_nan=True) for known in rows)
-    assert len(told) == 9
+    assert len(encoded) == 9
     assert "as in the training data" in first.facts["conditions"]
-    assert len({tuple(row) for row in told.nan_to_num(-9).tolist()}) > 5
+    assert len({tuple(row) for row in encoded.nan_to_num(-9).tolist()}) > 5
 
 
-def test_the_command_writes_down_what_was_asked_for(folder, tmp_path, capsys):
+def test_the_command_records_the_requested_conditions(folder, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out"), "--steps", "2"]
-    asked = ["--condition", "level=-50..50", "--condition", "degrees=20,200"]
-    assert command(["sample", str(folder / "run"), "-n", "3", *asked, *out, "--npz"]) == 0
+    requested = ["--condition", "level=-50..50", "--condition", "degrees=20,200"]
+    assert command(["sample", str(folder / "run"), "-n", "3", *requested, *out, "--npz"]) == 0
     assert "level -50, 0, 50; degrees 20, 200\n" in capsys.readouterr().out
     table = (tmp_path / "out/conditions.csv").read_text()
     assert table == "file,level,degrees\n0,-50,20\n1,0,200\n2,50,20\n"
@@ -190,7 +190,7 @@ def test_the_command_writes_down_what_was_asked_for(folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("requested", "message"),
     [
         ("weight=3", "weight is not a condition of RUN: it has level, degrees"),
         ("level=bright", "level=bright is not a number"),
@@ -199,9 +199,11 @@ def test_the_command_writes_down_what_was_asked_for(folder, tmp_path, capsys):
         (["level=1", "level=2"], "level was set twice; write several values as"),
     ],
 )
-def test_what_cannot_be_asked_for_is_said(folder, asked, message, capsys):
+def test_impossible_conditions_raise_an_error(folder, requested, message, capsys):
     flags = [
-        f for one in ([asked] if isinstance(asked, str) else asked) for f in ("--condition", one)
+        f
+        for one in ([requested] if isinstance(requested, str) else requested)
+        for f in ("--condition", one)
     ]
     assert command(["sample", str(folder / "run"), "-n", "2", *flags]) == 2
     assert message.replace("RUN", str(folder / "run")) in capsys.readouterr().err
@@ -248,7 +250,7 @@ def test_resume_is_exact_and_notices_another_table(tmp_path, folder):
     assert "conditions" in json.loads((tmp_path / "parts/data.json").read_text())
 
 
-def test_who_was_never_left_without_wants_to_be_told(tmp_path, folder):
+def test_a_model_without_label_dropout_needs_every_condition(tmp_path, folder):
     options = ["training.steps=1", f"data.conditions={folder / 'waves.csv'}"]
     run = train(folder / "waves.npz", tmp_path / "run", small(*options, "training.label_dropout=0"))
     with pytest.raises(ValueError, match=r"label_dropout=0 and needs a value of degrees"):

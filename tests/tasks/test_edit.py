@@ -146,12 +146,12 @@ def test_classes(folder, files):
     assert interpolate(run, 0, 1, frames=2, steps=5, class_name=0, out=files / "t")
     with pytest.raises(ValueError, match="not one of the 3 classes"):
         edit(run, 0, class_name="7")
-    told = make(
-        folder, "told", images(), "model.class_conditional=true", "training.label_dropout=0",
+    conditioned = make(
+        folder, "conditioned", images(), "model.class_conditional=true", "training.label_dropout=0",
         labels=True,
     )  # fmt: skip
     with pytest.raises(ValueError, match=r"label_dropout=0 and needs a class"):
-        edit(told, 0)
+        edit(conditioned, 0)
 
 
 def test_a_self_conditioned_model(folder, files):

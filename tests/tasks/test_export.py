@@ -35,8 +35,8 @@ def exported(tmp_path, to, flags, family="improved", facts=None):
 
 def alone(script, folder, *arguments):
     """Run Python in a folder, without this package."""
-    told = [sys.executable, "-c", ALONE + script, *arguments]
-    subprocess.run(told, cwd=folder, check=True, env={"OMP_NUM_THREADS": "1"})
+    program = [sys.executable, "-c", ALONE + script, *arguments]
+    subprocess.run(program, cwd=folder, check=True, env={"OMP_NUM_THREADS": "1"})
 
 
 def test_safetensors_open_as_a_run(tmp_path):
@@ -64,9 +64,9 @@ def test_a_program_draws_by_its_script_what_the_run_draws(tmp_path):
     torch.testing.assert_close(found, wanted, atol=2e-3, rtol=0)
     larger = torch.export.load(out / "network.pt2").module()
     x = torch.randn(1, 3, 48, 40)
-    told = {"timesteps": torch.tensor([5.0]), "y": torch.tensor([2])}
+    inputs = {"timesteps": torch.tensor([5.0]), "y": torch.tensor([2])}
     with torch.no_grad():
-        torch.testing.assert_close(larger(x=x, **told), run.denoiser.network(x, **told))
+        torch.testing.assert_close(larger(x=x, **inputs), run.denoiser.network(x, **inputs))
 
 
 def test_a_small_program_is_the_network(tmp_path):

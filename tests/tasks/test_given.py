@@ -67,16 +67,16 @@ def likeness(x, truth):
 def held_out(run):
     split = open_split(run.config)
     (batch,) = held_out_batches(split.source, split.held_out, batch_size=COUNT)
-    ((x, told),) = on_device([batch], run.config, torch.device("cpu"))
-    return x, told
+    ((x, conditioning),) = on_device([batch], run.config, torch.device("cpu"))
+    return x, conditioning
 
 
 def test_samples_follow_what_is_given(folder):
     run = iddpm.load(folder / "run")
     assert (run.config.model.given_channels, run.config.data.given_range) == (3, None)
-    x, told = held_out(run)
-    assert told["given"].shape == (len(x), 3, 8, 8)
-    drawn = run.sample(len(x), given=told)
+    x, conditioning = held_out(run)
+    assert conditioning["given"].shape == (len(x), 3, 8, 8)
+    drawn = run.sample(len(x), given=conditioning)
     assert np.mean(likeness(drawn, x)) > 0.8
     assert np.mean(likeness(drawn, x.roll(1, 0))) < 0.5
     assert (folder / "run/samples/step_00000150.png").is_file()
@@ -182,8 +182,8 @@ def test_numbers_of_other_ranges_are_measured_once(tmp_path):
     options = [*TINY, "training.steps=1", f"data.given={tmp_path / 'given.npy'}"]
     run = train(tmp_path / "x.npy", tmp_path / "run", options)
     assert run.config.data.given_range == (-2048, 2047)
-    (_, told) = held_out(run)
-    assert told["given"].abs().max() <= 1
+    (_, conditioning) = held_out(run)
+    assert conditioning["given"].abs().max() <= 1
     np.save(tmp_path / "few.npy", np.array([[-2048] * 8, [2047] * 8], dtype=np.int16))
     out = ["--out", str(tmp_path / "out"), "--steps", "1"]
     assert command(["sample", str(run.directory), "--given", str(tmp_path / "few.npy"), *out]) == 0

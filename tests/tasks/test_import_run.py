@@ -68,10 +68,10 @@ def test_the_estimate_is_that_of_the_published_network(tmp_path, number):
     direct = Denoiser(network, GaussianDiffusion(schedule, "learned_range")).double()
     ours = load(out, device="cpu").denoiser.double()
     x, t = x_t(3, 64).double(), torch.tensor([7, len(schedule) - 200])
-    told = {"y": torch.tensor([3, 999])} if read.get("class_cond") else {}
+    conditioning = {"y": torch.tensor([3, 999])} if read.get("class_cond") else {}
     with torch.no_grad():
-        wanted = direct(x, schedule.at(t), **told)
-        given = ours(x, ours.diffusion.schedule.at(t), **told)
+        wanted = direct(x, schedule.at(t), **conditioning)
+        given = ours(x, ours.diffusion.schedule.at(t), **conditioning)
     torch.testing.assert_close(given.x0, wanted.x0, atol=1e-9, rtol=1e-9)
     assert given.variance_kind == "learned_range"
 
@@ -104,7 +104,7 @@ def test_five_steps_are_the_published_ones(tmp_path):
     schedule = diffusion.schedule.respace(space_timesteps(1000, "ddim5"))
     states = []
     batches = run.sample_batches(
-        2, run.walk(), on_step=lambda number, x: states.append(x) if number == 0 else None
+        2, run.plan(), on_step=lambda number, x: states.append(x) if number == 0 else None
     )
     given = next(batches).x
     wanted = sample(DDIM(), clip_x0(Denoiser(network, diffusion)), schedule, states[0])
@@ -255,7 +255,7 @@ def test_other_files_are_refused(tmp_path, capsys, name):
     assert not out.exists()
 
 
-def test_flags_of_another_network_are_told(tmp_path, capsys):
+def test_flags_of_another_network_are_reported(tmp_path, capsys):
     both = f"{SMALL} --classifier_depth 4 --large_size 256 --timestep_respacing 250"
     assert command(["import", "--family", "guided", "--dry-run", "--flags", both]) == 0
     said = capsys.readouterr().out  # with large_size it is an upsampler

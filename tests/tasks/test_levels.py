@@ -49,15 +49,15 @@ def data(*shape, top=256, dtype=np.uint8):
 )
 def test_every_kind_of_data_is_trained_drawn_and_measured(tmp_path, shape, settings):
     run = trained(tmp_path, data(*shape), *settings)
-    told = {}
+    conditioning = {}
     if "task=super_resolution" in settings:
-        told["given"] = {"low_res": torch.zeros(3, 1, 4, 4)}
+        conditioning["given"] = {"low_res": torch.zeros(3, 1, 4, 4)}
     for sampler, levels in (("ddpm", "mode"), ("unipc_2", "draw")):
-        x = run.sample(3, sampler=sampler, levels=levels, **told)
+        x = run.sample(3, sampler=sampler, levels=levels, **conditioning)
         assert torch.equal(x, round_to_levels(x, 8)), "what is drawn lies on the data's levels"
-        one = {"given": {"low_res": torch.zeros(1, 1, 4, 4)}} if told else {}
+        one = {"given": {"low_res": torch.zeros(1, 1, 4, 4)}} if conditioning else {}
         assert torch.equal(x[:1], run.sample(1, sampler=sampler, levels=levels, **one))
-    mean = run.sample(3, sampler="ddpm", levels="mean", **told)
+    mean = run.sample(3, sampler="ddpm", levels="mean", **conditioning)
     assert not torch.equal(mean, round_to_levels(mean, 8))
     whole = likelihood(run)
     few = likelihood(run, steps=10, stride="optimal", variance="analytic", table_items=4)

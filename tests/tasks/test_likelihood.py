@@ -244,8 +244,8 @@ def test_the_continuous_bound_is_measured_and_drawn_from_without_bias(labeled, c
     few = likelihood(run, method="continuous", samples_per_item=25, batch_size=4)
     assert few.total.mean == pytest.approx(whole.total.mean, abs=6 * few.total.error)
     assert name_of(few) == "held_out_continuous_importance_25"
-    asked = ["likelihood", str(labeled), "--method", "continuous", "--samples-per-item", "2"]
-    assert command(asked) == 0
+    arguments = ["likelihood", str(labeled), "--method", "continuous", "--samples-per-item", "2"]
+    assert command(arguments) == 0
     assert "continuous time" in capsys.readouterr().out
 
 
@@ -281,8 +281,17 @@ def test_the_ode_gives_each_item_a_density_and_says_that_it_is_no_bound(continuo
     assert whole.total.mean == pytest.approx(float(exact.total.mean()) * math.log(2), rel=1e-4)
     assert whole.decoder.mean == 0
     assert name_of(whole) == "held_out_ode"
-    asked = ["likelihood", str(continuous), "--method", "ode", "--steps", "2", "--max-items", "2"]
-    assert command(asked) == 0
+    arguments = [
+        "likelihood",
+        str(continuous),
+        "--method",
+        "ode",
+        "--steps",
+        "2",
+        "--max-items",
+        "2",
+    ]
+    assert command(arguments) == 0
     said = capsys.readouterr()
     assert "2 steps of the ODE" in said.out
     assert "nats per dimension, of the density" in said.out

@@ -57,9 +57,9 @@ class Tiny(nn.Module):
     def forward(self, x, timesteps, y=None):
         assert timesteps.dtype == torch.float32
         assert timesteps.shape == (len(x),)
-        told = timesteps[:, None] / 1000 + (0 if y is None else self.label(y + 1))
-        told = told.expand(len(x), 8) if told.shape[1] == 1 else told
-        return self.head(torch.tanh(self.norm(self.stem(x)) + told[:, :, None, None]))
+        emb = timesteps[:, None] / 1000 + (0 if y is None else self.label(y + 1))
+        emb = emb.expand(len(x), 8) if emb.shape[1] == 1 else emb
+        return self.head(torch.tanh(self.norm(self.stem(x)) + emb[:, :, None, None]))
 
 
 class Broken(Tiny):
@@ -67,7 +67,7 @@ class Broken(Tiny):
         super().__init__()
         self.how = how
 
-    def forward(self, x, timesteps, **told):
+    def forward(self, x, timesteps, **conditioning):
         if self.how == "raises":
             raise RuntimeError("mat1 and mat2\ncannot be multiplied")
         if self.how == "channels":
@@ -103,11 +103,11 @@ def factory(tmp_path, monkeypatch):
 def test_a_run_is_resumed_sampled_and_measured(tmp_path, array_file):
     network = seeded(num_classes=3)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    told = "model.class_conditional=true"
-    whole = train(array_file, tmp_path / "whole", told, "training.steps=6", network=network)
+    classes = "model.class_conditional=true"
+    whole = train(array_file, tmp_path / "whole", classes, "training.steps=6", network=network)
     assert all(torch.equal(v, before[n]) for n, v in network.state_dict().items()), "it is copied"
     parts, limit = tmp_path / "parts", "training.max_time=0.001"
-    train(array_file, parts, told, "training.steps=6", limit, network=network)
+    train(array_file, parts, classes, "training.steps=6", limit, network=network)
     train(None, parts, "training.max_time=null", resume=True, network=Tiny(num_classes=3))
     assert_same_state(tmp_path / "whole", parts)
     run = iddpm.load(parts, network=Tiny(num_classes=3))
@@ -229,7 +229,7 @@ def absolute_error(denoiser, x0, t, noise, **conditioning):
     return (prediction.eps - noise).abs().flatten(1).mean(1)
 
 
-def test_an_own_loss_is_trained_and_asked_for_again(tmp_path, array_file, tiny):
+def test_an_own_loss_is_trained_and_required_again(tmp_path, array_file, tiny):
     small = [*tiny, "data.held_out=0.2", "training.validate_every=2"]
     out = tmp_path / "run"
     run = train(array_file, out, *small, "training.steps=2", loss=absolute_error)

@@ -37,7 +37,7 @@ class Stream(IterableDataset):
         yield from images()
 
 
-def test_an_array_trains_as_its_file_does_and_is_asked_for_again(tmp_path, tiny):
+def test_an_array_trains_as_its_file_does_and_is_required_again(tmp_path, tiny):
     array = images()
     np.save(tmp_path / "x.npy", array)
     train(tmp_path / "x.npy", tmp_path / "file", tiny)
@@ -100,8 +100,13 @@ def test_a_dict_brings_labels_conditions_and_given_data(tmp_path, tiny):
     array = images(40)
 
     def item(index):
-        told = {"age": index + 0.5, "sex": "fm"[index % 2] if index else None}
-        return {"x": array[index], "y": index % 2, "conditions": told, "given": 255 - array[index]}
+        conditions = {"age": index + 0.5, "sex": "fm"[index % 2] if index else None}
+        return {
+            "x": array[index],
+            "y": index % 2,
+            "conditions": conditions,
+            "given": 255 - array[index],
+        }
 
     run = train(Items(item), tmp_path / "run", tiny, "model.class_conditional=true")
     assert run.config.model.conditions.keys() == {"age", "sex"}

@@ -15,7 +15,7 @@ SHORT = ("training.precision=auto", "training.steps=2")
 
 
 class Said(SilentReporter):
-    """Keep what is told."""
+    """Keep the messages."""
 
     def __init__(self):
         self.lines = []
@@ -26,7 +26,7 @@ class Said(SilentReporter):
 
 @pytest.fixture
 def clock(monkeypatch, tmp_path):
-    """A CPU whose bfloat16 takes as long as told, in units of float32, and no matrix units."""
+    """A CPU whose bfloat16 takes as long as this, in units of float32, and no matrix units."""
     monkeypatch.setenv("IDDPM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(measured, "computes_bfloat16", lambda: True)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
@@ -43,7 +43,7 @@ def train(out, data=None, settings=(), **options):
     return run.config.training.precision, "\n".join(said.lines)
 
 
-def test_the_choice_is_told_and_kept(tmp_path, array_file, tiny, clock):
+def test_the_choice_is_reported_and_kept(tmp_path, array_file, tiny, clock):
     clock(0.5)
     out = tmp_path / "run"
     name, said = train(out, array_file, [*tiny, *SHORT])
@@ -58,8 +58,8 @@ def test_the_choice_is_told_and_kept(tmp_path, array_file, tiny, clock):
     # Without the cache, auto chooses again.
     (cached,) = (tmp_path / "cache/precision").iterdir()
     cached.unlink()
-    asked = ["training.steps=6", "training.precision=auto"]
-    assert train(out, settings=asked, resume=True)[0] == "float32"
+    auto = ["training.steps=6", "training.precision=auto"]
+    assert train(out, settings=auto, resume=True)[0] == "float32"
 
 
 def test_a_run_without_a_record_goes_on_in_what_it_had(tmp_path, clock):
@@ -72,6 +72,6 @@ def test_a_run_without_a_record_goes_on_in_what_it_had(tmp_path, clock):
         text.replace("  precision: float32\n  compile", "  precision: auto\n  compile")
     )
     clock(0.1)
-    name, told = train(out, settings=["training.steps=8"], resume=True)
+    name, said = train(out, settings=["training.steps=8"], resume=True)
     assert name == "float32"
-    assert "float32 on cpu" in told
+    assert "float32 on cpu" in said

@@ -77,7 +77,7 @@ def test_samples_without_a_manifest_are_refused_and_stay(run, tmp_path, capsys):
         draw(run, DrawRequest(2), written=Written(out=tmp_path / "more"), console=QUIET)
 
 
-def test_a_part_is_marked_and_told(run, tmp_path, capsys, monkeypatch):
+def test_an_incomplete_set_is_marked_and_reported(run, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     draw(run, DrawRequest(5), written=Written(out=out, npz=True), console=QUIET)
     save, calls = drawing.save_images, []

@@ -40,7 +40,7 @@ def records(steps, seconds_each=2.0, start=0, **more):
     ]
 
 
-def told(directory, capsys, monkeypatch):
+def info_lines(directory, capsys, monkeypatch):
     monkeypatch.setattr("iddpm.tasks.summary.time.time", lambda: NOW)
     capsys.readouterr()
     assert command(["info", str(directory)]) == 0
@@ -56,7 +56,7 @@ def test_a_run_in_progress(tmp_path, capsys, monkeypatch):
     os.utime(tmp_path / "checkpoints/step_00000600", (NOW - 100, NOW - 100))
     with DirectoryLock(tmp_path):
         facts = summarize(tmp_path, NOW)
-        lines = told(tmp_path, capsys, monkeypatch)
+        lines = info_lines(tmp_path, capsys, monkeypatch)
     assert facts["state"] == "running"
     # 400 steps are left, at 2 s each as in this session; 30 s have passed since the record.
     assert facts["seconds_left"] == pytest.approx(400 * 2.0 - 30)
@@ -80,10 +80,10 @@ def test_a_run_in_progress(tmp_path, capsys, monkeypatch):
 def test_a_run_that_may_be_stuck(tmp_path, capsys, monkeypatch):
     write_run(tmp_path, records(400, 0.01))  # a record every half second, and none for 30 s
     with DirectoryLock(tmp_path):
-        assert "stuck" not in told(tmp_path, capsys, monkeypatch)["state"], "30 s are nothing"
+        assert "stuck" not in info_lines(tmp_path, capsys, monkeypatch)["state"], "30 s are nothing"
         monkeypatch.undo()
         write_run(tmp_path, [r | {"time": r["time"] - 3600} for r in records(400, 0.01)])
-        state = told(tmp_path, capsys, monkeypatch)["state"]
+        state = info_lines(tmp_path, capsys, monkeypatch)["state"]
     assert state.endswith("1h00m ago; records usually come every 0s, so it may be stuck")
 
 
@@ -96,7 +96,7 @@ def test_one_record_is_enough_for_a_guess(tmp_path):
 def test_several_ranks(tmp_path, capsys, monkeypatch):
     ranks = {"data_wait_share": [0.1, 0.25], "memory_mb": [600.0, 640.0]}
     write_run(tmp_path, records(100, ranks=ranks, compute_share=0.31))
-    lines = told(tmp_path, capsys, monkeypatch)
+    lines = info_lines(tmp_path, capsys, monkeypatch)
     assert lines["training"] == "step 100 of 1000 (10 %), on 2 ranks"
     assert lines["speed"] == (
         "5 items/s, 31.0% of the device's peak arithmetic rate, "
@@ -117,7 +117,7 @@ def test_a_run_that_does_not_run(tmp_path, capsys, monkeypatch, files, state):
     said = {"status": 1, "reason": "worker lost", "step": 120, "message": "a data worker ended"}
     for name in files:
         (tmp_path / name).write_text(json.dumps(said) if name == "exit.json" else "")
-    lines = told(tmp_path, capsys, monkeypatch)
+    lines = info_lines(tmp_path, capsys, monkeypatch)
     assert lines["state"].startswith(state)
     assert "left" not in lines["training"]
 
@@ -125,7 +125,7 @@ def test_a_run_that_does_not_run(tmp_path, capsys, monkeypatch, files, state):
 def test_a_run_that_has_logged_nothing(tmp_path, capsys, monkeypatch):
     write_run(tmp_path, [])
     (tmp_path / "log.jsonl").write_text('{"step": 50, "lo')
-    lines = told(tmp_path, capsys, monkeypatch)
+    lines = info_lines(tmp_path, capsys, monkeypatch)
     assert lines["training"] == "step 0 of 1000 (0 %)"
     assert lines["checkpoints"] == "none yet"
     assert "loss" not in lines

@@ -248,9 +248,9 @@ def test_levels_are_drawn_in_training_and_chosen_elsewhere(folder):
     device = torch.device("cpu")
     ((_, drawn),) = on_device([batch], config, device, learning=True)
     ((_, again),) = on_device([replace(batch, step=1)], config, device, learning=True)
-    ((_, told),) = on_device([replace(batch, step=1)], config, device)
+    ((_, conditioning),) = on_device([replace(batch, step=1)], config, device)
     ((_, same),) = on_device([batch], config, device)
     assert 0 < float(drawn["low_res_noise"].min()) < float(drawn["low_res_noise"].max()) < 0.3
     assert not torch.equal(drawn["low_res"], again["low_res"])
-    assert torch.equal(told["low_res"], same["low_res"])
-    assert told["low_res_noise"].tolist() == [0, 0]
+    assert torch.equal(conditioning["low_res"], same["low_res"])
+    assert conditioning["low_res_noise"].tolist() == [0, 0]

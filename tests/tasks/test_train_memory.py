@@ -53,7 +53,7 @@ def test_a_run_keeps_what_was_proposed_whatever_the_memory_it_goes_on_with(
     assert not (tmp_path / "none").exists()
 
 
-def test_previews_drawn_in_pieces_are_those_drawn_at_once(tmp_path, array_file, tiny):
+def test_previews_drawn_in_batches_are_those_drawn_at_once(tmp_path, array_file, tiny):
     seen = [*tiny, "training.steps=1", "training.preview_every=1", "training.precision=float32"]
     pictures = []
     for items in (64, 5):

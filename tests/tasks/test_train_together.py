@@ -194,7 +194,7 @@ def survivors(tmp_path_factory):
 
     Without torchrun, which would end the other itself: SIGSTOP stands for whatever hangs.
     """
-    folder, told = tmp_path_factory.mktemp("lost"), {}
+    folder, outcomes = tmp_path_factory.mktemp("lost"), {}
     np.savez(folder / "x.npz", arr_0=images())
     settings = [*TINY, "training.steps=100000", "training.save_every=5"]
     started = {}
@@ -218,19 +218,19 @@ def survivors(tmp_path_factory):
             pair[1].send_signal(number)
         for number, pair in started.items():
             _, said = pair[0].communicate()
-            told[number] = pair[0].returncode, said
+            outcomes[number] = pair[0].returncode, said
     finally:
         for process in chain(*started.values()):
             process.kill()
             process.wait()
-    return folder, told
+    return folder, outcomes
 
 
 @pytest.mark.parametrize("number", LIMITS)
 def test_a_lost_rank_ends_the_other_and_one_process_goes_on(survivors, number):
-    folder, told = survivors
+    folder, outcomes = survivors
     out = folder / number.name
-    status, said = told[number]
+    status, said = outcomes[number]
     assert status == 1, said
     assert said.splitlines()[-1] == "error: rank 1 of 2 has ended or does not answer", said
     noted = json.loads((out / "exit.json").read_text())

@@ -142,21 +142,21 @@ def test_what_a_model_cannot_do_is_said(run, folder, tmp_path):
 
 
 def test_classes_are_none_unless_one_is_said(folder, tmp_path):
-    told = make(
-        folder, "told", folder / "x.npz", "model.class_conditional=true",
+    conditioned = make(
+        folder, "conditioned", folder / "x.npz", "model.class_conditional=true",
         "training.label_dropout=0.5", "sampling.guidance=2",
     )  # fmt: skip
     x, seen = low_res(1, 1, 6, 4), []
-    hook = told.denoiser.network.register_forward_hook(
+    hook = conditioned.denoiser.network.register_forward_hook(
         lambda module, args, kwargs, output: seen.append(set(kwargs["y"].tolist())),
         with_kwargs=True,
     )
-    told.upscale(x, steps=1)
-    told.upscale(x, steps=1, classes=2)
+    conditioned.upscale(x, steps=1)
+    conditioned.upscale(x, steps=1, classes=2)
     assert seen == [{-1}, {2, -1}]
     hook.remove()
     np.save(tmp_path / "a.npy", ((x[0, 0].numpy() + 1) * 127).astype(np.uint8))
-    upscale(told, [tmp_path / "a.npy"], class_name="2", out=tmp_path / "out", steps=1)
+    upscale(conditioned, [tmp_path / "a.npy"], class_name="2", out=tmp_path / "out", steps=1)
     assert np.load(tmp_path / "out/a.npy").shape == (12, 8)
     always = make(
         folder, "always", folder / "x.npz", "model.class_conditional=true",
@@ -169,21 +169,21 @@ def test_classes_are_none_unless_one_is_said(folder, tmp_path):
 
 def test_every_item_has_its_own_conditions(folder, tmp_path):
     np.savez(folder / "aged.npz", arr_0=images(), age=np.linspace(20, 80, 60))
-    told = make(
+    conditioned = make(
         folder, "aged", folder / "aged.npz", "data.conditions=[age]", "training.label_dropout=0.1"
     )
     seen = []
-    told.denoiser.network.register_forward_hook(
+    conditioned.denoiser.network.register_forward_hook(
         lambda module, args, kwargs, output: seen.append(kwargs["conditions"].flatten().tolist()),
         with_kwargs=True,
     )
     np.save(tmp_path / "a.npy", images(2, size=4))
     np.save(tmp_path / "b.npy", images(2, size=6)[:1])
     files = [tmp_path / "a.npy", tmp_path / "b.npy"]
-    upscale(told, files, conditions={"age": "20..80"}, steps=1, out=tmp_path / "out")
+    upscale(conditioned, files, conditions={"age": "20..80"}, steps=1, out=tmp_path / "out")
     assert seen == [[-1, 0], [1] * 4]  # two items of a tile, then the tiles of a third
     seen.clear()
-    upscale(told, files[:1], steps=1, out=tmp_path / "open")
+    upscale(conditioned, files[:1], steps=1, out=tmp_path / "open")
     assert np.isnan(seen).all()
 
 
@@ -330,29 +330,29 @@ def test_a_partial_set_of_upscaled_files_is_marked(run, tmp_path, monkeypatch):
 
 
 def test_items_are_drawn_with_their_labels(folder, tmp_path):
-    told = make(
+    conditioned = make(
         folder, "labeled", folder / "x.npz", "model.class_conditional=true",
         "training.label_dropout=0.5", "training.learning_rate=0.01",
     )  # fmt: skip
     seen = []
-    told.denoiser.network.register_forward_hook(
+    conditioned.denoiser.network.register_forward_hook(
         lambda module, args, kwargs, output: seen.append(kwargs["y"].tolist()), with_kwargs=True
     )
     x, y = images(3)[:, :4, :4, 0], np.array([0, 2, -1])
     np.savez(tmp_path / "a.npz", images=x, labels=y)
-    upscale(told, [tmp_path / "a.npz"], out=tmp_path / "out", steps=1)
+    upscale(conditioned, [tmp_path / "a.npz"], out=tmp_path / "out", steps=1)
     assert seen == [[0, 2, -1]]
     with np.load(tmp_path / "out/a.npz") as found:
         assert found["labels"].tolist() == [0, 2, -1]
         assert found["images"].shape == (3, 8, 8)
-    upscale(told, [tmp_path / "a.npz"], class_name="1", out=tmp_path / "one", steps=1)
+    upscale(conditioned, [tmp_path / "a.npz"], class_name="1", out=tmp_path / "one", steps=1)
     assert seen[1:] == [[1, 1, 1]]
     with np.load(tmp_path / "one/a.npz") as found:
         assert found["labels"].tolist() == [1, 1, 1]
     np.savez(tmp_path / "b.npz", images=x, labels=[0, 9, 1])
     with pytest.raises(ValueError, match="9"):
-        upscale(told, [tmp_path / "b.npz"], out=tmp_path / "two")
+        upscale(conditioned, [tmp_path / "b.npz"], out=tmp_path / "two")
     np.save(tmp_path / "c.npy", x)
     with pytest.raises(ValueError, match="guidance=3 needs a class"):
-        upscale(told, [tmp_path / "c.npy"], out=tmp_path / "two", guidance=3.0)
+        upscale(conditioned, [tmp_path / "c.npy"], out=tmp_path / "two", guidance=3.0)
     assert not (tmp_path / "two").exists()

@@ -35,7 +35,7 @@ def same(a, b):
     assert numbers == other_numbers
 
 
-def test_a_bad_item_is_named_and_the_first_is_told(tmp_path):
+def test_a_bad_item_is_named_and_the_first_is_reported(tmp_path):
     def one_bad_item():
         for k, (x, conditioning) in enumerate(batches(0, 12)):
             if k in (4, 8):
@@ -56,10 +56,10 @@ def test_a_bad_item_is_named_and_the_first_is_told(tmp_path):
     assert [(r["items"][0]["index"], r["items"][0]["key"]) for r in records] == [
         (42, "item 2"), (82, "item 2")
     ]  # fmt: skip
-    told = [message for message in listener.said if "skipped" in message]
-    assert len(told) == 1
-    assert "item 2" in told[0]
-    assert "bad_steps.jsonl" in told[0]
+    messages = [message for message in listener.said if "skipped" in message]
+    assert len(messages) == 1
+    assert "item 2" in messages[0]
+    assert "bad_steps.jsonl" in messages[0]
 
 
 def test_a_row_of_bad_steps_is_not_saved_before_it_ends(tmp_path):

@@ -46,7 +46,7 @@ def test_only_the_items_whose_own_loss_is_not_finite_are_named(tmp_path):
     ]
 
 
-def test_a_gradient_accuses_no_item_and_only_the_first_is_told(tmp_path):
+def test_a_gradient_names_no_item_and_only_the_first_is_reported(tmp_path):
     met = {
         "gradient is not finite (norm inf), and every loss is": result([1.0, 2.0], float("inf")),
         "a spike, with loss 1.5 and gradient norm 40": result([1.0, 2.0], 40.0, spike=True),

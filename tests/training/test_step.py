@@ -117,12 +117,12 @@ def self_conditioned(seed=0, microbatch=None):
     step = make(seed=seed, microbatch=microbatch, gradient_clip=None)
     network = step.network
 
-    def told(x, shown):
+    def conditioned(x, shown):
         seen.append(bool(x[:, 1:].any()))
         return network(x[:, :1] + 0.5 * x[:, 1:], shown)
 
     seen: list[bool] = []
-    step.denoiser = Denoiser(told, GaussianDiffusion(cosine(20)), self_condition=True)
+    step.denoiser = Denoiser(conditioned, GaussianDiffusion(cosine(20)), self_condition=True)
     return step, seen
 
 

@@ -106,18 +106,18 @@ def gradients(step):
 
 def seen(ranks, parallel):
     """Return what the loss was given in two steps, by all ranks."""
-    told = []
+    calls = []
 
     def loss(denoiser, x0, t, noise, **conditioning):
-        told.append((x0, t, noise, conditioning["y"]))
+        calls.append((x0, t, noise, conditioning["y"]))
         return losses.hybrid(denoiser, x0, t, noise, **conditioning)
 
     state, step = make(ranks, parallel)
     step.loss = loss
     take(state, step, 2)
     names = ("x0", "t", "noise", "y")
-    told = told[-2:]  # the first may have been rehearsed
-    per_step = [dict(zip(names, map(ranks.joined, parts), strict=True)) for parts in told]
+    calls = calls[-2:]  # the first may have been rehearsed
+    per_step = [dict(zip(names, map(ranks.joined, parts), strict=True)) for parts in calls]
     return {f"{name}/{k}": v for k, parts in enumerate(per_step) for name, v in parts.items()}
 
 

@@ -191,6 +191,6 @@ def _measure(run: Run, judge: Path, count: int, console: Console) -> str:
         f"{bound.facts['items']} digits\n"
         f"  {found.report['frechet_name']} of {count} samples, {EVALUATIONS} evaluations each: "
         f"{frechet.value:.2f} +- {frechet.error:.2f}{mark}\n"
-        f"  the classifier, {100 * accuracy[0]:.1f} % right on held-out digits, sees the class "
-        f"asked for in {100 * right.value:.1f} +- {100 * right.error:.1f} % of the samples"
+        f"  the classifier, {100 * accuracy[0]:.1f} % right on held-out digits, sees the "
+        f"requested class in {100 * right.value:.1f} +- {100 * right.error:.1f} % of the samples"
     )

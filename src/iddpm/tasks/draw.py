@@ -284,6 +284,6 @@ class _Files:
 
 
 def _thinned(frames: list[Tensor]) -> list[Tensor]:
-    """Keep at most so many frames, evenly spread, first and last among them."""
+    """Keep at most this many frames, evenly spread, with the first and the last."""
     stride = max(1, -(-len(frames) // GIF_FRAMES))
     return [*frames[:-1:stride], frames[-1]]

@@ -55,7 +55,7 @@ def opened(look):
     return lambda scene: look(open_data(scene.config))
 
 
-def told(look):
+def facts(look):
     return lambda scene: look(*open_conditioned(scene.config))
 
 
@@ -95,10 +95,10 @@ def ahead(name):
     """Return what looks at how batches are read ahead; None where they are not."""
 
     def look(scene):
-        asked = {}
+        passed = {}
 
         def read_ahead(read, steps, **options):
-            asked.update(options)
+            passed.update(options)
             return map(read, steps)
 
         scene.patch.setattr(reading, "read_ahead", read_ahead)
@@ -108,7 +108,7 @@ def ahead(name):
         )
         split = open_split(config)
         assert len(list(training_batches(config, *split[:2], 0, torch.device("cpu")))) == 2
-        return asked.get(name)
+        return passed.get(name)
 
     return look
 
@@ -132,7 +132,7 @@ DATA = {
              *PICTURES),
     ],
     "data.conditions": [
-        data(told(lambda config, split: list(config.model.conditions or {})),
+        data(facts(lambda config, split: list(config.model.conditions or {})),
              {"null": [], "{folder}/t.csv": ["age", "size"], "{folder}/u.csv": ["weight"]}, *ARRAY),
     ],
     "data.given": [
@@ -171,17 +171,17 @@ DATA = {
     "data.cache": [data(cached, {"none": [False, False], "auto": [False, True],
                                  "{folder}/mine": [True, False]}, *PICTURES)],
     "data.held_out": [
-        data(told(lambda config, split: len(split.held_out)),
+        data(facts(lambda config, split: len(split.held_out)),
              {"0": 0, "0.2": DIFFERS, "0.6": DIFFERS}, *ARRAY),
-        data(told(lambda config, split: len(split.held_out) + len(split.train) == 60
+        data(facts(lambda config, split: len(split.held_out) + len(split.train) == 60
                   and len(split.held_out) > 25), {"0.2": False, "0.6": True}, *ARRAY),
     ],
     "data.group": [
-        data(told(lambda config, split: split.held_out.tolist()),
+        data(facts(lambda config, split: split.held_out.tolist()),
              {"[0-9]": DIFFERS, "[0-9]+": DIFFERS}, *ARRAY, "data.held_out=0.5"),
     ],
     "data.identical": [
-        data(told(lambda config, split: (split.held_out % 3).tolist().count(0) % 20 == 0),
+        data(facts(lambda config, split: (split.held_out % 3).tolist().count(0) % 20 == 0),
              {"together": True, "apart": False}, "data.path={folder}/twins.npy",
              "data.held_out=0.5"),
     ],

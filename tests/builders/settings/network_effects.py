@@ -28,32 +28,32 @@ SIZE = (8, 8)
 
 
 def facts(network, size=SIZE):
-    """What there is to be told from outside: first weights, outputs, and how memory is saved."""
+    """What shows from outside: first weights, outputs, and how memory is saved."""
     first = {name: numbers(p.sum()) for name, p in network.named_parameters()}
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():  # zeroed layers would hide what is behind them
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
     channels = network.input_blocks[0][0].in_channels
-    told = {}
+    conditioning = {}
     if isinstance(network, UNet):
         channels -= network.given_channels
         if network.num_classes is not None:
-            told["y"] = torch.tensor([network.num_classes - 1])
+            conditioning["y"] = torch.tensor([network.num_classes - 1])
         if network.condition_emb is not None:
-            told["conditions"] = torch.full((1, len(network.condition_emb.kinds)), 1.0)
+            conditioning["conditions"] = torch.full((1, len(network.condition_emb.kinds)), 1.0)
         if network.given_channels:
-            told["given"] = torch.linspace(-1, 1, 64).reshape(1, -1, *size)[:, :1]
-            told["given"] = told["given"].expand(1, network.given_channels, *size)
+            conditioning["given"] = torch.linspace(-1, 1, 64).reshape(1, -1, *size)[:, :1]
+            conditioning["given"] = conditioning["given"].expand(1, network.given_channels, *size)
     if isinstance(network, SuperResUNet):
         channels //= 2
-        told["low_res"] = torch.linspace(-1, 1, 16).reshape(1, 1, 4, 4)
+        conditioning["low_res"] = torch.linspace(-1, 1, 16).reshape(1, 1, 4, 4)
         if network.noise_embed is not None:
-            told["low_res_noise"] = torch.tensor([0.3])
+            conditioning["low_res_noise"] = torch.tensor([0.3])
     x = torch.randn((1, channels, *size), generator=generator)
     torch.manual_seed(2)  # of dropout, which is on
     with torch.no_grad():
-        output = network(x, torch.tensor([7.0]), **told)
+        output = network(x, torch.tensor([7.0]), **conditioning)
     saves = [(m.use_checkpoint, m.checkpoint_engine) for m in network.modules()
              if hasattr(m, "checkpoint_engine")]  # fmt: skip
     return [first, numbers(output), saves]
@@ -99,7 +99,7 @@ def encoder(text, changed, other, **more):
 
 
 def asked_for(scene):
-    """An own network is asked for by its name; the built-in one is built."""
+    """An own network is named in an error; the built-in one is built."""
     try:
         return type(build_network(scene.config)).__name__
     except ValueError as error:

@@ -162,7 +162,7 @@ def squared(kind, call, of, also):
 
 
 def asked_for(scene):
-    """An own loss is asked for by its name; other losses are built."""
+    """An own loss is named in an error; other losses are built."""
     try:
         return type(build_loss(scene.config)).__name__
     except ValueError as error:

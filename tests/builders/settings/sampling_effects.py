@@ -48,8 +48,8 @@ def walk_of(scene, table=None):
 
 def drawn(scene):
     """The samples that the settings give."""
-    told = {"y": CLASSES} if scene.config.model.class_conditional else {}
-    *_, last = walk_of(scene).states(NOISE, **told)
+    conditioning = {"y": CLASSES} if scene.config.model.class_conditional else {}
+    *_, last = walk_of(scene).states(NOISE, **conditioning)
     return numbers(last.x)
 
 
@@ -79,14 +79,14 @@ def drawn_levels(choice):
     return numbers(found.mode() if choice == "mode" else found.mean())
 
 
-def by_hand(sampler, timesteps, around=clip_x0, **told):
+def by_hand(sampler, timesteps, around=clip_x0, **conditioning):
     """Samples of the same model with a sampler and its steps put together here."""
 
     def look():
         model = Denoiser(network, GaussianDiffusion(cosine(50), "learned_range"), "eps")
         steps = timesteps(cosine(50)) if callable(timesteps) else timesteps
         schedule = cosine(50).respace(steps)
-        x = sample(sampler, around(model), schedule, NOISE.initial(), noise=NOISE, **told)
+        x = sample(sampler, around(model), schedule, NOISE.initial(), noise=NOISE, **conditioning)
         return numbers(x)
 
     return look
@@ -113,18 +113,18 @@ OF_SDE = ("sampling.sampler=dpmpp_2m_sde",)
 
 def with_table(scene):
     """Whether the plan goes by the table of steps: by its variance, and by its choice of steps."""
-    asked = []
+    calls = []
 
     def optimal(variance, count):
-        asked.append((variance, count))
+        calls.append((variance, count))
         return [0, 3, 11, 30, 49]
 
     def around(denoise):
-        asked.append("variance")
+        calls.append("variance")
         return denoise
 
     plan = walk_of(scene, SimpleNamespace(analytic=SimpleNamespace(around=around), optimal=optimal))
-    return [plan.method.sampler, plan.schedule.index.tolist() == [0, 3, 11, 30, 49], asked]
+    return [plan.method.sampler, plan.schedule.index.tolist() == [0, 3, 11, 30, 49], calls]
 
 
 SAMPLING = {

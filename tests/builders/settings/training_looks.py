@@ -50,7 +50,7 @@ def handed(scene, look, *, reach=lambda run: None):
 
 
 def of_loop(name):
-    """Look at what the loop is told."""
+    """Look at the arguments of the loop."""
     return lambda scene: handed(scene, lambda h: getattr(h.settings, name))
 
 
@@ -72,8 +72,8 @@ def passes(scene):
     def look(h):
         sizes = []
         h.state.network.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-        x, told = next(iter(h.batches))
-        h.step(x, 0, **told)
+        x, conditioning = next(iter(h.batches))
+        h.step(x, 0, **conditioning)
         return sizes
 
     return handed(scene, look)
@@ -83,8 +83,8 @@ def clipped(scene):
     """Whether the gradient was cut, and how long it is after a step."""
 
     def look(h):
-        x, told = next(iter(h.batches))
-        norm = h.step(x, 0, **told).gradient_norm
+        x, conditioning = next(iter(h.batches))
+        norm = h.step(x, 0, **conditioning).gradient_norm
         after = torch.stack([p.grad.norm() for p in h.state.network.parameters()]).norm()
         return [round(min(norm, 9e9) / float(after), 3) == 1, round(float(after), 4) == 0.01]
 
@@ -96,8 +96,8 @@ def averages(scene):
 
     def look(h):
         start = list(h.state.network.parameters())[-1].detach().clone()
-        x, told = next(iter(h.batches))
-        h.step(x, 0, **told)
+        x, conditioning = next(iter(h.batches))
+        h.step(x, 0, **conditioning)
         now = list(h.state.network.parameters())[-1].detach()
         shares = []
         for ema in h.state.emas:
@@ -112,7 +112,7 @@ def hidden(scene):
     """Share of the labels that are hidden from the network, to a tenth."""
 
     def look(h):
-        labels = torch.cat([told["y"] for _, told in h.batches])
+        labels = torch.cat([conditioning["y"] for _, conditioning in h.batches])
         return round(float((labels == -1).float().mean()), 1)
 
     return handed(scene, look)
@@ -179,15 +179,15 @@ def compiled(scene):
 
 
 def computed_in(scene):
-    """The dtype of what the network gives in a step, and the name that is told."""
+    """The dtype of what the network gives in a step, and the printed name."""
 
     def look(h):
         seen = set()
         h.state.network.input_blocks[0][0].register_forward_hook(
             lambda *args: seen.add(str(args[2].dtype))
         )
-        x, told = next(iter(h.batches))
-        h.step(x, 0, **told)
+        x, conditioning = next(iter(h.batches))
+        h.step(x, 0, **conditioning)
         return [h.step.precision.name, sorted(seen)]
 
     return handed(scene, look)
@@ -214,10 +214,10 @@ def seeded(what):
     def look(h):
         if what == "weights":
             return numbers(next(iter(h.state.network.parameters())).detach())
-        x, told = next(iter(h.batches))
+        x, conditioning = next(iter(h.batches))
         if what == "order":
             return numbers(x)
-        return h.step(x, 0, **told).t.tolist()
+        return h.step(x, 0, **conditioning).t.tolist()
 
     return lambda scene: handed(scene, look)
 
@@ -240,10 +240,10 @@ def followed(scene):
 
 def patience(scene):
     """How long ranks wait for each other."""
-    told = []
-    scene.patch.setattr(Ranks, "limit", lambda self, seconds: told.append(seconds))
+    limits = []
+    scene.patch.setattr(Ranks, "limit", lambda self, seconds: limits.append(seconds))
     handed(scene, lambda h: None, reach=lambda run: True)
-    return told
+    return limits
 
 
 def shared_by(scene):

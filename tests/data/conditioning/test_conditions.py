@@ -27,7 +27,7 @@ def columns(text, folder, wanted=None):
 
 
 @pytest.mark.parametrize(
-    ("condition", "cell", "told"),
+    ("condition", "cell", "encoded"),
     [
         (AGE, "20", -1),
         (AGE, "50.0", 0.5),
@@ -38,10 +38,10 @@ def columns(text, folder, wanted=None):
         (SEX, "m", 1),
     ],
 )
-def test_cells_become_what_the_network_sees_and_back(condition, cell, told):
-    assert condition.encode(cell) == pytest.approx(told, abs=1e-15)
+def test_cells_become_what_the_network_sees_and_back(condition, cell, encoded):
+    assert condition.encode(cell) == pytest.approx(encoded, abs=1e-15)
     again = condition.encode(condition.decode(condition.encode(cell)))
-    assert again == pytest.approx(told, abs=1e-9)
+    assert again == pytest.approx(encoded, abs=1e-9)
 
 
 @pytest.mark.parametrize("condition", [AGE, ANGLE, SEX])
@@ -70,9 +70,9 @@ def test_a_table_goes_by_the_names_of_the_items(folder):
     assert columns(text.replace(",", "\t"), folder)["age"] == ["", "25.5", "30"]
     assert columns(text.replace(",", ";"), folder)["sex"] == ["f", "", "m"]
     source = open_source(folder)
-    told = encode([SEX, AGE], columns(text, folder), source, "t.csv")
+    encoded = encode([SEX, AGE], columns(text, folder), source, "t.csv")
     np.testing.assert_array_equal(
-        told, np.array([[0, np.nan], [np.nan, -0.725], [1, -0.5]], np.float32)
+        encoded, np.array([[0, np.nan], [np.nan, -0.725], [1, -0.5]], np.float32)
     )
     with pytest.raises(ValueError, match=r"t\.csv, a/1\.png: sex=f is none of its 1 words"):
         encode([Condition("sex", ("m",))], columns(text, folder), source, "t.csv")

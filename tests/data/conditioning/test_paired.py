@@ -37,14 +37,14 @@ def test_files_go_by_their_names_whatever_their_suffix_and_order(tmp_path):
     assert [pair.key(k) for k in range(3)] == ["a/1.bmp", "a/2.bmp", "b/1.bmp"]
 
 
-def test_rows_go_by_their_number_and_pieces_by_where_they_start(tmp_path):
+def test_rows_are_paired_by_number_and_windows_by_position(tmp_path):
     values = np.linspace(-1, 1, 96).reshape(6, 16)
     rows = Paired(array(tmp_path / "b.npy", -values), array(tmp_path / "a.npy", values))
     np.testing.assert_array_equal(rows.read(4)[0], -values[4].astype(np.float32))
-    pieces = Paired(
+    windows = Paired(
         array(tmp_path / "d.npy", -values, window=4), array(tmp_path / "c.npy", values, window=4)
     )
-    np.testing.assert_array_equal(pieces.read(5)[0], -values[1, 4:8].astype(np.float32))
+    np.testing.assert_array_equal(windows.read(5)[0], -values[1, 4:8].astype(np.float32))
     one = array(tmp_path / "scan.npy", values[:1], window=4)
     other = array(tmp_path / "mask.npy", -values[:1], window=4)
     np.testing.assert_array_equal(Paired(other, one).read(2)[0], -values[0, 8:12].astype("f4"))

@@ -26,13 +26,13 @@ def pictures(folder, count=75, channels=3):
     return folder
 
 
-def told():
+def quiet():
     return Console(file=io.StringIO(), width=1000)
 
 
 def test_items_keys_and_labels_are_those_of_the_source(tmp_path):
     source = open_source(pictures(tmp_path / "set"), image_size=(12, 10))
-    console = told()
+    console = quiet()
     again = cached(source, tmp_path / "cache", "set", console=console)
     assert isinstance(again, CachedSource)
     assert f"decoding 75 items of set once into {tmp_path}/cache" in console.file.getvalue()
@@ -56,7 +56,7 @@ def test_the_cache_is_used_until_the_data_changes(tmp_path, monkeypatch):
     folder = pictures(tmp_path / "set")
 
     def get(**options):
-        console = told()
+        console = quiet()
         items = cached(open_source(folder, **options), tmp_path / "cache", console=console)
         return items, console.file.getvalue()
 
@@ -86,7 +86,7 @@ def test_the_cache_is_used_until_the_data_changes(tmp_path, monkeypatch):
 def test_16_bits_and_floats_are_kept(tmp_path):
     levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
     Image.fromarray(levels).save(tmp_path / "a.png")
-    items = cached(open_source(tmp_path, image_size=4), tmp_path / "cache", console=told())
+    items = cached(open_source(tmp_path, image_size=4), tmp_path / "cache", console=quiet())
     assert (items.bits, items.read(0).dtype) == (16, np.uint16)
     assert np.array_equal(items.read(0), open_source(tmp_path, image_size=4).read(0))
 
@@ -96,7 +96,7 @@ def test_an_array_needs_no_cache_unless_it_is_resized(tmp_path):
     source = ArraySource(array, name="a")
     assert cached(source, tmp_path / "cache") is source
     smaller = ArraySource(array, name="a", image_size=4)
-    again = cached(smaller, tmp_path / "cache", console=told())
+    again = cached(smaller, tmp_path / "cache", console=quiet())
     assert np.array_equal(again.read_many(range(9)), smaller.read_many(range(9)))
 
 
@@ -104,7 +104,7 @@ def test_a_damaged_picture_leaves_no_cache(tmp_path):
     folder = pictures(tmp_path / "set", count=40)
     (folder / "c/038.png").write_bytes((folder / "c/038.png").read_bytes()[:-40])
     with pytest.raises(ValueError, match=r"038\.png is damaged"):
-        cached(open_source(folder), tmp_path / "cache", console=told())
+        cached(open_source(folder), tmp_path / "cache", console=quiet())
     assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
 
 
@@ -112,7 +112,7 @@ def test_too_little_room_is_said_before_anything_is_decoded(tmp_path, monkeypatc
     source = open_source(pictures(tmp_path / "set", count=3))
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=1))
     with pytest.raises(OSError, match=r"takes 0\.0 GB and .*/cache has 0\.0 GB left.*data\.cache"):
-        cached(source, tmp_path / "cache", console=told())
+        cached(source, tmp_path / "cache", console=quiet())
 
 
 def test_settings_choose_the_cache(tmp_path, monkeypatch, capsys):

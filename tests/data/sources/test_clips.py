@@ -169,7 +169,7 @@ def test_a_stack_that_lies_on_its_side_is_turned_upright(tmp_path):
     assert np.array_equal(source.read(0)[0], np.rot90(stored, -1, (1, 2)))
 
 
-def test_times_that_differ_are_told(tmp_path):
+def test_different_times_are_reported(tmp_path):
     save(tmp_path / "a.gif", pixels(4), duration=[40, 40, 40, 900])
     with pytest.warns(UserWarning, match="40 to 900 ms.*each frame for 40 ms"):
         assert open_source(tmp_path).form.milliseconds == 40

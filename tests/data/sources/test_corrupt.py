@@ -71,10 +71,10 @@ def test_arrays_and_tables_have_no_files_to_leave_out(tmp_path, name):
         open_source(tmp_path / name, corrupt="skip")
 
 
-def test_a_link_that_leads_nowhere_is_told_once(tmp_path):
+def test_a_broken_link_is_reported_once(tmp_path):
     for number in range(2):
         Image.fromarray(NOISE[number].astype(np.uint8)).save(tmp_path / f"{number}.png")
     (tmp_path / "gone.png").symlink_to("nowhere.png")
-    with pytest.warns(UserWarning, match=r"broken links: .*gone\.png") as told:
+    with pytest.warns(UserWarning, match=r"broken links: .*gone\.png") as warned:
         assert len(open_source(tmp_path, corrupt="skip")) == 2
-    assert len(told) == 1
+    assert len(warned) == 1

@@ -8,7 +8,7 @@ import torch
 from iddpm.data.file_format import Form
 from iddpm.data.sources.open import open_source
 from iddpm.data.writers.data_files import save_files
-from tests.cli.broken import told, whole_files
+from tests.cli.broken import outcome, whole_files
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_what_to_install_is_said(tmp_path, monkeypatch, name, module, extra):
     for loaded in [key for key in sys.modules if key.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)  # an import of it fails now
-    status, _, complaint = told("data", "inspect", tmp_path / name)
+    status, _, complaint = outcome("data", "inspect", tmp_path / name)
     assert (status, complaint.count("\n")) == (2, 1)
     assert module in complaint
     assert f"pip install 'iddpm[{extra}]'" in complaint

@@ -234,8 +234,8 @@ def test_processes_that_are_spawned_know_of_large_pictures(tmp_path, monkeypatch
     command = [sys.executable, "-W", "error", "-c", "from PIL import Image\n"
                "Image.MAX_IMAGE_PIXELS = 10\n" + program]  # fmt: skip
     with open(tmp_path / "source") as stdin:
-        told = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False)
-    assert told.stdout == "(1, 40, 40)\n", told.stderr
+        done = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False)
+    assert done.stdout == "(1, 40, 40)\n", done.stderr
 
 
 def test_a_depth_that_hides_behind_a_suffix_is_refused_at_reading(tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def test_an_unknown_rule_lists_the_rules(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("images", "masks"), ("train", "val")])
-def test_pairs_and_splits_further_down_are_told(names, tmp_path):
+def test_pairs_and_splits_further_down_are_reported(names, tmp_path):
     keys = [f"set/{name}/{k}.png" for name in names for k in range(3)]
     with pytest.warns(UserWarning, match=f"set holds {names[0]} and {names[1]}"):
         assert labels_of_files("auto", keys, tmp_path) == (None, ())

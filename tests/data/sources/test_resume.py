@@ -1,4 +1,4 @@
-"""Whatever the source, a walk that is resumed in the middle of an epoch goes on bit for bit."""
+"""Whatever the source, training that is resumed in the middle of an epoch goes on bit for bit."""
 
 import io
 import tarfile
@@ -90,7 +90,7 @@ def table(folder):
     "make",
     [npy, floats, folder_of_pictures, written_once, shards, shards_of_arrays, table],
 )
-def test_a_resumed_walk_with_other_workers_is_the_tail_of_a_whole_one(make, tmp_path):
+def test_resuming_with_other_workers_gives_the_tail_of_a_whole_one(make, tmp_path):
     source = make(tmp_path)
     # Each source holds the same pictures, in an order of its own.
     stored = images(COUNT, channels=3)
@@ -98,7 +98,7 @@ def test_a_resumed_walk_with_other_workers_is_the_tail_of_a_whole_one(make, tmp_
     if source.bits is not None:
         assert found == sorted(p.transpose(2, 0, 1).tobytes() for p in stored)
 
-    def walk(source, start, workers):
+    def batches_of(source, start, workers):
         return list(
             Batches(
                 source,
@@ -111,9 +111,9 @@ def test_a_resumed_walk_with_other_workers_is_the_tail_of_a_whole_one(make, tmp_
             )
         )
 
-    whole = walk(source, 0, 0)
+    whole = batches_of(source, 0, 0)
     for start, workers in ((2, 2), (5, 1)):
-        for first, second in zip(whole[start:], walk(source, start, workers), strict=True):
+        for first, second in zip(whole[start:], batches_of(source, start, workers), strict=True):
             assert first.step == second.step
             assert torch.equal(first.items, second.items)
             assert torch.equal(first.x, second.x)

@@ -27,8 +27,8 @@ def make(folder, *names):
 )
 def test_a_pattern_names_the_files_that_it_was_made_of(tmp_path, names, pattern):
     paths = make(tmp_path, *names)
-    told = pattern_of(paths)
-    assert told == str(tmp_path / pattern)
+    found = pattern_of(paths)
+    assert found == str(tmp_path / pattern)
     assert set(shard_paths(tmp_path / pattern, ".tar")) <= set(paths)
 
 

@@ -126,7 +126,7 @@ def test_labels_that_lack_are_named(more, rule, message, tmp_path):
         open_source(shards(tmp_path, more=more), labels=rule)
 
 
-def test_the_item_among_several_members_is_asked_for(tmp_path):
+def test_several_members_raise_an_error(tmp_path):
     shards(tmp_path, more=lambda n: {"seg.png": picture(100 + n), "pyd": b"pickled"})
     with pytest.raises(ValueError, match=r"00000 has several.*\(png, seg\.png\).*column=png"):
         open_source(tmp_path)

@@ -112,7 +112,7 @@ def test_signals_of_two_lengths_are_refused(tmp_path):
         source.read(2)
 
 
-def test_columns_that_are_not_clear_are_asked_for(tmp_path):
+def test_ambiguous_columns_raise_an_error(tmp_path):
     two = pictures(0, 3).append_column("mask", pictures(9, 3).column("image"))
     write(tmp_path / "a.arrow", two)
     with pytest.raises(ValueError, match=r"\(image, mask\); select one with -s data\.column=image"):

@@ -148,7 +148,7 @@ def test_labels_that_say_nothing_are_warned_of(column, said, last, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["t", "Time (s)", "time_ms", None])
-def test_signals_run_down_columns_when_asked(name, tmp_path):
+def test_signals_run_down_columns_on_request(name, tmp_path):
     times = np.arange(60) * 0.004
     waves = np.stack([np.sin(times * 9), np.cos(times * 7)], 1).round(4)
     rows = np.column_stack([times, waves]).tolist()

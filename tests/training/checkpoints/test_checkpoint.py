@@ -29,7 +29,7 @@ def test_round_trip(tmp_path):
     }  # fmt: skip
 
 
-def test_only_what_was_asked_for_is_read(tmp_path):
+def test_only_the_requested_group_is_read(tmp_path):
     save(tmp_path, 1)
     (tmp_path / "checkpoints/step_00000001/optimizer.safetensors").write_bytes(b"broken")
     assert set(load_checkpoint(tmp_path, group="network").tensors) == {"network"}

@@ -164,7 +164,7 @@ def test_leaving_gives_up_the_save_in_flight(tmp_path, monkeypatch):
         def chunk():
             chunks.append(path.name)
             begun.set()
-            assert saver._leaving.wait(60), "it is never told to give up"
+            assert saver._leaving.wait(60), "it never gives up"
             between()
 
         return original(path, named, between=chunk)
@@ -251,7 +251,7 @@ def test_the_part_of_a_lost_rank_is_waited_for_a_bounded_time(tmp_path, two, mon
     assert steps(tmp_path) == [2]
 
 
-def test_an_error_of_another_rank_is_told_by_the_first(tmp_path, two, monkeypatch):
+def test_an_error_of_another_rank_is_reported_by_the_first(tmp_path, two, monkeypatch):
     original = commit.write_weights
 
     def full_for_one(path, *rest, **options):

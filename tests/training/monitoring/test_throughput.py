@@ -26,10 +26,10 @@ def test_memory_is_the_most_so_far():
 
 
 def test_the_device_is_measured_once_and_only_by_a_run_that_lasts(monkeypatch):
-    now, asked = [0.0], []
+    now, calls = [0.0], []
     monkeypatch.setattr("iddpm.training.monitoring.throughput.time.monotonic", lambda: now[0])
     monkeypatch.setattr(
-        "iddpm.training.monitoring.throughput.matmul_rate", lambda *what: asked.append(what) or 1e12
+        "iddpm.training.monitoring.throughput.matmul_rate", lambda *what: calls.append(what) or 1e12
     )
     effort = Effort(Precision("float32", CPU), lambda: 5e9)
     now[0] = 59.0
@@ -37,21 +37,21 @@ def test_the_device_is_measured_once_and_only_by_a_run_that_lasts(monkeypatch):
     now[0] = 61.0
     assert effort.read(100.0)["compute_share"] == pytest.approx(100 * 5e9 / 1e12)
     assert effort.read(50.0)["compute_share"] == pytest.approx(0.25)
-    assert asked == [(CPU, torch.float32)]
+    assert calls == [(CPU, torch.float32)]
     assert "compute_share" not in Effort(Precision("float32", CPU), later=0.0).read(1.0)
 
 
-def test_a_device_that_is_full_is_asked_once_and_not_known(monkeypatch):
-    asked = []
+def test_a_full_device_is_measured_once_and_unknown(monkeypatch):
+    calls = []
 
     def full(*what):
-        asked.append(what)
+        calls.append(what)
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr("iddpm.training.monitoring.throughput.matmul_rate", full)
     effort = Effort(Precision("float32", CPU), lambda: 5e9, later=0.0)
     assert effort.read(1.0).keys() == effort.read(1.0).keys() == {"memory_mb"}
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
 def test_the_rate_of_a_matrix_product_leaves_the_random_state_alone():

@@ -38,12 +38,12 @@ class FakeRun:
 
 @pytest.fixture
 def wandb(monkeypatch):
-    """A module in the place of wandb that remembers what it was asked."""
+    """A module in the place of wandb that records its requests."""
     module = types.ModuleType("wandb")
-    module.asked, module.runs = [], []
+    module.requests, module.runs = [], []
 
     def init(**options):
-        module.asked.append(options)
+        module.requests.append(options)
         module.runs.append(FakeRun(options["id"] or "new"))
         return module.runs[-1]
 
@@ -66,7 +66,7 @@ def test_wandb_hears_the_curves_and_a_resumed_run_goes_on_there(tmp_path, wandb)
     ]
     assert all(run.finished.is_set() for run in wandb.runs)
     assert wandb.runs[0].metrics == [("*", "step")]
-    first, second = wandb.asked
+    first, second = wandb.requests
     assert (first["project"], first["name"], first["id"]) == ("digits", tmp_path.name, None)
     assert first["config"] == {"training": {"seed": 3}}
     assert (second["id"], second["resume"]) == ("new", "allow")
@@ -123,7 +123,7 @@ def test_a_run_tells_wandb_its_settings_and_its_records(tmp_path, array_file, ti
         settings=[*tiny, "training.steps=10", "training.wandb=digits"],
         reporter=SilentReporter(),
     )
-    assert wandb.asked[0]["config"]["training"]["steps"] == 10
+    assert wandb.requests[0]["config"]["training"]["steps"] == 10
     assert [record["step"] for record in wandb.runs[0].heard] == [5, 10]
     assert wandb.runs[0].heard[0]["loss"] > 0
     assert wandb.runs[0].finished.is_set()

@@ -99,7 +99,7 @@ def test_the_log_is_the_memory_and_checkpoints_have_to_exist(tmp_path):
         read_best(tmp_path)
 
 
-def test_a_loss_that_is_none_on_another_process_is_none(tmp_path):
+def test_no_best_from_another_process_removes_the_pointer(tmp_path):
     point_to_best(tmp_path, Best(3, 0.5))
     point_to_best(tmp_path, pickle.loads(pickle.dumps(NOTHING)))  # as ranks exchange it
     assert not (tmp_path / "best").exists()

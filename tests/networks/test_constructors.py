@@ -23,7 +23,7 @@ def test_signature_and_help_show_every_keyword(network):
     for name, parameter in inspect.signature(Trunk).parameters.items():
         assert shown[name].default == parameter.default, name
     text = pydoc.plain(pydoc.render_doc(network))
-    assert "channel_mult: 'Sequence[float]' = (1, 2, 4, 8)" in text.replace("collections.abc.", "")
+    assert "channel_mult: collections.abc.Sequence[float] = (1, 2, 4, 8)" in text
     documented = inspect.getdoc(network).partition("Args:")[2]
     undocumented = [name for name in shown if f"{name}:" not in documented.replace(",", ":")]
     assert undocumented == []
@@ -68,7 +68,9 @@ iddpm.EncoderUNet(in_channels=1, out_channels=2, model_channels=8, num_res_block
 @pytest.mark.slow  # mypy reads the package
 def test_a_wrong_keyword_fails_a_downstream_type_check(tmp_path):
     (tmp_path / "calls.py").write_text(CALLS)
-    (tmp_path / "mypy.ini").write_text("[mypy]\n[mypy-torch.*]\nfollow_imports = skip\n")
+    (tmp_path / "mypy.ini").write_text(
+        "[mypy]\n[mypy-torch.*]\nfollow_imports = skip\n[mypy-iddpm.*]\nignore_errors = true\n"
+    )
     source = Path(iddpm.__file__).parents[1]
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), "calls.py"],

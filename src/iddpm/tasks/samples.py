@@ -110,10 +110,10 @@ def draw_samples(
                 yield _read_npz(path, levels)
 
         with TemporaryDirectory() as other, progress_bar(console, "sampling") as progress:
-            batches = -(-(n - count) // plan.sampling.batch_size)
-            total = len(plan.schedule) * -(-batches // ranks.count)
+            batch_count = -(-(n - count) // plan.sampling.batch_size)
+            total = len(plan.schedule) * -(-batch_count // ranks.count)
             task = progress.add_task("sampling", total=total)
-            done += ranks.in_rounds(drawn(directory if can_keep else Path(other)), batches)
+            done += ranks.in_rounds(drawn(directory if can_keep else Path(other)), batch_count)
     x = torch.cat([part for part, _ in done])[:n]
     parts = [y for _, y in done if y is not None]
     return Samples(x, torch.cat(parts)[:n] if parts else None, facts)

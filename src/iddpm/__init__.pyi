@@ -39,6 +39,7 @@ from .evaluation.features import (
 from .evaluation.fidelity import psnr as psnr
 from .evaluation.measures import class_accuracy as class_accuracy, measure as measure
 from .evaluation.precision_recall import manifold as manifold
+from .evaluation.similarity import ssim as ssim
 from .networks import (
     EncoderUNet as EncoderUNet,
     LevelHead as LevelHead,

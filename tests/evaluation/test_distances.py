@@ -11,6 +11,7 @@ from iddpm.evaluation.distances import (
     FrechetStats,
     frechet_distance,
     frechet_estimate,
+    jackknife_error,
     kernel_distance,
 )
 
@@ -63,6 +64,25 @@ def test_frechet_is_torchmetrics():
     metric.update(y.float().reshape(-1, 3, 1, 4), real=False)
     ours = frechet_distance(FrechetStats.from_features(x), FrechetStats.from_features(y))
     assert ours == pytest.approx(float(metric.compute()), rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [2, 3, 9, 12, 13])
+def test_fewer_items_than_features_have_the_distance_of_their_covariance(n):
+    """Both ways to the root, on either side of as many items as features."""
+    x = features(n, 12, 0, scale=1.3, shift=0.2)
+    reference = FrechetStats.from_features(features(300, 12, 1))
+    found = frechet_estimate(x, reference)
+    wanted = frechet_distance(FrechetStats.from_features(x), reference)
+    assert found.value == pytest.approx(wanted, rel=1e-9)
+    groups = n // 2
+    if groups > 1:
+        left_out = [
+            frechet_distance(
+                FrechetStats.from_features(x[torch.arange(n) % groups != k]), reference
+            )
+            for k in range(groups)
+        ]
+        assert found.error == pytest.approx(jackknife_error(left_out), rel=1e-6)
 
 
 def test_kernel_distance_is_torchmetrics_with_one_subset_of_all():

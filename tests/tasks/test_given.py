@@ -13,9 +13,13 @@ import iddpm
 from iddpm.builders.run_data import on_device, open_split
 from iddpm.cli.main import run as command
 from iddpm.data.batches import held_out_batches
+from iddpm.data.levels import round_to_levels
+from iddpm.evaluation.fidelity import psnr
+from iddpm.evaluation.similarity import ssim
 from iddpm.runs.run import Run
 from iddpm.tasks.edit import edit
 from iddpm.tasks.likelihood import likelihood
+from iddpm.tasks.pairs import held_out_pairs
 from iddpm.tasks.samples import draw_samples
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, assert_same_state, images
@@ -80,6 +84,28 @@ def test_samples_follow_what_is_given(folder):
     assert np.mean(likeness(drawn, x)) > 0.8
     assert np.mean(likeness(drawn, x.roll(1, 0))) < 0.5
     assert (folder / "run/samples/step_00000150.png").is_file()
+
+
+def test_evaluation_compares_with_the_truth(folder, tmp_path):
+    run = iddpm.load(folder / "run")
+    result = iddpm.evaluate(run, n=12, out=tmp_path, console=QUIET)
+    paired = result.report["paired"]
+    pairs = held_out_pairs(run, paired["count"])
+    assert paired["count"] == min(12, len(run.open_split().held_out))
+    drawn = run.sample(paired["count"], given=pairs.given)
+    x, truth = round_to_levels(drawn, 8), pairs.truth()
+    found = paired["ways"]["samples"]
+    # The batches of a cache and of these samples differ, and so may a level of a few pixels.
+    assert found["psnr"]["value"] == pytest.approx(psnr(x, truth).value, abs=0.01)
+    assert found["ssim"]["value"] == pytest.approx(ssim(x, truth).value, abs=1e-3)
+    assert found["psnr"]["value"] > psnr(x.roll(1, 0), truth).value + 1  # its own, not another's
+    assert set(paired["ways"]) == {"samples"}  # the negatives have three channels, the data one
+    text = (tmp_path / "report.md").read_text()
+    assert f"| {paired['count']} pairs | samples | better |" in text
+    assert "| SSIM |" in text
+    before = sorted((folder / "run/cache").glob("samples_*"))
+    iddpm.evaluate(run, n=12, out=tmp_path, console=QUIET)
+    assert sorted((folder / "run/cache").glob("samples_*")) == before
 
 
 def test_an_item_is_likely_with_what_goes_with_it(folder, tmp_path):

@@ -81,26 +81,37 @@ class Opening(Weights):
 
     def open(self, run: Path) -> "Run":
         """Open a run; errors as for :func:`iddpm.load`."""
-        import torch
-
         from iddpm.runs.run import load
 
         options = settings_of(self)
-        threads = options.pop("threads")
+        self.use_threads(options.pop("threads"))
+        return load(run, **options)
+
+    @staticmethod
+    def use_threads(threads: int | None) -> None:
+        """Compute with so many threads of the CPU; None leaves the number."""
+        import torch
+
         if threads is not None:
             torch.set_num_threads(threads)
-        return load(run, **options)
 
     @contextmanager
     def shared(self, run: Path) -> "Iterator[tuple[Run, Ranks]]":
         """Open a run in all processes that share the work."""
-        from iddpm.runtime.processes import DAY, JOINING, joined_ranks
-
-        with joined_ranks("cpu", JOINING) as ranks:
-            ranks.limit(DAY)
+        with joined() as ranks:
             with ranks.together():
                 opened = self.open(run)
             yield opened, ranks
+
+
+@contextmanager
+def joined() -> "Iterator[Ranks]":
+    """Join the processes that share the work."""
+    from iddpm.runtime.processes import DAY, JOINING, joined_ranks
+
+    with joined_ranks("cpu", JOINING) as ranks:
+        ranks.limit(DAY)
+        yield ranks
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -110,17 +111,40 @@ def frechet_estimate(features: Tensor, reference: FrechetStats) -> Estimate:
     taken as exact. The distance's bias, which falls as 1 / N, is left in, as everywhere.
     """
     x = _checked(features)
-    whole = Moments.of(x)
+    _same_size(x.shape[1], len(reference.mean))
     root = _root(reference.covariance)
-    value = _frechet(FrechetStats.from_moments(whole), reference, root)
+    if len(x) <= x.shape[1]:  # the features have fewer numbers than their covariance
+        distance = partial(_frechet_of_few, x, reference=reference, root=root)
+    else:
+        distance = partial(_frechet_of_many, x, Moments.of(x), reference=reference, root=root)
+    value = distance(torch.zeros(len(x), dtype=torch.bool))
     groups = min(JACKKNIFE_GROUPS, len(x) // 2)
     if groups < 2:
         return Estimate(value, math.nan)
-    left_out = []
-    for k in range(groups):
-        rest = whole - Moments.of(x[k::groups], whole.shift)
-        left_out.append(_frechet(FrechetStats.from_moments(rest), reference, root))
-    return Estimate(value, jackknife_error(left_out))
+    places = torch.arange(len(x)) % groups
+    return Estimate(value, jackknife_error([distance(places == k) for k in range(groups)]))
+
+
+def _frechet_of_many(
+    x: Tensor, whole: "Moments", left_out: Tensor, *, reference: FrechetStats, root: Tensor
+) -> float:
+    """Return the distance of features without some, [N] bool, by way of their sums."""
+    rest = whole
+    if bool(left_out.any()):
+        rest = whole - Moments.of(x[left_out], whole.shift)
+    return _frechet(FrechetStats.from_moments(rest), reference, root)
+
+
+def _frechet_of_few(x: Tensor, left_out: Tensor, *, reference: FrechetStats, root: Tensor) -> float:
+    """Return the same without a covariance: its root may be any matrix whose square it is."""
+    kept = x[~left_out]
+    if len(kept) < 2:
+        raise ValueError(f"a covariance needs at least two features, not {len(kept)}")
+    mean = kept.mean(dim=0)
+    scaled = (kept - mean) / math.sqrt(len(kept) - 1)
+    cross = torch.linalg.svdvals(scaled @ root).sum()
+    gap = ((mean - reference.mean) ** 2).sum()
+    return float(gap + scaled.square().sum() + reference.covariance.trace() - 2 * cross)
 
 
 def jackknife_error(left_out: Sequence[float] | Tensor) -> float:

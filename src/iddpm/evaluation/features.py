@@ -1,8 +1,8 @@
 """What is compared instead of pixels: features of a network, or the main directions of the data.
 
 An extractor is a function of data [N, C, *spatial] in [-1, 1] to features [N, d] together with what
-identifies it. A file that a user gives is an ONNX graph: a list of known operators and numbers.
-TorchScript is not read, since PyTorch says to treat such files as programs.
+identifies it. A network that a user brings is an ONNX graph, a list of known operators and numbers,
+or weights alone. TorchScript is not read, since PyTorch says to treat such files as programs.
 """
 
 import hashlib
@@ -54,6 +54,11 @@ class Extractor:
         whitened = "whitened " if self.whiten else ""
         name = f"Frechet distance ({whitened}{self.name} features)"
         return "FID" if self.is_inception else name
+
+    @property
+    def kernel_name(self) -> str:
+        """What the kernel distance over these features is called."""
+        return "KID" if self.is_inception else "kernel distance"
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the features of data, [N, d] float32 on the CPU.

@@ -18,7 +18,16 @@ def psnr(x: Tensor, truth: Tensor) -> Estimate:
     a mean of the items' decibels would follow the emptiest of them, which may be exact. Its
     standard error is that of the items' errors, by the logarithm's slope.
     """
-    errors = _squares(x, truth).flatten(1).mean(dim=1)
+    return psnr_of_errors(squared_errors(x, truth))
+
+
+def squared_errors(x: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean squared error of each item, float64 [N]; values are clamped to [-1, 1]."""
+    return _squares(x, truth).flatten(1).mean(dim=1)
+
+
+def psnr_of_errors(errors: Tensor) -> Estimate:
+    """Return the ratio of :func:`psnr` from the items' mean squared errors [N]."""
     mean = max(float(errors.mean()), LEAST_ERROR)
     spread = float(errors.std()) if len(errors) > 1 else math.nan
     slope = 10 / math.log(10) / mean

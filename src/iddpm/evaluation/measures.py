@@ -122,6 +122,10 @@ class Accuracy:
     overall: Estimate
     per_class: dict[str, float]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {"overall": self.overall._asdict(), "per_class": self.per_class}
+
 
 def class_accuracy(logits: Tensor, y: Tensor, names: tuple[str, ...]) -> Accuracy:
     """Compare logits [N, K] with the requested classes [N].

@@ -13,15 +13,38 @@ def markdown(report: dict[str, Any]) -> str:
         header.append(f"{fewer['count']} of them")
     if held_out:
         header.append(f"{held_out['count']} held-out items")
-    lines = [_row([*header, "better"]), _row(["---"] * (len(header) + 1))]
-    titles = {"frechet_distance": report["frechet_name"]}
+    lines = [row([*header, "better"]), row(["---"] * (len(header) + 1))]
     for name, metric in METRICS.items():
         cells = [
-            _cell(columns[name], metric.scale) for columns in (samples, fewer, held_out) if columns
+            cell(columns[name], metric.scale) for columns in (samples, fewer, held_out) if columns
         ]
-        lines.append(_row([titles.get(name, metric.title), *cells, metric.better]))
-    lines += _finer(report)
-    return "\n".join([f"# Evaluation of {report['run']}", "", *lines, "", *_notes(report)]) + "\n"
+        lines.append(row([metric_title(name, report), *cells, metric.better]))
+    lines += _finer(report) + _paired(report)
+    title = f"# Evaluation of {report['run'] or report['generated']}"
+    return "\n".join([title, "", *lines, "", *_notes(report)]) + "\n"
+
+
+def metric_title(name: str, report: dict[str, Any]) -> str:
+    """Return what a report calls a metric: FID and KID where the features are Inception's."""
+    title = METRICS[name].title
+    if name == "frechet_distance":
+        return str(report["frechet_name"])
+    if name == "kernel_distance":
+        return title.replace("kernel distance", report.get("kernel_name", "kernel distance"))
+    return title
+
+
+def _paired(report: dict[str, Any]) -> list[str]:
+    """Return the table of outputs beside the truth that each of them stands for."""
+    paired = report.get("paired")
+    if not paired:
+        return []
+    header = [f"{paired['count']} pairs", *paired["ways"], "better"]
+    lines = ["", row(header), row(["---"] * len(header))]
+    for title, key in (("PSNR in dB", "psnr"), ("SSIM", "ssim")):
+        cells = [cell(way[key]) for way in paired["ways"].values()]
+        lines.append(row([title, *cells, "higher"]))
+    return lines
 
 
 def _finer(report: dict[str, Any]) -> list[str]:
@@ -37,11 +60,11 @@ def _finer(report: dict[str, Any]) -> list[str]:
         (report["frechet_name"], "frechet_distance", "lower"),
     )
     header = [f"{finer['count']} held-out items", *finer["ways"], "better"]
-    lines = ["", _row(header), _row(["---"] * len(header))]
+    lines = ["", row(header), row(["---"] * len(header))]
     for title, key, better in rows:
         if all(way.get(key) is not None for way in finer["ways"].values()):
-            cells = [_cell(way[key]) for way in finer["ways"].values()]
-            lines.append(_row([title, *cells, better]))
+            cells = [cell(way[key]) for way in finer["ways"].values()]
+            lines.append(row([title, *cells, better]))
     return lines
 
 
@@ -73,6 +96,12 @@ def _notes(report: dict[str, Any]) -> list[str]:
         else f"- Samples are rounded to {bits} bits, like the data.",
         "- +- is one standard error over the samples.",
     ]
+    if report.get("paired"):
+        notes.append(
+            "- PSNR and SSIM compare each output with the real item that it belongs to. A sample "
+            "of a perfect model has twice the squared error of the mean of all outputs that fit "
+            "the paired data."
+        )
     finer = report.get("super_resolution")
     if finer:
         notes.append(
@@ -125,16 +154,18 @@ def _leanings(finer: dict[str, Any]) -> list[str]:
         notes.append(
             f"- Spread: the mean of {n} samples has the squared error {error:.4g}, and MMSE "
             f"(1 + 1/{n}) by the samples' own variance is {expected:.4g}: the error is "
-            f"{_cell(ratio)} times that, so that samples of one item differ {verdict}."
+            f"{cell(ratio)} times that, so that samples of one item differ {verdict}."
         )
     return notes
 
 
-def _cell(value: Any, scale: float = 1) -> str:
+def cell(value: Any, scale: float = 1) -> str:
+    """Return a number, or a number with its standard error, as a table shows it."""
     if not isinstance(value, dict):
         return f"{scale * value:.4f}"
     return f"{scale * value['value']:.4g} +- {scale * value['error']:.2g}"
 
 
-def _row(cells: list[str]) -> str:
+def row(cells: list[str]) -> str:
+    """Return a row of a Markdown table."""
     return f"| {' | '.join(cells)} |"

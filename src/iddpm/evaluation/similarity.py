@@ -17,8 +17,16 @@ _C1, _C2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
 def ssim(x: Tensor, truth: Tensor) -> Estimate:
     """Return the mean structural similarity, at most 1: higher is nearer.
 
+    Arguments and source are those of :func:`similarities`.
+    """
+    return Estimate.of_mean(similarities(x, truth))
+
+
+def similarities(x: Tensor, truth: Tensor) -> Tensor:
+    """Return the structural similarity of each item, float64 [N], at most 1.
+
     Means, variances and covariances are those within a Gaussian window, at every place where it
-    lies within the data, of each channel by itself; the items' means are averaged.
+    lies within the data, of each channel by itself.
 
     Args:
         x, truth: [N, C, *spatial] with one to three axes of space; clamped to [-1, 1].
@@ -32,7 +40,7 @@ def ssim(x: Tensor, truth: Tensor) -> Estimate:
     both = _blurred(a * b) - mean_a * mean_b
     alike = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
     alike = alike * (2 * both + _C2) / (var_a + var_b + _C2)
-    return Estimate.of_mean(alike.flatten(1).mean(dim=1))
+    return alike.flatten(1).mean(dim=1)
 
 
 def _blurred(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -50,9 +51,7 @@ def read_published(path: Path | str) -> dict[str, Tensor]:
         ValueError: something else than weights, or weights that are not finite.
     """
     file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {file}")
-    weights = _unwrapped(file, _load(file))
+    weights = read_tensors(file)
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): value for name, value in weights.items()}
@@ -66,7 +65,30 @@ def read_published(path: Path | str) -> dict[str, Tensor]:
     return read
 
 
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Read the named tensors of a ``.pt`` or ``.safetensors`` file, without a wrapper around them.
+
+    Nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: something else than tensors, such as a TorchScript program.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {file}")
+    return _unwrapped(file, _load(file))
+
+
 def _load(file: Path) -> Any:
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            program = any("/code/" in name for name in archive.namelist())
+        if program:
+            raise ValueError(
+                f"{file} is a TorchScript program, and opening one runs its code: only weights "
+                "are read; save model.state_dict() with torch.save, or convert a program that "
+                "you trust with torch.onnx.export"
+            )
     try:
         if file.suffix == ".safetensors":
             return load_file(file)

@@ -14,9 +14,10 @@ from iddpm.data.batches import held_out_batches
 from iddpm.diffusion import NoiseSchedule
 from iddpm.networks import EncoderUNet
 from iddpm.runs.layout import read_run_config, read_run_weights
+from iddpm.runs.sealed_settings import settings_in
 from iddpm.runtime.seeds import normal
 from iddpm.training.checkpoints.state import load_weights
-from iddpm.training.checkpoints.weights import hash_weights
+from iddpm.training.checkpoints.weights import hash_weights, read_released
 from iddpm.training.classification import NoisyClassifier
 from iddpm.training.precision import choose_device
 
@@ -98,18 +99,21 @@ class Classifier:
         return shown.expand(len(x))
 
 
-def load_classifier(directory: Path | str, device: str = "auto") -> Classifier:
-    """Open a classifier that ``iddpm train-classifier`` made.
+def load_classifier(path: Path | str, device: str = "auto") -> Classifier:
+    """Open a classifier that ``iddpm train-classifier`` made, or its ``model.safetensors`` alone.
 
     Raises:
-        FileNotFoundError: no such directory, or nothing trained in it.
-        ValueError: the directory holds another kind of model, or its files are damaged.
+        FileNotFoundError: no such directory or file, or nothing trained in it.
+        ValueError: it holds another kind of model, or is damaged.
     """
-    directory = Path(directory)
-    config = read_run_config(directory)
-    task_of(config).check_classifies(directory)
+    path = Path(path)
+    config = settings_in(path) if path.is_file() else read_run_config(path)
+    task_of(config).check_classifies(path)
     network = build_encoder(config)
-    weights, source = read_run_weights(directory, config)
+    if path.is_file():
+        weights, source = read_released(path), path
+    else:
+        weights, source = read_run_weights(path, config)
     load_weights(network, weights, source)
     where = choose_device(device)
     place(network.eval().requires_grad_(False), where)

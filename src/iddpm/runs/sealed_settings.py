@@ -9,7 +9,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from iddpm.config import Config, ResolvedConfig
+from iddpm.config import Config, ResolvedConfig, settle, validate
+from iddpm.config.resolved import what_is_missing
 from iddpm.config.run_config import CONFIG, WEIGHTS, is_as_written
 from iddpm.config.run_config import read_run_config as read_settings
 from iddpm.training.checkpoints.checkpoint_files import (
@@ -78,6 +79,30 @@ def trained_with(directory: Path) -> dict[str, Any] | None:
                 raise
     settings = (sealed or {}).get("settings")
     return settings if isinstance(settings, dict) else None
+
+
+def settings_in(path: Path) -> ResolvedConfig:
+    """Return the settings that a safetensors file of weights holds, those of training alone.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, it is damaged or holds no settings.
+    """
+    settings = read_facts(path)[0].get("settings")
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"{path} holds no settings: give a file that iddpm wrote, or a directory with {CONFIG}"
+        )
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        *sections, last = name.split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    config = validate(values)
+    if missing := what_is_missing(config):
+        raise ValueError(f"{path} lacks the settings {', '.join(missing)}: it is damaged")
+    return settle(config)
 
 
 def check_checkpoint(directory: Path, config: Config, checkpoint: Path) -> None:

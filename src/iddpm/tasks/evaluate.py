@@ -1,6 +1,7 @@
 """How good the samples of a run are: drawn, compared with real data, and written down."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,14 @@ from torch import Tensor
 
 from iddpm.builders.run_data import Split, open_other
 from iddpm.evaluation.features import Extractor
-from iddpm.evaluation.measures import (
-    FEW_NEIGHBORS,
-)
-from iddpm.evaluation.nearest_items import Nearest, search
+from iddpm.evaluation.measures import FEW_NEIGHBORS
 from iddpm.evaluation.precision_recall import FEWEST_ITEMS
 from iddpm.evaluation.reference import load_reference
 from iddpm.runs.classifier import Classifier
 from iddpm.runs.run import Run
 from iddpm.runs.step_tables import spread
 from iddpm.runs.upscaled import check_average
-from iddpm.runtime.console import open_console, progress_bar
+from iddpm.runtime.console import open_console
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.tasks.evaluation_report import (
     Evaluation,
@@ -28,51 +26,64 @@ from iddpm.tasks.evaluation_report import (
     MeasuredSamples,
     write_report,
 )
-from iddpm.tasks.extractors import open_extractor
+from iddpm.tasks.extractors import Compared, open_extractor
 from iddpm.tasks.fidelity_ways import SAMPLES, Ways, compare, draw_ways
+from iddpm.tasks.generated_data import ComparisonOptions, evaluate_data
 from iddpm.tasks.pairs import Pairs, held_out_pairs
 from iddpm.tasks.real_statistics import (
-    BATCH,
+    REFERENCE_ITEMS,
     RealData,
     by_parts,
-    numbered_batches,
+    nearest_items,
     read_items,
     statistics_of,
 )
 from iddpm.tasks.samples import Samples, draw_samples, read_samples
 
-REFERENCE_ITEMS = 50_000
-"""Real items that statistics are made of, evenly spread; as many as is usual."""
+DEFAULT_COUNT = 5000
+"""Samples that are drawn."""
 AVERAGE = 2
 """Samples of each low resolution: the fewest that have a spread."""
 
 
 def evaluate(
-    run: Run,
+    run: Any,
     data: Any = None,
     *,
-    n: int = 5000,
-    features: str = "pca",
+    n: int | None = None,
+    features: str | Path = "pca",
+    weights: Path | str | None = None,
     seed: int = 0,
     classes: int | str | None = None,
     average: int | None = None,
     sampling: Mapping[str, Any] | None = None,
     samples: Path | None = None,
     reference: Path | None = None,
-    out: Path | None = None,
+    settings: Sequence[str] = (),
+    paired: bool = False,
+    device: str = "auto",
+    out: Path | str | None = None,
     console: Console | None = None,
     ranks: Ranks = ALONE,
 ) -> Evaluation:
-    """Compare samples of a run with real data and write a report.
+    """Compare samples of a run with real data, ``evaluate(run)``, and write a report.
 
     A run of super-resolution draws a sample for each held-out item, which is compared with the
     truth beside linear and bicubic interpolation of the same low-resolution input.
 
+    ``evaluate(real, generated)`` compares generated data with real data instead. Both are read as
+    :func:`iddpm.train` reads data, and no run is needed; of the options below ``features``,
+    ``weights``, ``settings``, ``paired``, ``device``, ``out``, ``console`` and ``ranks`` apply.
+
     Args:
-        run: the model.
+        run: the model, or real data.
         data: real data to compare with, read as the run's own; by default what it was trained on.
-        n: how many samples to draw; of super-resolution at most the held-out items.
-        features: ``"pca"``, the directory of a classifier, or an ``.onnx`` file.
+            After real data: the generated data.
+        n: how many samples to draw, by default 5000; of super-resolution at most the held-out
+            items.
+        features: ``"pca"``, ``"inception"``, the directory of a classifier, or an ``.onnx`` or
+            ``.safetensors`` file.
+        weights: the file of weights that ``"inception"`` needs.
         seed: of the samples.
         classes: one class for all; by default drawn as often as the training data has them.
         average: of super-resolution, samples of each held-out item, whose mean and spread are
@@ -80,7 +91,13 @@ def evaluate(
         sampling: how to draw them, as for :meth:`Run.plan`.
         samples: a .npz file of samples to measure instead, as ``iddpm sample --npz`` writes it.
         reference: statistics that another evaluation left, to compare with instead.
-        out: where to write, ``RUN/evaluation`` by default.
+        settings: how real and generated data are read, such as ``"data.image_size=64"`` for both
+            or ``"generated.range=[0,1]"`` for one.
+        paired: whether generated items belong to the real items of the same name or number, and
+            are compared with them by PSNR and SSIM too.
+        device: where features of real and generated data are computed.
+        out: where to write, by default ``RUN/evaluation``, or ``evaluation`` beside the generated
+            data.
         console: where progress is shown.
         ranks: who shares drawing, features and the search for neighbors; all return the same.
 
@@ -88,6 +105,55 @@ def evaluate(
         ValueError, FileNotFoundError: something given does not work; nothing has been written.
     """
     console = console or open_console(ranks.first)
+    out = None if out is None else Path(out)
+    asked = _Asked(
+        DEFAULT_COUNT if n is None else n,
+        str(features),
+        None if weights is None else Path(weights),
+        seed,
+        classes,
+        average,
+        sampling or {},
+        samples,
+        reference,
+    )
+    if isinstance(run, Run):
+        if settings or paired or device != "auto":
+            raise ValueError(
+                f"{run.directory} is a run, which has its own settings, paired data and device: "
+                "settings, paired and device are for real and generated data"
+            )
+        return _evaluate_run(run, data, asked, out, console, ranks)
+    if data is None:
+        raise ValueError(
+            "give evaluate a run opened by iddpm.load, or real data and then generated data"
+        )
+    for name, value in {**vars(asked), "n": n, "seed": seed or None}.items():
+        if value and name not in ("features", "weights"):
+            raise ValueError(f"{name}={value} is for runs, and real and generated data were given")
+    options = ComparisonOptions(asked.features, asked.weights, tuple(settings), paired, device)
+    return evaluate_data(run, data, options, out, console, ranks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The options of :func:`evaluate` that say what is drawn and how it is measured."""
+
+    n: int
+    features: str
+    weights: Path | None
+    seed: int
+    classes: int | str | None
+    average: int | None
+    sampling: Mapping[str, Any]
+    samples: Path | None
+    reference: Path | None
+
+
+def _evaluate_run(
+    run: Run, data: Any, asked: _Asked, out: Path | None, console: Console, ranks: Ranks
+) -> Evaluation:
+    """Compare samples of a run with real data; arguments as for :func:`evaluate`."""
     with ranks.together():
         opened = run.trained_on(data)
         if opened is run and data is not None:
@@ -95,28 +161,34 @@ def evaluate(
         if opened is not run:
             run, data = opened, None
         split = run.open_split()
-        pairs = _checked(run, split, n, average, samples)
-    extractor, classifier = open_extractor(features, run, split, ranks)
+        pairs = _checked(run, split, asked)
+    compared = Compared(str(run.directory), split.source, split.train, run.device)
+    extractor, classifier = open_extractor(asked.features, asked.weights, compared, ranks)
     with ranks.together():
-        real = _real_data(run, split, data, reference)
-        if reference is not None:  # looked at before anything takes long
-            load_reference(reference, real.facts(extractor), data=False)
-    count = n if pairs is None else len(pairs.items)
+        real = _real_data(run, split, data, asked.reference)
+        if asked.reference is not None:  # looked at before anything takes long
+            load_reference(asked.reference, real.facts(extractor), data=False)
 
-    def draw(how: Mapping[str, Any], seed: int) -> Samples:
-        return draw_samples(run, count, how, split, seed, classes, console, ranks, pairs)
+    def draw(how: Mapping[str, Any], seed: int, given: Pairs | None = pairs) -> Samples:
+        count = asked.n if given is None else len(given.items)
+        return draw_samples(run, count, how, split, seed, asked.classes, console, ranks, given)
 
-    how = sampling or {}
-    drawn = draw(how, seed) if samples is None else _read_enough(samples, run, ranks)
+    how, seed = asked.sampling, asked.seed
+    drawn = draw(how, seed) if asked.samples is None else _read_enough(asked.samples, run, ranks)
     statistics = statistics_of(real, extractor, run.directory / "cache", console, ranks)
     with ranks.together():
         held_out = read_items(split.source, split.held_out)
-    ways = None if pairs is None else draw_ways(run, pairs, how, seed, average or AVERAGE, draw)
+        belonging = None if asked.samples is not None else _paired(run, split, asked)
+    paired = None if belonging is None else (belonging, draw(how, seed, belonging).x)
+    ways = (
+        None if pairs is None else draw_ways(run, pairs, how, seed, asked.average or AVERAGE, draw)
+    )
     rivals = {} if ways is None else ways.rivals
     of_all = _features(run, extractor, classifier, drawn, held_out, rivals, ranks)
-    nearest = _nearest(split, drawn.x, held_out, console, ranks)
+    found = nearest_items([drawn.x, held_out], split.source, split.train, console, ranks)
+    nearest = (found[0], found[1])
     measured = MeasuredSamples(
-        run, split, pairs, drawn, extractor, classifier, statistics, of_all, ways, nearest
+        run, split, pairs, drawn, extractor, classifier, statistics, of_all, ways, nearest, paired
     )
     finer = None if pairs is None or ways is None else _compared(measured, pairs, ways, ranks)
     return ranks.by_first(
@@ -124,10 +196,17 @@ def evaluate(
     )
 
 
-def _checked(
-    run: Run, split: Split, n: int, average: int | None, samples: Path | None
-) -> Pairs | None:
+def _paired(run: Run, split: Split, asked: _Asked) -> Pairs | None:
+    """Return held-out items to draw again from their paired data, where a run is told such."""
+    told = run.config.model.given_channels and not run.task.takes_low_res
+    if not told or asked.classes is not None or not len(split.held_out):
+        return None
+    return held_out_pairs(run, min(asked.n, len(split.held_out)), split)
+
+
+def _checked(run: Run, split: Split, asked: _Asked) -> Pairs | None:
     """Refuse what cannot be measured; return what super-resolution draws from."""
+    n, average, samples = asked.n, asked.average, asked.samples
     if average is not None and not run.task.takes_low_res:
         raise ValueError(
             f"average={average} is for models of super-resolution, whose samples of one item have "
@@ -199,23 +278,6 @@ def _features(
     if classifier is not None and known and drawn.y is not None:
         logits = by_parts(classifier.logits, drawn.x, ranks)
     return MeasuredFeatures(found, marked, of_rivals, logits)
-
-
-def _nearest(
-    split: Split, samples: Tensor, held_out: Tensor, console: Console, ranks: Ranks
-) -> tuple[Nearest, Nearest]:
-    """Return the nearest training items of samples and of held-out items."""
-    with progress_bar(console, "looking for neighbors") as progress:
-        count = -(-len(split.train) // BATCH)
-        task = progress.add_task("neighbors", total=-(-count // ranks.count))
-
-        def training() -> Iterator[tuple[int, Tensor]]:
-            for number, batch in numbered_batches(split.source, split.train, ranks.turns):
-                progress.advance(task)
-                yield number * BATCH, batch
-
-        of_samples, of_held_out = search([samples, held_out], training(), ranks)
-        return of_samples, of_held_out
 
 
 def _compared(measured: MeasuredSamples, pairs: Pairs, ways: Ways, ranks: Ranks) -> dict[str, Any]:

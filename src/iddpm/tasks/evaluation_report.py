@@ -5,11 +5,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
 from iddpm.builders.run_data import Split
+from iddpm.data.sources.source import Source
 from iddpm.data.writers.comparison import save_side_by_side
 from iddpm.data.writers.image_files import save_grid
 from iddpm.evaluation.features import Extractor
@@ -28,6 +31,7 @@ from iddpm.runs.classifier import Classifier
 from iddpm.runs.run import Run
 from iddpm.runtime.atomic_files import write_json, write_text
 from iddpm.tasks.fidelity_ways import Ways
+from iddpm.tasks.paired_fidelity import compare_pairs
 from iddpm.tasks.pairs import Pairs
 from iddpm.tasks.real_statistics import read_items
 from iddpm.tasks.samples import Samples
@@ -83,6 +87,8 @@ class MeasuredSamples:
     """What makes the low resolutions of ``pairs`` finer."""
     nearest: tuple[Nearest, Nearest]
     """Of the samples and of the held-out items."""
+    paired: tuple[Pairs, Tensor] | None = None
+    """Held-out items with their paired data, and what was drawn from it."""
 
     @cached_property
     def of_samples(self) -> Measures:
@@ -110,45 +116,45 @@ def write_report(
         if len(found.samples) > len(found.held_out):
             as_many = measured.measure(found.samples[: len(found.held_out)])
     copied = memorization(*measured.nearest)
-    accuracy = _accuracy(measured)
+    accuracy = accuracy_of(found.logits, measured.drawn.y, measured.classifier)
     report = {
         "run": str(measured.run.directory),
         "frechet_name": measured.extractor.distance_name,
-        "features": _feature_facts(measured),
+        "kernel_name": measured.extractor.kernel_name,
+        "features": feature_facts(measured.extractor, found.samples.shape[1]),
         "reference": measured.reference.facts | {"count": measured.reference.stats.count},
         "drawn": measured.drawn.facts,
         "samples": of_samples.as_dict(),
         "held_out": None if mark is None else mark.as_dict(),
         "as_many_samples": None if as_many is None else as_many.as_dict(),
         "super_resolution": upscaled,
+        "paired": None if measured.paired is None else compare_pairs(*measured.paired),
         "memorisation": None if copied is None else vars(copied),
-        "accuracy": None
-        if accuracy is None
-        else {"overall": accuracy.overall._asdict(), "per_class": accuracy.per_class},
+        "accuracy": None if accuracy is None else accuracy.as_dict(),
         "warnings": _warnings(measured, mark, copied),
     }
     _write(measured, report, directory, console)
     return Evaluation(of_samples, mark, as_many, copied, accuracy, measured.nearest[0], report)
 
 
-def _accuracy(measured: MeasuredSamples) -> Accuracy | None:
-    """Return how often the classifier predicts the class that a sample was drawn for."""
-    logits, y = measured.features.logits, measured.drawn.y
-    if logits is None or y is None or measured.classifier is None:
+def accuracy_of(
+    logits: Tensor | None, y: Tensor | None, classifier: Classifier | None
+) -> Accuracy | None:
+    """Return how often a classifier predicts the class of a sample; None where it cannot say."""
+    if logits is None or y is None or classifier is None:
         return None
     labeled = y >= 0
     if not bool(labeled.any()):
         return None
-    return class_accuracy(logits[labeled], y[labeled], measured.classifier.class_names)
+    return class_accuracy(logits[labeled], y[labeled], classifier.class_names)
 
 
-def _feature_facts(measured: MeasuredSamples) -> dict[str, Any]:
-    """Return what identifies the features."""
-    extractor = measured.extractor
+def feature_facts(extractor: Extractor, size: int) -> dict[str, Any]:
+    """Return what identifies features of ``size`` numbers."""
     return {
         "name": extractor.name,
         "hash": extractor.hash,
-        "size": measured.features.samples.shape[1] - extractor.beside,
+        "size": size - extractor.beside,
         "beside": extractor.beside,
         "resize": extractor.resize,
         "whitened": extractor.whiten,
@@ -160,17 +166,8 @@ def _warnings(
 ) -> list[str]:
     """Return what has to be known beside the numbers."""
     extractor, classifier, drawn = measured.extractor, measured.classifier, measured.drawn
-    found = measured.features
-    size = found.samples.shape[1] - extractor.beside
-    count, held_out = len(drawn.x), len(measured.split.held_out)
-    warnings = warn_of_small_numbers(count, size)
-    if extractor.fitted and not extractor.beside and size < drawn.x[0].numel():
-        warnings.append(
-            f"the PCA was fitted to few items for {size} components, and no measure with it "
-            "sees the residual outside them, such as noise"
-        )
-    real = min(measured.reference.stats.count, count, PAIRS)
-    warnings += warn_of_few_neighbors(count, real)
+    shape, held_out = tuple(measured.features.samples.shape), len(measured.split.held_out)
+    warnings = warn_of_features(extractor, shape, measured.reference, drawn.x[0].numel())
     if classifier is not None and drawn.y is None:
         warnings.append("the samples have no classes, so their accuracy is not measured")
     elif classifier is not None and classifier.class_names != measured.run.config.class_names:
@@ -187,6 +184,20 @@ def _warnings(
     return warnings
 
 
+def warn_of_features(
+    extractor: Extractor, shape: tuple[int, ...], reference: Reference, values: int
+) -> list[str]:
+    """Return warnings about features [N, d] of items with so many values each."""
+    count, size = shape[0], shape[1] - extractor.beside
+    warnings = warn_of_small_numbers(count, size)
+    if extractor.fitted and not extractor.beside and size < values:
+        warnings.append(
+            f"the PCA was fitted to few items for {size} components, and no measure with it "
+            "sees the residual outside them, such as noise"
+        )
+    return warnings + warn_of_few_neighbors(count, min(reference.stats.count, count, PAIRS))
+
+
 def _write(
     measured: MeasuredSamples, report: dict[str, Any], directory: Path, console: Console
 ) -> None:
@@ -198,7 +209,12 @@ def _write(
         path = directory / "finer.png"
         save_side_by_side(path, *(x[:SHOWN] for x in shown), film=film)
         console.print(f"wrote {path}", markup=False)
-    picture = _nearest_picture(drawn, measured.nearest[0], split)
+    picture = nearest_picture(drawn, measured.nearest[0], split.source, split.train)
+    write_pages(report, picture, directory, console)
+
+
+def write_pages(report: dict[str, Any], picture: Tensor, directory: Path, console: Console) -> None:
+    """Write a report for programs and for people, and its picture."""
     for path in (
         write_json(directory / "report.json", report),
         write_text(directory / "report.md", markdown(report)),
@@ -207,8 +223,10 @@ def _write(
         console.print(f"wrote {path}", markup=False)
 
 
-def _nearest_picture(x: Tensor, nearest: Nearest, split: Split) -> Tensor:
-    """Return samples beside their nearest training items, the most suspicious first."""
+def nearest_picture(
+    x: Tensor, nearest: Nearest, source: Source, items: NDArray[np.int64]
+) -> Tensor:
+    """Return samples beside the nearest of some items, the most suspicious first."""
     order = nearest.ratio.argsort()[:SHOWN]
-    items = split.train[nearest.item[order].numpy()]
-    return torch.stack([x[order], read_items(split.source, items)], dim=1).flatten(0, 1)
+    found = items[nearest.item[order].numpy()]
+    return torch.stack([x[order], read_items(source, found)], dim=1).flatten(0, 1)

@@ -1,7 +1,7 @@
 """Real data as an evaluation reads it, and the statistics of its features."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 from iddpm.data.batches import held_out_batches
 from iddpm.data.sources.source import Source
 from iddpm.evaluation.features import Extractor
+from iddpm.evaluation.nearest_items import Nearest, search
 from iddpm.evaluation.reference import Reference, load_reference
 from iddpm.runs.step_tables import spread
 from iddpm.runtime.console import progress_bar
@@ -22,6 +23,8 @@ from iddpm.runtime.errors import warned
 from iddpm.runtime.processes import Ranks
 
 BATCH = 256
+REFERENCE_ITEMS = 50_000
+"""Real items that statistics are made of, evenly spread; as many as is usual."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,17 +59,22 @@ class RealData:
 
 
 def statistics_of(
-    real: RealData, extractor: Extractor, cache: Path, console: Console, ranks: Ranks
+    real: RealData, extractor: Extractor, cache: Path | None, console: Console, ranks: Ranks
 ) -> Reference:
-    """Return the statistics of real items: those of a file, those in the cache, or new ones."""
+    """Return the statistics of real items: those of a file, those in the cache, or new ones.
+
+    Without a cache they are measured and not kept.
+    """
     slug = "".join(c if c.isalnum() else "_" for c in extractor.name.lower())
-    path = cache / f"reference_{slug}.safetensors"
+    path = None if cache is None else cache / f"reference_{slug}.safetensors"
     with ranks.together():
         facts = real.facts(extractor)
 
     def kept() -> Reference | None:
         if real.statistics is not None:
             return load_reference(real.statistics, facts, data=False)
+        if path is None:
+            return None
         try:
             return load_reference(path, facts)
         except FileNotFoundError:
@@ -90,12 +98,33 @@ def statistics_of(
         parts = list(ranks.in_rounds(features(), count))
     made = Reference.of(torch.cat(parts), facts)
 
-    def keep() -> None:
+    def keep(path: Path) -> None:
         with warned("the statistics of the real data are not stored"):
             console.print(f"wrote {made.save(path)}", markup=False)
 
-    ranks.by_first(keep)
+    if path is not None:
+        ranks.by_first(lambda: keep(path))
     return made
+
+
+def nearest_items(
+    queries: Sequence[Tensor],
+    source: Source,
+    items: NDArray[np.int64],
+    console: Console,
+    ranks: Ranks,
+) -> list[Nearest]:
+    """Return the nearest of some items to each query of several sets, each [N, C, *spatial]."""
+    with progress_bar(console, "looking for neighbors") as progress:
+        count = -(-len(items) // BATCH)
+        task = progress.add_task("neighbors", total=-(-count // ranks.count))
+
+        def batches() -> Iterator[tuple[int, Tensor]]:
+            for number, batch in numbered_batches(source, items, ranks.turns):
+                progress.advance(task)
+                yield number * BATCH, batch
+
+        return search(queries, batches(), ranks)
 
 
 def numbered_batches(

@@ -79,7 +79,7 @@ def draw_samples(
         conditioning = _conditioning(split, n, seed, None if classes is None else labels)
         if pairs is not None:
             conditioning = pairs.given
-            facts["low_res"] = pairs.facts
+            facts["low_res" if run.task.takes_low_res else "held_out"] = pairs.facts
             if classes is None:
                 facts["classes"] = "those of the items"
                 labels = pairs.classes(plan)

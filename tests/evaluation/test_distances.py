@@ -73,7 +73,8 @@ def test_fewer_items_than_features_have_the_distance_of_their_covariance(n):
     reference = FrechetStats.from_features(features(300, 12, 1))
     found = frechet_estimate(x, reference)
     wanted = frechet_distance(FrechetStats.from_features(x), reference)
-    assert found.value == pytest.approx(wanted, rel=1e-9)
+    # The root of a singular covariance is known to the root of float64's rounding.
+    assert found.value == pytest.approx(wanted, rel=1e-7)
     groups = n // 2
     if groups > 1:
         left_out = [

@@ -16,7 +16,7 @@ def pair(*shape, noise=0.2):
 def theirs(x, truth):
     """Return torchmetrics' map, averaged where its window does not reach mirrored data."""
     options = {"data_range": 2.0, "reduction": "none", "return_full_image": True}
-    _, full = others(x.double(), truth.double(), **options)
+    _, full = others(x.double() + 1, truth.double() + 1, **options)
     inner = slice(5, -5)
     return full[(slice(None), slice(None), *[inner] * (x.dim() - 2))].flatten(1).mean(dim=1)
 
@@ -48,7 +48,7 @@ def test_small_data_has_a_smaller_window_and_the_same_is_alike():
     def mean(v):
         return (v * weights).sum(dim=(-1, -2))
 
-    a, b = wide
+    a, b = (v + 1 for v in wide)  # levels from 0 on
     cov = mean(a * b) - mean(a) * mean(b)
     spread = mean(a * a) - mean(a) ** 2 + mean(b * b) - mean(b) ** 2
     by_hand = (2 * mean(a) * mean(b) + 4e-4) * (2 * cov + 36e-4)

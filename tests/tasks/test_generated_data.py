@@ -18,6 +18,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 import iddpm
 from iddpm.cli.main import run as command
+from iddpm.networks.inception import InceptionV3
 from iddpm.tasks.evaluation_report import Evaluation
 from tests.conftest import TINY, images
 from tests.tasks.test_evaluate import failing, squares
@@ -175,7 +176,7 @@ def test_labels_on_one_side_depths_and_floats(folder, tmp_path):
     found = evaluated(tmp_path, folder / "real", tmp_path / "floats.npy", *settings[:2])
     write_pictures(x, tmp_path / "levels")
     wanted = evaluated(tmp_path, folder / "real", tmp_path / "levels")
-    assert found["samples"] == pytest.approx(wanted["samples"])  # rounded to the same levels
+    assert found["samples"] == wanted["samples"]  # rounded to the same levels
     assert any("has floats and the real 8 bits, to which" in w for w in found["warnings"])
     stated = evaluated(tmp_path, folder / "real", tmp_path / "floats.npy", *settings)
     assert stated["samples"] != found["samples"]
@@ -267,3 +268,17 @@ def test_python_refuses_options_of_runs(folder):
         iddpm.evaluate(folder / "real")
     with pytest.raises(ValueError, match="are for real and generated data"):
         iddpm.evaluate(iddpm.load(folder / "run", device="cpu"), settings=["data.channels=1"])
+
+
+@pytest.mark.slow
+def test_fid_of_the_usual_file(folder, tmp_path):
+    torch.manual_seed(0)
+    file = tmp_path / "pt_inception-2015-12-05-random.pth"
+    torch.save(InceptionV3().state_dict(), file)
+    real, made = (write_pictures(squares(7, k)[0], tmp_path / f"{k}") for k in range(2))
+    usual = ["--features", "inception", "--weights", str(file)]
+    found = evaluated(tmp_path, real, made, *usual)
+    assert (found["frechet_name"], found["features"]["size"]) == ("FID", 2048)
+    assert found["samples"] == evaluated(tmp_path, real, made, "--features", str(file))["samples"]
+    same = evaluated(tmp_path, real, real, *usual)["samples"]["frechet_distance"]["value"]
+    assert abs(same) < 1e-3 * found["samples"]["frechet_distance"]["value"]

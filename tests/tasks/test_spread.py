@@ -29,8 +29,9 @@ with joined("cpu", 86400) as us:
     statuses = [run(arguments) for arguments in json.loads(Path(sys.argv[1]).read_text())]
 Path(f"{sys.argv[1]}.{us.rank}").write_text(json.dumps(statuses))
 """
-RUN, JUDGE = "RUN", "JUDGE"
-"""Stand for the run directory, of which each side has a copy with its caches, and a classifier."""
+RUN, JUDGE, DATA = "RUN", "JUDGE", "DATA"
+"""Stand for the run directory, of which each side has a copy with its caches, a classifier
+and data."""
 FEW_STEPS = ["--samples-per-item", "5", "--batch-size", "50"]
 BEST = ["--stride", "optimal", "--steps", "7", "--variance", "analytic", "--batch-size", "40"]
 COMMANDS = {
@@ -43,6 +44,7 @@ COMMANDS = {
     "best_steps": ["likelihood", RUN, *BEST],
     "against_pixels": ["evaluate", RUN, "-n", "300", "--steps", "2", "--batch-size", "64"],
     "going_on": ["evaluate", RUN, "-n", "310", "--steps", "2", "--features", JUDGE],
+    "of_data": ["evaluate", "--real", DATA, "--generated", DATA, "--features", JUDGE],
 }
 """By the name of the directory that each writes to."""
 REFUSED = {
@@ -58,6 +60,7 @@ REFUSED = {
 
 def arguments(command, folder, out=None):
     places = {RUN: str(folder / "run"), JUDGE: str(folder / "judge")}
+    places[DATA] = str(folder / "x.npz")
     given = [places.get(argument, argument) for argument in command]
     return [*given, "--out", str(folder / out)] if out else given
 
@@ -85,6 +88,7 @@ def both(trained, tmp_path_factory):
         folder = tmp_path_factory.mktemp(name)
         for directory in ("run", "judge"):
             shutil.copytree(trained / directory, folder / directory)
+        shutil.copy(trained / "x.npz", folder)
         folders.append(folder)
     one, two = folders
     for out, command in COMMANDS.items():

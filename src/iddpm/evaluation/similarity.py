@@ -10,7 +10,7 @@ SIGMA = 1.5
 TAPS = 11
 """Its length; along a shorter axis the longest odd length that fits."""
 RANGE = 2.0
-"""Of data in [-1, 1]."""
+"""Of levels from 0 on, for data in [-1, 1]."""
 _C1, _C2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
 
 
@@ -26,14 +26,15 @@ def similarities(x: Tensor, truth: Tensor) -> Tensor:
     """Return the structural similarity of each item, float64 [N], at most 1.
 
     Means, variances and covariances are those within a Gaussian window, at every place where it
-    lies within the data, of each channel by itself.
+    lies within the data, of each channel by itself. Values are compared as levels from 0 on, as
+    every library does with pictures: the measure depends on where 0 is.
 
     Args:
         x, truth: [N, C, *spatial] with one to three axes of space; clamped to [-1, 1].
 
     Source: Wang, Bovik, Sheikh & Simoncelli 2004, equation 13.
     """
-    a, b = x.clamp(-1, 1).double(), truth.double()
+    a, b = x.clamp(-1, 1).double() + 1, truth.double() + 1
     mean_a, mean_b = _blurred(a), _blurred(b)
     var_a = (_blurred(a * a) - mean_a**2).clamp(min=0)
     var_b = (_blurred(b * b) - mean_b**2).clamp(min=0)

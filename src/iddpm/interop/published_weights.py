@@ -86,8 +86,7 @@ def _load(file: Path) -> Any:
         if program:
             raise ValueError(
                 f"{file} is a TorchScript program, and opening one runs its code: only weights "
-                "are read; save model.state_dict() with torch.save, or convert a program that "
-                "you trust with torch.onnx.export"
+                "are read; save model.state_dict() of it with torch.save"
             )
     try:
         if file.suffix == ".safetensors":

@@ -51,7 +51,11 @@ def inception_features(path: Path, shape: tuple[int, ...], device: torch.device)
 
 def read_inception(path: Path) -> InceptionV3:
     """Read the network; errors as for :func:`inception_features`."""
-    weights = {n: v for n, v in read_tensors(path).items() if not n.endswith(_COUNTER)}
+    try:
+        read = read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; {_ADVICE}") from None
+    weights = {n: v for n, v in read.items() if not n.endswith(_COUNTER)}
     with torch.device("meta"):
         network = InceptionV3()
     own = network.state_dict()
@@ -68,14 +72,12 @@ def read_inception(path: Path) -> InceptionV3:
 
 
 _WANTED = "the Inception of FID (pt_inception-2015-12-05-6726825d.pth)"
+_ADVICE = "convert other networks with torch.onnx.export and give the .onnx file"
 
 
 def _check(path: Path, name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:
     if value is None:
-        raise ValueError(
-            f"{path} does not hold {_WANTED}: {name} is missing; convert other networks with "
-            "torch.onnx.export and give the .onnx file"
-        )
+        raise ValueError(f"{path} does not hold {_WANTED}: {name} is missing; {_ADVICE}")
     if tuple(value.shape) != shape:
         raise ValueError(
             f"{path} does not hold {_WANTED}: its {name} has the shape {tuple(value.shape)}, not "

@@ -254,50 +254,58 @@ def run(root: Path, *arguments: str) -> str:
     return result.stdout
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    copy = tmp_path / "src" / "iddpm"
+def fresh(folder: Path) -> Path:
+    """Return a copy of the package below a folder."""
+    copy = folder / "src" / "iddpm"
     shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
 
-@pytest.mark.parametrize("add", [sampler, schedule, weighting, timestep_sampler, prediction])
-def test_a_setting_takes_two_files_and_trains_and_samples(add, copy, tmp_path, array_file, tiny):
-    setting = add(copy)
+SETTINGS = (sampler, schedule, weighting, timestep_sampler, prediction)
+
+
+@pytest.mark.parametrize("add", [*SETTINGS, metric, new_command])
+def test_a_choice_takes_two_files(add, tmp_path):
+    copy = fresh(tmp_path)
+    add(copy)
     assert len(changed_files(copy)) == 2
-    settings = [part for text in (*tiny, setting) for part in ("-s", text)]
-    directory = str(tmp_path / "run")
-    run(tmp_path, "train", str(array_file), *settings, "--steps", "1", "--out", directory)
-    run(tmp_path, "sample", directory, "-n", "1", "--steps", "3")
-    assert (
-        setting.partition("=")[2].split(":")[-1].strip(" }")
-        in (tmp_path / "run/config.yaml").read_text()
-    )
 
 
-@pytest.mark.parametrize(
-    ("add", "command"),
-    [(metric, ["evaluate", "-n", "8", "--steps", "1"]), (new_command, ["count"])],
-)
-def test_a_metric_or_command_takes_two_files_and_is_used(
-    add, command, copy, tmp_path, array_file, tiny
-):
-    shown = add(copy)
-    assert len(changed_files(copy)) == 2
-    settings = [part for text in tiny for part in ("-s", text)]
-    directory = str(tmp_path / "run")
-    run(tmp_path, "train", str(array_file), *settings, "--steps", "1", "--out", directory)
-    name, *options = command
-    assert shown in run(tmp_path, name, directory, *options)
-
-
-def test_a_format_takes_three_files_and_is_read_and_written(copy, tmp_path, tiny):
+def test_a_format_takes_three_files(tmp_path):
+    copy = fresh(tmp_path)
     data_format(copy)
     assert len(changed_files(copy)) == 3
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory) -> tuple[Path, list[str], str, str]:
+    """Return a folder with a package that has every choice, and what the additions return."""
+    root = tmp_path_factory.mktemp("extended")
+    copy = fresh(root)
+    settings = [add(copy) for add in SETTINGS]
+    data_format(copy)
+    return root, settings, metric(copy), new_command(copy)
+
+
+def test_added_choices_train_sample_and_measure(extended, tmp_path, array_file, tiny):
+    root, added, measured, counted = extended
+    settings = [part for text in (*tiny, *added) for part in ("-s", text)]
+    directory = str(tmp_path / "run")
+    run(root, "train", str(array_file), *settings, "--steps", "1", "--out", directory)
+    kept = (tmp_path / "run/config.yaml").read_text()
+    for setting in added:
+        assert setting.partition("=")[2].split(":")[-1].strip(" }") in kept
+    run(root, "sample", directory, "-n", "1", "--steps", "3")
+    assert measured in run(root, "evaluate", directory, "-n", "8", "--steps", "1")
+    assert counted in run(root, "count", directory)
+
+
+def test_an_added_format_is_read_and_written(extended, tmp_path, tiny):
+    root, *_ = extended
     data, directory = tmp_path / "lines.bytes", tmp_path / "run"
     data.write_bytes(bytes(range(128)))
     settings = [part for text in tiny for part in ("-s", text)]
-    run(tmp_path, "train", str(data), *settings, "--steps", "1", "--out", str(directory))
-    run(tmp_path, "sample", str(directory), "-n", "2", "--steps", "2")
+    run(root, "train", str(data), *settings, "--steps", "1", "--out", str(directory))
+    run(root, "sample", str(directory), "-n", "2", "--steps", "2")
     drawn = sorted((directory / "samples/seed_0").glob("*.bytes"))
     assert [len(path.read_bytes()) for path in drawn] == [8, 8]

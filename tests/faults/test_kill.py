@@ -226,7 +226,7 @@ def differences(out: Path, whole: Path, steps: int) -> list[str]:
 @pytest.mark.parametrize(
     ("ranks", "kills"),
     [
-        pytest.param(1, 4, id="short"),
+        pytest.param(1, 2, id="short"),
         pytest.param(1, 30, id="1-process", marks=LONG),
         pytest.param(2, 24, id="2-ranks", marks=LONG),
     ],

@@ -42,7 +42,7 @@ def read_grid(table: TextTable) -> Grid:
         try:
             if "_" in "".join(cells):
                 raise ValueError("Python takes 1_0 for 10")
-            row = np.array([float(cell) for cell in cells])
+            row = np.fromiter(map(float, cells), np.float64, len(cells))
         except ValueError:
             row = np.array([np.nan if v is None else v for v in _numbers(table, cells)])
         for column in np.flatnonzero(~np.isfinite(row)).tolist():

@@ -38,6 +38,7 @@ ORDER = (
     "import_",
     "export",
     "info",
+    "ui",
     "demo",
     "inspect",
 )

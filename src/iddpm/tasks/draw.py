@@ -1,6 +1,6 @@
 """Samples on disk: pictures written as they come."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,7 @@ def draw(
     *,
     console: Console | None = None,
     ranks: Ranks = ALONE,
+    on_state: Callable[[int, Tensor], None] | None = None,
 ) -> list[Path]:
     """Draw samples and write them; return and print the paths.
 
@@ -98,6 +99,8 @@ def draw(
         written: what is written.
         console: where progress is shown.
         ranks: who shares the work: each draws whole batches and writes their pictures.
+        on_state: called after every step with the number of steps taken and the state of the batch
+            [N, C, *spatial]; first with 0 and the noise.
 
     Raises:
         FileExistsError: the directory holds samples that ``samples.json`` does not list.
@@ -112,6 +115,8 @@ def draw(
         def on_step(number: int, x: Tensor) -> None:
             progress.advance(task, min(number, 1))
             files.film.see(x)
+            if on_state is not None:
+                on_state(number, x)
 
         with ranks.together():
             batches = run.sample_batches(

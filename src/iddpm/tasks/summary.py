@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from iddpm.config import ResolvedConfig
 from iddpm.config.run_config import WEIGHTS
 from iddpm.runs.sealed_settings import read_run_config
 from iddpm.runtime.directory_lock import LOCK, holder
@@ -46,6 +47,20 @@ def summarize(run: Path, now: float | None = None) -> dict[str, Any]:
     now = time.time() if now is None else now
     config = read_run_config(run)
     records = read_log(run)
+    return describe_progress(run, config, records, now) | describe_files(run, records, now)
+
+
+def describe_progress(
+    run: Path, config: ResolvedConfig, records: Records, now: float
+) -> dict[str, Any]:
+    """Return how far a run is and how it does; the part of :func:`summarize` that changes often.
+
+    Args:
+        run: the run directory.
+        config: its settings.
+        records: the newest of its log, some 50, and those with a held-out loss.
+        now: seconds since 1970.
+    """
     steps = config.training.steps
     facts: dict[str, Any] = {"run": str(run), "steps": steps, "step": 0}
     if records:
@@ -56,7 +71,6 @@ def summarize(run: Path, now: float | None = None) -> dict[str, Any]:
     facts |= _state(run, facts)
     if facts["state"] == "running" and records:
         facts |= _ahead(records, steps, config.training.batch_size, now)
-    facts |= _kept(run, records, now)
     return facts
 
 
@@ -122,8 +136,8 @@ def _ahead(records: Records, steps: int, batch_size: int, now: float) -> dict[st
     return facts
 
 
-def _kept(run: Path, records: Records, now: float) -> dict[str, Any]:
-    """Return what there is to go on from and to look at."""
+def describe_files(run: Path, records: Records, now: float) -> dict[str, Any]:
+    """Return what there is to go on from and to look at; arguments as above."""
     facts: dict[str, Any] = {}
     checkpoints = list_checkpoints(run)
     facts["checkpoints"] = [path.name for path in checkpoints]

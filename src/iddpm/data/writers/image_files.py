@@ -111,6 +111,11 @@ def save_grid(
     return _save(mosaic, Path(path))
 
 
+def grid_picture(x: torch.Tensor, *, film: bool = False) -> Image.Image:
+    """Return the picture that :func:`save_grid` writes; arguments and errors as there."""
+    return _mosaic(x, None, 2, None, film)
+
+
 def save_gif(
     frames: Sequence[torch.Tensor],
     path: Path | str,

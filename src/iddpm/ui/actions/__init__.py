@@ -1,0 +1,1 @@
+"""What pages do with runs: each action is a command, the same lines of Python, and a job."""

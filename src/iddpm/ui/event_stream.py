@@ -1,0 +1,139 @@
+"""Server-sent events: pages hear when a run or a job has changed, and ask for what they show."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+from iddpm.ui.run_index import RunIndex, Signature
+
+PACE = 1.0
+"""Seconds between looks at the files, while somebody watches."""
+ALIVE = 15.0
+"""Seconds after which an empty line is sent, so that a connection that is gone is noticed."""
+MOST_WATCHERS = 64
+"""Open pages; each holds a connection."""
+WAITING = 256
+"""Messages that may wait for a slow page; it is cut off after that and comes again."""
+
+Message = dict[str, Any]
+
+
+class TooManyWatchersError(RuntimeError):
+    """So many pages are open that no further one is told of changes."""
+
+
+class Watcher:
+    """One open page.
+
+    Attributes:
+        runs: names of the runs whose files are watched; None for all, and for new ones.
+        messages: what it is to be sent.
+    """
+
+    def __init__(self, runs: frozenset[str] | None) -> None:
+        self.runs = runs
+        self.messages: asyncio.Queue[Message | None] = asyncio.Queue(WAITING)
+
+    def send(self, message: Message | None) -> None:
+        """Queue a message, or end the stream where too many wait."""
+        if self.messages.full():
+            while not self.messages.empty():
+                self.messages.get_nowait()
+            message = None
+        self.messages.put_nowait(message)
+
+
+class EventStream:
+    """Looks at the files of the watched runs, and tells the pages what has changed.
+
+    Nothing is read while no page is open.
+    """
+
+    def __init__(self, index: RunIndex, pace: float = PACE) -> None:
+        self.index = index
+        self.pace = pace
+        self._watchers: set[Watcher] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._ended = False
+
+    def tell(self, message: Message) -> None:
+        """Send a message to all pages; called from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            with suppress(RuntimeError):  # it is closed meanwhile
+                self._loop.call_soon_threadsafe(self._send_all, message)
+
+    def end(self) -> None:
+        """End all streams; called in the thread of the server."""
+        self._ended = True
+        for watcher in list(self._watchers):
+            watcher.send(None)
+
+    def watch(self, runs: frozenset[str] | None) -> AsyncIterator[str]:
+        """Return the events of a page, as the lines of ``text/event-stream``.
+
+        Raises:
+            TooManyWatchersError: too many pages are open.
+        """
+        if len(self._watchers) >= MOST_WATCHERS or self._ended:
+            raise TooManyWatchersError(f"{MOST_WATCHERS} pages are open: close one")
+        return self._lines(Watcher(runs))
+
+    async def _lines(self, watcher: Watcher) -> AsyncIterator[str]:
+        self._watchers.add(watcher)
+        self._loop = asyncio.get_running_loop()
+        if self._looking is None or self._looking.done():
+            self._looking = self._loop.create_task(self._look())
+        try:
+            yield "retry: 2000\n\n"
+            while True:
+                try:
+                    message = await asyncio.wait_for(watcher.messages.get(), ALIVE)
+                except TimeoutError:
+                    yield ": still here\n\n"
+                    continue
+                if message is None:
+                    return
+                yield f"data: {json.dumps(message)}\n\n"
+        finally:
+            self._watchers.discard(watcher)
+
+    def _send_all(self, message: Message) -> None:
+        for watcher in list(self._watchers):
+            watcher.send(message)
+
+    async def _look(self) -> None:
+        """Compare the files with the last time, for as long as a page is open."""
+        before: dict[str, Signature] = {}
+        while self._watchers and not self._ended:
+            wanted = self._wanted()
+            now = await asyncio.to_thread(signatures, self.index, wanted)
+            self._compare(before, now)
+            before = now
+            await asyncio.sleep(self.pace)
+
+    def _wanted(self) -> frozenset[str] | None:
+        """Return the names of the watched runs; None for all."""
+        names: set[str] = set()
+        for watcher in self._watchers:
+            if watcher.runs is None:
+                return None
+            names |= watcher.runs
+        return frozenset(names)
+
+    def _compare(self, before: dict[str, Signature], now: dict[str, Signature]) -> None:
+        changed = {name for name in now if before.get(name, now[name]) != now[name]}
+        came_or_went = set(before) ^ set(now) if before else set()
+        for watcher in list(self._watchers):
+            mine = changed | came_or_went
+            if watcher.runs is not None:
+                mine = changed & watcher.runs
+            if mine:
+                watcher.send({"event": "runs", "names": sorted(mine)})
+
+
+def signatures(index: RunIndex, names: frozenset[str] | None) -> dict[str, Signature]:
+    """Return the signature of each of some runs, or of all."""
+    return {name: index.signature(name) for name in (index.names() if names is None else names)}

@@ -1,0 +1,97 @@
+"""The measurements that a run directory holds: likelihoods and evaluation reports."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from iddpm.ui.run_index import entries_of
+
+LARGEST = 5_000_000
+"""Bytes of a report that is read."""
+MEASURES = ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage")
+"""Those of an evaluation that are shown, where it has them."""
+
+
+class Measurement(NamedTuple):
+    """One result.
+
+    Attributes:
+        kind: ``likelihood`` or ``evaluation``.
+        what: which measure, or how it was measured.
+        value, error: the number, and one standard error or None.
+        unit: such as ``bits/dim``.
+        path: the report in the run directory.
+        picture: a picture of it there, or None.
+    """
+
+    kind: str
+    what: str
+    value: float
+    error: float | None
+    unit: str
+    path: str
+    picture: str | None
+
+
+def find_measurements(run: Path) -> list[Measurement]:
+    """Return what has been measured of a run; damaged reports are left out."""
+    found: list[Measurement] = []
+    for entry in entries_of(run / "likelihood"):
+        if entry.name.endswith(".json"):
+            found += _likelihood(Path(entry.path))
+    return found + _evaluation(run / "evaluation" / "report.json")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.is_symlink() or path.stat().st_size > LARGEST:
+            return {}
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) else None
+
+
+def _likelihood(path: Path) -> list[Measurement]:
+    report = _read(path)
+    total = report.get("total")
+    value = _number(total.get("mean")) if isinstance(total, dict) else None
+    if value is None or not isinstance(total, dict):
+        return []
+    picture = path.with_suffix(".png")
+    return [
+        Measurement(
+            "likelihood",
+            path.stem,
+            value,
+            _number(total.get("error")),
+            str(report.get("unit", "")),
+            f"likelihood/{path.name}",
+            f"likelihood/{picture.name}" if picture.is_file() else None,
+        )
+    ]
+
+
+def _evaluation(path: Path) -> list[Measurement]:
+    report = _read(path)
+    samples = report.get("samples")
+    if not isinstance(samples, dict):
+        return []
+    picture = path.with_name("neighbours.png")
+    found = []
+    for name in MEASURES:
+        measured = samples.get(name)
+        parts = measured if isinstance(measured, dict) else {"value": measured}
+        value = _number(parts.get("value"))
+        if value is not None:
+            what = str(report.get("frechet_name", name)) if name == MEASURES[0] else name
+            shown = "evaluation/neighbours.png" if picture.is_file() else None
+            error = _number(parts.get("error"))
+            found.append(
+                Measurement("evaluation", what, value, error, "", "evaluation/report.md", shown)
+            )
+    return found

@@ -1,0 +1,24 @@
+"""The pages: another one is a file here and a row of this table."""
+
+from iddpm.ui.pages import (
+    event_route,
+    file_routes,
+    item_routes,
+    preference_routes,
+    queue_page,
+    run_list_page,
+    run_page,
+    sample_page,
+)
+from iddpm.ui.pages.page import Page
+
+PAGES = (
+    Page("runs", "/", run_list_page.router, in_menu=True),
+    Page("run", "/run", run_page.router),
+    Page("sample", "/sample", sample_page.router, in_menu=True),
+    Page("queue", "/queue", queue_page.router, in_menu=True),
+    Page("items", "/item", item_routes.router),
+    Page("files", "/file", file_routes.router),
+    Page("events", "/events", event_route.router),
+    Page("preferences", "/preferences", preference_routes.router),
+)

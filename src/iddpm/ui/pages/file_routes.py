@@ -1,0 +1,106 @@
+"""Files of a run directory, to be looked at or downloaded; of other kinds than these none."""
+
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Annotated
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+
+from iddpm.runtime.atomic_files import write_atomically
+from iddpm.ui.confined_paths import UnknownNameError, confined
+from iddpm.ui.hub import fields_of, hub_of
+from iddpm.ui.sample_sets import item_file, read_set
+
+router = APIRouter()
+Name = Annotated[str, Query(max_length=1_000)]
+TEXT = "text/plain; charset=utf-8"
+BYTES = "application/octet-stream"
+KINDS = {
+    ".png": "image/png",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".jpg": "image/jpeg",
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".csv": TEXT,
+    ".json": TEXT,
+    ".jsonl": TEXT,
+    ".yaml": TEXT,
+    ".md": TEXT,
+    ".npz": BYTES,
+    ".npy": BYTES,
+    ".tif": BYTES,
+    ".gz": BYTES,
+}
+"""Content types by suffix. Nothing that a browser would run is among them."""
+KEPT = "kept"
+"""The folder in ``RUN/samples`` of samples that somebody kept."""
+CHUNK = 1 << 16
+
+
+@router.get("/file")
+def show_file(request: Request, run: Name, path: Name, download: bool = False) -> Response:
+    """Return a file of a run directory."""
+    file = confined(hub_of(request).index.path(run), path)
+    kind = KINDS.get(file.suffix.lower())
+    hidden = any(part.startswith(".") for part in Path(path).parts)
+    if kind is None or hidden or not file.is_file():
+        raise UnknownNameError("there is no such file")
+    attached = download or kind == BYTES
+    return FileResponse(
+        file,
+        media_type=kind,
+        filename=file.name if attached else None,
+        headers={"Cache-Control": "private, max-age=5"},
+    )
+
+
+@router.get("/samples.zip")
+def download_set(request: Request, run: Name, samples: Name) -> StreamingResponse:
+    """Return all files of a set of samples in one."""
+    found = read_set(hub_of(request).index.path(run), samples)
+    packed = tempfile.TemporaryFile()  # noqa: SIM115 - the answer closes it
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(found.path.rglob("*")):
+            if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
+                archive.write(path, f"{samples}/{path.relative_to(found.path).as_posix()}")
+    size = packed.tell()
+    packed.seek(0)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{_plain(samples)}.zip"',
+        "Content-Length": str(size),
+    }
+    return StreamingResponse(_chunks(packed), media_type="application/zip", headers=headers)
+
+
+def _plain(name: str) -> str:
+    """Return a name that a header can hold."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+@router.post("/keep")
+async def keep(request: Request) -> Response:
+    """Copy a sample to where no later command replaces it."""
+    fields = await fields_of(request)
+    run = hub_of(request).index.path(fields.get("run", ""))
+    found, number = read_set(run, fields.get("samples", "")), fields.get("number", "")
+    file = item_file(found, int(number)) if number.isdecimal() and len(number) < 9 else None
+    if file is None or found.name == KEPT:
+        raise UnknownNameError("there is no file of this sample to keep")
+    source = confined(run, file)
+    copy = run / "samples" / KEPT / f"{found.name}_{source.name}"
+    if (run / "samples" / KEPT).is_symlink():
+        raise UnknownNameError("samples/kept is a link")
+    write_atomically(copy, lambda temporary: temporary.write_bytes(source.read_bytes()))
+    render = hub_of(request).render
+    return render.page(request, "kept.html", path=copy.relative_to(run).as_posix())

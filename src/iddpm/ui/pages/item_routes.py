@@ -1,0 +1,115 @@
+"""One sample: a picture of it, its values, its way from noise."""
+
+import io
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from iddpm.ui.confined_paths import UnknownNameError
+from iddpm.ui.hub import hub_of
+from iddpm.ui.log_columns import thinned
+from iddpm.ui.run_index import RunFacts
+from iddpm.ui.sample_sets import (
+    SampleSet,
+    item_file,
+    kind_of,
+    read_sample,
+    read_set,
+    sample_picture,
+    way_frames,
+    way_picture,
+)
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+router = APIRouter()
+Name = Annotated[str, Query(max_length=1_000)]
+Number = Annotated[int, Query(ge=0, le=10**7)]
+LARGEST_VOLUME = 64_000_000
+"""Bytes of the values of a volume or clip that are sent to a page."""
+POINTS = 2_000
+"""Intervals that a signal is thinned to."""
+
+
+def _set_of(request: Request, run: str, name: str) -> tuple[RunFacts, SampleSet]:
+    facts = hub_of(request).index.facts(run)
+    if facts.config is None:
+        raise ValueError(facts.why)
+    return facts, read_set(facts.path, name)
+
+
+@router.get("/item")
+def show_item(request: Request, run: Name, samples: Name, number: Number) -> HTMLResponse:
+    """Return the part of a page that shows one sample large."""
+    facts, found = _set_of(request, run, samples)
+    if not 0 <= number < max(found.count, 1):
+        raise UnknownNameError(f"there is no sample {number} in {samples}")
+    assert facts.config is not None
+    return hub_of(request).render.page(
+        request,
+        "item.html",
+        run=facts,
+        samples=found,
+        number=number,
+        kind=kind_of(facts.config),
+        file=item_file(found, number),
+        frames=way_frames(found) if number < facts.config.sampling.batch_size else 0,
+        rate=None if facts.config.form is None else facts.config.form.sample_rate,
+        pace=80 if facts.config.form is None else facts.config.form.milliseconds or 80,
+    )
+
+
+@router.get("/item/picture")
+def show_picture(request: Request, run: Name, samples: Name, number: Number) -> Response:
+    """Return a picture of a sample."""
+    facts, found = _set_of(request, run, samples)
+    assert facts.config is not None
+    return _png(sample_picture(found, number, facts.config))
+
+
+@router.get("/item/way")
+def show_way(request: Request, run: Name, samples: Name, number: Number, frame: Number) -> Response:
+    """Return a sample on its way from noise."""
+    facts, found = _set_of(request, run, samples)
+    assert facts.config is not None
+    return _png(way_picture(found, number, frame, facts.config.sampling.batch_size))
+
+
+@router.get("/item/values")
+def values(
+    request: Request,
+    run: Name,
+    samples: Name,
+    number: Number,
+    low: Annotated[int | None, Query(alias="from", ge=0)] = None,
+    high: Annotated[int | None, Query(alias="to", ge=0)] = None,
+) -> Response:
+    """Return a signal, thinned, as JSON; of a volume or clip uint8 [C, D, H, W]."""
+    facts, found = _set_of(request, run, samples)
+    assert facts.config is not None
+    x = read_sample(found, number, facts.config).numpy()
+    if x.ndim == 2:
+        places = np.arange(x.shape[1], dtype=np.float64)[low:high]
+        thin, channels = thinned(places, [c[low:high].astype(np.float64) for c in x], POINTS)
+        sent = {"at": [int(v) for v in thin], "length": x.shape[1]}
+        sent["channels"] = [[round(float(v), 5) for v in c] for c in channels]
+        return Response(json.dumps(sent), media_type="application/json")
+    if x.size > LARGEST_VOLUME:
+        raise ValueError(f"a sample of {x.size} values is too large for a page: open its file")
+    levels = ((x.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    shape = ",".join(map(str, levels.shape))
+    kind = "application/octet-stream"
+    return Response(levels.tobytes(), media_type=kind, headers={"X-Shape": shape})
+
+
+def _png(picture: "Image.Image") -> Response:
+    file = io.BytesIO()
+    picture.save(file, "PNG", compress_level=1)
+    return Response(
+        file.getvalue(), media_type="image/png", headers={"Cache-Control": "max-age=60"}
+    )

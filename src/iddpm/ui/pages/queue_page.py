@@ -1,0 +1,99 @@
+"""The queue of jobs, and one job with its progress and its results."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from iddpm.ui.actions.sample_action import SampleAction
+from iddpm.ui.confined_paths import UnknownNameError
+from iddpm.ui.hub import Hub, fields_of, hub_of
+from iddpm.ui.job_queue import Job
+from iddpm.ui.sample_sets import SHOWN, item_file, kind_of, read_set
+
+router = APIRouter()
+Number = Annotated[int, Query(ge=1, le=10**9)]
+
+
+@router.get("/queue")
+def queue(request: Request) -> HTMLResponse:
+    """Show all jobs."""
+    hub = hub_of(request)
+    return hub.render.page(request, "queue.html", jobs=[job_values(hub, j) for j in hub.jobs.all()])
+
+
+@router.get("/queue/rows")
+def rows(request: Request) -> HTMLResponse:
+    """Return the jobs alone, for an open page."""
+    hub = hub_of(request)
+    jobs = [job_values(hub, job) for job in hub.jobs.all()]
+    return hub.render.page(request, "queue_rows.html", jobs=jobs)
+
+
+@router.get("/job")
+def show_job(request: Request, number: Number) -> HTMLResponse:
+    """Return the part of a page that shows a job."""
+    hub = hub_of(request)
+    return job_part(request, hub, job_of(hub, number))
+
+
+@router.get("/job/picture")
+def picture(request: Request, number: Number) -> Response:
+    """Return the newest picture of samples on their way."""
+    job = job_of(hub_of(request), number)
+    if not job.picture:
+        raise UnknownNameError("there is no picture yet")
+    return Response(job.picture, media_type="image/png")
+
+
+@router.post("/job/cancel")
+async def cancel(request: Request) -> Response:
+    """Take a job out of the queue, or end it."""
+    hub, fields = hub_of(request), await fields_of(request)
+    number = fields.get("number", "")
+    job = job_of(hub, int(number) if number.isdecimal() and len(number) < 10 else 0)
+    hub.jobs.cancel(job)
+    if "hx-request" in request.headers:
+        return job_part(request, hub, job)
+    return RedirectResponse("/queue", 303)
+
+
+def job_of(hub: Hub, number: int) -> Job:
+    """Return a job by its number; UnknownNameError for none."""
+    job = hub.jobs.get(number)
+    if job is None:
+        raise UnknownNameError(f"there is no job {number}")
+    return job
+
+
+def job_part(request: Request, hub: Hub, job: Job) -> HTMLResponse:
+    """Return a job with its results, as a part of a page."""
+    values = job_values(hub, job)
+    if isinstance(job.action, SampleAction) and job.state == "done":
+        values |= set_values(hub, job.action.run, job.action.folder)
+    return hub.render.page(request, "job.html", **values)
+
+
+def job_values(hub: Hub, job: Job) -> dict[str, Any]:
+    """Return what a template shows of a job."""
+    path = hub.command_path(job.action.run)
+    try:
+        command, python = job.action.command(path), job.action.python(path)
+    except (ValueError, OSError):  # the run is gone
+        command = python = ""
+    return {"job": job, "command": command, "python": python}
+
+
+def set_values(hub: Hub, run: str, name: str) -> dict[str, Any]:
+    """Return what a template shows of a set of samples."""
+    facts = hub.index.facts(run)
+    found = read_set(facts.path, name)
+    kind = "picture" if facts.config is None else kind_of(facts.config)
+    shown = range(min(found.count, SHOWN))
+    return {
+        "run": facts,
+        "samples": found,
+        "kind": kind,
+        "items": [{"number": k, "file": item_file(found, k)} for k in shown],
+    }

@@ -1,0 +1,124 @@
+"""Sampling: what is drawn and how, the samples as they come, and those drawn before."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from iddpm.config.choices import SAMPLERS, SPACINGS
+from iddpm.training.checkpoints.checkpoint_files import step_of
+from iddpm.ui.actions.sample_action import SampleAction
+from iddpm.ui.confined_paths import UnknownNameError
+from iddpm.ui.hub import Hub, fields_of, hub_of
+from iddpm.ui.pages.queue_page import job_part, set_values
+from iddpm.ui.run_index import RunFacts
+from iddpm.ui.sample_sets import list_sets
+
+router = APIRouter()
+CONDITION = "condition:"
+"""What stands before the name of a condition in a field."""
+Name = Annotated[str | None, Query(max_length=1_000)]
+MOST_CLASSES = 500
+"""Classes that are offered in a list; of more the name is typed."""
+
+
+@router.get("/sample")
+def show(request: Request, run: Name = None, samples: Name = None) -> HTMLResponse:
+    """Show the form, and the samples of a set."""
+    hub = hub_of(request)
+    names = drawing_runs(hub)
+    chosen = run if run is not None else (names[0] if names else None)
+    if chosen is None:
+        return hub.render.page(request, "sample_none.html")
+    facts = hub.index.facts(chosen)
+    if facts.config is None:
+        raise ValueError(facts.why)
+    shown = {} if samples is None else set_values(hub, chosen, samples)
+    values = form_values(facts) | command_values(hub, chosen)
+    return hub.render.page(request, "sample.html", names=names, shown=shown, **values)
+
+
+def drawing_runs(hub: Hub) -> list[str]:
+    """Return the names of the runs that samples can be drawn of."""
+    found = []
+    for name in hub.index.names():
+        try:
+            facts = hub.index.facts(name)
+        except UnknownNameError:
+            continue
+        trained = facts.facts.get("checkpoints") or "weights" in facts.facts
+        if facts.config is not None and facts.config.task != "classification" and trained:
+            found.append(name)
+    return found
+
+
+def form_values(facts: RunFacts) -> dict[str, Any]:
+    """Return what the form offers."""
+    config = facts.config
+    assert config is not None
+    classes = config.class_names if config.model.class_conditional else ()
+    return {
+        "run": facts,
+        "classes": classes if len(classes) <= MOST_CLASSES else (),
+        "has_classes": bool(classes),
+        "conditions": config.model.conditions or {},
+        "samplers": SAMPLERS,
+        "spacings": SPACINGS,
+        "defaults": config.sampling,
+        "most_steps": config.diffusion.num_steps,
+        "rates": config.training.ema_rates,
+        "posthoc": config.training.posthoc_ema is not None,
+        "checkpoints": [step_of(facts.path / n) for n in facts.facts.get("checkpoints", [])],
+        "best": "best" in facts.facts,
+        "sets": list_sets(facts.path),
+    }
+
+
+def command_values(hub: Hub, run: str) -> dict[str, str]:
+    """Return the commands of the form as it is first shown."""
+    action, path = SampleAction(run=run), hub.command_path(run)
+    return {"command": action.command(path), "python": action.python(path)}
+
+
+async def read_action(request: Request) -> SampleAction:
+    """Read the form."""
+    fields: dict[str, Any] = dict(await fields_of(request))
+    fields["conditions"] = {
+        name.removeprefix(CONDITION): fields.pop(name)
+        for name in list(fields)
+        if name.startswith(CONDITION)
+    }
+    return SampleAction.read(fields)
+
+
+@router.post("/sample")
+async def draw(request: Request) -> HTMLResponse:
+    """Put the samples into the queue."""
+    hub, action = hub_of(request), await read_action(request)
+    path = hub.index.path(action.run)
+    job = await asyncio.to_thread(hub.jobs.add, action, path)
+    return job_part(request, hub, job)
+
+
+@router.post("/sample/commands")
+async def commands(request: Request) -> HTMLResponse:
+    """Return the commands that do what the form says."""
+    hub, action = hub_of(request), await read_action(request)
+    hub.index.path(action.run)
+    path = hub.command_path(action.run)
+    return hub.render.page(
+        request, "commands.html", command=action.command(path), python=action.python(path)
+    )
+
+
+@router.get("/samples")
+def show_set(
+    request: Request,
+    run: Annotated[str, Query(max_length=1_000)],
+    samples: Annotated[str, Query(max_length=1_000)],
+) -> HTMLResponse:
+    """Return a set of samples, as a part of a page."""
+    hub = hub_of(request)
+    return hub.render.page(request, "samples.html", **set_values(hub, run, samples))

@@ -1,0 +1,213 @@
+"""The samples in a run directory: which sets there are, and how an item of one is looked at."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iddpm.config import ResolvedConfig
+from iddpm.runtime.made_files import SAMPLES, read_made
+from iddpm.ui.confined_paths import UnknownNameError, confined
+from iddpm.ui.run_index import entries_of, stamp
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+ITEM = re.compile(r"[0-9]{6,}(\.[a-z.]{2,7})?")
+FILM_ITEMS = 100
+"""Samples of ``denoising.gif``, at most."""
+LAYOUTS = {2: "NLC", 3: "NHWC", 4: "NDHWC"}
+"""Axes of ``samples.npz`` by those of an item."""
+OPEN_SETS = 4
+SHOWN = 400
+"""Items of a set that a page shows."""
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Samples that one command wrote into one folder.
+
+    Attributes:
+        name: of the folder in ``RUN/samples``.
+        path: the folder.
+        files: names of the items' files, in order; empty where one file holds all.
+        count: number of samples.
+        complete: whether all were written.
+        how: how they were drawn, in words.
+        made_at: seconds since 1970.
+        others: other files of the folder, such as ``grid.png``.
+    """
+
+    name: str
+    path: Path
+    files: tuple[str, ...]
+    count: int
+    complete: bool
+    how: str
+    made_at: float
+    others: tuple[str, ...]
+
+
+def list_sets(run: Path) -> list[SampleSet]:
+    """Return the sets of a run, the newest first."""
+    found = [read_set(run, entry.name) for entry in entries_of(run / "samples") if entry.is_dir()]
+    return sorted(found, key=lambda each: each.made_at, reverse=True)
+
+
+def read_set(run: Path, name: str) -> SampleSet:
+    """Return a set of samples.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
+    if "/" in name or not name:
+        raise UnknownNameError("there are no such samples")
+    path = confined(run, f"samples/{name}")
+    if not path.is_dir():
+        raise UnknownNameError("there are no such samples")
+    names = [entry.name for entry in entries_of(path)]
+    files = tuple(each for each in names if ITEM.fullmatch(each))
+    facts, complete = _manifest(path)
+    count = facts.get("samples")
+    return SampleSet(
+        name,
+        path,
+        files,
+        count if type(count) is int and 0 < count < 10**7 else len(files),
+        complete,
+        str(facts.get("walk", ""))[:200],
+        stamp(path)[0] / 1e9,
+        tuple(each for each in names if each not in files and each != SAMPLES),
+    )
+
+
+def _manifest(path: Path) -> tuple[dict[str, Any], bool]:
+    try:
+        made = read_made(path / SAMPLES)
+    except (ValueError, OSError):
+        return {}, False
+    return (made.facts, made.complete) if made is not None else ({}, True)
+
+
+def kind_of(config: ResolvedConfig) -> str:
+    """Return how samples are shown: ``picture``, ``sound``, ``signal``, ``volume`` or ``clip``."""
+    shape, form = config.model.shape, config.form
+    kind = "" if form is None else form.kind
+    if len(shape) == 2:
+        return "sound" if kind == "signal" else "signal"
+    if len(shape) == 4:
+        return "clip" if kind == "clip" else "volume"
+    return "picture"
+
+
+def item_file(samples: SampleSet, number: int) -> str | None:
+    """Return the file of an item, relative to the run directory, or None where it has none."""
+    if number < len(samples.files) and not (samples.path / samples.files[number]).is_dir():
+        return f"samples/{samples.name}/{samples.files[number]}"
+    return None
+
+
+def read_sample(samples: SampleSet, number: int, config: ResolvedConfig) -> "Tensor":
+    """Return an item in [-1, 1], [C, *spatial].
+
+    Args:
+        samples: the set.
+        number: of the item.
+        config: the settings of the run, which say what the numbers in a file of all samples are.
+
+    Raises:
+        UnknownNameError: there is no such item.
+        ValueError: its file is damaged.
+    """
+    from iddpm.data.levels import to_model_range
+
+    source = _open(_data_of(samples), stamp(samples.path), config)
+    if not 0 <= number < len(source):
+        raise UnknownNameError(f"there is no sample {number} in {samples.name}")
+    return to_model_range(source.read(number), source.bits)
+
+
+def _data_of(samples: SampleSet) -> Path:
+    """Return what the samples are read from: the folder of files, or the one file with all."""
+    if samples.files:
+        return samples.path
+    for name in ("samples.npz", "samples.csv"):
+        if (samples.path / name).is_file() and not (samples.path / name).is_symlink():
+            return samples.path / name
+    raise UnknownNameError(f"there are no samples in {samples.name}")
+
+
+_open_sets: dict[tuple[Path, tuple[int, int]], Any] = {}
+
+
+def _open(path: Path, version: tuple[int, int], config: ResolvedConfig) -> Any:
+    """Return the samples as data; the last sets stay open."""
+    from iddpm.builders import values_of
+    from iddpm.data.sources.open import open_source
+
+    if (path, version) not in _open_sets:
+        options: dict[str, Any] = {}
+        if path.suffix == ".npz":
+            options["layout"] = LAYOUTS[len(config.model.shape)]
+            values = values_of(config)
+            options["value_range"] = None if values.natural else (values.low, values.high)
+        while len(_open_sets) >= OPEN_SETS:
+            _open_sets.pop(next(iter(_open_sets)), None)
+        _open_sets[path, version] = open_source(path, labels="none", **options)
+    return _open_sets[path, version]
+
+
+def sample_picture(samples: SampleSet, number: int, config: ResolvedConfig) -> "Image.Image":
+    """Return a picture of one item: a line for a signal, slices or frames of others."""
+    from iddpm.data.writers.image_files import grid_picture
+
+    x = read_sample(samples, number, config)[None]
+    return grid_picture(x, film=kind_of(config) == "clip")
+
+
+def way_frames(samples: SampleSet) -> int:
+    """Return how many pictures there are of the way from noise to the samples."""
+    film = _film(samples)
+    if film is None:
+        return 0
+    with film:
+        return int(getattr(film, "n_frames", 1))
+
+
+def way_picture(samples: SampleSet, number: int, frame: int, batch: int) -> "Image.Image":
+    """Return a sample on its way from noise, cut out of ``denoising.gif``.
+
+    Args:
+        samples: the set.
+        number: of the sample.
+        frame: of the animation, from 0.
+        batch: samples per batch, of which the first alone is filmed.
+
+    Raises:
+        UnknownNameError: there is no such picture.
+    """
+    film, tiles = _film(samples), min(samples.count, batch, FILM_ITEMS)
+    if film is None or not 0 <= number < tiles:
+        raise UnknownNameError("this sample was not filmed")
+    with film:
+        if not 0 <= frame < int(getattr(film, "n_frames", 1)):
+            raise UnknownNameError("there is no such frame")
+        film.seek(frame)
+        whole = film.convert("RGB")
+    columns = math.ceil(math.sqrt(tiles))
+    rows = math.ceil(tiles / columns)
+    width, height = (whole.width - 2) // columns - 2, (whole.height - 2) // rows - 2
+    row, column = divmod(number, columns)
+    left, top = 2 + column * (width + 2), 2 + row * (height + 2)
+    return whole.crop((left, top, left + width, top + height))
+
+
+def _film(samples: SampleSet) -> "Image.Image | None":
+    from PIL import Image
+
+    path = samples.path / "denoising.gif"
+    if not path.is_file() or path.is_symlink():
+        return None
+    return Image.open(path)

@@ -1,0 +1,146 @@
+// Events from the server, forms that submit themselves, copying, the dialog of one sample.
+import { watchCurves } from "./curves.js";
+import { showItem, startFilms } from "./viewer.js";
+
+const PACE = 2000; // milliseconds between two refreshes of the same part
+const SLOW = 5000;
+
+const say = (text) => {
+  document.getElementById("said").textContent = text;
+};
+
+function throttled(work, pace) {
+  let last = -Infinity;
+  let timer = 0;
+  return () => {
+    const wait = Math.max(0, last + pace - performance.now());
+    if (timer) return;
+    timer = setTimeout(() => {
+      timer = 0;
+      last = performance.now();
+      work();
+    }, wait);
+  };
+}
+
+// Changes of runs and jobs
+
+const fire = (name, detail) => document.body.dispatchEvent(new CustomEvent(name, { detail }));
+const runsChanged = throttled(() => fire("runs-changed"), PACE);
+const jobsChanged = throttled(() => fire("jobs-changed"), 300);
+const contentChanged = throttled(() => {
+  const parts = document.getElementById("run-parts");
+  // Somebody who looks at an older picture, or has a field open, is not disturbed.
+  if (parts && !parts.contains(document.activeElement)) htmx.trigger(parts, "content-changed");
+}, SLOW);
+
+function jobChanged(message) {
+  const count = document.getElementById("active-jobs");
+  count.textContent = message.active;
+  count.hidden = !message.active;
+  const row = document.querySelector(`[data-job-row="${message.number}"]`);
+  if (document.getElementById("jobs")) {
+    if (!row || row.dataset.state !== message.state) jobsChanged();
+    else setProgress(row, message);
+  }
+  const panel = document.querySelector(`[data-job="${message.number}"]`);
+  if (!panel) return;
+  if (panel.dataset.state !== message.state) {
+    panel.dataset.state = message.state;
+    htmx.trigger(panel, "refresh");
+    return;
+  }
+  setProgress(panel, message);
+  const live = panel.querySelector("img.live");
+  if (live && message.picture) {
+    live.src = `/job/picture?number=${message.number}&v=${message.picture}`;
+    live.hidden = false;
+  }
+}
+
+function setProgress(part, message) {
+  const bar = part.querySelector("progress");
+  if (bar && message.share !== null) bar.value = message.share;
+}
+
+function listen() {
+  const notice = document.getElementById("connection");
+  const source = new EventSource(document.body.dataset.events);
+  source.onmessage = (event) => {
+    const message = JSON.parse(event.data);
+    if (message.event === "job") jobChanged(message);
+    if (message.event === "runs") {
+      runsChanged();
+      contentChanged();
+      fire("log-changed");
+    }
+  };
+  source.onopen = () => {
+    if (!notice.hidden) {
+      notice.hidden = true;
+      runsChanged();
+      jobsChanged();
+      document.querySelectorAll("[data-job]").forEach((job) => htmx.trigger(job, "refresh"));
+    }
+  };
+  source.onerror = () => {
+    notice.textContent = document.body.dataset.lost;
+    notice.hidden = false;
+  };
+  addEventListener("pagehide", () => source.close());
+  addEventListener("pageshow", (event) => event.persisted && location.reload());
+}
+
+// Small things
+
+document.addEventListener("change", (event) => {
+  const field = event.target;
+  if (field.matches("[data-submit]")) field.form.submit();
+  if (field.id === "only-different") {
+    document.getElementById("settings").classList.toggle("only-different", field.checked);
+  }
+});
+
+document.addEventListener("input", (event) => {
+  const field = event.target;
+  if (field.dataset.for) document.getElementById(field.dataset.for).value = field.value;
+  else {
+    const range = document.querySelector(`input[data-for="${CSS.escape(field.id || "-")}"]`);
+    if (range && field.value !== "") range.value = field.value;
+  }
+});
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.hasAttribute("data-copy")) {
+    await navigator.clipboard.writeText(button.closest(".code").querySelector("pre").textContent);
+    say(document.body.dataset.copied);
+    button.classList.add("done");
+    setTimeout(() => button.classList.remove("done"), 1500);
+  }
+  if (button.id === "new-seed") {
+    const seed = document.getElementById("seed");
+    seed.value = Math.floor(Math.random() * 1e6);
+    seed.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+});
+
+const viewer = document.getElementById("viewer");
+document.body.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id === "viewer-body") {
+    if (!viewer.open) viewer.showModal();
+    showItem(viewer);
+  } else startFilms(event.detail.target);
+});
+viewer.addEventListener("close", () => {
+  document.getElementById("viewer-body").replaceChildren();
+});
+viewer.addEventListener("click", (event) => event.target === viewer && viewer.close());
+
+// An answer to a request whose part is gone meanwhile is of no use, and no fault.
+document.body.addEventListener("htmx:sendError", (event) => event.preventDefault());
+
+startFilms(document);
+watchCurves();
+listen();

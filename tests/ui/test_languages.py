@@ -1,0 +1,83 @@
+"""Both catalogs have the same keys, and the templates use these and no others."""
+
+import re
+import string
+from pathlib import Path
+
+import pytest
+
+import iddpm.ui
+from iddpm.ui.actions.actions import ACTIONS
+from iddpm.ui.job_queue import ENDED
+from iddpm.ui.languages import CATALOGS, LANGUAGES, catalog, choose_language, translate
+from iddpm.ui.pages import PAGES
+from iddpm.ui.pages.run_page import PLOTS
+from iddpm.ui.render import THEMES
+
+UI = Path(iddpm.ui.__file__).parent
+USED = re.compile(r"""\bt\(\s*'([\w.]+)'\s*[,)]""")
+FAMILIES = re.compile(r"""\bt\(\s*'([\w.]+\.)' ~""")
+STATES = ("training", "finished", "stopped", "failed", "new", "imported", "damaged", "starting")
+
+
+def families():
+    """Return the keys that templates put together."""
+    return {
+        "page.": [page.name for page in PAGES if page.in_menu],
+        "theme.": THEMES,
+        "state.": STATES,
+        "task.": ("classification", "super_resolution"),
+        "plot.": PLOTS,
+        "series.": [column for columns in PLOTS.values() for column in columns],
+        "job.": ("waiting", "running", *ENDED),
+        "job.kind.": ACTIONS,
+        "measure.": ("likelihood", "evaluation"),
+    }
+
+
+def test_the_catalogs_have_the_same_keys_and_fields():
+    assert {path.stem for path in CATALOGS.glob("*.json")} == set(LANGUAGES)
+    words = {code: catalog(code) for code in LANGUAGES}
+    assert words["en"].keys() == words["zh"].keys()
+    for key in words["en"]:
+        fields = [
+            {name for _, name, _, _ in string.Formatter().parse(text[key]) if name}
+            for text in words.values()
+        ]
+        assert fields[0] == fields[1], key
+        assert all(text[key].strip() for text in words.values())
+    chinese = [key for key, text in words["zh"].items() if not re.search("[\u4e00-\u9fff]", text)]
+    assert chinese == ["series.memory_mb"]
+    for text in words.values():
+        assert list(text) == sorted(text)
+
+
+def test_the_templates_use_every_word_and_no_other():
+    text = "\n".join(path.read_text() for path in (UI / "templates").glob("*.html"))
+    used = set(USED.findall(text))
+    assert set(FAMILIES.findall(text)) == set(families())
+    for prefix, names in families().items():
+        used |= {prefix + name for name in names}
+    assert used == set(catalog("en"))
+
+
+def test_a_word_that_is_missing_is_an_error():
+    with pytest.raises(KeyError):
+        translate("en", "no.such.key")
+    assert translate("en", "step.of", step="{x}", steps=3) == "step {x} of 3"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "accepted", "language"),
+    [
+        (None, "", "en"),
+        (None, "zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        (None, "fr, en;q=0.5", "en"),
+        ("zh", "en", "zh"),
+        ("xx", "zh", "zh"),
+        (None, "de", "en"),
+        ("../en", "", "en"),
+    ],
+)
+def test_the_language(chosen, accepted, language):
+    assert choose_language(chosen, accepted) == language

@@ -21,6 +21,8 @@ FILM_ITEMS = 100
 LAYOUTS = {2: "NLC", 3: "NHWC", 4: "NDHWC"}
 """Axes of ``samples.npz`` by those of an item."""
 OPEN_SETS = 4
+WHOLE = ("samples.npz", "samples.csv")
+"""Files that hold all samples of a set."""
 SHOWN = 400
 """Items of a set that a page shows."""
 
@@ -91,6 +93,11 @@ def _manifest(path: Path) -> tuple[dict[str, Any], bool]:
     return (made.facts, made.complete) if made is not None else ({}, True)
 
 
+def has_items(samples: SampleSet) -> bool:
+    """Say whether the items of a set are there, and not a picture of them alone."""
+    return bool(samples.files) or any(name in samples.others for name in WHOLE)
+
+
 def kind_of(config: ResolvedConfig) -> str:
     """Return how samples are shown: ``picture``, ``sound``, ``signal``, ``volume`` or ``clip``."""
     shape, form = config.model.shape, config.form
@@ -133,7 +140,7 @@ def _data_of(samples: SampleSet) -> Path:
     """Return what the samples are read from: the folder of files, or the one file with all."""
     if samples.files:
         return samples.path
-    for name in ("samples.npz", "samples.csv"):
+    for name in WHOLE:
         if (samples.path / name).is_file() and not (samples.path / name).is_symlink():
             return samples.path / name
     raise UnknownNameError(f"there are no samples in {samples.name}")

@@ -3,6 +3,7 @@
 import socket
 import sys
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -78,7 +79,8 @@ def serve(runs: Path, *, host: str = "127.0.0.1", port: int = 8479, browser: boo
     )
     if browser:
         webbrowser.open(url)
-    _Server(config, hub.events.end).run([listening])
+    with suppress(KeyboardInterrupt):  # which uvicorn raises again when all has ended
+        _Server(config, hub.events.end).run([listening])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -10,7 +10,7 @@ from iddpm.ui.actions.sample_action import SampleAction
 from iddpm.ui.confined_paths import UnknownNameError
 from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.job_queue import Job
-from iddpm.ui.sample_sets import SHOWN, item_file, kind_of, read_set
+from iddpm.ui.sample_sets import SHOWN, has_items, item_file, kind_of, read_set
 
 router = APIRouter()
 Number = Annotated[int, Query(ge=1, le=10**9)]
@@ -90,7 +90,7 @@ def set_values(hub: Hub, run: str, name: str) -> dict[str, Any]:
     facts = hub.index.facts(run)
     found = read_set(facts.path, name)
     kind = "picture" if facts.config is None else kind_of(facts.config)
-    shown = range(min(found.count, SHOWN))
+    shown = range(min(found.count, SHOWN) if has_items(found) else 0)
     return {
         "run": facts,
         "samples": found,

@@ -108,6 +108,7 @@ class Curves {
     const options = this.options(figure, series, logarithmic);
     const plot = new uPlot(options, table, space);
     this.plots.set(figure, plot);
+    plot.setLegend({ idx: table[0].length - 1 });
     const lasts = columns.map((column, k) => {
       const values = this.data[0][column];
       const at = values.findLastIndex((v) => v !== null);

@@ -217,7 +217,7 @@ def _resolve_residual(values: dict[str, Any], config: Config) -> None:
     diffusion, training = config.diffusion, values["training"]
     learned = diffusion.residual
     if learned is None:
-        learned = config.task == "super_resolution" and not diffusion.goes_by_levels
+        learned = TASKS[config.task].takes_low_res and not diffusion.goes_by_levels
     if diffusion.residual_scale is not None and not learned:
         raise ValueError("diffusion.residual_scale needs diffusion.residual=true: leave it out")
     values["diffusion"]["residual"] = learned

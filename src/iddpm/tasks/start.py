@@ -58,7 +58,7 @@ def settings_of_start(start: Start | None, base: Mapping[str, Any] | None) -> di
     if config.model.class_conditional:
         model["class_conditional"] = True
     diffusion = {k: v for k, v in dumped["diffusion"].items() if k != "residual_scale"}
-    if config.task == "super_resolution" and not diffusion["residual"]:
+    if task_of(config).takes_low_res and not diffusion["residual"]:
         diffusion["residual"] = False  # None of earlier versions, whose networks draw the data
     else:
         del diffusion["residual"]  # as the new task has it

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from iddpm.cli.main import run
+from iddpm.data.writers.clip_encoding import write_clip
+from tests.data.sources.test_dicom import write as dicom
 from tests.data.sources.test_shards import array as npy
 from tests.data.sources.test_tables import CLASS, parquet, pictures, saved, write
 from tests.data.sources.test_tar_index import pack
@@ -91,6 +93,10 @@ def whole_files() -> dict[str, bytes]:
         "a.wav": lambda path: soundfile.write(path, tone, 8000, subtype="PCM_16"),
         "b.wav": lambda path: soundfile.write(path, np.hstack([tone, -tone]), 16000, "FLOAT"),
         "a.flac": lambda path: soundfile.write(path, tone, 8000, subtype="PCM_16"),
+        "a.aiff": lambda path: soundfile.write(path, tone, 8000, subtype="PCM_16"),
+        "a.mp3": lambda path: soundfile.write(path, np.tile(tone, (20, 1)), 8000),
+        "a.mp4": lambda path: write_clip(path, np.stack([SMALL] * 3), "MP4", 40),
+        "a.dcm": lambda path: dicom(path, SMALL, NumberOfFrames=len(SMALL)),
         "a.csv": lambda path: np.savetxt(path, series, delimiter=",", fmt="%.5g"),
         "a.tsv": lambda path: np.savetxt(path, series[:, ::-1], delimiter="\t", fmt="%.5g"),
         "a.txt": lambda path: np.savetxt(path, series, fmt="%.5g"),

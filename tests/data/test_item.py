@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from iddpm.data.file_format import Form
 from iddpm.data.item import read_item, read_mask
 from iddpm.data.values import Values
 from iddpm.data.writers.raster_files import write_raster
@@ -156,7 +157,9 @@ def test_a_mask_in_an_alpha_channel_is_refused(tmp_path, mode):
 def test_tiffs_of_numbers_are_read_by_the_models_range(tmp_path, shape, dtype):
     low = 0 if dtype == "uint32" else -300
     x = np.random.default_rng(0).integers(low, 1000, shape).astype(dtype)
-    write_raster(tmp_path / "a.tif", x, rgb=shape[0] == 3)
+    write_raster(
+        tmp_path / "a.tif", x, Form("raster", encoding="rgb" if shape[0] == 3 else "minisblack")
+    )
     ends = (-300.0, 1000.0) if dtype == "float32" else (-1024.0, 1023.0)
     ends = (0.0, 1023.0) if dtype == "uint32" else ends
     values = Values(dtype, *ends)

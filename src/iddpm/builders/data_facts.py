@@ -62,12 +62,13 @@ def _refuse_other_kinds(data: DataConfig, source: Source) -> None:
     refused = {
         "sample_rate": (kind != "signal", "is for sound files"),
         "stride": (data.window is None, "is the distance between windows: set data.window too"),
+        "pad_short": (data.window is None, "pads what is shorter than data.window: set that too"),
         "image_size": (whole, "is for pictures, clips and arrays"),
         "channels": (whole and kind != "signal", "is for pictures, clips, arrays and sounds"),
     }
     for name, (applies_not, why) in refused.items():
         value = getattr(data, name)
-        if applies_not and value is not None:
+        if applies_not and value not in (None, False):
             raise ValueError(
                 f"data.{name}={value} does not apply to {source.name}, which holds items of kind "
                 f"{kind}: it {why}; leave it out"
@@ -81,7 +82,7 @@ def _open_in_memory(data: DataConfig, memory: Any) -> Source:
             f"data was passed in memory and data.path={data.path} is set too: use one of them"
         )
     defaults = DataConfig()
-    for name in ("column", "cache", "sample_rate", "corrupt", "max_pixels"):
+    for name in ("column", "cache", "sample_rate", "corrupt", "max_pixels", "pad_short"):
         value = getattr(data, name)
         if value != getattr(defaults, name):
             raise ValueError(f"data.{name}={value} is for files, and data was passed in memory")
@@ -118,6 +119,7 @@ def open_path(data: DataConfig, path: str) -> Source:
         value_range=data.range,
         window=data.window,
         stride=data.stride,
+        pad_short=data.pad_short,
         sample_rate=data.sample_rate,
         max_pixels=data.max_pixels,
     )

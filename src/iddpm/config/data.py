@@ -44,6 +44,9 @@ class DataConfig(Section):
     stride: Length | None = None
     """Distance between windows; by default the window, and a quarter of it for volumes and
     clips."""
+    pad_short: bool = False
+    """Pad sounds shorter than the window with zeros at their end; by default they are skipped. A
+    warning says how many."""
     sample_rate: Annotated[Whole, Field(gt=0, le=10**9)] | None = None
     """Resample sounds to this rate in Hz; needed if their rates differ."""
     range: Literal["auto"] | tuple[Finite, Finite] | None = None

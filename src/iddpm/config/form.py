@@ -15,11 +15,11 @@ class FormConfig(Section):
     sample_rate: int | None = None
     """Of signals, in Hz."""
     encoding: str | None = None
-    """Of sound files, such as PCM_16; of clips GIF, WEBP, TIFF or frames; of rasters rgb or
+    """Of sound files, such as PCM_16; of clips GIF, WEBP, TIFF, MP4 or frames; of rasters rgb or
     minisblack."""
-    container: Literal["FLAC"] | None = None
-    """Of sound files that are no WAV."""
+    container: Literal["FLAC", "AIFF", "PNG"] | None = None
+    """Of sound files that are no WAV, and of rasters that are no TIFF."""
     affine: tuple[tuple[float, ...], ...] | None = None
     """Of volumes: from voxel indices to millimetres, 4 x 4."""
-    milliseconds: int | None = None
+    milliseconds: int | float | None = None
     """Of clips: how long a frame is shown."""

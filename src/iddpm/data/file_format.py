@@ -11,13 +11,15 @@ class Form:
 
     Attributes:
         kind: what one item is: ``array`` (.npy, .npz, HDF5), ``picture``, ``signal`` (a sound
-            file), ``table`` (a row of text), ``volume``, ``clip``, or ``raster`` (a TIFF of
-            numbers).
+            file), ``table`` (a row of text), ``volume``, ``clip``, or ``raster`` (a picture
+            file of numbers).
         values: the numbers that are stored; None when the depth says it all.
         sample_rate: of signals, in Hz.
-        encoding: of sound files, such as ``PCM_16``; of clips ``GIF``, ``WEBP``, ``TIFF`` or
-            ``frames``; of rasters ``rgb``, or ``minisblack`` for samples that are no colors.
-        container: of sound files, ``FLAC`` where they all are; else they are written as .wav.
+        encoding: of sound files, such as ``PCM_16``; of clips ``GIF``, ``WEBP``,
+            ``TIFF``, ``MP4`` or ``frames``; of rasters ``rgb``, or ``minisblack`` for samples that
+            are no colors.
+        container: of sound files, ``FLAC`` or ``AIFF`` where they all are; else they are written
+            as .wav. Of rasters ``PNG`` where they all are; else they are written as .tif.
         affine: of volumes: from voxel indices to millimetres, 4 x 4.
         milliseconds: of clips: how long a frame is shown.
     """
@@ -28,4 +30,4 @@ class Form:
     encoding: str | None = None
     container: str | None = None
     affine: tuple[tuple[float, ...], ...] | None = None
-    milliseconds: int | None = None
+    milliseconds: float | None = None

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from iddpm.data.file_format import Form
 from iddpm.data.sources.arrays import open_array
+from iddpm.data.sources.dicom import Dicoms
+from iddpm.data.sources.dicom_headers import DICOM
 from iddpm.data.sources.hdf5 import HDF5, open_hdf5
 from iddpm.data.sources.series import TEXTS, open_series
 from iddpm.data.sources.signals import SOUNDS, Sounds
 from iddpm.data.sources.source import Source
+from iddpm.data.sources.videos import VIDEOS, Videos
 from iddpm.data.sources.volumes import NIFTI, Volumes
 from iddpm.data.sources.windows import Recordings
 from iddpm.data.values import Wanted
@@ -74,7 +77,20 @@ FORMATS: tuple[Format, ...] = (
         lambda path, s: Sounds(path, **s.of("sample_rate", "channels", "corrupt")),
         folders=True,
     ),
+    Format(
+        "video",
+        VIDEOS,
+        lambda path, s: Videos(path, **s.of(*_CUT, "corrupt")),
+        folders=True,
+    ),
     Format("volume", NIFTI, lambda path, s: Volumes(path, **s.of("corrupt")), folders=True),
+    Format(
+        "DICOM file",
+        DICOM,
+        lambda path, s: Dicoms(path, **s.of("column", "corrupt", *_CUT)),
+        folders=True,
+        column=True,
+    ),
     Format("text table", TEXTS, lambda path, s: open_series(path, **s.of("layout", *_CUT))),
     Format(
         "array",
@@ -119,8 +135,8 @@ WRITERS: Mapping[str, Writer] = {
         lambda path, x, form: write_clip(path, x, form.encoding or "WEBP", form.milliseconds),
     ),
     "raster": Writer(
-        lambda form: ".tif",
-        lambda path, x, form: write_raster(path, x, rgb=form.encoding == "rgb"),
+        lambda form: ".png" if form.container == "PNG" else ".tif",
+        write_raster,
     ),
 }
 """By the kind of the data's `Form`; data of other kinds is written to one file."""

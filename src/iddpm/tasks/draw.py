@@ -282,7 +282,7 @@ class _Files:
             beside = [x[:shown], *([conditioning.pairs.truth(shown)] if conditioning.pairs else [])]
             paths = [save_side_by_side(grid, before[:shown], *beside, film=film)]
         if len(self.run.shape) == 4:  # frame after frame, or slice after slice
-            pace = self.form.milliseconds or SLICE_MILLISECONDS
+            pace = round(self.form.milliseconds or SLICE_MILLISECONDS)
             slices, path = x[:GIF_ITEMS].unbind(2), self.directory / "grid.gif"
             paths.append(save_gif(slices, path, milliseconds=pace, hold=pace, columns=columns))
         return paths

@@ -26,6 +26,7 @@ _CLIPS = {
     "GIF": "GIF",
     "WEBP": "lossless WebP",
     "TIFF": "TIFF of many pages",
+    "MP4": "lossless MP4",
     "frames": "folders of PNG",
 }
 COMPARED = 100_000
@@ -163,9 +164,9 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
         spacing = np.linalg.norm(np.array(form.affine)[:3, :3], axis=0)
         yield "voxels", " x ".join(f"{s:.3g}" for s in spacing) + " mm"
     if form.kind == "raster":
-        yield "samples", "written as TIFF files with such numbers"
+        yield "samples", f"written as {form.container or 'TIFF'} files with such numbers"
     if form.kind == "clip":
-        pace = f"{form.milliseconds} ms each, " if form.milliseconds is not None else ""
+        pace = f"{form.milliseconds:g} ms each, " if form.milliseconds is not None else ""
         yield (
             "frames",
             (f"{source.shape[1]} per item, {pace}written as {_CLIPS[form.encoding or '']}"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import pillow_heif
 from PIL import Image
 
 from tests.data.sources import raw_pictures as raw
@@ -98,10 +99,12 @@ def turned(suffix: str) -> list[File]:
     if suffix == "png":
         return [of_png(x, raw.RGB, 8, TURNS[k](x), **{where: raw.chunk(b"eXIf", exif(k))})
                 for k in TURNS for where in ("before", "after")]  # fmt: skip
-    x = blocks(3) if suffix == "jpeg" else x.astype(np.uint8)
-    options = {"quality": 100, "subsampling": 0} if suffix == "jpeg" else {"lossless": True}
+    lossy = {"jpeg": 0, "avif": "4:4:4"}
+    x = blocks(3) if suffix in lossy else x.astype(np.uint8)
+    options = {"quality": 100, "subsampling": lossy.get(suffix)} if suffix in lossy else {
+        "lossless": True}  # fmt: skip
     return [saved(x, suffix, TURNS[k](x), exif=b"Exif\0\0" + exif(k),
-                  off=1 if suffix == "jpeg" else 0, **options) for k in TURNS]  # fmt: skip
+                  off={"jpeg": 1, "avif": 3}.get(suffix, 0), **options) for k in TURNS]  # fmt: skip
 
 
 def said(name: bytes, body: bytes, warns: str = "") -> File:
@@ -234,6 +237,77 @@ def portable(letter: str, most: int, channels: int = 1) -> File:
     return File(head + body, first(x * ((255 if most < 256 else 65535) / most)), off=0.501)
 
 
+def apngs() -> list[File]:
+    """Clips by Pillow: of gray, of color, and behind a picture that is not a part of them."""
+    files = []
+    for channels in (1, 3):
+        x = RANDOM.integers(0, 256, (3, *SIZE, channels)).astype(np.uint8)
+        first_of, *others = [Image.fromarray(f[..., 0] if channels == 1 else f) for f in x]
+        for apart in (False, True):
+            stream = io.BytesIO()
+            first_of.save(stream, "PNG", save_all=True, append_images=others, duration=90,
+                          default_image=apart)  # fmt: skip
+            shown = x[1:] if apart else x
+            files.append(File(stream.getvalue(), np.moveaxis(shown, -1, 0)))
+    return files
+
+
+def deep_apng() -> File:
+    stream = io.BytesIO()
+    frames = [Image.fromarray(bits(16).astype(np.uint16)) for _ in range(2)]
+    frames[0].save(stream, "PNG", save_all=True, append_images=frames[1:])
+    return File(stream.getvalue())
+
+
+def avifs() -> list[File]:
+    x = blocks(3)
+    see = np.concatenate([x, blocks(1)[..., None]], -1)
+    whole = {"quality": 100, "subsampling": "4:4:4"}
+    return [saved(x, "avif", x, off=3, **whole), saved(see, "avif", see, off=3, **whole),
+            saved(g := blocks(1), "avif", np.stack([g] * 3, -1), off=3, **whole)]  # fmt: skip
+
+
+def deep_avifs() -> list[File]:
+    x = blocks(3)
+    return [File(imagecodecs.avif_encode((x.astype(np.uint16) << b - 8), level=100, bitspersample=b,
+                                         pixelformat="444"), first(x), off=3,
+                 warns=f"pictures of {b} bits in color") for b in (10, 12)]  # fmt: skip
+
+
+def heics() -> list[File]:
+    x = blocks(3)
+    see = np.concatenate([x, blocks(1)[..., None]], -1)
+    files = []
+    for y in (x, see):
+        stream = io.BytesIO()
+        image = Image.fromarray(y)
+        pillow_heif.from_pillow(image).save(stream, quality=-1, chroma=444)
+        files.append(File(stream.getvalue(), first(y), off=4))
+    return files
+
+
+def jp2s() -> list[File]:
+    return [saved(x := bits(8, c).astype(np.uint8), "jpeg2000", x) for c in (1, 3, 4)] + [
+        saved(x := bits(16).astype(np.uint16), "jpeg2000", x)
+    ]
+
+
+def deep_jp2s() -> list[File]:
+    return [File(imagecodecs.jpeg2k_encode(x := bits(b, 3).astype(np.uint16), reversible=True,
+                                           bitspersample=b, level=0), first(x))
+            for b in (12, 16)]  # fmt: skip
+
+
+def tgas() -> list[File]:
+    files = [saved(x := bits(8, c).astype(np.uint8), "tga", x, compression=k)
+             for c in (1, 3, 4) for k in (None, "tga_rle")]  # fmt: skip
+    stream = io.BytesIO()
+    image = Image.fromarray(INDICES.astype(np.uint8), "P")
+    image.putpalette(COLORS.tobytes())
+    image.save(stream, "TGA")
+    return [*files, File(stream.getvalue(), first(COLORS[INDICES]))]
+
+
 PICTURE_ROWS = [
     Row("PNG", "gray of 1, 2, 4, 8 and 16 bits", grays, library="imagecodecs"),
     Row("PNG", "RGB and RGBA of 8 bits", color, library="imagecodecs"),
@@ -256,13 +330,16 @@ PICTURE_ROWS = [
     Row("PNG", "chunks that change no pixel: sBIT, bKGD, sRGB, a gamma of 1/2.2",
         lambda: [said(b"sBIT", bytes([5, 6, 5])), said(b"bKGD", bytes(6)), said(b"sRGB", b"\0"),
                  said(b"gAMA", struct.pack(">I", 45455))]),
-    Row("PNG", "16 bits in color or with transparency",
-        lambda: [of_png(bits(16, c), k, 16) for k, c in ((2, 3), (4, 2), (6, 4))]
-        + [of_png(bits(16), raw.GRAY, 16, before=raw.chunk(b"tRNS", b"\0\7"))],
-        refused="16-bit color|16-bit gray with a transparent level"),
-    Row("PNG", "animations (APNG)",
-        lambda: [saved(x := bits(8).astype(np.uint8), "png", x, save_all=True,
-                       append_images=[Image.fromarray(255 - x)])], refused="an animated PNG"),
+    Row("PNG", "16 bits in color or with an alpha channel, as numbers",
+        lambda: [of_png(bits(16, c), k, 16, interlaced=i)
+                 for k, c in ((2, 3), (4, 2), (6, 4)) for i in (False, True)],
+        library="imagecodecs"),
+    Row("PNG", "16 bits with a transparent level",
+        lambda: [of_png(bits(16), raw.GRAY, 16, before=raw.chunk(b"tRNS", b"\0\7"))],
+        refused="16-bit gray with a transparent level"),
+    Row("PNG", "animations (APNG), as clips", apngs),
+    Row("PNG", "animations of 16 bits", lambda: [deep_apng()],
+        refused="an animated PNG of 16 bits"),
     Row("JPEG", "gray and color, any subsampling, progressive, restart marks, stored as RGB",
         jpegs, library="imagecodecs"),
     Row("JPEG", "CMYK, as RGB", lambda: [inks()]),
@@ -280,6 +357,17 @@ PICTURE_ROWS = [
     Row("WebP", "orientation (EXIF)", lambda: turned("webp")),
     Row("WebP", "an ICC profile: converted to sRGB, with a warning",
         lambda: [in_profile("webp", lossless=True)]),
+    Row("AVIF", "8 bits, with and without transparency", lambda: avifs() + turned("avif"),
+        library="Pillow"),
+    Row("AVIF", "10 and 12 bits, read with 8, with a warning", deep_avifs, library="Pillow"),
+    Row("AVIF", "animations",
+        lambda: [saved(x := blocks(3), "avif", x, save_all=True,
+                       append_images=[Image.fromarray(255 - x)])], refused="an animated AVIF"),
+    Row("HEIC", "8 bits, with and without transparency, turned", heics, library="Pillow"),
+    Row("JPEG 2000", "gray and color of 8 bits, gray of 16, with and without transparency", jp2s,
+        library="imagecodecs"),
+    Row("JPEG 2000", "12 and 16 bits in color, as numbers", deep_jp2s, library="imagecodecs"),
+    Row("TGA", "gray, color, palettes, alpha, RLE", tgas, library="Pillow"),
     Row("BMP", "palettes of 1, 4 and 8 bits, 16, 24 and 32 bits, masks, alpha, RLE, top-down rows",
         bmps),
     Row("PPM, PGM", "binary and text, any maximum value",

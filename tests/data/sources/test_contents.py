@@ -31,15 +31,15 @@ def test_items_of_two_kinds_are_refused_by_both(tmp_path, other):
 def test_files_that_are_not_read_are_counted(tmp_path):
     for name in ("a.png", "b.png"):
         picture(tmp_path / name)
-    for name in ("c.heic", "d.heic", "notes.txt", "labels.csv", ".hidden"):
+    for name in ("c.psd", "d.psd", "notes.txt", "labels.csv", ".hidden"):
         (tmp_path / name).write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"read 2 pictures and skipped 2 \.heic.*c\.heic"):
+    with pytest.warns(UserWarning, match=r"read 2 pictures and skipped 2 \.psd.*c\.psd"):
         assert len(open_source(tmp_path)) == 2
 
 
 def test_a_folder_without_pictures_says_what_is_there(tmp_path):
-    (tmp_path / "c.heic").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match=r"it holds 1 \.heic; pictures are .*\.png"):
+    (tmp_path / "c.psd").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"it holds 1 \.psd; pictures are .*\.png"):
         open_source(tmp_path)
 
 

@@ -13,10 +13,12 @@ import h5py
 import imagecodecs
 import nibabel
 import numpy as np
+import pillow_heif
 import pytest
 import scipy.io.wavfile
 import soundfile
 import tifffile
+from PIL import Image, ImageOps
 
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.open import open_source
@@ -28,7 +30,8 @@ from tests.data.sources.features_of_volumes import OTHER_ROWS
 
 PAGE = Path(__file__).parents[3] / "docs/formats.md"
 ALL = [*WAV_ROWS, *FLAC_ROWS, *ARRAY_ROWS, *PICTURE_ROWS, *OTHER_ROWS]
-SUFFIXES = {"HDF5": ".h5", "NIfTI": ".nii", "TIFF": ".tif", "JPEG": ".jpg"}
+SUFFIXES = {"HDF5": ".h5", "NIfTI": ".nii", "TIFF": ".tif", "JPEG": ".jpg",
+            "JPEG 2000": ".jp2"}  # fmt: skip
 
 
 def read_by_scipy(path: Path) -> np.ndarray:
@@ -47,6 +50,12 @@ def read_by_soundfile(path: Path) -> np.ndarray:
     return soundfile.read(path, dtype="int16" if integers else "float64", always_2d=True)[0].T
 
 
+def read_by_pillow(path: Path) -> np.ndarray:
+    pillow_heif.register_heif_opener()
+    with Image.open(path) as image:
+        return first(image.convert("RGB") if image.mode == "P" else ImageOps.exif_transpose(image))
+
+
 LIBRARIES: dict[str, Callable[[Path], np.ndarray]] = {
     "scipy": read_by_scipy,
     "soundfile": read_by_soundfile,
@@ -55,6 +64,7 @@ LIBRARIES: dict[str, Callable[[Path], np.ndarray]] = {
     "imagecodecs": lambda p: first(imagecodecs.imread(p)),
     "nibabel": lambda p: nibabel.load(p).get_fdata()[None],
     "tifffile": lambda p: tifffile.imread(p)[None],
+    "Pillow": read_by_pillow,
 }
 """What reads a file without a line of ours, as the values are laid out here."""
 

@@ -317,7 +317,9 @@ def test_tiffs_of_numbers_keep_their_samples_and_numbers(tmp_path, dtype, shape)
     floats = dtype.startswith("float")
     values = Values("float32", 0, 1000) if floats else Values(dtype, 0, 1023)
     x = np.random.default_rng(0).integers(0, 1000, shape).astype(dtype)
-    write_raster(tmp_path / "a.tif", x, rgb=shape[0] == 3)
+    write_raster(
+        tmp_path / "a.tif", x, Form("raster", encoding="rgb" if shape[0] == 3 else "minisblack")
+    )
     scale = (2,) * (len(shape) - 1)
     (tmp_path / "out").mkdir()
     _, opened, path = upscaled_file(
@@ -337,7 +339,7 @@ def test_tiffs_of_numbers_keep_their_samples_and_numbers(tmp_path, dtype, shape)
 
 def test_a_tiff_of_numbers_that_the_model_does_not_fit_is_refused(tmp_path):
     x = np.zeros((2, 3, 6, 4), np.int16)
-    write_raster(tmp_path / "a.tif", x, rgb=False)
+    write_raster(tmp_path / "a.tif", x, Form("raster"))
     values = Values("int16", -32768, 32767)
     for wanted, message in (
         (target(2, (2, 2), values), "holds 3 pages, and the model takes TIFFs of one"),

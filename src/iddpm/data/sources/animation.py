@@ -1,6 +1,7 @@
-"""One file of several frames: GIF, animated WebP, or a TIFF of several pages."""
+"""One file of several frames: GIF, animated WebP or PNG, or a TIFF of several pages."""
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,13 +13,16 @@ from iddpm.data.sources.gif import Gif
 from iddpm.data.sources.picture import (
     GRAY_MODES,
     UnreadablePictureError,
+    bits_of,
     is_animated,
     load_page,
     opened_picture,
+    raw_mode,
     refuse_animated,
 )
 from iddpm.data.sources.tiff import refuse_differing, refuse_mixed_pages
 from iddpm.data.sources.tiff_pages import is_tiff, read_description, read_pages
+from iddpm.data.sources.unreadable import UnsupportedPictureError
 
 MOST_FRAMES = 1 << 16
 _ROOM = (1 << 24, 1 << 12)
@@ -34,7 +38,7 @@ class Facts:
         size: ``(height, width)`` in pixels.
         dtype: of the numbers: uint8, uint16 or float32.
         gray: whether all its colors are gray.
-        format: GIF, WEBP or TIFF, or ``frames`` in a folder.
+        format: GIF, WEBP, PNG, TIFF or MP4 (any video), or ``frames`` in a folder.
         milliseconds: how long each is shown, where that is said.
     """
 
@@ -43,7 +47,7 @@ class Facts:
     dtype: str
     gray: bool
     format: str
-    milliseconds: tuple[int, ...] = ()
+    milliseconds: tuple[float, ...] = ()
 
 
 def can_be_opened(path: Path) -> bool:
@@ -81,7 +85,7 @@ def read_facts(path: Path) -> Facts:
         times = tuple(frame.milliseconds for frame in gif.frames)
         facts = Facts(len(gif.frames), gif.size, "uint8", gif.gray, "GIF", times)
     else:
-        facts = _tiff_facts(path) if is_tiff(path) else _webp_facts(path)
+        facts = _tiff_facts(path) if is_tiff(path) else _pillow_facts(path)
     if facts.count == 1:
         raise ValueError(
             f"{path} holds a single picture, and a clip has several frames: put still pictures "
@@ -117,6 +121,7 @@ def read_frames(path: Path, first: int, count: int) -> Iterator[Image.Image]:
         yield from (load_page(path, str(path), page) for page in pages[first : first + count])
         return
     with opened_picture(path, str(path)) as image:
+        first += _before(image)
         for number in range(first, first + count):
             image.seek(number)
             yield image.copy()
@@ -139,14 +144,41 @@ def _tiff_facts(path: Path) -> Facts:
     return Facts(len(pages), first.size, first.dtype.name, gray, "TIFF")
 
 
-def _webp_facts(path: Path) -> Facts:
+def _pillow_facts(path: Path) -> Facts:
     with opened_picture(path, str(path)) as image:
         form = image.format if is_animated(image) else None
-        count = image.n_frames if form == "WEBP" else 1  # type: ignore[attr-defined]
         size = (image.height, image.width)
-    if form != "WEBP":
+        count, gray = 1, False
+        if form in _TIMES:
+            count = image.n_frames - _before(image)  # type: ignore[attr-defined]
+        if form == "PNG":
+            gray = image.mode in GRAY_MODES
+            bits_of(str(path), image.mode, raw_mode(image))
+            if image.mode.startswith("I"):
+                raise UnsupportedPictureError(
+                    f"{path} is an animated PNG of 16 bits, which is not supported: save it as a "
+                    "TIFF of several pages"
+                )
+    if form is None or form not in _TIMES:
         refuse_animated(str(path), form)
-    return Facts(count, size, "uint8", False, "WEBP", tuple(_webp_times(path.read_bytes())))
+        return Facts(count, size, "uint8", gray, form or "")
+    return Facts(count, size, "uint8", gray, form, tuple(_TIMES[form](path.read_bytes())))
+
+
+def _before(image: Image.Image) -> int:
+    """Return how many frames come before the first: a picture for programs that show no others."""
+    return int(image.format == "PNG" and bool(getattr(image, "default_image", False)))
+
+
+def _png_times(content: bytes) -> Iterator[int]:
+    """Yield how long each frame of a PNG is shown."""
+    at = 8
+    while at + 12 <= len(content):
+        length = int.from_bytes(content[at : at + 4], "big")
+        if content[at + 4 : at + 8] == b"fcTL" and at + 32 <= len(content):
+            count, parts = struct.unpack(">HH", content[at + 28 : at + 32])
+            yield round(1000 * count / (parts or 100))
+        at += 12 + length
 
 
 def _webp_times(content: bytes) -> Iterator[int]:
@@ -157,6 +189,13 @@ def _webp_times(content: bytes) -> Iterator[int]:
         if content[at : at + 4] == b"ANMF":
             yield int.from_bytes(content[at + 20 : at + 23], "little")
         at += 8 + length + length % 2
+
+
+_TIMES: dict[str, Callable[[bytes], Iterator[int]]] = {
+    "WEBP": _webp_times,
+    "PNG": _png_times,
+}
+"""What yields how long each frame is shown, by the format."""
 
 
 def _is_gif(path: Path) -> bool:

@@ -15,8 +15,7 @@ from PIL import Image
 
 from iddpm.data.file_format import Form
 from iddpm.data.sources.animation import Facts, read_facts, read_frames
-from iddpm.data.sources.contents import describe
-from iddpm.data.sources.folder import find_files, whole_files
+from iddpm.data.sources.folder import describe, find_files, whole_files
 from iddpm.data.sources.label_tables import labels_of_files
 from iddpm.data.sources.picture import (
     GRAY_MODES,
@@ -263,15 +262,15 @@ def _by_numbers(name: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isdigit() else 0, part) for part in parts]
 
 
-def _milliseconds(name: str, facts: list[Facts]) -> int | None:
+def _milliseconds(name: str, facts: list[Facts]) -> float | None:
     times = Counter(time for fact in facts for time in fact.milliseconds)
     if not times:
         return None
     usual = times.most_common(1)[0][0]
     if len(times) > 1:
         warnings.warn(
-            f"{name} shows its frames for {min(times)} to {max(times)} ms; the model does not "
-            f"learn this, and samples show each frame for {usual} ms",
+            f"{name} shows its frames for {min(times):g} to {max(times):g} ms; the model does not "
+            f"learn this, and samples show each frame for {usual:g} ms",
             stacklevel=4,
         )
     return usual
@@ -282,4 +281,6 @@ def _encoding(facts: list[Facts], channels: int) -> str:
     formats = {fact.format for fact in facts}
     if len(formats) == 1 and formats <= {"TIFF", "frames"}:
         return formats.pop()
+    if formats == {"MP4"} and channels < 4:
+        return "MP4" if facts[0].dtype == "uint8" else "TIFF"
     return "GIF" if formats == {"GIF"} and channels == 1 else "WEBP"

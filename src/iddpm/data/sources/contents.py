@@ -2,11 +2,10 @@
 
 import os
 import warnings
-from collections import Counter
 from pathlib import Path
 
 from iddpm.data.formats import FORMATS
-from iddpm.data.sources.folder import every_file
+from iddpm.data.sources.folder import by_suffix, every_file
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.runtime.made_files import partly_made
 
@@ -51,20 +50,6 @@ def check_contents(folder: Path) -> None:
             f"{', '.join(left[:_NAMED])}{(', ...' if len(left) > _NAMED else '')}",
             stacklevel=3,
         )
-
-
-def describe(folder: Path) -> str:
-    """Return what a folder holds, for a message that says what is missing in it."""
-    names = list(every_file(folder))
-    return f"it holds {by_suffix(names)}" if names else "it holds no files"
-
-
-def by_suffix(names: list[str]) -> str:
-    """Return how many files of each suffix there are, in words."""
-    counts = Counter(os.path.splitext(name)[1].lower() for name in names)
-    parts = [f"{n} {suffix or 'without a suffix'}" for suffix, n in counts.most_common(_NAMED)]
-    rest = counts.total() - sum(n for _, n in counts.most_common(_NAMED))
-    return ", ".join(parts) + (f" and {rest} of other suffixes" if rest else "")
 
 
 def _kind_of(name: str) -> str | None:

@@ -3,6 +3,7 @@
 import os
 import warnings
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
@@ -104,6 +105,20 @@ def first_file(path: Path, suffixes: tuple[str, ...]) -> Path | None:
 def every_file(path: Path) -> Iterator[str]:
     """Yield the regular files below a folder, relative to it, without hidden ones and overviews."""
     return (name for name, kind in _walk(path) if kind is _Kind.FILE)
+
+
+def describe(folder: Path) -> str:
+    """Return what a folder holds, for a message that says what is missing in it."""
+    names = list(every_file(folder))
+    return f"it holds {by_suffix(names)}" if names else "it holds no files"
+
+
+def by_suffix(names: list[str]) -> str:
+    """Return how many files of each suffix there are, in words."""
+    counts = Counter(os.path.splitext(name)[1].lower() for name in names)
+    parts = [f"{n} {suffix or 'without a suffix'}" for suffix, n in counts.most_common(_NAMED)]
+    rest = counts.total() - sum(n for _, n in counts.most_common(_NAMED))
+    return ", ".join(parts) + (f" and {rest} of other suffixes" if rest else "")
 
 
 def _report_links(path: Path, broken: list[str], skip: bool) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from iddpm.data.sources.contents import describe
 from iddpm.data.sources.file_lists import Files
-from iddpm.data.sources.folder import find_files
+from iddpm.data.sources.folder import describe, find_files
 from iddpm.data.sources.label_tables import Labels, labels_of_files
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.pictures import Pictures

@@ -24,13 +24,13 @@ from iddpm.data.sources.shard_paths import is_pattern
 from iddpm.data.sources.shards import TarFiles
 from iddpm.data.sources.source import Source
 from iddpm.data.sources.tables import TableFiles
-from iddpm.data.sources.tiff_pages import TIFF
 from iddpm.data.sources.windows import Recordings, Rows, Windows
 from iddpm.data.values import Wanted
 
 _WORKS = (
-    "a folder of images, clips (.gif, .webp, .tif), sounds (.wav, .flac) or volumes (.nii, "
-    f".nii.gz), a .npy, .npz, .h5 or .csv file, .tar shards, or one of {', '.join(EMBEDDED)}"
+    "a folder of images, clips (.gif, .webp, .tif, .mp4), sounds (.wav, .mp3), volumes (.nii, "
+    ".nii.gz) or DICOM files, a .npy, .npz, .h5 or .csv file, .tar shards, or one of "
+    f"{', '.join(EMBEDDED)}"
 )
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst")
 
@@ -47,6 +47,7 @@ def open_source(
     value_range: Wanted = None,
     window: int | tuple[int, ...] | None = None,
     stride: int | None = None,
+    pad_short: bool = False,
     sample_rate: int | None = None,
     max_pixels: int | None = None,
 ) -> Source:
@@ -76,7 +77,7 @@ def open_source(
         if window is None:
             return source
         recordings = Rows(source)
-    return Windows(recordings, window, stride)
+    return Windows(recordings, window, stride, pad_short=pad_short)
 
 
 def _open_recordings(path: Path, reading: Reading) -> Recordings | None:
@@ -109,10 +110,13 @@ def _clips(path: Path, reading: Reading) -> Callable[..., Recordings] | None:
 
     A folder's first picture decides; where damaged files are left out, the first that opens.
     """
+    name = path.name.lower()
     if path.is_file():
-        if not path.name.lower().endswith(tuple(ANIMATED_SUFFIXES)):
+        if not name.endswith(tuple(SUFFIXES)):
             return None
-        return Rasters if path.name.lower().endswith(TIFF) and holds_numbers(path) else Animations
+        if holds_numbers(path):
+            return Rasters
+        return Animations if name.endswith(tuple(ANIMATED_SUFFIXES)) or is_animation(path) else None
     picture = first_file(path, tuple(SUFFIXES)) if path.is_dir() else None
     if picture is None:
         return None
@@ -121,10 +125,9 @@ def _clips(path: Path, reading: Reading) -> Callable[..., Recordings] | None:
     if reading.corrupt == "skip":
         names = (name for name in every_file(path) if name.lower().endswith(tuple(SUFFIXES)))
         picture = next((path / n for n in names if can_be_opened(path / n)), picture)
-    suffix = picture.suffix.lower()
-    if suffix in TIFF and holds_numbers(picture):
+    if holds_numbers(picture):
         return Rasters
-    return Animations if suffix in ANIMATED_SUFFIXES and is_animation(picture) else None
+    return Animations if is_animation(picture) else None
 
 
 def _open_rows(path_or_name: str | Path, path: Path, reading: Reading) -> Source:

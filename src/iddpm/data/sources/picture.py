@@ -14,16 +14,23 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from iddpm.data.sources.color_profile import to_srgb
+from iddpm.data.sources.extras import ModuleNotInstalledError
+from iddpm.data.sources.heif import prepare_heif, warn_of_depth
 from iddpm.data.sources.jpeg_draft import BOX, ORIENTATION, draft
 from iddpm.data.sources.pixel_limit import check_pixels, pixels_of, too_large
+from iddpm.data.sources.png_chunks import has_other_facts, png_chunks
 from iddpm.data.sources.tiff_pages import TiffPage, is_tiff, read_pages, read_samples
 from iddpm.data.sources.unreadable import UnreadablePictureError as UnreadablePictureError
 from iddpm.data.sources.unreadable import UnsupportedPictureError
 
 SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+    (
+        *(".png", ".apng", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"),
+        *(".pgm", ".tga", ".jp2", ".j2k", ".avif", ".heic", ".heif"),
+    )
 )
 ANIMATED_SUFFIXES = frozenset((".gif", ".webp", ".tif", ".tiff"))
+"""Of files that are taken for clips, even those of a single frame."""
 GRAY_MODES = frozenset(("1", "L", "LA", "I", "I;16", "I;16B", "I;16L"))
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs, it raises too
@@ -91,6 +98,7 @@ def load_picture(
         transparency = image.has_transparency_data
         frames = image.format if is_animated(image) else None
         if frames is None:
+            warn_of_depth(file, image.format, name)
             box = None if size is None else draft(image, size)
             image = to_srgb(ImageOps.exif_transpose(_mended(image, raw)), name)
             if box is not None:
@@ -116,7 +124,7 @@ def _mended(image: Image.Image, raw: str) -> Image.Image:
         level, step = image.info.get("transparency"), _STEPS.get(raw)
         if step is not None and isinstance(level, int) and level * step <= 255:
             image.info["transparency"] = level * step  # of few bits, which Pillow spreads out
-        codes = next((start for kind, start in _png_chunks(image) if kind == b"cICP"), None)
+        codes = next((start for kind, start in png_chunks(image) if kind == b"cICP"), None)
         if codes is not None:
             image.info["cicp"] = codes[:4]
     if _empty_parts(image):
@@ -216,43 +224,16 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return (height, width) of an opened picture as it is to be shown; ask before it is loaded."""
     width, height = image.size
     orientation = 1
-    if image.format != "PNG" or "exif" in image.info or _has_other_facts(image):
+    if image.format != "PNG" or "exif" in image.info or has_other_facts(image):
         # Pillow decodes a PNG to look for an orientation elsewhere than in a leading eXIf.
         orientation = image.getexif().get(ORIENTATION, 1)
     return (width, height) if orientation >= 5 else (height, width)
 
 
-_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-_OF_TEXTS = (b"Raw profile type ", b"XML:com.adobe.xmp")
-
-
-def _has_other_facts(image: Image.Image) -> bool:
-    """Tell whether a PNG may hold an orientation after its pixels, or in a text."""
-    return any(
-        kind == b"eXIf" or (kind in _TEXTS and start in _OF_TEXTS)
-        for kind, start in _png_chunks(image)
-    )
-
-
-def _png_chunks(image: Image.Image) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the name of each chunk of an opened PNG and its first 17 bytes."""
-    stream: Any = image.fp  # type: ignore[attr-defined]
-    place = stream.tell()
-    try:
-        stream.seek(8)
-        while len(head := stream.read(8)) == 8 and head[4:] != b"IEND":
-            start = stream.tell()
-            length = int.from_bytes(head[:4], "big")
-            yield head[4:], stream.read(min(17, length))
-            stream.seek(start + length + 4)
-    finally:
-        stream.seek(place)
-
-
 def is_animated(image: Image.Image) -> bool:
     """Tell whether an opened file holds several frames or pages; ask before pixels are loaded."""
     # A JPEG of several pictures (MPO) is a still one, with a preview or a depth map beside it.
-    kept = image.format in ("GIF", "WEBP", "TIFF", "PNG")
+    kept = image.format in ("GIF", "WEBP", "TIFF", "PNG", "AVIF")
     return kept and bool(getattr(image, "is_animated", False))
 
 
@@ -289,17 +270,17 @@ def bits_of(name: str, mode: str, raw: str) -> int:
         )
     if deep:
         raise UnsupportedPictureError(
-            f"{name} holds 16-bit color, which Pillow would reduce to 8 bits; convert it to "
-            "8-bit color or 16-bit gray, or store the set as a uint16 .npy array"
+            f"{name} holds 16-bit color, and a picture has 8 bits: put such files into their own "
+            "folder, where they are read as numbers, or convert it to 8-bit color"
         )
     return 8
 
 
 def refuse_animated(name: str, form: str | None) -> None:
     """Refuse several frames where one is read; ``form`` is Pillow's name of the format, or None."""
-    if form == "PNG":
+    if form == "AVIF":
         raise UnsupportedPictureError(
-            f"{name} is an animated PNG, which is not supported: save it as WebP or GIF, or "
+            f"{name} is an animated AVIF, which is not supported: save it as WebP or MP4, or "
             "its frames as a folder of pictures with -s data.layout=frames"
         )
     if form is not None:
@@ -317,13 +298,22 @@ def opened_picture(file: Path | bytes, name: str) -> Iterator[Image.Image]:
         # Through a stream: by its path Pillow maps a plain TIFF, and garbles it if it lies on its
         # side.
         stream = io.BytesIO(file) if isinstance(file, bytes) else file.open("rb")
-        with stream, Image.open(stream) as image:
-            check_pixels(name, image.height, image.width)
-            yield image
+        with stream:
+            prepare_heif(stream.read(64), name)
+            stream.seek(0)
+            with Image.open(stream) as image:
+                check_pixels(name, image.height, image.width)
+                yield image
     except Image.DecompressionBombError as error:  # of more than twice the limit
         pixels = pixels_of(error)
         raise too_large(name, f"{pixels or 'too many'} pixels", pixels) from error
-    except (UnreadablePictureError, FileNotFoundError, PermissionError, MemoryError):
+    except (
+        UnreadablePictureError,
+        ModuleNotInstalledError,
+        FileNotFoundError,
+        PermissionError,
+        MemoryError,
+    ):
         raise
     except UnidentifiedImageError as error:
         empty = not file if isinstance(file, bytes) else file.stat().st_size == 0

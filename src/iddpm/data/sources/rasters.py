@@ -1,4 +1,7 @@
-"""TIFF files that hold numbers and no pictures: floats, signed or long integers, more samples."""
+"""Files of numbers: TIFF of floats, long or signed integers or more samples, and deep color.
+
+That is PNG and JPEG 2000 of more than 8 bits in color or beside an alpha channel.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iddpm.data.file_format import Form
+from iddpm.data.sources.deep_pictures import deep_page, is_png, read_deep
 from iddpm.data.sources.folder import RecordingFiles
 from iddpm.data.sources.label_tables import labels_of_files
 from iddpm.data.sources.picture import SUFFIXES, fit
@@ -32,7 +36,7 @@ _KEPT = 1 << 28  # bytes of decoded files that stay in memory
 
 
 class Rasters(RecordingFiles):
-    """TIFF files of any numbers as ``[C, H, W]``, or of several pages as ``[C, T, H, W]``.
+    """Files of any numbers as ``[C, H, W]``, or of several pages as ``[C, T, H, W]``.
 
     The samples of a pixel are the channels. Nothing is converted: uint8 and uint16 have their whole
     range, the range of others is measured.
@@ -90,7 +94,12 @@ class Rasters(RecordingFiles):
         self._nbytes = sum(map(prod, self.sizes)) * self.channels * self._dtype.itemsize
         self._values = find_values(self.name, self._dtype, value_range, self._nbytes, self._chunks)
         self.bits = self._values.bits
-        self.form = Form("raster", self._values, encoding="rgb" if page.rgb else "minisblack")
+        self.form = Form(
+            "raster",
+            self._values,
+            encoding="rgb" if page.rgb else "minisblack",
+            container="PNG" if all(is_png(self._root / key) for key in self._keys) else None,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what was decoded behind."""
@@ -121,10 +130,10 @@ class Rasters(RecordingFiles):
 
 
 def holds_numbers(path: Path) -> bool:
-    """Say whether a file is a TIFF that can be opened and whose first page is no picture."""
+    """Say whether a file can be opened and holds numbers that no picture has."""
     try:
         if not is_tiff(path):
-            return False
+            return deep_page(path, str(path)) is not None
         pages = read_pages(path, str(path))
     except (ValueError, OSError):  # whoever reads it will say so
         return False
@@ -134,29 +143,32 @@ def holds_numbers(path: Path) -> bool:
 
 
 def read_raster(path: Path, pages: Sequence[TiffPage] | None = None) -> NDArray[Any]:
-    """Return the numbers of a TIFF, [C, H, W], or [C, T, H, W] of several pages.
+    """Return the numbers of a file, [C, H, W], or [C, T, H, W] of several pages.
 
     Raises:
         ValueError: a damaged file, or pages that differ.
     """
     name = str(path)
-    planes = [read_samples(path, name, page) for page in pages or raster_pages(path)]
+    read = read_samples if is_tiff(path) else read_deep
+    planes = [read(path, name, page) for page in pages or raster_pages(path)]
     return planes[0] if len(planes) == 1 else np.stack(planes, 1)
 
 
 def raster_pages(path: Path) -> list[TiffPage]:
-    """Return the pages of a TIFF of numbers.
+    """Return the pages of a file of numbers.
 
     Raises:
         ValueError: no TIFF, a damaged one, or pages that differ or run through several axes.
     """
     name = str(path)
+    deep = None if is_tiff(path) else deep_page(path, name)
+    if deep is not None:
+        return [deep]
     if path.suffix.lower() in TIFF and not is_tiff(path):
         raise UnreadablePictureError(f"{path} is {'no TIFF' if path.stat().st_size else 'empty'}")
     if path.suffix.lower() not in TIFF:
         raise ValueError(
-            f"{path} lies beside numeric TIFF files and is not one: put each kind into its own "
-            "folder"
+            f"{path} lies beside files of numbers and is none: put each kind into its own folder"
         )
     pages = read_pages(path, name)
     scales = _SCALE.findall(read_description(path, name, _GDAL_METADATA))

@@ -1,6 +1,5 @@
-"""Sound files (WAV, FLAC) as signals, resampled where one rate is wanted."""
+"""Sound files (WAV, FLAC, AIFF, MP3, Ogg) as signals, resampled where one rate is wanted."""
 
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +12,13 @@ from iddpm.data.file_format import Form
 from iddpm.data.sources.extras import needed
 from iddpm.data.sources.folder import RecordingFiles
 from iddpm.data.sources.label_tables import labels_of_files
+from iddpm.data.sources.sound_lengths import is_estimated, missing_bytes
 from iddpm.data.values import Chunk, Values, Wanted, find_values
 
-SOUNDS = (".wav", ".flac")
+SOUNDS = (".wav", ".flac", ".aif", ".aiff", ".aifc", ".mp3", ".ogg", ".oga", ".opus")
+_LOSSY = frozenset(("MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "VORBIS", "OPUS"))
+"""Codings that would change samples, which are written as floats."""
 _WHOLE = Values("int16", -32768.0, 32767.0)
-_UNKNOWN = 0x7FFFF000
-"""Bytes from which a length stands for one that was not known (sox, ffmpeg) or lies elsewhere."""
 _FRAMES = 1 << 20  # looked at at a time
 _DENSEST = 4096  # frames that a byte of the densest coding can hold
 _FINEST = 100  # samples that one may become
@@ -82,14 +82,15 @@ class Sounds(RecordingFiles):
         known = _WHOLE if self._dtype == np.int16 else Values("float32", -1, 1)
         self._values = find_values(self.name, self._dtype, value_range, nbytes, self._chunks, known)
         self.bits = self._values.bits
-        coding = codings.pop() if len(codings) == 1 else "FLOAT"
-        flac = coding != "FLOAT" and {fact.format for fact in facts} == {"FLAC"}
+        coding = codings.pop() if len(codings) == 1 and not codings & _LOSSY else "FLOAT"
+        containers = {fact.format for fact in facts}
+        kept = containers == {"AIFF"} or (containers == {"FLAC"} and coding != "FLOAT")
         self.form = Form(
             "signal",
             self._values,
             sample_rate=rate,
             encoding=coding,
-            container="FLAC" if flac else None,
+            container=containers.pop() if kept else None,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -98,12 +99,16 @@ class Sounds(RecordingFiles):
 
     def _read_whole(self, key: str) -> None:
         path, frames = self._root / key, self._facts(key).frames
-        try:
-            read = sum(len(part) for part in _soundfile().blocks(path, _FRAMES))
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({_reason(error)})") from None
+        read = self._count(path)
         if read != frames:
             raise ValueError(f"{path} is truncated: {read} of {frames} frames are there")
+
+    def _count(self, path: Path) -> int:
+        try:
+            with _soundfile().SoundFile(path) as file:  # its blocks are as long as is promised
+                return sum(iter(lambda: len(file.read(_FRAMES)), 0))
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({_reason(error)})") from None
 
     def _raw(self, index: int, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
         (first,), (length,) = start, size
@@ -145,6 +150,8 @@ class Sounds(RecordingFiles):
             facts = _soundfile().info(path)
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is not a sound that can be read ({_reason(error)})") from None
+        if facts.format == "MP3" and is_estimated(path):
+            facts.frames = self._count(path)
         missing = missing_bytes(path)
         if missing > 0:
             raise ValueError(
@@ -180,25 +187,6 @@ def _mixed(name: str, counts: list[int], wanted: int | None) -> int:
     if wanted == 1 and counts != [1]:
         warnings.warn(f"{name}: the {found} channels of sounds are averaged to one", stacklevel=4)
     return wanted or counts[0]
-
-
-def missing_bytes(path: Path) -> int:
-    """Return how many bytes of sound a WAV promises and does not hold; libsndfile says nothing.
-
-    None are missing where a program that could not know the length wrote the most that fits.
-    """
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
-            return 0
-        order: Literal["big", "little"] = "big" if head[:4] == b"RIFX" else "little"
-        while len(name := file.read(8)) == 8:
-            length = int.from_bytes(name[4:], order)
-            if name[:4] == b"data":
-                held = path.stat().st_size - file.tell()
-                return 0 if length >= _UNKNOWN else length - held
-            file.seek(length + length % 2, os.SEEK_CUR)
-    return 0
 
 
 def _soundfile() -> Any:

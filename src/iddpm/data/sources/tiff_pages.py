@@ -180,7 +180,7 @@ def read_samples(file: Path | bytes, name: str, page: TiffPage) -> NDArray[Any]:
         planes = _seen(planes, ifd)
     if page.orientation >= 5:
         planes = planes.swapaxes(-1, -2)
-    down, right = _TURNS[page.orientation]
+    down, right = TURNS[page.orientation]
     return np.ascontiguousarray(planes[:, ::down, ::right])
 
 
@@ -205,7 +205,7 @@ def _seen(planes: NDArray[Any], ifd: Any) -> NDArray[Any]:
     return seen
 
 
-_TURNS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1),
+TURNS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1),
           8: (-1, 1)}  # fmt: skip
 """Steps down and to the right; from 5 on after rows and columns have changed places."""
 
@@ -252,7 +252,7 @@ def _facts(page: Any, number: int, name: str) -> TiffPage:
         )
     mode = "I;16" if bits == 16 else _MODES.get((light, samples), "")
     orientation = _number(page, 274)
-    orientation = orientation if orientation in _TURNS else 1
+    orientation = orientation if orientation in TURNS else 1
     size = (page.imagelength, page.imagewidth)
     exact = int(page.compression) in (_BY_PILLOW if int(page.predictor) == 1 else _PREDICTED)
     known = not (page.parent.is_bigtiff and page.parent.byteorder == ">")  # not to Pillow

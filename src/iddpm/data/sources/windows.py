@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from iddpm.data.file_format import Form
 from iddpm.data.sources.source import Source, Stamp
+from iddpm.data.values import natural_values
 
 _BLOCK = {1: 16, 2: 1, 3: 1}
 """Windows in a block of the only recording, by dimension; none lies in two blocks."""
@@ -37,6 +38,10 @@ class Recordings(ABC):
     def key(self, index: int) -> str:
         """Return a name that stays the same when others come or go."""
 
+    def group(self, index: int) -> str:
+        """Return what the windows of a recording must not be parted from: its own, or more."""
+        return self.key(index)
+
     @abstractmethod
     def stamps(self) -> Iterator[Stamp]:
         """Yield a stamp of each file."""
@@ -57,6 +62,8 @@ class Windows(Source):
         recordings: what is cut.
         window: size of a piece; None for whole recordings, which must agree in size.
         stride: distance between pieces; by default the window, of volumes a quarter of it.
+        pad_short: signals shorter than the window are a piece each, with zeros after their end, and
+            a warning says how many; else they are left out, with a warning.
 
     Raises:
         ValueError: sizes that do not agree, or a window larger than every recording.
@@ -67,6 +74,8 @@ class Windows(Source):
         recordings: Recordings,
         window: int | tuple[int, ...] | None = None,
         stride: int | None = None,
+        *,
+        pad_short: bool = False,
     ) -> None:
         self._whole = recordings
         self.name, self.bits, self.form = recordings.name, recordings.bits, recordings.form
@@ -76,6 +85,7 @@ class Windows(Source):
         step = tuple(stride or max(1, w // 4 if dims == 3 else w) for w in self._window)
         alone = len(recordings.sizes) == 1 and window is not None
         self._block = _BLOCK[dims] * self._window[0] if alone else 0
+        self._zero = self._padding() if pad_short else None
         self._starts = [self._grid(size, step) for size in recordings.sizes]
         counts = np.array([prod(map(len, axes)) for axes in self._starts], np.int64)
         short = int((counts == 0).sum())
@@ -112,10 +122,11 @@ class Windows(Source):
         return f"{key}:{','.join(map(str, start))}"
 
     def group(self, index: int) -> str:
-        """Return the recording, or the slab of the only one."""
+        """Return the group of the recording, or the slab of the only one."""
         number, start = self._place(index)
-        key = self._whole.key(number)
-        return f"{key}:{start[0] // self._block}" if self._block else key
+        if self._block:
+            return f"{self._whole.key(number)}:{start[0] // self._block}"
+        return self._whole.group(number)
 
     def recording(self, index: int) -> str:
         """Return the recording's key."""
@@ -128,9 +139,39 @@ class Windows(Source):
     def read(self, index: int) -> NDArray[Any]:
         """Return one piece."""
         number, start = self._place(index)
-        return np.ascontiguousarray(self._whole.read_box(number, start, self._window))
+        size = tuple(map(min, self._window, self._whole.sizes[number]))
+        piece = np.ascontiguousarray(self._whole.read_box(number, start, size))
+        if self._zero is None or size == self._window:
+            return piece
+        return np.pad(piece, ((0, 0), (0, self._window[0] - size[0])), constant_values=self._zero)
+
+    def _padding(self) -> Any:
+        """Return a stored zero as it is read, and say how much of it is added."""
+        (window,) = self._window if len(self._window) == 1 else (0,)
+        if not window:
+            raise ValueError(
+                f"data.pad_short pads signals, and {self.name} holds none: leave it out"
+            )
+        short = [size for (size,) in self._whole.sizes if size < window]
+        values = self.form.values or natural_values(self.bits)
+        if short and not values.hold(0, 0):
+            raise ValueError(
+                f"data.pad_short pads with zeros, which the range of {self.name}, "
+                f"{values.low:.6g} to {values.high:.6g}, does not hold: set a wider data.range"
+            )
+        if short:
+            added = len(short) * window - sum(short)
+            warnings.warn(
+                f"padded {len(short)} of {len(self._whole.sizes)} in {self.name} that are shorter "
+                f"than data.window={window} with zeros at their end ({added} samples added to "
+                f"their {sum(short)})",
+                stacklevel=4,
+            )
+        return values.read(np.zeros((1, 1), values.dtype), self.name, [0])[0, 0] if short else None
 
     def _grid(self, size: tuple[int, ...], step: tuple[int, ...]) -> list[range | list[int]]:
+        if self._zero is not None and size < self._window:
+            return [range(1)]
         axes: list[range | list[int]] = [
             range(0, n - w + 1, s) for n, w, s in zip(size, self._window, step, strict=True)
         ]

@@ -9,7 +9,6 @@ from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.rasters import holds_numbers
 from iddpm.data.sources.series import TEXTS
 from iddpm.data.sources.signals import SOUNDS
-from iddpm.data.sources.tiff_pages import TIFF
 from iddpm.data.sources.volumes import NIFTI
 from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.upscaling.whole_arrays import ArrayFile
@@ -57,7 +56,7 @@ def open_low_res(paths: Iterable[Path | str], target: Target) -> dict[str, LowRe
                 raise ValueError(
                     f"{path} cannot be upscaled by a model of {target.dims}-D data: give {known}"
                 )
-            if opener in (Picture, Clip) and path.suffix.lower() in TIFF and holds_numbers(path):
+            if opener in (Picture, Clip) and holds_numbers(path):
                 opener = Raster
             opened = opener(path, target)
             for start in range(0, opened.count, _AT_ONCE):

@@ -1,18 +1,19 @@
-"""Numeric TIFF files to upscale."""
+"""Picture files of numbers to upscale."""
 
 from pathlib import Path
 
 from torch import Tensor
 
+from iddpm.data.file_format import Form
 from iddpm.data.sources.rasters import raster_pages, read_raster
 from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.writers.raster_files import write_raster
 
 
 class Raster(LowRes):
-    """One TIFF of any numbers, [C, H, W], or [C, T, H, W] of several pages.
+    """One file of any numbers, [C, H, W], or [C, T, H, W] of several pages.
 
-    The upscaled one has its dtype and its samples; other tags are not kept.
+    The upscaled one is a TIFF and has its dtype and its samples; other tags are not kept.
 
     Raises:
         ValueError: a damaged file, or samples, pages or numbers that are not the model's.
@@ -42,4 +43,4 @@ class Raster(LowRes):
         """Write a TIFF of the same numbers."""
         first = self._pages[0]
         stored = self._target.values.restore(x[0]).astype(first.dtype)
-        write_raster(path, stored, rgb=first.rgb)
+        write_raster(path, stored, Form("raster", encoding="rgb" if first.rgb else "minisblack"))

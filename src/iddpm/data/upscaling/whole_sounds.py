@@ -1,5 +1,6 @@
 """Sounds to upscale to a higher sample rate."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ from torch import Tensor
 from iddpm.data.sources.extras import needed
 from iddpm.data.sources.signals import Sounds
 from iddpm.data.upscaling.low_res import LowRes, Target
+from iddpm.data.writers.sound_files import sound_suffix, write_sound
 
 
 class Sound(LowRes):
-    """One .wav or .flac file; the upscaled one has the same coding and a higher sample rate.
+    """One sound file; the upscaled one has a higher sample rate and the same coding.
+
+    Where that is lossy, as in an MP3, it is a .wav file of floats.
 
     Raises:
         ValueError: a damaged file, or channels, coding or a sample rate that the model does not
@@ -32,9 +36,9 @@ class Sound(LowRes):
                 f"{path} has {rate} Hz, and the model upscales {made / scale:g} Hz to {made} "
                 f"Hz: resample it to {made / scale:g} Hz"
             )
-        self.path, self._target, self.output = path, target, path.suffix.lower()
+        self._form = replace(sound.form, sample_rate=rate * scale)
+        self.path, self._target, self.output = path, target, sound_suffix(self._form)
         self.shape = (sound.channels, *sound.sizes[0])
-        self._rate, self._coding = rate * scale, sound.form.encoding
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return the sound."""
@@ -47,7 +51,4 @@ class Sound(LowRes):
 
     def write(self, x: Tensor, path: Path) -> None:
         """Write a sound of the same coding."""
-        soundfile = needed("soundfile", "audio", f"writing {path.name}")
-        stored = self._target.values.restore(x[0]).T
-        kind = self.output[1:].upper()
-        soundfile.write(path, stored, self._rate, format=kind, subtype=self._coding)
+        write_sound(path, self._target.values.restore(x[0]), self._form)

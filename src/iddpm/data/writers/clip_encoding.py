@@ -1,4 +1,4 @@
-"""Clips as files that keep each frame, also one that equals the last: GIF, WebP and TIFF.
+"""Clips as files that keep each frame, also one that equals the last: GIF, WebP, TIFF and MP4.
 
 The encoders of Pillow and libwebp join equal frames and leave out what did not change, so that a
 clip would come back shorter. Here they code each frame, and the container is written around them.
@@ -6,6 +6,7 @@ clip would come back shorter. Here they code each frame, and the container is wr
 
 import io
 import struct
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import GifImagePlugin, Image
 
-SUFFIXES = {"GIF": ".gif", "WEBP": ".webp", "TIFF": ".tif"}
+from iddpm.data.sources.extras import needed
+
+SUFFIXES = {"GIF": ".gif", "WEBP": ".webp", "TIFF": ".tif", "MP4": ".mp4"}
 """Of the encodings that have a file for each clip."""
 
 _GRAYS = np.arange(256, dtype=np.uint8).repeat(3).tobytes()
@@ -27,22 +30,38 @@ def to_images(clip: NDArray[Any]) -> list[Image.Image]:
     return [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
 
 
-def write_clip(path: Path, clip: NDArray[Any], encoding: str, milliseconds: int | None) -> None:
+def write_clip(path: Path, clip: NDArray[Any], encoding: str, milliseconds: float | None) -> None:
     """Write a clip ``[C, T, H, W]``.
 
     Args:
         path: the file.
         clip: uint8 of 1 channel for GIF, of 1, 3 or 4 for WebP; for TIFF also one of uint16 or
-            float32.
-        encoding: ``GIF``, ``WEBP`` (lossless) or ``TIFF``.
+            float32; for MP4 of 1 or 3.
+        encoding: ``GIF``, ``WEBP`` (lossless), ``TIFF`` or ``MP4`` (lossless).
         milliseconds: how long a frame is shown; a GIF keeps multiples of ten.
     """
     images = to_images(clip)
-    if encoding == "TIFF":
+    if encoding == "MP4":
+        _write_video(path, images, milliseconds or 40)
+    elif encoding == "TIFF":
         images[0].save(path, "TIFF", save_all=True, append_images=images[1:])
     else:
         coded = _gif if encoding == "GIF" else _webp
-        path.write_bytes(coded(images, milliseconds or 0))
+        path.write_bytes(coded(images, round(milliseconds or 0)))
+
+
+def _write_video(path: Path, images: list[Image.Image], milliseconds: float) -> None:
+    """Write an MP4 by x264 without loss: RGB, since gray would be kept at a lower range."""
+    av: Any = needed("av", "video", f"writing {path.name}")
+    rate = Fraction(1000 / milliseconds).limit_denominator(1001)
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264rgb", rate=rate)
+        stream.width, stream.height = images[0].size
+        stream.pix_fmt, stream.options = "rgb24", {"qp": "0"}
+        for image in images:
+            frame = av.VideoFrame.from_ndarray(np.asarray(image.convert("RGB")), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def _gif(images: list[Image.Image], milliseconds: int) -> bytes:

@@ -22,8 +22,8 @@ from iddpm.runtime.atomic_files import write_atomically, write_text
 def save_files(x: torch.Tensor, directory: Path | str, form: Form, *, start: int = 0) -> list[Path]:
     """Write each of ``x`` ``[N, C, *spatial]`` in [-1, 1] as a file of the data's kind.
 
-    Sounds become .wav or .flac files of the data's rate and coding, volumes .nii.gz files with its
-    affine, clips .gif, .webp or .tif files or folders of .png frames, rasters .tif files.
+    Sounds become .wav, .flac or .aiff files of the data's rate and coding, volumes .nii.gz files
+    with its affine, clips .gif, .webp or .tif files or folders of .png frames, rasters .tif files.
 
     Args:
         x: finite samples.

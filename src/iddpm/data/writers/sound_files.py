@@ -1,4 +1,4 @@
-"""Sounds as .wav and .flac files."""
+"""Sounds as .wav, .flac and .aiff files."""
 
 from pathlib import Path
 from typing import Any

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import h5py
+import imagecodecs
 import nibabel
 import numpy as np
 import pytest
@@ -22,8 +23,11 @@ from iddpm.cli.main import run as command
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.open import open_source
 from tests.conftest import TINY
+from tests.data.sources.test_dicom import series as slices
+from tests.data.sources.test_dicom import write as dicom
 from tests.data.sources.test_shards import picture, shards
 from tests.data.sources.test_tables import CLASS, parquet, pictures, saved, write
+from tests.data.sources.test_videos import write as video
 
 ROOT = Path(__file__).parents[1]
 TABLES = {"README.md": "input", "docs/formats.md": "input", "docs/data.md": "DATA"}
@@ -88,12 +92,41 @@ def of_arrays(name: str, stored, **more) -> Callable[[Path], Path]:
     return make
 
 
-def of_sounds(coding: str, suffix: str, alone: bool = False):
+def of_sounds(coding: str, suffix: str, alone: bool = False, rate: int = 8000):
+    kind = {".ogg": "OGG", ".opus": "OGG"}.get(suffix)
+
     def write(path: Path, number: int) -> None:
         tone = np.sin(np.arange(16 * COUNT if alone else 16) / (3 + number)) * 0.5
-        soundfile.write(path, np.stack([tone, -tone], 1), 8000, subtype=coding)
+        soundfile.write(path, np.stack([tone, -tone], 1), rate, subtype=coding, format=kind)
 
     return one(write, suffix) if alone else in_folders(write, suffix)
+
+
+LOSSY = {".mp3": "MPEG_LAYER_III", ".ogg": "VORBIS", ".opus": "OPUS"}
+
+
+def of_series_of_slices(folder: Path) -> Path:
+    for number in range(COUNT):
+        place = folder / f"data/{'ab'[number % 2]}/{number}"
+        slices(place, [0, 2, 4], size=(8, 8), PatientID=f"p{number}")
+    return folder / "data"
+
+
+def of_single_dicom(folder: Path) -> Path:
+    stored = levels(8, 6, dtype=np.int16, low=-900, high=900)
+    for number in range(COUNT):
+        dicom(folder / f"data/{number}.dcm", stored[number], SeriesInstanceUID=f"1.{number}")
+    return folder / "data"
+
+
+def of_videos(suffix: str, codec: str, pixels: str) -> Callable[[Path], Path]:
+    stored = levels(3, 8, 6, 3)
+    return in_folders(lambda path, n: video(path, stored[n], codec, pixels), suffix)
+
+
+def of_deep(suffix: str, encode: Callable[[np.ndarray], bytes]) -> Callable[[Path], Path]:
+    stored = levels(8, 6, 3, dtype=np.uint16, high=65536)
+    return in_folders(lambda path, n: path.write_bytes(encode(stored[n])), suffix)
 
 
 def of_volumes(dtype, suffix: str, alone: bool = False):
@@ -225,6 +258,35 @@ CASES: dict[str, dict[str, Case]] = {
         ".wav": Case(of_sounds("PCM_16", ".wav"), "*.wav", CONDITIONAL),
         ".flac": Case(of_sounds("PCM_16", ".flac"), "*.flac"),
         "one .wav": Case(of_sounds("PCM_24", ".wav", alone=True), "*.wav", ("data.window=16",)),
+    },
+    "other sounds, `.aiff`, `.mp3`, `.ogg`, `.opus`: a file or a folder": {
+        ".aiff": Case(of_sounds("PCM_24", ".aiff"), "*.aiff"),
+        **{
+            suffix: Case(
+                of_sounds(coding, suffix, alone=True, rate=48000), "*.wav",
+                ("data.window=16", "data.range=[-1,1]"),
+            )
+            for suffix, coding in LOSSY.items()
+        },
+    },
+    "DICOM series as volumes, `.dcm`: a folder of slices, folders of them, or a file of several "
+    "frames": {
+        ".dcm": Case(of_series_of_slices, "*.nii.gz", CONDITIONAL),
+    },
+    "DICOM pictures, `.dcm`: a file, or a folder of single ones": {
+        ".dcm": Case(of_single_dicom, "*.tif"),
+    },
+    "videos, `.mp4`, `.mov`, `.webm`: a file or a folder": {
+        ".mp4": Case(of_videos(".mp4", "libx264rgb", "rgb24"), "*.mp4", CONDITIONAL),
+        ".mov": Case(of_videos(".mov", "png", "rgb24"), "*.mp4"),
+        ".webm": Case(of_videos(".webm", "libvpx", "yuv420p"), "*.mp4"),
+    },
+    "16-bit color pictures, `.png`, `.jp2`: a folder": {
+        ".png": Case(of_deep(".png", imagecodecs.png_encode), "*.png"),
+        ".jp2": Case(
+            of_deep(".jp2", lambda x: imagecodecs.jpeg2k_encode(x, level=0, reversible=True)),
+            "*.tif",
+        ),
     },
     "time series, `.csv`, `.tsv`, `.txt`: one per row": {
         ".csv": Case(of_series(".csv", ",", False), "samples.csv", CONDITIONAL),

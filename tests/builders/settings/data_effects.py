@@ -81,6 +81,14 @@ def corrupt(scene):
         return "refused"
 
 
+def padded(scene):
+    """What happens to sounds shorter than a window."""
+    try:
+        return open_data(scene.config).shape
+    except ValueError:
+        return "refused"
+
+
 def large(scene):
     """What happens to pictures where Pillow's limit is low."""
     scene.patch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
@@ -153,6 +161,9 @@ DATA = {
     "data.stride": [
         data(opened(len), {"null": 160, "8": 280}, "data.path={folder}/signals.npy",
              "data.window=16"),
+    ],
+    "data.pad_short": [
+        data(padded, {"false": "refused", "true": (1, 500)}, SOUNDS[0], "data.window=500"),
     ],
     "data.sample_rate": [
         data(opened(lambda s: [s.form.sample_rate, len(s)]), {"null": [8000, 50],

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+import soundfile
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -182,6 +183,30 @@ def test_labels_on_one_side_depths_and_floats(folder, tmp_path):
     assert stated["samples"] != found["samples"]
 
 
+def test_sounds_of_other_encodings_have_one_full_scale(tmp_path):
+    waves = np.random.default_rng(0).uniform(-0.5, 0.5, (16, 64)).astype(np.float32)
+    for name, subtype in (("real", "PCM_16"), ("floats", "FLOAT")):
+        (tmp_path / name).mkdir()
+        for number, wave in enumerate(waves):
+            soundfile.write(tmp_path / name / f"{number:02d}.wav", wave, 8000, subtype=subtype)
+    found = evaluated(tmp_path, tmp_path / "real", tmp_path / "floats", "--paired")
+    assert found["paired"]["ways"]["samples"]["psnr"]["value"] > 90  # equal but for rounding
+    assert found["identical"]["found"] == 16
+
+
+def test_numbers_are_read_by_the_range_of_the_real_data(tmp_path):
+    x = np.random.default_rng(0).uniform(100, 900, (2, 30, 1, 8, 8)).astype(np.float32)
+    x[0, 0, 0, 0, :2] = 0, 1000
+    np.save(tmp_path / "real.npy", x[0])
+    np.save(tmp_path / "made.npy", x[1])
+    layout = ["data.layout=NCHW"]
+    sides = tmp_path / "real.npy", tmp_path / "made.npy"
+    found = iddpm.evaluate(*sides, settings=layout, out=tmp_path / "a")
+    stated = [*layout, "data.range=[0,1000]"]
+    wanted = iddpm.evaluate(*sides, settings=stated, out=tmp_path / "b")
+    assert found.samples == wanted.samples
+
+
 def test_the_same_data_twice_is_said(folder):
     found = evaluated(folder, folder / "real", folder / "real.npz")
     assert found["identical"] == {"searched": 400, "found": 400}
@@ -240,6 +265,11 @@ def test_what_cannot_be_compared_is_refused(folder, tmp_path, capsys):
     np.save(tmp_path / "bytes.npy", np.random.default_rng(0).uniform(0, 250, (9, 1, 8, 8)))
     line = refused("-s", "generated.layout=NCHW", generated=tmp_path / "bytes.npy")
     assert "state the numbers that become -1 and 1" in line
+    np.save(tmp_path / "measured.npy", np.random.default_rng(0).uniform(0, 99, (9, 1, 8, 8)))
+    numbers = {"real": tmp_path / "measured.npy", "generated": tmp_path / "bytes.npy"}
+    assert "state the numbers that become" in refused("-s", "data.layout=NCHW", **numbers)
+    line = refused("-s", "real.layout=NCHW", real=tmp_path / "measured.npy", generated=wide)
+    assert "data.image_size=[8,16]" in line
     assert "does not apply here" in refused("-s", "training.steps=3")
     assert "does not apply here" in refused("-s", "data.flip=true")
     assert "-n is for runs" in refused("-n", "50")
@@ -251,6 +281,9 @@ def test_what_cannot_be_compared_is_refused(folder, tmp_path, capsys):
     out = ["--out", str(folder / "noise/report")]
     line = failing(capsys, ["evaluate", "--real", real, "--generated", noise, *out])
     assert "whose files are read as data" in line
+    out = ["--out", str(tmp_path / "bytes.npy")]
+    line = failing(capsys, ["evaluate", "--real", real, "--generated", noise, *out])
+    assert "is a file: name a directory" in line
     assert "--generated is missing" in failing(capsys, ["evaluate", "--real", real])
     both = ["evaluate", str(folder / "run"), "--real", real, "--generated", noise]
     assert "evaluate a run, or data" in failing(capsys, both)

@@ -55,10 +55,14 @@ def open_sides(real: Any, generated: Any, settings: Sequence[str], paired: bool)
     """
     _refuse_nested(real, generated)
     first = _open(REAL, real, settings)
-    known = _values(first)
-    second = _open(GENERATED, generated, settings, None if known.natural else known)
+    try:
+        second = _open(GENERATED, generated, settings, None if _natural(first) else _values(first))
+    except ValueError:
+        if _natural(first):
+            raise
+        second = _open(GENERATED, generated, settings)  # to say what differs
     _check_shapes(first, second)
-    _check_values(known, _values(second), settings)
+    _check_values(first, second, settings)
     return Sides(first, second, Paired(first, second) if paired else None)
 
 
@@ -71,6 +75,7 @@ def report_directory(out: Path | None, real: Any, generated: Any) -> Path:
     """Return where the report goes, by default the folder ``evaluation`` beside the generated data.
 
     Raises:
+        NotADirectoryError: it is a file.
         ValueError: it lies within the data, or would take the place of a run's own report.
     """
     if out is None:
@@ -83,6 +88,8 @@ def report_directory(out: Path | None, real: Any, generated: Any) -> Path:
                 f"{out} is for the evaluation of the run {parent} itself: name another directory "
                 "for this report with --out"
             )
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file: name a directory for the report with --out")
     for data in (real, generated):
         folder = None if is_in_memory(data) else Path(data).expanduser()
         if folder is not None and folder.is_dir() and _lies_in(out, folder):
@@ -182,16 +189,22 @@ def _check_shapes(real: Source, generated: Source) -> None:
     )
 
 
-def _check_values(real: Values, generated: Values, settings: Sequence[str]) -> None:
+def _check_values(first: Source, second: Source, settings: Sequence[str]) -> None:
     """Refuse numbers whose ranges are known by different means: -1 and 1 would not be the same."""
+    real, generated = _values(first), _values(second)
     stated = any(setting.strip().partition(".")[2].startswith("range") for setting in settings)
     same = (real.low, real.high) == (generated.low, generated.high)
-    if stated or same or (real.natural and generated.natural):
+    if stated or same or (_natural(first) and _natural(second)):
         return
     raise ValueError(
         f"the real data holds {real}, and the generated data {generated}: state the numbers that "
         f"become -1 and 1 with -s {REAL}.range=[low,high] and -s {GENERATED}.range=[low,high]"
     )
+
+
+def _natural(source: Source) -> bool:
+    """Say whether the format tells which numbers are -1 and 1; of sounds it is the full scale."""
+    return _values(source).natural or source.form.kind == "signal"
 
 
 def _values(source: Source) -> Values:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from iddpm.data.file_format import Form
 from iddpm.data.sources.arrays import open_array
 from iddpm.data.sources.dicom import Dicoms
-from iddpm.data.sources.dicom_headers import DICOM
+from iddpm.data.sources.dicom_headers import DICOM, may_be_dicom
 from iddpm.data.sources.hdf5 import HDF5, open_hdf5
 from iddpm.data.sources.series import TEXTS, open_series
 from iddpm.data.sources.signals import SOUNDS, Sounds
@@ -61,6 +61,7 @@ class Format:
         open: a path and the settings to items, or to recordings that windows are cut from.
         folders: whether a folder of such files is data, a recording each; else a file holds all.
         column: whether ``data.column`` names a part of a file.
+        holds: whether a file without a suffix is one, by what it holds.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Format:
     open: Callable[[Path, Reading], Source | Recordings]
     folders: bool = False
     column: bool = False
+    holds: Callable[[Path], bool] | None = None
 
 
 FORMATS: tuple[Format, ...] = (
@@ -90,6 +92,7 @@ FORMATS: tuple[Format, ...] = (
         lambda path, s: Dicoms(path, **s.of("column", "corrupt", *_CUT)),
         folders=True,
         column=True,
+        holds=may_be_dicom,
     ),
     Format("text table", TEXTS, lambda path, s: open_series(path, **s.of("layout", *_CUT))),
     Format(
@@ -109,9 +112,12 @@ FORMATS: tuple[Format, ...] = (
 
 
 def format_of(path: Path) -> Format | None:
-    """Return the format of a file by its suffix."""
+    """Return the format of a file by its suffix, or without one by what it holds."""
     name = path.name.lower()
-    return next((each for each in FORMATS if name.endswith(each.suffixes)), None)
+    found = next((each for each in FORMATS if name.endswith(each.suffixes)), None)
+    if found is not None or not path.is_file():
+        return found
+    return next((each for each in FORMATS if each.holds is not None and each.holds(path)), None)
 
 
 @dataclass(frozen=True)

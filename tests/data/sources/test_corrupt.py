@@ -8,6 +8,7 @@ import tifffile
 from PIL import Image
 
 from iddpm.data.sources.open import open_source
+from tests.data.sources.test_dicom import write
 
 NOISE = np.random.default_rng(0).integers(0, 200, (40, 8, 6))
 
@@ -25,6 +26,14 @@ def volume(path, number):
     nibabel.save(nibabel.Nifti1Image(NOISE[number : number + 8].astype(np.int16), np.eye(4)), path)
 
 
+def aiff(path, number):
+    soundfile.write(path, NOISE[number : number + 30].ravel() / 200 - 0.5, 8000, format="AIFF")
+
+
+def dicom(path, number):
+    write(path, NOISE[number].astype(np.int16), SeriesInstanceUID=f"1.{number}")
+
+
 WRITERS = {
     "numbers.tif": lambda path, n: tifffile.imwrite(path, NOISE[n].astype(np.float32)),
     "stack.tif": lambda path, n: tifffile.imwrite(
@@ -33,6 +42,8 @@ WRITERS = {
     "clip.gif": gif,
     "sound.wav": sound,
     "sound.flac": sound,
+    "sound.aiff": aiff,
+    "scan.dcm": dicom,
     "volume.nii": volume,
     "volume.nii.gz": volume,
 }

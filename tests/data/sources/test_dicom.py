@@ -1,6 +1,7 @@
 """DICOM files of pydicom, and such as it writes, value for value against pydicom."""
 
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,31 @@ def test_files_of_old_programs_without_a_mark_or_a_suffix(tmp_path):
         )
     assert (tmp_path / "a.dcm").read_bytes()[128:132] != b"DICM"
     assert (numbers(open_source(tmp_path / "a.dcm"))[0] == x).all()
+
+
+def test_folders_of_a_disc_whose_files_have_no_suffix(tmp_path):
+    """As scanners write them: an index beside folders of series."""
+    disc = Path(get_testdata_file("CT_small.dcm", download=False)).parent / "dicomdirtests"
+    shutil.copytree(disc / "98892001/CT5N", tmp_path / "disc/CT5N")
+    shutil.copy(disc / "DICOMDIR", tmp_path / "disc")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        source = open_source(tmp_path / "disc")
+    assert source.shape == (1, 5, 16, 16)
+    files = [pydicom.dcmread(path) for path in (tmp_path / "disc/CT5N").iterdir()]
+    files.sort(key=lambda file: float(file.ImagePositionPatient[2]))
+    wanted = np.stack([file.pixel_array * file.RescaleSlope + file.RescaleIntercept
+                       for file in files])  # fmt: skip
+    assert (numbers(source)[0] == wanted).all()
+    for number, file in enumerate(files):
+        right, front, up, _ = np.array(source.form.affine) @ [number, 0, 0, 1]
+        place = list(map(float, file.ImagePositionPatient))
+        assert [-right, -front, up] == pytest.approx(place, abs=1e-3)
+    one = open_source(next((tmp_path / "disc/CT5N").iterdir()))
+    assert (one.form.kind, one.shape) == ("raster", (1, 16, 16))
+    for series, said in (("CT2", "lacks slices"), ("../98892003/MR700", "several orientations")):
+        with pytest.raises(ValueError, match=said):
+            open_source(disc / "77654033" / series)
 
 
 def test_white_and_black(tmp_path):

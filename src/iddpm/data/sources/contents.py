@@ -4,7 +4,7 @@ import os
 import warnings
 from pathlib import Path
 
-from iddpm.data.formats import FORMATS
+from iddpm.data.formats import FORMATS, format_of
 from iddpm.data.sources.folder import by_suffix, every_file
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.runtime.made_files import partly_made
@@ -12,7 +12,7 @@ from iddpm.runtime.made_files import partly_made
 _KINDS = {"picture": tuple(sorted(SUFFIXES))} | {f.name: f.suffixes for f in FORMATS if f.folders}
 _COMPANIONS = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".md", ".xml"))
 """Suffixes of tables and notes, which lie beside items and are none."""
-_LITTER = frozenset(("thumbs.db", "desktop.ini", "license", "readme"))
+_LITTER = frozenset(("thumbs.db", "desktop.ini", "license", "readme", "dicomdir"))
 _NAMED = 5
 
 
@@ -25,7 +25,7 @@ def check_contents(folder: Path) -> None:
     kinds: dict[str, list[str]] = {}
     others: list[str] = []
     for name in every_file(folder):
-        kind = _kind_of(name)
+        kind = _kind_of(folder, name)
         if kind is not None:
             kinds.setdefault(kind, []).append(name)
         else:
@@ -52,9 +52,13 @@ def check_contents(folder: Path) -> None:
         )
 
 
-def _kind_of(name: str) -> str | None:
-    name = name.lower()
-    return next((kind for kind, suffixes in _KINDS.items() if name.endswith(suffixes)), None)
+def _kind_of(folder: Path, name: str) -> str | None:
+    lower = name.lower()
+    kind = next((kind for kind, suffixes in _KINDS.items() if lower.endswith(suffixes)), None)
+    if kind is not None or _is_companion(name):
+        return kind
+    found = format_of(folder / name)
+    return found.name if found is not None and found.folders else None
 
 
 def _is_companion(name: str) -> bool:

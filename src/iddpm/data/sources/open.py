@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iddpm.data.embedded import EMBEDDED, embedded
-from iddpm.data.formats import ARRAYS, FORMATS, Reading, format_of
+from iddpm.data.formats import ARRAYS, FORMATS, Format, Reading, format_of
 from iddpm.data.sources.animation import can_be_opened, is_animation
 from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.arrow import SPLITS, STATE
@@ -97,12 +97,18 @@ def _open_recordings(path: Path, reading: Reading) -> Recordings | None:
     else:
         folders = path.is_dir() and first_file(path, tuple(SUFFIXES)) is None
         some = (each for each in FORMATS if each.folders and folders)
-        found = next((each for each in some if first_file(path, each.suffixes) is not None), None)
+        found = next((each for each in some if _has_file(path, each)), None)
     if found is None or not found.folders:
         return None
     recordings = found.open(path, reading)
     assert isinstance(recordings, Recordings)
     return recordings
+
+
+def _has_file(folder: Path, form: Format) -> bool:
+    if first_file(folder, form.suffixes) is not None:
+        return True
+    return form.holds is not None and any(form.holds(folder / n) for n in every_file(folder))
 
 
 def _clips(path: Path, reading: Reading) -> Callable[..., Recordings] | None:

@@ -42,10 +42,13 @@ KINDS = ("ddp", "fsdp")
 OWN = ["--network", "tests.tasks.own_networks:Awkward"]
 NORMALIZED = ["--network", "tests.tasks.own_networks:Normalized"]
 OF_OWN = (
-    *[option for option in OPTIONS if not option.startswith("model.")],
+    *(option for option in TINY if not option.startswith("model.")),
     "model.class_conditional=true",
-    "diffusion.self_condition=false",
-    "training.learning_rate=1e-2",
+    "training.steps=6",
+    "training.log_every=1",
+    "training.validate_every=3",
+    "training.microbatch=2",
+    "data.held_out=0.2",
 )
 REFUSED = {
     "training.batch_size=7 is the batch of all 2 processes together": ["training.batch_size=7"],
@@ -115,8 +118,8 @@ def both(tmp_path_factory):
         assert json.loads(path.read_text()) == [2] * refused + [0] * (len(todo) - refused), err
     assert run(resume("fsdp")) == 0
     assert run(resume("one")) == 0
-    for out in ("own_one", *(f"own_{kind}" for kind in KINDS)):
-        assert run(resume(out, network=OWN)) == 0
+    for name in ("own_one", *(f"own_{kind}" for kind in KINDS)):
+        assert run(resume(name, network=OWN)) == 0
     return folder, out, err
 
 

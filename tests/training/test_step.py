@@ -4,6 +4,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, losses
 from iddpm.diffusion.weighting import min_snr, sigmoid
@@ -228,3 +229,46 @@ def test_every_loss_learns(loss):
         step(x, k)
     last = [float(step(x, k).loss.mean()) for k in range(3)]  # the same noise as the first
     assert sum(last) < 0.8 * sum(first)
+
+
+def with_running_statistics(**options) -> TrainStep:
+    """A step of an own network with batch normalization."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    step = make(optimizer=lambda _, lr: torch.optim.SGD(network.parameters(), lr=lr), **options)
+    step.denoiser = Denoiser(lambda x, shown: network(x), GaussianDiffusion(cosine(20)))
+    step.network, step.emas = network, [EMA(network, 0.9)]
+    return step
+
+
+def test_a_skipped_step_does_not_change_running_statistics():
+    step = with_running_statistics()
+    assert not step(data(), 0).skipped
+    before = {name: value.clone() for name, value in step.network.state_dict().items()}
+    x = data()
+    x[2] = float("nan")
+    assert step(x, 1).skipped
+    assert all(torch.equal(v, before[n]) for n, v in step.network.state_dict().items())
+    assert before["1.num_batches_tracked"] == 1
+
+
+@pytest.mark.parametrize("again", ["rehearsed", "out of memory"])
+def test_a_repeated_pass_counts_once_in_running_statistics(again):
+    whole, repeated = with_running_statistics(microbatch=3), with_running_statistics(microbatch=3)
+    if again == "rehearsed":
+        repeated.rehearse = True
+    else:
+        repeated.microbatch, repeated.halve = 6, True
+        repeated.network[2].register_forward_pre_hook(full_above(3))
+    for step in (whole, repeated):
+        step(data(), 0)
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, repeated.network.state_dict()[name]), name
+
+
+def full_above(count):
+    def check(module, inputs):
+        if len(inputs[0]) > count:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    return check

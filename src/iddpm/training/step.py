@@ -137,7 +137,8 @@ class TrainStep:
             return LossTerms(*(None if v is None else v.detach() for v in terms))  # type: ignore[arg-type]
 
         scaler = self.precision.scaler
-        parts = self._within_memory(backward, count)
+        buffers = [buffer.clone() for buffer in self.network.buffers()]
+        parts = self._within_memory(backward, count, buffers)
         scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.gradient_clip or math.inf)
         loss, mse, vb = self._joined(parts)
@@ -156,16 +157,23 @@ class TrainStep:
         searching = finite_loss and scaler.is_enabled() and scaler.get_scale() > 1
         bad = not finite and not searching
         skipped = spike or not finite
+        if skipped:
+            self._restore(buffers)
         return StepResult(everyones_t, loss, mse, vb, gradient_norm, skipped, bad, spike)
 
+    def _restore(self, buffers: list[Tensor]) -> None:
+        """Set the buffers of an own network, such as running statistics, to earlier values."""
+        for buffer, value in zip(self.network.buffers(), buffers, strict=True):
+            buffer.copy_(value)
+
     def _within_memory(
-        self, backward: Callable[[int, int], LossTerms], count: int
+        self, backward: Callable[[int, int], LossTerms], count: int, buffers: list[Tensor]
     ) -> list[LossTerms]:
         """Do the backward passes of a step, ``backward(start, size)`` for every ``size`` items.
 
-        Only the gradients change, so it can be repeated with less memory: items have the same noise
-        again. Dropout is drawn for each microbatch from the number of its first item, and therefore
-        changes with its size.
+        Only gradients and buffers change, so it can be repeated with less memory from the
+        ``buffers`` before: items have the same noise again. Dropout is drawn for each microbatch
+        from the number of its first item, and therefore changes with its size.
         """
         while True:
             size = min(self.microbatch or count, count)
@@ -174,11 +182,13 @@ class TrainStep:
                 if self.rehearse:
                     self.rehearse = False
                     backward(starts[-1], size)
+                    self._restore(buffers)
                 self.optimizer.zero_grad(set_to_none=True)
                 return [backward(start, size) for start in starts]
             except RuntimeError as error:
                 if not ran_out_of_memory(error):
                     raise
+                self._restore(buffers)
                 if not self.halve or size == 1:
                     raise out_of_memory(size) from None
             # Here, where the error no longer keeps the tensors that filled the memory.

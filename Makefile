@@ -19,12 +19,16 @@ SCAN ?= nilearn==0.14.1
 SET ?= digits
 TIMES ?= 1
 
+# Of `make ui-screens`: which directory of runs, and which run in it.
+RUNS ?= runs
+RUN ?= demo
+
 # Threads of each of the two processes that run tests, and of the processes that tests start.
 THREADS ?= 1
 PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow kill-test export-test fuzz lint parity benchmark notebook clean \
+.PHONY: help setup demo test test-slow ui-test ui-screens browser kill-test export-test fuzz lint parity benchmark notebook clean \
 	run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
 
 help:  ## list the targets
@@ -60,6 +64,17 @@ export-test: setup  ## open exported models by diffusers, ONNX Runtime and PyTor
 fuzz: setup  ## 20,000 hostile settings, options and damaged files (some 15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz 20000
 
+ui-test: setup browser  ## test the pages of iddpm ui in a real browser (Chromium), the long story too
+	$(PYTEST) tests/ui
+
+ui-screens: setup browser  ## take the pictures of docs/ui.md: make ui-screens RUNS=runs RUN=demo
+	$(BIN)/python -m tests.ui.screens $(RUNS) $(RUN) docs/ui
+
+# Debian's Chromium, where this may install it; its tests are skipped, with the reason, without one.
+browser:
+	@[ -x /usr/bin/chromium ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
 lint: setup  ## check style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,9 +84,10 @@ lint: setup  ## check style, types and import contracts
 parity: setup  ## compare with the published implementations: make parity DATA=directory
 	$(BIN)/python tests/parity/check.py $(DATA)
 
-benchmark: setup  ## time the network against diffusers, and the start of the command line
+benchmark: setup  ## time the network against diffusers, the start of the command line and the page
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python -m benchmarks.ui
 
 run-signals: setup  ## a real run: windows of blood pressure (docs/runs.md; each at most 15 minutes on 2 cores)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SERIES)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
+expect.set_options(timeout=120_000)  # only a hang takes so long
 AXE = (Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js").read_text()
 
 
@@ -19,7 +20,7 @@ def watched_page(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     answer that is a fault.
     """
     context = browser.new_context(**({"viewport": {"width": 1400, "height": 900}} | options))
-    context.set_default_timeout(120_000)  # only a hang takes so long
+    context.set_default_timeout(120_000)
     page, faults = context.new_page(), []
     host = urlsplit(url).netloc
     page.on(

@@ -1,35 +1,43 @@
-"""``python -m tests.ui.screens RUNS RUN OUT``: pictures of every page, in two themes and widths."""
+"""``python -m tests.ui.screens RUNS RUN OUT``: pictures of the pages, for docs and to look at."""
 
 import sys
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tests.ui.served import CHROMIUM, served
 
-SIZES = {"wide": (1400, 900), "phone": (400, 860)}
+SHOTS = (
+    ("runs", "light", 1400),
+    ("run", "light", 1400),
+    ("sample", "light", 1400),
+    ("item", "dark", 1400),
+    ("queue", "light", 1400),
+    ("run", "dark", 400),
+    ("sample", "dark", 400),
+)
+"""Page, theme and width in pixels; the files of the first four have the name alone."""
+HEIGHT = 900
+COLORS = 128
+"""Of the files, to keep them small."""
 
 
-def take(page: Page, base: str, run: str, out: Path, mark: str) -> None:
-    """Write one picture of each page."""
-    pages = {
-        "runs": "/",
-        "run": f"/run?run={run}",
-        "sample": f"/sample?run={run}",
-        "queue": "/queue",
-    }
-    for name, path in pages.items():
-        page.goto(base + path)
-        page.wait_for_load_state("load")
-        if name == "run":
-            page.wait_for_selector(".uplot canvas")
-        if name == "sample":
-            newest = page.locator(".sets a").first
-            if newest.count():
-                newest.click()
-                page.wait_for_selector(".items img")
-        page.wait_for_function("[...document.images].every(i => i.complete || i.loading == 'lazy')")
-        page.screenshot(path=out / f"{name}_{mark}.png", full_page=True)
+def show(page: Page, base: str, run: str, name: str) -> None:
+    """Go to a page and wait until all of it is there."""
+    paths = {"runs": "/", "run": f"/run?run={run}", "queue": "/queue"}
+    page.goto(base + paths.get(name, f"/sample?run={run}"))
+    if name == "run":
+        page.wait_for_selector(".uplot canvas")
+    if name in ("sample", "item") and page.locator(".sets a").count():
+        page.locator(".sets a").first.click()
+        page.wait_for_selector(".items img, .preview")
+        if name == "item" and page.locator(".item").count():
+            page.locator(".item").first.click()
+            page.wait_for_selector("dialog[open]")
+    there = "[...document.images].every(i => i.complete || i.loading == 'lazy' || i.hidden)"
+    while not page.evaluate(there):  # wait_for_function would need the page to allow eval
+        page.wait_for_timeout(50)
 
 
 def main(runs: str, run: str, out: str) -> None:
@@ -37,15 +45,17 @@ def main(runs: str, run: str, out: str) -> None:
     Path(out).mkdir(parents=True, exist_ok=True)
     with served(Path(runs)) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        for theme in ("light", "dark"):
-            for size, (width, height) in SIZES.items():
-                context = browser.new_context(
-                    viewport={"width": width, "height": height}, color_scheme=theme
-                )
-                page = context.new_page()
-                page.goto(url)
-                take(page, url.partition("/?")[0], run, Path(out), f"{theme}_{size}")
-                context.close()
+        for place, (name, theme, width) in enumerate(SHOTS):
+            size = {"width": width, "height": HEIGHT}
+            context = browser.new_context(viewport=size, color_scheme=theme)
+            page = context.new_page()
+            page.goto(url)
+            show(page, url.partition("/?")[0], run, name)
+            mark = "" if place < 4 else f"_{theme}_{width}"
+            path = Path(out) / f"{name}{mark}.png"
+            page.screenshot(path=path)
+            Image.open(path).convert("RGB").quantize(COLORS).save(path, optimize=True)
+            context.close()
         browser.close()
 
 

@@ -2,23 +2,22 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+import iddpm.ui
 from iddpm.cli.main import run as command
 from tests.ui.browser import accessibility_faults, watched_page
 from tests.ui.conftest import SCRIPT, record_line, write_run
 from tests.ui.served import CHROMIUM, served
 
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(),
-    reason=f"there is no browser at {CHROMIUM}: apt-get install chromium, or set CHROMIUM",
-)
-
 
 @pytest.fixture(scope="module")
 def browser():
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium, or set CHROMIUM")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
@@ -43,6 +42,14 @@ def runs(signal_and_volume, tmp_path_factory):
 def url(runs):
     with served(runs) as url:
         yield url
+
+
+def test_scripts_of_others_come_with_their_licenses():
+    vendor = Path(iddpm.ui.__file__).parent / "static" / "vendor"
+    folders = [path for path in vendor.iterdir() if path.is_dir()]
+    assert sorted(path.name for path in folders) == ["htmx", "uplot"]
+    for folder in folders:
+        assert "hereby granted" in (folder / "LICENSE").read_text()
 
 
 def base_of(url):
@@ -131,8 +138,7 @@ def test_signals_and_volumes_are_looked_at(browser, url):
 PAGES = ("/", "/run?run=pictures", "/sample?run=pictures&samples=seed_0", "/queue")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize(("theme", "width"), [("light", 1400), ("dark", 400)])
 def test_pages_are_accessible_and_fit_their_width(browser, url, runs, theme, width):
     words = ["sample", str(runs / "pictures"), "-n", "2", "--steps", "2"]
     if not (runs / "pictures/samples/seed_0").exists():

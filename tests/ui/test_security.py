@@ -21,14 +21,15 @@ def test_the_table_of_pages_has_all_addresses():
     assert {"/", "/run", "/run/curves", "/sample", "/queue", "/file", "/events"} <= set(ADDRESSES)
 
 
-@pytest.mark.parametrize("path", ADDRESSES)
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "OPTIONS"])
-def test_without_the_token_every_path_is_refused(hub, path, method):
+def test_without_the_token_every_path_is_refused(hub, method):
     client = open_client(hub, token="")
-    for query in ("", "?token=", "?token=wrong", f"?token={TOKEN}x", f"?token={TOKEN[:-1]}"):
-        assert client.request(method, path + query).status_code == 401
+    for path in ADDRESSES:
+        for query in ("", "?token=", "?token=wrong", f"?token={TOKEN}x", f"?token={TOKEN[:-1]}"):
+            assert client.request(method, path + query).status_code == 401
     client.cookies.set("iddpm_ui_8479", TOKEN[:-1] + "x")
-    assert client.request(method, path).status_code == 401
+    for path in ADDRESSES:
+        assert client.request(method, path).status_code == 401
 
 
 def test_the_token_moves_from_the_address_into_a_cookie(hub):

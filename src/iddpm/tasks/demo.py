@@ -152,6 +152,8 @@ def _further(run: Run, judge: Path) -> str:
     out = run.directory
     return (
         "Go on with\n"
+        f"  iddpm ui {out.parent}                      a page of curves and samples "
+        "(pip install 'iddpm[ui]')\n"
         f"  iddpm sample {out} -n 16 --class 7      more sevens\n"
         f"  iddpm info {out}                        what this run is\n"
         f"  iddpm evaluate {out} --features {judge}   measure it well (some minutes)\n"

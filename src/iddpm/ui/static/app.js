@@ -26,7 +26,8 @@ function throttled(work, pace) {
 // Changes of runs and jobs
 
 const fire = (name, detail) => document.body.dispatchEvent(new CustomEvent(name, { detail }));
-const runsChanged = throttled(() => fire("runs-changed"), PACE);
+const list = document.getElementById("runs"); // all of it is sent anew, so less often
+const runsChanged = throttled(() => fire("runs-changed"), list ? 2 * PACE : PACE);
 const jobsChanged = throttled(() => fire("jobs-changed"), 300);
 const contentChanged = throttled(() => {
   const parts = document.getElementById("run-parts");

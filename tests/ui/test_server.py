@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,12 +10,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from iddpm.cli.main import run as command
 from iddpm.runtime.directory_lock import holder
 from iddpm.training.checkpoints.checkpoint import list_checkpoints
+from iddpm.ui.event_stream import MOST_WATCHERS
 from tests.conftest import TINY, wait_until
 
 
@@ -140,3 +144,49 @@ def test_a_training_that_cannot_start_is_explained(start, tmp_path, array_file):
     browser = Browser(line.strip())
     browser.post("/run/resume", "run=a&steps=5")
     wait_until(lambda: "pictures.npz" in browser.get("/run/head?run=a") or time.sleep(0.2))
+
+
+def test_many_idle_connections_and_slow_ones_hold_nobody_up(start):
+    _, line = start()
+    browser = Browser(line.strip())
+    port = int(browser.base.rpartition(":")[2])
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+    for connection in idle[:100]:
+        connection.sendall(
+            b"POST /sample HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Le"
+        )  # no more comes
+    for connection in idle[100:120]:
+        connection.sendall(b"\x00\xff malformed\r\n\r\n")
+    streams = [browser.opener.open(browser.base + "/events") for _ in range(MOST_WATCHERS)]
+    assert all(stream.readline() == b"retry: 2000\n" for stream in streams)
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        browser.opener.open(browser.base + "/events")
+    assert "No runs here yet" in browser.get("/")
+    for open_one in (*idle, *streams):
+        open_one.close()
+
+
+def children_of(process):
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc, as Linux has it")
+def test_a_job_ends_with_a_server_that_is_killed_and_leaves_whole_files(
+    start, tmp_path, trained_runs
+):
+    run = tmp_path / "runs" / "pictures"
+    shutil.copytree(trained_runs / "pictures", run)
+    process, line = start()
+    browser = Browser(line.strip())
+    browser.post("/sample", "run=pictures&n=4096&steps=50&name=many")
+    many = run / "samples" / "many"
+    wait_until(lambda: (many / "000000.png").exists())
+    workers = children_of(process)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{number}/exe").exists() for number in workers))
+    assert json.loads((many / "samples.json").read_text())["complete"] is False
+    for path in many.glob("*.png"):
+        Image.open(path).load()
+    _, line = start()
+    assert "incomplete" in Browser(line.strip()).get("/run?run=pictures")

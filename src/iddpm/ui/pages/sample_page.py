@@ -113,6 +113,14 @@ async def commands(request: Request) -> HTMLResponse:
     )
 
 
+@router.get("/sample/sets")
+def show_sets(request: Request, run: Annotated[str, Query(max_length=1_000)]) -> HTMLResponse:
+    """Return the list of sets, as a part of a page."""
+    hub = hub_of(request)
+    facts = hub.index.facts(run)
+    return hub.render.page(request, "set_list.html", run=facts, sets=list_sets(facts.path))
+
+
 @router.get("/samples")
 def show_set(
     request: Request,

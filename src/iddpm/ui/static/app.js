@@ -49,6 +49,7 @@ function jobChanged(message) {
   if (panel.dataset.state !== message.state) {
     panel.dataset.state = message.state;
     htmx.trigger(panel, "refresh");
+    if (message.state === "done") fire("sets-changed");
     return;
   }
   setProgress(panel, message);

@@ -108,7 +108,6 @@ class Curves {
     const options = this.options(figure, series, logarithmic);
     const plot = new uPlot(options, table, space);
     this.plots.set(figure, plot);
-    plot.setLegend({ idx: table[0].length - 1 });
     const lasts = columns.map((column, k) => {
       const values = this.data[0][column];
       const at = values.findLastIndex((v) => v !== null);
@@ -133,6 +132,13 @@ class Curves {
         { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => (v === null ? "" : short(v))) },
       ],
       hooks: {
+        // Without a cursor the legend shows the last values.
+        setLegend: [
+          (plot) => {
+            if (plot.legend.idx === null) plot.setLegend({ idx: plot.data[0].length - 1 }, false);
+          },
+        ],
+        ready: [(plot) => plot.setLegend({ idx: plot.data[0].length - 1 })],
         setSelect: [
           (plot) => {
             if (plot.select.width < 4) return;

@@ -277,13 +277,25 @@ def deep_avifs() -> list[File]:
 def heics() -> list[File]:
     x = blocks(3)
     see = np.concatenate([x, blocks(1)[..., None]], -1)
-    files = []
-    for y in (x, see):
-        stream = io.BytesIO()
-        image = Image.fromarray(y)
-        pillow_heif.from_pillow(image).save(stream, quality=-1, chroma=444)
-        files.append(File(stream.getvalue(), first(y), off=4))
-    return files
+    return [heic(Image.fromarray(y), first(y), off=4) for y in (x, see)] + [
+        heic(Image.fromarray(x), first(TURNS[k](x)), off=4, exif=exif(k)) for k in TURNS
+    ]
+
+
+def heic(
+    image: Any, values: Any, *, off: float, exif: bytes | None = None, warns: str = ""
+) -> File:
+    stream = io.BytesIO()
+    made = image if isinstance(image, pillow_heif.HeifFile) else pillow_heif.from_pillow(image)
+    made.save(stream, quality=100, chroma=444, matrix_coefficients=0, exif=exif)
+    return File(stream.getvalue(), values, off=off, warns=warns)
+
+
+def deep_heics() -> list[File]:
+    x = blocks(3)
+    deep = (x.astype(np.uint16) << 8).tobytes()
+    made = pillow_heif.from_bytes("RGB;16", (x.shape[1], x.shape[0]), deep)
+    return [heic(made, first(x), off=4, warns="pictures of 10 bits in color")]
 
 
 def jp2s() -> list[File]:
@@ -364,6 +376,7 @@ PICTURE_ROWS = [
         lambda: [saved(x := blocks(3), "avif", x, save_all=True,
                        append_images=[Image.fromarray(255 - x)])], refused="an animated AVIF"),
     Row("HEIC", "8 bits, with and without transparency, turned", heics, library="Pillow"),
+    Row("HEIC", "10 bits, read with 8, with a warning", deep_heics, library="Pillow"),
     Row("JPEG 2000", "gray and color of 8 bits, gray of 16, with and without transparency", jp2s,
         library="imagecodecs"),
     Row("JPEG 2000", "12 and 16 bits in color, as numbers", deep_jp2s, library="imagecodecs"),

@@ -266,6 +266,61 @@ def test_signed_numbers_colors_and_frames(tmp_path):
     assert (source.read(1)[0] == frames[2:]).all()
 
 
+def test_frames_of_one_file_are_sorted_by_their_own_places(tmp_path):
+    """As enhanced CT and MR have them: facts of all frames, and of each."""
+    heights = [6.0, 0.0, 3.0]
+    frames = RANDOM.integers(0, 900, (3, 6, 5)).astype(np.uint16)
+    groups = []
+    for number, height in enumerate(heights):
+        place, line = Dataset(), Dataset()
+        place.ImagePositionPatient = [1.0, 2.0, height]
+        line.RescaleSlope, line.RescaleIntercept = 1, number
+        group = Dataset()
+        group.PlanePositionSequence = [place]
+        group.PixelValueTransformationSequence = [line]
+        groups.append(group)
+    turn, measure, shared = Dataset(), Dataset(), Dataset()
+    turn.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    measure.PixelSpacing = [0.5, 0.25]
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [turn], [measure]
+    write(tmp_path / "a.dcm", frames, NumberOfFrames=3, Modality="MR",
+          SharedFunctionalGroupsSequence=[shared],
+          PerFrameFunctionalGroupsSequence=groups)  # fmt: skip
+    source = open_source(tmp_path)
+    wanted = (frames + np.arange(3)[:, None, None])[[1, 2, 0]]
+    assert (numbers(source)[0] == wanted).all()
+    spacing = np.linalg.norm(np.array(source.form.affine)[:3, :3], axis=0)
+    assert spacing == pytest.approx([3, 0.5, 0.25])
+    assert np.array(source.form.affine)[:3, 3] == pytest.approx([-1, -2, 0])
+
+
+def test_promises_and_damage_get_one_sentence(tmp_path):
+    x = RANDOM.integers(0, 900, (6, 5)).astype(np.uint16)
+    path = tmp_path / "a.dcm"
+    write(path, x)
+    content = path.read_bytes()
+    for name, value, said in (
+        ("Rows", 60_000, r"a\.dcm (has|is truncated)"),
+        ("NumberOfFrames", "9999999", r"a\.dcm promises 9999999 frames"),
+        ("BitsAllocated", 64, r"a\.dcm is (truncated|damaged)"),
+    ):
+        dataset = pydicom.dcmread(path)
+        if name == "Rows":
+            dataset.Columns = value
+        setattr(dataset, name, value)
+        dataset.save_as(tmp_path / "a.dcm")
+        with pytest.raises(ValueError, match=said) as caught:
+            open_source(path).read(0)
+        assert "\n" not in str(caught.value)
+        path.write_bytes(content)
+    for kept in (0, 10, 140, 300, len(content) - 10):
+        path.write_bytes(content[:kept])
+        with pytest.raises(
+            ValueError, match=r"a\.dcm is (empty|not a DICOM|damaged|trunc|a DICOM)"
+        ):
+            open_source(path).read(0)
+
+
 SHIPPED = (
     "CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm",
     "MR_small_implicit.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm",

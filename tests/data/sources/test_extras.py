@@ -9,6 +9,7 @@ from iddpm.data.file_format import Form
 from iddpm.data.sources.open import open_source
 from iddpm.data.writers.data_files import save_files
 from tests.cli.broken import outcome, whole_files
+from tests.data.sources.features_of_pictures import PICTURE_ROWS
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,18 @@ def test_what_to_install_is_said(tmp_path, monkeypatch, name, module, extra):
     assert (status, complaint.count("\n")) == (2, 1)
     assert module in complaint
     assert f"pip install 'iddpm[{extra}]'" in complaint
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "extra"), [("heic", "pillow_heif", "heic"), ("png", "imagecodecs", "tiff")]
+)
+def test_pictures_that_need_more_than_pillow_say_so(tmp_path, monkeypatch, kind, module, extra):
+    rows = {"heic": "HEIC: 8 bits", "png": "PNG: 16 bits in color"}
+    row = next(r for r in PICTURE_ROWS if f"{r.format}: {r.feature}".startswith(rows[kind]))
+    (tmp_path / f"a.{kind}").write_bytes(row.files()[0].content)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ValueError, match=rf"needs {module}: pip install 'iddpm\[{extra}\]'"):
+        open_source(tmp_path).read(0)
 
 
 def test_resampling_needs_its_own(tmp_path, monkeypatch):

@@ -100,6 +100,8 @@ def _open_recordings(path: Path, reading: Reading) -> Recordings | None:
         found = next((each for each in some if _has_file(path, each)), None)
     if found is None or not found.folders:
         return None
+    if not found.column:
+        _refuse_column(reading.column, path)
     recordings = found.open(path, reading)
     assert isinstance(recordings, Recordings)
     return recordings
@@ -160,7 +162,8 @@ def _refuse_skip(reading: Reading, why: str) -> None:
 def _refuse_column(column: str | None, where: str | Path) -> None:
     if column is not None:
         raise ValueError(
-            f"column={column!r} needs shards, tables, .npz or HDF5, and {where} is none of these"
+            f"column={column!r} needs shards, tables, .npz, HDF5 or DICOM, and {where} is none of "
+            "these"
         )
 
 

@@ -91,8 +91,7 @@ def _look(path: Path) -> _Video:
     with _opened(path) as (container, stream):
         coded = stream.codec_context
         check_pixels(str(path), coded.height, coded.width)
-        times = _times(container, stream)
-        promised = stream.frames
+        times = _times(path, container, stream)
     with _opened(path) as (container, stream):
         first = next(iter(container.decode(stream)), None)
         if first is None:
@@ -103,10 +102,6 @@ def _look(path: Path) -> _Video:
         tick = float(stream.time_base or 0)
     count = _count(path) if times is None else len(times)
     milliseconds = () if times is None else _milliseconds(times, tick)
-    if promised > count + 1 and times is not None:
-        raise UnreadablePictureError(
-            f"{path} is truncated: {count} of its {promised} frames are there"
-        )
     if count > MOST_FRAMES:
         raise UnsupportedPictureError(
             f"{path} holds {count} frames, more than {MOST_FRAMES}: cut it into shorter files"
@@ -165,21 +160,34 @@ def _image(frame: Any, video: _Video) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def _times(container: Any, stream: Any) -> NDArray[np.int64] | None:
-    """Return when frames are shown, by their packets; None where packets do not say it."""
-    times = []
+def _times(path: Path, container: Any, stream: Any) -> NDArray[np.int64] | None:
+    """Return when frames are shown, by their packets; None where packets do not say it.
+
+    Raises:
+        UnreadablePictureError: packets are missing or cut short.
+    """
+    times: list[int | None] = []
+    count = 0
     vp8 = stream.codec_context.name in ("vp8", "libvpx")
     for packet in container.demux(stream):
-        if not packet.size or packet.is_discard:
+        if not packet.size:
+            continue
+        count += 1
+        if packet.is_corrupt:
+            raise UnreadablePictureError(f"{path} is truncated: its packet {count} is incomplete")
+        if packet.is_discard:  # before the start of what is shown
             continue
         if vp8 and not bytes(packet)[0] & 16:  # a frame that others refer to, never shown
             continue
-        if packet.pts is None:
-            return None
         times.append(packet.pts)
-    if len(set(times)) < len(times) or not times:
+    if count < stream.frames:
+        raise UnreadablePictureError(
+            f"{path} is truncated: {count} of its {stream.frames} frames are there"
+        )
+    known = [time for time in times if time is not None]
+    if len(set(known)) < len(times) or not times:
         return None
-    return np.sort(np.array(times, np.int64))
+    return np.sort(np.array(known, np.int64))
 
 
 def _count(path: Path) -> int:
@@ -246,9 +254,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     av: Any = needed("av", "video", f"reading {path}")
     try:
         with av.open(str(path), metadata_errors="replace") as container:
-            if not container.streams.video:
+            stream = container.streams.best("video")  # and no picture of a cover
+            if stream is None:
                 raise UnreadablePictureError(f"{path} holds no video")
-            stream = container.streams.video[0]
             yield container, stream
     except (av.error.FileNotFoundError, av.error.PermissionError):
         raise

@@ -221,10 +221,13 @@ def _window(recordings: Recordings, window: int | tuple[int, ...] | None) -> tup
     if window is None:
         sizes = sorted(set(recordings.sizes))
         if len(sizes) > 1:
+            one = "256" if dims == 1 else "[" + ",".join(["32"] * dims) + "]"
+            ways = f"cut windows of one size with -s data.window={one}"
+            if dims == 2:
+                ways = f"resize them with -s data.image_size=64, or {ways}"
             raise ValueError(
                 f"{recordings.name} holds {len(sizes)} sizes, from {sizes[0]} to {sizes[-1]}: "
-                "cut windows of one size with -s "
-                f"data.window={('256' if dims == 1 else '[32,32,32]')}"
+                f"{ways}"
             )
         return sizes[0]
     size = (window,) * dims if isinstance(window, int) else tuple(window)

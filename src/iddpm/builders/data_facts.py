@@ -19,7 +19,7 @@ from iddpm.data.sources.memory import open_memory
 from iddpm.data.sources.open import open_source
 from iddpm.data.sources.source import Source
 from iddpm.data.sources.windows import Rows, Windows
-from iddpm.data.values import Values, natural_values
+from iddpm.data.values import Values, natural_values, with_fill
 from iddpm.diffusion import log_snr_of_levels
 from iddpm.diffusion.schedule import LOG_SNR_MAX, LOG_SNR_MIN
 from iddpm.networks.layers import MAX_GROUPS, num_groups
@@ -92,8 +92,8 @@ def _open_in_memory(data: DataConfig, memory: Any) -> Source:
         labels=data.labels,
         image_size=data.image_size,
         channels=data.channels,
-        value_range=data.range,
-        given_range=data.given_range,
+        value_range=with_fill(data.range, data.fill),
+        given_range=with_fill(data.given_range, data.fill),
     )
     if data.window is None:
         return source
@@ -122,6 +122,7 @@ def open_path(data: DataConfig, path: str) -> Source:
         pad_short=data.pad_short,
         sample_rate=data.sample_rate,
         max_pixels=data.max_pixels,
+        fill=data.fill,
     )
     if data.cache == "none":
         return source
@@ -134,7 +135,8 @@ def values_of(config: Config) -> Values:
     if config.data.range is None or config.data.range == "auto":
         return natural_values(config.bits)
     dtype = config.form.dtype if config.form else None
-    return Values(dtype or natural_values(config.bits).dtype, *config.data.range)
+    dtype = dtype or natural_values(config.bits).dtype
+    return Values(dtype, *config.data.range, fill=config.data.fill)
 
 
 def form_of(config: Config) -> Form:

@@ -6,6 +6,7 @@ from iddpm.config import Config
 from iddpm.data.conditioning.conditions import is_unknown, read_columns
 from iddpm.data.sources.by_name import find_table
 from iddpm.data.sources.hdf5 import HDF5, read_members
+from iddpm.data.sources.label_tables import table_and_column
 from iddpm.data.sources.npy import read_npz
 from iddpm.data.sources.open import files_at
 from iddpm.data.sources.source import Source
@@ -26,7 +27,8 @@ def grouping_column(config: Config, source: Source) -> list[str] | None:
     if name is None or config.data.path is None:
         return None
     folder = path if path.is_dir() else path.parent
-    for where in (config.data.labels, config.data.conditions):
+    labels, _ = table_and_column(config.data.labels)
+    for where in (labels, config.data.conditions):
         if isinstance(where, str) and where.lower().endswith(TABLES):
             table = find_table(where, folder, "table")
             if name in (open_table(table, named=True).header or [])[1:]:

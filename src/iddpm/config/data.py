@@ -21,9 +21,10 @@ class DataConfig(Section):
     """Convert images to gray, RGB or RGBA; by default they are not converted. 1 averages the
     channels of sounds."""
     labels: str = "auto"
-    """``auto``, ``none``, ``folder``, ``prefix``, or the path of a CSV file (file,label); for
-    shards also ``cls`` or a key of their JSON; for tables a column; for time series first, last or
-    a name in the header."""
+    """``auto``, ``none``, ``folder``, ``prefix``, or the path of a CSV file (file,label),
+    or a column of it (table.csv:diagnosis); for shards also ``cls`` or a key of their JSON; for
+    tables a column; for time series first, last or a name in the header; for a MATLAB file a
+    variable."""
     conditions: str | tuple[str, ...] | None = None
     """Numbers, angles and categories of each item that condition the network: a CSV table whose
     first column names the items, or members of an array file."""
@@ -34,7 +35,7 @@ class DataConfig(Section):
     """As range, for the paired data."""
     column: str | None = None
     """Which member of the samples in shards, such as jpg, which column of a table or which array of
-    a .npz or HDF5 file holds the items; by default the only possible one."""
+    a .npz, HDF5, MATLAB or NetCDF file holds the items; by default the only possible one."""
     layout: str | None = None
     """Axes of an array, such as NHWC; by default recognized, and an error if ambiguous. For folders
     of pictures: frames, if each folder is a clip. For text tables: rows, or columns, which reads a
@@ -52,6 +53,9 @@ class DataConfig(Section):
     range: Literal["auto"] | tuple[Finite, Finite] | None = None
     """Stored numbers that become -1 and 1: [low, high], or auto to measure them; by default known
     for uint8, uint16 and floats in [-1, 1] and measured for others. A run keeps them."""
+    fill: Finite | None = None
+    """Number that NaN is read as, such as outside a brain or where a sensor was off; by default NaN
+    raises an error."""
     corrupt: Literal["error", "skip"] = "error"
     """error, or skip: skip files that cannot be read, damaged ones and unsupported kinds."""
     max_pixels: Annotated[Whole, Field(gt=0, le=10**10)] | None = None

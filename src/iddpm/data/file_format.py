@@ -20,14 +20,18 @@ class Form:
             are no colors.
         container: of sound files, ``FLAC`` or ``AIFF`` where they all are; else they are written
             as .wav. Of rasters ``PNG`` where they all are; else they are written as .tif.
+            ``EDF`` of physiological recordings.
+        channel_names, units: of the channels of such recordings.
         affine: of volumes: from voxel indices to millimetres, 4 x 4.
         milliseconds: of clips: how long a frame is shown.
     """
 
     kind: str = "array"
     values: Values | None = None
-    sample_rate: int | None = None
+    sample_rate: int | float | None = None
     encoding: str | None = None
     container: str | None = None
     affine: tuple[tuple[float, ...], ...] | None = None
     milliseconds: float | None = None
+    channel_names: tuple[str, ...] | None = None
+    units: tuple[str, ...] | None = None

@@ -2,8 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from iddpm.data.levels import to_stored_range
 
-Wanted = Literal["auto"] | tuple[float, float] | None
+Range = Literal["auto"] | tuple[float, float] | None
+
+
+class Filled(NamedTuple):
+    """A range that is wanted, and what NaN is read as."""
+
+    wanted: Range
+    fill: float
+
+
+Wanted = Range | Filled
 Chunk = tuple[Sequence[int] | NDArray[np.int64], NDArray[Any]]
 
 MOST_BITS = 16
@@ -33,11 +43,13 @@ class Values:
     Attributes:
         dtype: numpy's name, ``"float32"`` for all floats.
         low, high: what becomes -1 and 1.
+        fill: what NaN is read as; None refuses it.
     """
 
     dtype: str
     low: float
     high: float
+    fill: float | None = field(default=None, compare=False)
 
     @property
     def bits(self) -> int | None:
@@ -62,6 +74,7 @@ class Values:
         bits = self.bits
         if bits is not None and self.natural:
             return np.ascontiguousarray(stored, dtype=self.dtype)
+        stored, _ = _filled(stored, self.fill)
         self.refuse_outside(name, *finite_extent(name, stored, numbers))
         if bits is not None:
             levels = stored.astype(np.int64) - int(self.low)
@@ -129,6 +142,11 @@ def range_hint(values: Values, lowest: float, highest: float) -> str | None:
     return None
 
 
+def with_fill(wanted: Wanted, fill: float | None) -> Wanted:
+    """Return a wanted range together with what NaN is read as, if it is read as anything."""
+    return wanted if fill is None or isinstance(wanted, Filled) else Filled(wanted, fill)
+
+
 def natural_values(bits: int | None) -> Values:
     """Return the values of data with no range but the one that its depth has."""
     if bits is None:
@@ -153,7 +171,8 @@ def find_values(
     Args:
         name: for messages.
         dtype: what is stored.
-        wanted: None, the range, or ``"auto"`` to measure it in any case.
+        wanted: None, the range, or ``"auto"`` to measure it in any case; with what NaN is read as,
+            whose number is warned of.
         nbytes: size of everything.
         chunks: called with whether all is needed; yields item numbers and items ``[N, ...]``.
         known: the values that the format says, if it does.
@@ -162,6 +181,11 @@ def find_values(
         ValueError: a dtype without a range, a range that does not fit, values outside or not
             finite, or integers that span more than 16 bits.
     """
+    if isinstance(wanted, Filled):
+        filled = _Filling(chunks, wanted.fill)
+        values = find_values(name, dtype, wanted.wanted, nbytes, filled, known)
+        filled.say(name)
+        return replace(values, fill=wanted.fill)
     if dtype.kind not in "iuf":
         advice = _ADVICE.get(dtype.kind, "save integers or floats")
         raise ValueError(f"{name} holds {dtype}, which has no range of values; {advice}")
@@ -209,8 +233,42 @@ def finite_extent(
     finite = np.isfinite(low) & np.isfinite(high)
     if not finite.all():
         bad = int(numbers[int(np.argmin(finite))])
-        raise ValueError(f"{name} holds NaN or infinity, first in item {bad}; remove it")
+        where = f"{name} holds NaN or infinity, first in item {bad}"
+        raise ValueError(f"{where}; remove it, or read NaN as a number such as -s data.fill=0")
     return float(low.min()), float(high.max())
+
+
+class _Filling:
+    """Chunks in which NaN is filled, and how many there were."""
+
+    def __init__(self, chunks: Callable[[bool], Iterable[Chunk]], fill: float) -> None:
+        self._chunks, self._fill = chunks, fill
+        self._count, self._total, self._whole = 0, 0, True
+
+    def __call__(self, whole: bool) -> Iterator[Chunk]:
+        self._whole = whole
+        for numbers, items in self._chunks(whole):
+            filled, count = _filled(items, self._fill)
+            self._count, self._total = self._count + count, self._total + items.size
+            yield numbers, filled
+
+    def say(self, name: str) -> None:
+        if self._count:
+            part = "" if self._whole else " that were looked at"
+            warnings.warn(
+                f"{name}: {self._count} of {self._total} numbers{part} are NaN and read as "
+                f"{self._fill:g}",
+                stacklevel=5,
+            )
+
+
+def _filled(items: NDArray[Any], fill: float | None) -> tuple[NDArray[Any], int]:
+    """Return numbers with NaN replaced, and how many were."""
+    if fill is None or items.dtype.kind != "f":
+        return items, 0
+    missing = np.isnan(items)
+    count = int(missing.sum())
+    return (np.where(missing, items.dtype.type(fill), items) if count else items), count
 
 
 def array_chunks(array: NDArray[Any], size: int, count: int | None) -> Iterator[Chunk]:

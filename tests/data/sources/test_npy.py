@@ -116,7 +116,7 @@ def test_flipped_bytes_in_an_npz_are_noticed(save, tmp_path):
 def test_a_member_that_unpacks_to_far_more_than_it_holds_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("iddpm.data.sources.npy._UNPACKED", 1 << 20)
     np.savez_compressed(tmp_path / "bomb.npz", np.zeros(2 << 20, np.uint8))
-    with pytest.raises(ValueError, match="above 1 MiB, members may unpack to at most 100 times"):
+    with pytest.raises(ValueError, match=r"above 1 MiB, .* may unpack to at most 100 times"):
         read_npz(tmp_path / "bomb.npz")
     np.savez_compressed(tmp_path / "small.npz", np.zeros(1 << 19, np.uint8))
     assert len(read_npz(tmp_path / "small.npz")["arr_0"]) == 1 << 19

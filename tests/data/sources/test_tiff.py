@@ -90,3 +90,44 @@ def test_a_page_without_pixels_is_damaged(suffix, tmp_path):
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.tif is damaged \(a page has no pixels"):
         open_source(tmp_path / "a.tif").read(0)
+
+
+PLANES = np.random.default_rng(0).integers(0, 250, (2, 3, 8, 6))  # [C, Z, Y, X]
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}])
+def test_channels_of_microscopes_are_channels(options, kind, tmp_path):
+    """As ImageJ and OME order pages, by the library that wrote them."""
+    x = PLANES.astype(kind)
+    axes = "ZCYX" if "imagej" in options else "CZYX"
+    pages = np.moveaxis(x, 0, 1) if "imagej" in options else x
+    tifffile.imwrite(tmp_path / "a.tif", pages, metadata={"axes": axes}, **options)
+    series = tifffile.TiffFile(tmp_path / "a.tif").series[0]
+    expected = np.moveaxis(series.asarray(), series.axes.index("C"), 0)
+    assert np.array_equal(expected, x)
+    source = open_source(tmp_path)
+    low, high = source.form.values.low, source.form.values.high
+    assert source.shape == (2, 3, 8, 6)
+    found = source.read(0)
+    found = (found + 1) / 2 * (high - low) + low if source.bits is None else found
+    assert np.abs(found - x).max() < 1e-3
+    tifffile.imwrite(tmp_path / "a.tif", x[:, 0], metadata={"axes": "CYX"}, **options)
+    assert open_source(tmp_path).shape == (2, 8, 6)
+
+
+@pytest.mark.parametrize("order", ["XYCZT", "XYZCT", "XYTZC", "XYCTZ"])
+def test_the_order_of_pages_that_ome_states(order, tmp_path):
+    x = PLANES.astype(np.uint8)
+    fast = [letter for letter in order[2:] if letter in "CZ"]
+    pages = x.reshape(6, 8, 6) if fast == ["Z", "C"] else np.moveaxis(x, 0, 1).reshape(6, 8, 6)
+    text = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="{order}" Type="uint8" '
+        'SizeX="6" SizeY="8" SizeC="2" SizeZ="3" SizeT="1"><TiffData/></Pixels></Image></OME>'
+    )
+    tifffile.imwrite(tmp_path / "a.tif", pages, metadata=None, description=text,
+                     photometric="minisblack")  # fmt: skip
+    series = tifffile.TiffFile(tmp_path / "a.tif").series[0]
+    assert np.array_equal(np.moveaxis(series.asarray(), series.axes.index("C"), 0), x)
+    assert np.array_equal(open_source(tmp_path).read(0), x)

@@ -49,8 +49,10 @@ class LazyRows:
     def __len__(self) -> int:
         return int(self.shape[0])
 
-    def __getitem__(self, rows: slice | Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
-        if isinstance(rows, slice):
+    def __getitem__(
+        self, rows: slice | tuple[slice, ...] | Sequence[int] | NDArray[np.int64]
+    ) -> NDArray[Any]:
+        if isinstance(rows, slice | tuple):
             return np.asarray(self._read(rows))
         distinct, inverse = np.unique(np.asarray(rows), return_inverse=True)  # h5py wants them so
         return np.asarray(self._read(distinct))[inverse]
@@ -89,18 +91,8 @@ def open_hdf5(
     """
     if labels not in ("auto", "none"):
         raise ValueError(f"labels={labels!r} does not go with {path}; use 'auto' or 'none'")
-    file = _opened(path)
-    h5py = needed("h5py", "hdf5", f"reading {path}")
     try:
-        members = {k: v for k in file if isinstance(v := file.get(k), h5py.Dataset)}
-        if column is not None and isinstance(inside := file.get(column), h5py.Dataset):
-            members[column] = inside
-        elif column is not None or not members:
-            _refuse_groups(path, file, column)
-        label_key = next((key for key in _LABELS if key in members and key != column), None)
-        rows = LazyRows(path, data_key(path, members, label_key, column))
-        if not rows.ndim:
-            raise ValueError(f"{path} holds a scalar and no rows")
+        rows, members, label_key = _parts(path, column)
         known = None
         if labels == "auto" and label_key is not None:
             found = members[label_key]
@@ -122,6 +114,34 @@ def open_hdf5(
         path=path,
         value_range=value_range,
     )
+
+
+def open_dataset(path: Path, column: str | None) -> LazyRows:
+    """Open the dataset of a file that holds one item, found as `open_hdf5` finds it.
+
+    Raises:
+        ValueError: a damaged file, or one without an array that can be used.
+    """
+    try:
+        return _parts(path, column)[0]
+    except (OSError, RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error})") from None
+
+
+def _parts(path: Path, column: str | None) -> tuple[LazyRows, dict[str, Any], str | None]:
+    """Return the data, the datasets that can be reached by name, and the name of the labels."""
+    file = _opened(path)
+    h5py = needed("h5py", "hdf5", f"reading {path}")
+    members = {k: v for k in file if isinstance(v := file.get(k), h5py.Dataset)}
+    if column is not None and isinstance(inside := file.get(column), h5py.Dataset):
+        members[column] = inside
+    elif column is not None or not members:
+        _refuse_groups(path, file, column)
+    label_key = next((key for key in _LABELS if key in members and key != column), None)
+    rows = LazyRows(path, data_key(path, members, label_key, column))
+    if not rows.ndim:
+        raise ValueError(f"{path} holds a scalar and no rows")
+    return rows, members, label_key
 
 
 def _refuse_unreal(path: Path, key: str, data: Any) -> None:

@@ -1,5 +1,6 @@
 """Class labels from folders, file names or a CSV table."""
 
+import json
 import re
 import warnings
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ RULES = ("auto", "none", "folder", "prefix")
 """Those of files, beside a table."""
 LABEL_NAMES = ("label", "labels", "class", "classes", "target", "category")
 """What a column of classes may be called."""
+DATASET_JSON = "dataset.json"
 _FILE_NAMES = ("file", "filename", "file_name", "image", "path", "name", "id")
 
 
@@ -43,17 +45,21 @@ def class_table(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...
     return np.array([number[name] for name in names], dtype=np.int64), tuple(ordered)
 
 
-def labels_of_files(rule: str, keys: Sequence[str], folder: Path) -> Labels:
+def labels_of_files(rule: str, keys: Sequence[str], folder: Path, *, listed: bool = True) -> Labels:
     """Return the labels of files by ``rule``.
 
     Args:
         rule: ``"none"``; ``"folder"`` (the first folder below ``folder``); ``"prefix"`` (the file
-            name up to its first underscore); ``"auto"`` (as ``"folder"`` when every file lies in
-            one and there are at least two, else none); or the path of a text table of two columns,
-            or with the header ``file,label`` among others, relative to the working directory or
-            to ``folder``. Its names may lack suffixes.
+            name up to its first underscore); ``"auto"`` (by the ``dataset.json`` of StyleGAN's
+            tools where there is one; else as ``"folder"`` when every file lies in one and there
+            are at least two, else none); or the path of a text table, relative to the working
+            directory or to ``folder``, in which a column names the files, with or without their
+            suffixes, and one is called label, class or the like, is the only other one, or is
+            named after a colon (``table.csv:diagnosis``), or in which a column for each class
+            holds 1 for the items of it and 0 for others.
         keys: posix paths relative to ``folder``.
         folder: where the files lie.
+        listed: whether a ``dataset.json`` in the folder is looked for.
 
     Raises:
         ValueError: a file has no label by the rule, or the table cannot be understood.
@@ -62,6 +68,11 @@ def labels_of_files(rule: str, keys: Sequence[str], folder: Path) -> Labels:
     """
     if rule == "none":
         return None, ()
+    if rule == "auto" and listed and (folder / DATASET_JSON).is_file():
+        named = folder / DATASET_JSON
+        found = listed_labels(named.read_bytes(), str(named), keys)
+        if found is not None:
+            return found
     if rule in ("auto", "folder"):
         tops = [path.parts[0] if len(path.parts) > 1 else "" for path in map(PurePosixPath, keys)]
         if rule == "auto" and ("" in tops or len(set(tops)) < 2):
@@ -77,9 +88,11 @@ def labels_of_files(rule: str, keys: Sequence[str], folder: Path) -> Labels:
         return class_table(tops)
     if rule == "prefix":
         return class_table([_prefix(key) for key in keys])
-    if rule.lower().endswith(TABLES):
-        table = find_table(rule, folder, "label table")
-        return class_table(rows_of(_read_table(table, keys), keys, table, "label", "<class>"))
+    name, column = table_and_column(rule)
+    if name.lower().endswith(TABLES):
+        table = find_table(name, folder, "label table")
+        rows = _read_table(table, keys, column)
+        return class_table(rows_of(rows, keys, table, "label", "<class>"))
     raise ValueError(
         f"labels={rule!r} is not a rule; use 'auto', 'none', 'folder', 'prefix' or the path of a "
         ".csv file with the header file,label"
@@ -142,32 +155,117 @@ def _prefix(key: str) -> str:
     return prefix
 
 
-def _read_table(path: Path, keys: Sequence[str]) -> dict[str, str]:
+def table_and_column(rule: str) -> tuple[str, str | None]:
+    """Return the path of a table of labels and the column that a rule names after a colon."""
+    path, colon, column = rule.rpartition(":")
+    return (path, column) if colon and path.lower().endswith(TABLES) else (rule, None)
+
+
+def listed_labels(text: bytes, title: str, keys: Sequence[str]) -> Labels | None:
+    """Return the labels that a ``dataset.json`` of StyleGAN's tools lists.
+
+    It holds ``{"labels": [["00000/img00000000.png", 6], ...]}``, or null for no labels.
+
+    Args:
+        text: of the file.
+        title: for messages.
+        keys: posix paths as in the list.
+
+    Returns:
+        The labels; None where the file is of another kind.
+
+    Raises:
+        ValueError: no JSON, labels that are no classes, or an item that is not in the list.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{title} is not JSON ({error}); set data.labels=none") from None
+    if not isinstance(content, dict) or "labels" not in content:
+        return None
+    pairs = content["labels"]
+    if pairs is None:
+        return None, ()
+    if not isinstance(pairs, list) or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
+        return None
+    known = {normal_name(str(name)): label for name, label in pairs}
+    found = []
+    for key in keys:
+        label = known.get(key)
+        if isinstance(label, bool) or not isinstance(label, int | str):
+            what = "no label" if label is None else f"the label {str(label)[:40]}"
+            raise ValueError(
+                f"{title} gives {key} {what}; labels are whole numbers or words: set data.labels"
+            )
+        found.append(str(label))
+    return class_table(found)
+
+
+def _read_table(path: Path, keys: Sequence[str], column: str | None = None) -> dict[str, str]:
     """Return the labels by the names in a table."""
     table = open_table(path, named=True)
     header = table.header or []
-    lines = [(line, cells) for line, cells in table]
-    files = [k for k, name in enumerate(header) if name.lower() in _FILE_NAMES]
-    labels = [k for k, name in enumerate(header) if name.lower() in LABEL_NAMES]
-    if "file" in header and "label" in header:
-        files, labels = [header.index("file")], [header.index("label")]
-    if len(header) == 2 and not (len(files) == 1 and len(labels) == 1 and files != labels):
-        # Two columns under other names, or under none: one of them names items.
-        rows, known = [cells for _, cells in lines], names_of(keys)
-        found = [sum(normal_name(row[k]) in known for row in rows) for k in (0, 1)]
-        files, labels = ([1], [0]) if found[1] > found[0] else ([0], [1])
-        if normal_name(header[files[0]]) in known:  # no header
-            lines.insert(0, (1, header))
-    if len(files) != 1 or len(labels) != 1:
+    lines = list(table)
+    known, rows = names_of(keys), [cells for _, cells in lines]
+    file = _file_column(header, rows, known)
+    if file is not None and len(header) == 2 and normal_name(header[file]) in known:  # no header
+        lines.insert(0, (1, header))
+    label = None if file is None else _label_column(header, file, column)
+    classes = None
+    if label is None and file is not None and column is None:
+        classes = _one_hot(header, rows, file)
+    if file is None or (label is None and classes is None):
+        wanted = "" if column is None else f", none of them {column}"
         raise ValueError(
-            f"{path} starts with {', '.join(header)[:120] or 'nothing'}; its first line must be "
-            "file,label, or name a column file and a column label among others"
+            f"{path} starts with {', '.join(header)[:120] or 'nothing'}{wanted}; its first line "
+            "must be file,label, or name a column file and a column label among others; another "
+            f"column of labels is named as in -s data.labels={path.name}:{(header or ['x'])[-1]}"
         )
     found_labels: dict[str, str] = {}
-    for line, cells in lines:
-        name, label = normal_name(cells[files[0]]), cells[labels[0]]
-        if not cells[files[0]] or not label:
+    for number, (line, cells) in enumerate(lines):
+        given = cells[label] if label is not None else (classes or [])[number]
+        name = normal_name(cells[file])
+        if not cells[file] or not given:
             raise ValueError(f"{path}, line {line}: needs a file and a label")
-        if found_labels.setdefault(name, label) != label:
-            raise ValueError(f"{path} gives {name} two labels, {found_labels[name]} and {label}")
+        if found_labels.setdefault(name, given) != given:
+            raise ValueError(f"{path} gives {name} two labels, {found_labels[name]} and {given}")
     return found_labels
+
+
+def _file_column(
+    header: Sequence[str], rows: Sequence[Sequence[str]], known: set[str]
+) -> int | None:
+    """Return the column that names most of the items, before others one that is called so."""
+    called = [name.lower() in _FILE_NAMES for name in header]
+    hits = [
+        sum(normal_name(cells[k]) in known for cells in rows) + (normal_name(header[k]) in known)
+        for k in range(len(header))
+    ]
+    best = max(range(len(header)), key=lambda k: (hits[k], called[k]), default=None)
+    if best is None or hits[best] or called.count(True) == 1 or len(header) == 2:
+        return best
+    return None
+
+
+def _label_column(header: Sequence[str], file: int, column: str | None) -> int | None:
+    """Return the column of the classes; None where its name does not say so."""
+    if column is not None:
+        return header.index(column) if header.count(column) == 1 else None
+    if len(header) == 2:
+        return 1 - file
+    if "file" in header and "label" in header:
+        return header.index("label")
+    named = [k for k, name in enumerate(header) if name.lower() in LABEL_NAMES and k != file]
+    return named[0] if len(named) == 1 else None
+
+
+def _one_hot(header: Sequence[str], rows: Sequence[Sequence[str]], file: int) -> list[str] | None:
+    """Return the class of each row where every other column is 0 or 1, and one of them 1."""
+    classes = [k for k in range(len(header)) if k != file]
+    found = []
+    for cells in rows:
+        ones = [k for k in classes if cells[k] in ("1", "1.0")]
+        if len(ones) != 1 or any(cells[k] not in ("0", "0.0", "1", "1.0") for k in classes):
+            return None
+        found.append(header[ones[0]])
+    return found or None

@@ -95,19 +95,34 @@ def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     # A mapping skips the checksum, which would read the whole file.
     if info.compress_type == zipfile.ZIP_STORED and info.file_size >= _SMALL:
         return map_npy(path, _data_offset(path, info))
-    if info.file_size > info.compress_size * DENSEST:
-        raise ValueError(
-            f"{path} promises {info.file_size} bytes in {info.filename}, of which it holds "
-            f"{info.compress_size}: save it by numpy.savez or numpy.savez_compressed"
-        )
-    if info.file_size > max(_UNPACKED, info.compress_size * _DENSE):
-        raise ValueError(
-            f"{path} promises {info.file_size} bytes in {info.filename} out of "
-            f"{info.compress_size}: above {_UNPACKED >> 20} MiB, members may unpack to at most "
-            f"{_DENSE} times their size; save it with numpy.savez or numpy.save"
-        )
+    refuse_dense(f"{path}: {info.filename}", info.file_size, info.compress_size)
     with archive.open(info) as file:
         return _read_array(f"{path}: {info.filename}", file)
+
+
+def refuse_dense(name: str, promised: int, held: int, free: int | None = None) -> None:
+    """Refuse compressed bytes that promise more than so many can hold, or too many.
+
+    Args:
+        name: for messages.
+        promised: bytes after unpacking.
+        held: bytes that are there.
+        free: bytes that any may unpack to; by default 1 GiB.
+
+    Raises:
+        ValueError: says both sizes.
+    """
+    if promised > held * DENSEST:
+        raise ValueError(
+            f"{name} promises {promised} bytes, of which it holds {held}: it is damaged; save it "
+            "again"
+        )
+    free = _UNPACKED if free is None else free
+    if promised > max(free, held * _DENSE):
+        raise ValueError(
+            f"{name} promises {promised} bytes out of {held}: above {free >> 20} MiB, compressed "
+            f"bytes may unpack to at most {_DENSE} times their size; save it without compression"
+        )
 
 
 def _read_array(name: str, file: IO[bytes]) -> NDArray[Any]:

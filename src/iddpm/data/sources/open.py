@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iddpm.data.embedded import EMBEDDED, embedded
-from iddpm.data.formats import ARRAYS, FORMATS, Format, Reading, format_of
+from iddpm.data.formats import Format, Reading, format_of
 from iddpm.data.sources.animation import can_be_opened, is_animation
 from iddpm.data.sources.array_files import ArrayFiles
 from iddpm.data.sources.arrow import SPLITS, STATE
 from iddpm.data.sources.clips import Animations, FrameFolders
 from iddpm.data.sources.contents import check_contents
-from iddpm.data.sources.folder import every_file, first_file
+from iddpm.data.sources.folder import every_file, find_files, first_file
 from iddpm.data.sources.images import ImageFolder
 from iddpm.data.sources.picture import ANIMATED_SUFFIXES, SUFFIXES
 from iddpm.data.sources.pictures import Pictures
@@ -25,7 +25,8 @@ from iddpm.data.sources.shards import TarFiles
 from iddpm.data.sources.source import Source
 from iddpm.data.sources.tables import TableFiles
 from iddpm.data.sources.windows import Recordings, Rows, Windows
-from iddpm.data.values import Wanted
+from iddpm.data.sources.zip_files import ZIP, ZipFiles
+from iddpm.data.values import Wanted, with_fill
 
 _WORKS = (
     "a folder of images, clips (.gif, .webp, .tif, .mp4), sounds (.wav, .mp3), volumes (.nii, "
@@ -50,6 +51,7 @@ def open_source(
     pad_short: bool = False,
     sample_rate: int | None = None,
     max_pixels: int | None = None,
+    fill: float | None = None,
 ) -> Source:
     """Open data by its path, whatever it is, or an embedded data set by name.
 
@@ -58,7 +60,8 @@ def open_source(
     ``"frames"`` makes clips of folders of pictures, and text tables have ``"rows"`` or
     ``"columns"``), ``column`` for shards and tables; ``value_range`` is that of
     `iddpm.data.values.find_values`; ``max_pixels`` is the most that a picture may have, in this
-    process from now on; the other arguments are those of the sources.
+    process from now on; ``fill`` is what NaN is read as; the other arguments are those of the
+    sources.
 
     Raises:
         FileNotFoundError: nothing there, with the nearest embedded name.
@@ -66,23 +69,24 @@ def open_source(
     """
     path = Path(path_or_name).expanduser()
     limit_pixels(max_pixels)
-    reading = Reading(
-        image_size, channels, labels, corrupt, layout, column, value_range, sample_rate
-    )
-    if path.is_dir() and not _suffixes_in(path) & {".tar", ".arrow", ".parquet"}:
-        check_contents(path)
-    recordings = _open_recordings(path, reading)
+    wanted = with_fill(value_range, fill)
+    reading = Reading(image_size, channels, labels, corrupt, layout, column, wanted, sample_rate)
+    found = format_of(path) if path.exists() else None
+    if found is None and path.is_dir() and not _suffixes_in(path) & {".tar", ".arrow", ".parquet"}:
+        found = check_contents(path)
+    recordings = _open_recordings(path, reading, found)
     if recordings is None:
-        source = _open_rows(path_or_name, path, reading)
+        source = _open_rows(path_or_name, path, reading, found)
         if window is None:
             return source
         recordings = Rows(source)
     return Windows(recordings, window, stride, pad_short=pad_short)
 
 
-def _open_recordings(path: Path, reading: Reading) -> Recordings | None:
+def _open_recordings(path: Path, reading: Reading, found: Format | None) -> Recordings | None:
     """Open a file or a folder whose items are cut from recordings; None for what is none."""
-    clips = _clips(path, reading)
+    store = path.is_dir() and format_of(path) is not None  # a folder that is read as a file
+    clips = None if store else _clips(path, reading)
     if reading.layout == "frames" and clips is not FrameFolders and path.exists():
         raise ValueError(f"layout='frames' needs a folder of pictures, and {path} is not one")
     if clips is not None:
@@ -92,25 +96,23 @@ def _open_recordings(path: Path, reading: Reading) -> Recordings | None:
             return clips(path, **reading.of("image_size", "channels"))
         _refuse_layout(reading.layout, path)
         return clips(path, **reading.of("image_size", "channels", "corrupt"))
-    if path.is_file():
-        found = format_of(path)
-    else:
-        folders = path.is_dir() and first_file(path, tuple(SUFFIXES)) is None
-        some = (each for each in FORMATS if each.folders and folders)
-        found = next((each for each in some if _has_file(path, each)), None)
-    if found is None or not found.folders:
+    if found is not None and path.is_dir() and not store and found.folder is not None:
+        _refuse_single(path, found)
+        return found.folder(path, reading)
+    if found is None or store or not (found.folders or found.recordings):
         return None
     if not found.column:
         _refuse_column(reading.column, path)
+    if reading.layout is not None:
+        raise ValueError(
+            f"layout={reading.layout!r} is for arrays and tables, but {path} holds the kind "
+            f"{found.name}: leave it out"
+        )
+    if not found.folders:
+        _refuse_skip(reading, f"{path} is one file")
     recordings = found.open(path, reading)
     assert isinstance(recordings, Recordings)
     return recordings
-
-
-def _has_file(folder: Path, form: Format) -> bool:
-    if first_file(folder, form.suffixes) is not None:
-        return True
-    return form.holds is not None and any(form.holds(folder / n) for n in every_file(folder))
 
 
 def _clips(path: Path, reading: Reading) -> Callable[..., Recordings] | None:
@@ -138,17 +140,23 @@ def _clips(path: Path, reading: Reading) -> Callable[..., Recordings] | None:
     return Animations if is_animation(picture) else None
 
 
-def _open_rows(path_or_name: str | Path, path: Path, reading: Reading) -> Source:
+def _open_rows(
+    path_or_name: str | Path, path: Path, reading: Reading, found: Format | None
+) -> Source:
     """Open what holds items ready to be used."""
-    found = format_of(path) if path.is_file() else None
     if found is not None:
-        _refuse_skip(reading, f"{path} is one file")
-        if not found.column:
-            _refuse_column(reading.column, path)
+        _refuse_file_settings(reading, path, found)
         source = found.open(path, reading)
         assert isinstance(source, Source)
         return source
     return ranged(_open_others(path_or_name, path, reading), reading.value_range)
+
+
+def _refuse_file_settings(reading: Reading, path: Path, found: Format) -> None:
+    """Refuse settings that say nothing of one file of many items."""
+    _refuse_skip(reading, f"{path} is one file")
+    if not found.column:
+        _refuse_column(reading.column, path)
 
 
 def _refuse_skip(reading: Reading, why: str) -> None:
@@ -188,7 +196,7 @@ def _open_others(path_or_name: str | Path, path: Path, reading: Reading) -> Sour
         _refuse_layout(reading.layout, path)
         return Pictures(files, **of_pictures)
     if path.is_dir():
-        _refuse_folder_of_arrays(path)
+        _refuse_files(path)
         _refuse_layout(reading.layout, path)
         return ImageFolder(path, **of_pictures)
     if path.is_file():
@@ -200,8 +208,8 @@ def _open_others(path_or_name: str | Path, path: Path, reading: Reading) -> Sour
     raise FileNotFoundError(f"there is no {path_or_name}{hint}; data is {_WORKS}")
 
 
-def files_at(path: Path, column: str | None) -> TarFiles | TableFiles | None:
-    """Open what holds many items in few files: shards or tables; None where there are none."""
+def files_at(path: Path, column: str | None) -> TarFiles | TableFiles | ZipFiles | None:
+    """Open what holds many items in few files: shards, tables, a .zip; None where there is none."""
     if (path / SPLITS).is_file() or (path / STATE).is_file():
         return TableFiles(path, column)
     suffixes = _suffixes_in(path)
@@ -209,6 +217,9 @@ def files_at(path: Path, column: str | None) -> TarFiles | TableFiles | None:
         return TarFiles(path, column)
     if suffixes & {".arrow", ".parquet"}:
         return TableFiles(path, column)
+    if path.is_file() and path.suffix.lower() == ZIP:
+        _refuse_column(column, path)
+        return ZipFiles(path)
     return None
 
 
@@ -259,15 +270,25 @@ def _open_embedded(
     return source
 
 
-def _refuse_folder_of_arrays(folder: Path) -> None:
-    """Point from a folder to what is in it, when that is another kind of data and no picture."""
-    if not _suffixes_in(folder) & {*ARRAYS, *_COMPRESSED}:
-        return
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in ARRAYS:
-            raise ValueError(
-                f"{folder} holds no images but the array file {file.name}; give the file itself: "
-                f"{file}"
-            )
-        if file.name.lower().endswith(_COMPRESSED):
-            raise ValueError(_other_file(file))
+def _refuse_files(folder: Path) -> None:
+    """Point from a folder without items to files in it that hold many, and to archives."""
+    if _suffixes_in(folder):
+        for file in sorted(folder.iterdir()):
+            found = format_of(file)
+            if found is not None and found.folder is None and file.is_file():
+                raise ValueError(
+                    f"{folder} holds no images but the {found.name} {file.name}; give the file "
+                    f"itself: {file}"
+                )
+            if file.name.lower().endswith(_COMPRESSED):
+                raise ValueError(_other_file(file))
+
+
+def _refuse_single(folder: Path, found: Format) -> None:
+    """Point from a folder to its only file, which may hold all items or be one of them."""
+    names = find_files(folder, found.suffixes)
+    if len(names) == 1:
+        raise ValueError(
+            f"{folder} holds no images but the {found.name} {names[0]}; give the file itself: "
+            f"{folder / names[0]}"
+        )

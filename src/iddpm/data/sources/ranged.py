@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iddpm.data.sources.source import DerivedSource, Source
-from iddpm.data.values import Chunk, Wanted, find_values, natural_values
+from iddpm.data.values import Chunk, Filled, Wanted, find_values, natural_values
 
 _AT_ONCE = 64
 _PARTS = 16
@@ -59,6 +59,8 @@ class Ranged(DerivedSource):
 
 def ranged(source: Source, wanted: Wanted) -> Source:
     """Return the source with a range, itself where it has that one already."""
+    if isinstance(wanted, Filled):  # integers, in which there is no NaN
+        wanted = wanted.wanted
     if wanted is None or source.form.values is not None:
         return source
     natural = natural_values(source.bits)

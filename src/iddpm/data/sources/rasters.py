@@ -18,7 +18,7 @@ from iddpm.data.sources.deep_pictures import deep_page, is_png, read_deep
 from iddpm.data.sources.folder import RecordingFiles
 from iddpm.data.sources.label_tables import labels_of_files
 from iddpm.data.sources.picture import SUFFIXES, fit
-from iddpm.data.sources.tiff import refuse_differing, refuse_mixed_pages
+from iddpm.data.sources.tiff import channel_pages, refuse_differing, refuse_mixed_pages
 from iddpm.data.sources.tiff_pages import (
     TIFF,
     TiffPage,
@@ -38,8 +38,8 @@ _KEPT = 1 << 28  # bytes of decoded files that stay in memory
 class Rasters(RecordingFiles):
     """Files of any numbers as ``[C, H, W]``, or of several pages as ``[C, T, H, W]``.
 
-    The samples of a pixel are the channels. Nothing is converted: uint8 and uint16 have their whole
-    range, the range of others is measured.
+    The samples of a pixel are the channels, or those by which ImageJ or OME orders the pages.
+    Nothing is converted: uint8 and uint16 have their whole range, the range of others is measured.
 
     Args:
         path: a folder or a file.
@@ -68,9 +68,11 @@ class Rasters(RecordingFiles):
         super().__init__(path, tuple(SUFFIXES), corrupt)
         self._resized = (image_size, image_size) if isinstance(image_size, int) else image_size
         self._pages = [raster_pages(self._root / key) for key in self._keys]
+        shapes = [raster_shape(self._root / k, p) for k, p in zip(self._keys, self._pages,
+                  strict=True)]  # fmt: skip
         kinds = {
-            (pages[0].what, len(pages) > 1): key
-            for pages, key in zip(self._pages, self._keys, strict=True)
+            (_kind(pages[0], shape), len(shape) > 3): key
+            for pages, shape, key in zip(self._pages, shapes, self._keys, strict=True)
         }
         if len(kinds) > 1:
             ((one, many), first), ((other, others), second) = list(kinds.items())[:2]
@@ -79,16 +81,13 @@ class Rasters(RecordingFiles):
                 f"{other}: convert them to one kind"
             )
         page = self._pages[0][0]
-        self.channels, self._dtype = page.samples, page.dtype
-        if channels not in (None, page.samples):
+        self.channels, self._dtype = shapes[0][0], page.dtype
+        if channels not in (None, self.channels):
             raise ValueError(
-                f"{self.name} holds {page.what}, and data.channels is {channels}: leave it out"
+                f"{self.name} holds {_kind(page, shapes[0])}, and data.channels is {channels}: "
+                "leave it out"
             )
-        several = len(self._pages[0]) > 1
-        self.sizes = [
-            (*((len(pages),) if several else ()), *(self._resized or pages[0].size))
-            for pages in self._pages
-        ]
+        self.sizes = [(*shape[1:-2], *(self._resized or shape[-2:])) for shape in shapes]
         self.labels, self.class_names = labels_of_files(labels, self._keys, self._root)
         self._decoded: dict[int, NDArray[Any]] = {}
         self._nbytes = sum(map(prod, self.sizes)) * self.channels * self._dtype.itemsize
@@ -135,11 +134,12 @@ def holds_numbers(path: Path) -> bool:
         if not is_tiff(path):
             return deep_page(path, str(path)) is not None
         pages = read_pages(path, str(path))
+        channels = channel_order(path, pages) is not None
     except (ValueError, OSError):  # whoever reads it will say so
         return False
     first = pages[0]
     floats = len(pages) > 1 and first.samples == 1 and first.dtype == np.float32
-    return not first.picture and not floats  # stacks of gray floats are clips
+    return channels or (not first.picture and not floats)  # stacks of gray floats are clips
 
 
 def read_raster(path: Path, pages: Sequence[TiffPage] | None = None) -> NDArray[Any]:
@@ -149,9 +149,31 @@ def read_raster(path: Path, pages: Sequence[TiffPage] | None = None) -> NDArray[
         ValueError: a damaged file, or pages that differ.
     """
     name = str(path)
+    pages = pages or raster_pages(path)
     read = read_samples if is_tiff(path) else read_deep
-    planes = [read(path, name, page) for page in pages or raster_pages(path)]
-    return planes[0] if len(planes) == 1 else np.stack(planes, 1)
+    planes = [read(path, name, page) for page in pages]
+    if len(planes) == 1:
+        return planes[0]
+    order = channel_order(path, pages)
+    if order is None:
+        return np.stack(planes, 1)
+    numbers = np.concatenate(planes)[order]  # [C, T, H, W]
+    return numbers[:, 0] if order.shape[1] == 1 else numbers
+
+
+def raster_shape(path: Path, pages: Sequence[TiffPage]) -> tuple[int, ...]:
+    """Return ``(C, H, W)`` or ``(C, T, H, W)`` of what `read_raster` returns."""
+    size, count = pages[0].size, len(pages)
+    order = channel_order(path, pages)
+    channels, frames = (pages[0].samples, count) if order is None else order.shape
+    return (channels, *size) if frames == 1 else (channels, frames, *size)
+
+
+def channel_order(path: Path, pages: Sequence[TiffPage]) -> NDArray[np.int64] | None:
+    """Return the numbers of the pages ``[C, T]``; None where they do not run through channels."""
+    if len(pages) == 1:
+        return None
+    return channel_pages(read_description(path, str(path)), len(pages), pages[0].samples)
 
 
 def raster_pages(path: Path) -> list[TiffPage]:
@@ -179,9 +201,15 @@ def raster_pages(path: Path) -> list[TiffPage]:
             "are meant, number * scale + offset"
         )
     refuse_differing(name, pages)
-    if len(pages) > 1:
+    if len(pages) > 1 and channel_order(path, pages) is None:
         refuse_mixed_pages(name, read_description(path, name), len(pages), pages[0].samples)
     return pages
+
+
+def _kind(page: TiffPage, shape: tuple[int, ...]) -> str:
+    if shape[0] == page.samples:
+        return page.what
+    return f"{shape[0]} channels of {page.dtype}"
 
 
 def _counted(several: bool) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from iddpm.data.file_format import Form
 from iddpm.data.sources.arrays import ArraySource
 from iddpm.data.sources.label_tables import LABEL_NAMES, class_table
+from iddpm.data.sources.opened_files import Recording, held
 from iddpm.data.sources.text_grid import Grid, read_grid
 from iddpm.data.sources.text_tables import TABLES, is_missing, open_table
 from iddpm.data.values import Wanted
@@ -52,10 +53,7 @@ def open_series(
     Numbers that are all whole are integers; ``value_range`` as in `iddpm.data.values.find_values`.
     """
     series = read_series(path, labels, layout)
-    table = series.values
-    values: NDArray[np.float64] | NDArray[np.int32] = table
-    if _integral(table).all() and np.abs(table).max(initial=0) < 2**31:
-        values = table.astype(np.int32)
+    values = _numbers(series.values)
     source = ArraySource(
         values, name=path.name, layout="NL", labels=series.labels, class_names=series.class_names,
         path=path, value_range=value_range, channels=channels, image_size=image_size,
@@ -63,6 +61,37 @@ def open_series(
     source.form = Form("table", source.form.values)
     source.taken = series.taken
     return source
+
+
+def open_item(path: Path, layout: str | None = None) -> Recording:
+    """Open a text file that is one item of a folder.
+
+    Args:
+        path: the file.
+        layout: ``"columns"``: each column is a channel, but for a first one of times; ``"rows"``:
+            each row is one; ``"NHW"``: the table is a picture of one channel. By default columns,
+            but of a single row that row.
+
+    Raises:
+        ValueError: as `read_series` does.
+    """
+    if layout not in (None, "columns", "rows", "NHW"):
+        raise ValueError(
+            f"layout={layout!r} does not go with a folder of text tables: use columns, rows or NHW"
+        )
+    grid = read_grid(open_table(path))
+    if layout == "columns" or (layout is None and len(grid.lines) > 1):
+        values = _down(grid, "none").values
+        if layout is None and len(values) > values.shape[1]:
+            warnings.warn(
+                f"{path.name}: each column is a channel, here {len(values)} of "
+                f"{values.shape[1]} values; if rows are channels, set -s data.layout=rows, and if "
+                "the table is a picture data.layout=NHW, otherwise data.layout=columns",
+                stacklevel=3,
+            )
+        return held(_numbers(values))
+    _refuse_words(grid, range(grid.values.shape[1]))
+    return held(_numbers(grid.values if layout != "NHW" else grid.values[None]))
 
 
 def read_series(path: Path, labels: str = "auto", layout: str | None = None) -> Series:
@@ -306,6 +335,13 @@ def _span(columns: Sequence[int]) -> str:
     if columns[-1] - columns[0] == len(columns) - 1:
         return f"columns {columns[0] + 1} to {columns[-1] + 1}"
     return f"{len(columns)} columns"
+
+
+def _numbers(table: NDArray[np.float64]) -> NDArray[np.float64] | NDArray[np.int32]:
+    """Return numbers that are all whole as integers."""
+    if _integral(table).all() and np.abs(table).max(initial=0) < 2**31:
+        return table.astype(np.int32)
+    return table
 
 
 def _integral(table: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -16,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iddpm.data.sources.file_lists import Files
-from iddpm.data.sources.label_tables import RULES, Labels, class_table, labels_of_files
+from iddpm.data.sources.label_tables import (
+    RULES,
+    Labels,
+    class_table,
+    labels_of_files,
+    table_and_column,
+)
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.shard_paths import shard_paths
 from iddpm.data.sources.source import Stamp
@@ -113,7 +119,7 @@ class TarFiles(Files):
             return class_table([str(self._classes[index]) for index in chosen])
         if rule == "auto" and "label" in self._table(chosen[0]):
             rule = "label"
-        if rule in RULES or rule.lower().endswith(".csv"):
+        if rule in RULES or table_and_column(rule)[0].lower().endswith(".csv"):
             files = [self._file_name(index) for index in chosen]
             return labels_of_files(rule, files, self._shards[0].parent)
         with ThreadPoolExecutor(_READERS) as pool:

@@ -5,7 +5,48 @@ import re
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
+from numpy.typing import NDArray
+
 from iddpm.data.sources.tiff_pages import TiffPage, imagej_note
+
+_OME_AXES = {"C": "channels", "Z": "slices", "T": "frames"}
+_IMAGEJ_ORDER = "CZT"  # the axis that changes first from page to page stands first
+
+
+def channel_pages(text: str, pages: int, colors: int) -> NDArray[np.int64] | None:
+    """Return the numbers of the pages ``[C, T]`` where they run through channels.
+
+    Args:
+        text: the description, by ImageJ or OME.
+        pages: how many there are.
+        colors: samples in a pixel of a page.
+
+    Returns:
+        One row for each channel, T the slices or the frames; None where the pages have no channels,
+        or have both slices and frames, or samples of their own.
+    """
+    axes = page_axes(text, colors)
+    several = axes.get("channels", 1) > 1 and len(axes) <= 2 and colors == 1
+    if not several or prod(axes.values()) != pages:
+        return None
+    said = re.search(r'\bDimensionOrder="XY([CZT]{3})"', text)
+    order = said.group(1) if said and "<OME" in text else _IMAGEJ_ORDER
+    lengths = [axes.get(_OME_AXES[letter], 1) for letter in order]
+    numbers = (
+        np.arange(pages)
+        .reshape(lengths[::-1])
+        .transpose([2 - order.index(letter) for letter in "CZT"])
+    )  # [C, Z, T]
+    for planes in re.findall(r"<(?:\w+:)?TiffData\b[^>]*>", text):
+        facts = dict(re.findall(r'\b(IFD|First[CZT]|PlaneCount)="(\d{1,9})"', planes))
+        place = tuple(int(facts.get(f"First{letter}", 0)) for letter in "CZT")
+        alone = facts.get("PlaneCount", "1") == "1" and "IFD" in facts and "FirstC" in facts
+        inside = all(a < n for a, n in zip(place, numbers.shape, strict=True))
+        if alone and inside and int(facts["IFD"]) < pages:
+            numbers[place] = int(facts["IFD"])
+    found: NDArray[np.int64] = numbers.reshape(len(numbers), -1)
+    return found if len(np.unique(found)) == pages else None
 
 
 def page_axes(text: str, colors: int) -> dict[str, int]:
@@ -22,8 +63,7 @@ def page_axes(text: str, colors: int) -> dict[str, int]:
         }
     elif "<OME" in text:
         sizes = dict(re.findall(r'\bSize([CZT])="(\d{1,9})"', text)[:3])
-        names = {"C": "channels", "Z": "slices", "T": "frames"}
-        found = {names[k]: int(v) for k, v in sizes.items()}
+        found = {_OME_AXES[k]: int(v) for k, v in sizes.items()}
         found["channels"] = found.get("channels", 1) // colors
     elif text.startswith('{"shape"'):
         try:

@@ -1,4 +1,4 @@
-"""NIfTI volumes, whole or as patches, with the affine that places them."""
+"""Volumes (NIfTI, MGH, Analyze, MINC, NRRD, MetaImage), whole or as patches, and their affine."""
 
 import gzip
 import warnings
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from iddpm.data.file_format import Form
 from iddpm.data.sources.extras import needed
 from iddpm.data.sources.folder import RecordingFiles
+from iddpm.data.sources.itk_volumes import ITK, open_itk
 from iddpm.data.sources.label_tables import labels_of_files
 from iddpm.data.sources.source import DENSEST
 from iddpm.data.values import Chunk, Wanted, find_values
@@ -21,12 +22,16 @@ from iddpm.data.values import Chunk, Wanted, find_values
 Affine = Sequence[Sequence[float]] | NDArray[Any]
 """From voxel indices to millimetres right, front and up, 4 x 4."""
 NIFTI = (".nii", ".nii.gz")
+_PAIRS, _PACKED = (".hdr", ".img"), (".gz", ".mgz")
+VOLUMES = (*NIFTI, ".mgz", ".mgh", ".hdr", ".mnc", *ITK)
+VOLUME_PARTS = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")
+"""Of files with the voxels to which another is the header."""
 _KEPT = 1 << 30  # bytes of unpacked volumes that stay in memory
 _BEFORE = 1 << 26  # bytes that may lie before the voxels
 
 
 class Volumes(RecordingFiles):
-    """The NIfTI files below a folder, or one file, as ``[C, X, Y, Z]`` in their own orientation.
+    """The volumes below a folder, or one file, as ``[C, X, Y, Z]`` in their own orientation.
 
     Integers without scaling stay integers; others are floats. An uncompressed file is mapped, a
     compressed one unpacked into memory. A fourth axis is the channels.
@@ -50,7 +55,7 @@ class Volumes(RecordingFiles):
         corrupt: Literal["error", "skip"] = "error",
     ) -> None:
         nib: Any = needed("nibabel", "nifti", f"reading {path}")
-        super().__init__(path, NIFTI, corrupt)
+        super().__init__(path, VOLUMES, corrupt)
         opened = [open_volume(self._root / key) for key in self._keys]
         self._scaled = [is_scaled(image) for image in opened]
         shapes = [image.shape for image in opened]
@@ -126,21 +131,23 @@ class Volumes(RecordingFiles):
 
 
 def open_volume(path: Path) -> Any:
-    """Return the image of nibabel that a NIfTI file holds, its voxels not read yet.
+    """Return the image of nibabel that a file holds, its voxels not read yet.
 
     Raises:
-        ValueError: no NIfTI file, one cut short, or neither a volume nor one with channels.
+        ValueError: no volume, one cut short, or neither a volume nor one with channels.
     """
-    nib = needed("nibabel", "nifti", f"reading {path}")
-    try:
-        with _silent(nib.imageglobals.logger):  # one sentence is enough for what is refused
-            image = _image_class(nib, path).from_filename(path, mmap=True)
-        shape, dtype = image.shape, image.get_data_dtype()
-        promised, before = prod(shape) * dtype.itemsize, int(image.dataobj.offset)
-    except Exception as error:  # nibabel raises ImageFileError, HeaderDataError, OSError, ...
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not a NIfTI file that can be read ({reason})") from None
-    room = path.stat().st_size * (DENSEST if path.name.lower().endswith(".gz") else 1)
+    name = path.name.lower()
+    image = open_itk(path) if name.endswith(ITK) else _open_by_nibabel(path)
+    shape, dtype = tuple(map(int, image.shape)), image.get_data_dtype()  # some are of 32 bits
+    promised, before = prod(shape) * dtype.itemsize, int(getattr(image.dataobj, "offset", 0))
+    held = path
+    if name.endswith(_PAIRS):
+        held = Path(image.file_map["image"].filename)
+        if not held.is_file():
+            raise ValueError(f"{path} is a header, and {held.name} with its voxels is missing")
+    room = held.stat().st_size * (DENSEST if _dense(held) else 1)
+    if name.endswith(ITK):
+        room = promised  # looked at where the voxels are known to lie
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise ValueError(f"{path} has shape {shape}; volumes have 3 axes, or 4 with channels")
     if promised > room or before > min(room, _BEFORE):
@@ -149,6 +156,25 @@ def open_volume(path: Path) -> Any:
             "bytes in"
         )
     return image
+
+
+def _open_by_nibabel(path: Path) -> Any:
+    nib = needed("nibabel", "nifti", f"reading {path}")
+    nifti = path.name.lower().endswith(NIFTI)
+    try:
+        with _silent(nib.imageglobals.logger):  # one sentence is enough for what is refused
+            if nifti:
+                return _image_class(nib, path).from_filename(path, mmap=True)
+            return nib.load(path)
+    except Exception as error:  # nibabel raises ImageFileError, HeaderDataError, OSError, ...
+        reason = " ".join(str(error).split())
+        what = "NIfTI file" if nifti else "volume"
+        raise ValueError(f"{path} is not a {what} that can be read ({reason})") from None
+
+
+def _dense(path: Path) -> bool:
+    """Say whether what a file holds may be compressed: that in MINC is where it is HDF5."""
+    return path.name.lower().endswith((*_PACKED, ".mnc"))
 
 
 @contextmanager
@@ -194,7 +220,8 @@ def is_scaled(image: Any) -> bool:
     A slope of 0 or NaN means neither (NIfTI-1, scl_slope). The image holds them, not its header,
     where nibabel blanks them when it opens a file.
     """
-    return (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
+    voxels = image.dataobj  # that of MINC scales each slice, and has neither
+    return (getattr(voxels, "slope", None), getattr(voxels, "inter", None)) != (1.0, 0.0)
 
 
 def orientation(affine: Affine) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from iddpm.data.file_format import Form
-from iddpm.data.sources.rasters import raster_pages, read_raster
+from iddpm.data.sources.rasters import raster_pages, raster_shape, read_raster
 from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.writers.raster_files import write_raster
 
@@ -24,15 +24,16 @@ class Raster(LowRes):
 
     def __init__(self, path: Path, target: Target) -> None:
         pages = raster_pages(path)
-        first, several = pages[0], len(pages) > 1
+        first, shape = pages[0], raster_shape(path, pages)
+        several = len(shape) > 3
         if several != (target.dims == 3):
             what = f"{len(pages)} page{'s' * several}"
             wanted = "one" if several else "several"
             raise ValueError(f"{path} holds {what}, and the model takes TIFFs of {wanted}")
-        target.check(path, first.samples, f"a TIFF of {first.what}")
+        target.check(path, shape[0], f"a TIFF of {first.what}")
         target.check_numbers(path, first.dtype)
         self.path, self._target, self._pages = path, target, pages
-        self.shape = (first.samples, *((len(pages),) if several else ()), *first.size)
+        self.shape = shape
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return the numbers."""

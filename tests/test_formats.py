@@ -1,10 +1,12 @@
 """Every row of the tables of what goes in and what comes out: looked at, trained on, drawn."""
 
+import gzip
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,18 +15,27 @@ import imagecodecs
 import nibabel
 import numpy as np
 import pytest
+import scipy.io
 import soundfile
 import tifffile
+import wfdb
+import xarray
+from nibabel.freesurfer.mghformat import MGHImage
 from PIL import Image
 
 import iddpm
 from iddpm.builders import form_of, values_of
 from iddpm.cli.main import run as command
+from iddpm.data.file_format import Form
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.open import open_source
+from iddpm.data.values import Values
+from iddpm.data.writers.sound_files import write_edf
 from tests.conftest import TINY
 from tests.data.sources.test_dicom import series as slices
 from tests.data.sources.test_dicom import write as dicom
+from tests.data.sources.test_idx import idx_bytes
+from tests.data.sources.test_other_volumes import itk, minc
 from tests.data.sources.test_shards import picture, shards
 from tests.data.sources.test_tables import CLASS, parquet, pictures, saved, write
 from tests.data.sources.test_videos import write as video
@@ -46,12 +57,14 @@ class Case(NamedTuple):
         written: what ``iddpm sample`` writes, as a pattern of file names.
         settings: how the data is read, and whether classes are learned.
         again: the settings with which what was written is opened.
+        off: how far floats that were written may be off, in units of [-1, 1].
     """
 
     make: Callable[[Path], Path | str]
     written: str
     settings: tuple[str, ...] = ()
     again: tuple[str, ...] = ()
+    off: float = 1e-5
 
 
 def levels(*shape, dtype=np.uint8, low=0, high=256):
@@ -216,6 +229,107 @@ def of_shards(name: str) -> Callable[[Path], Path]:
     return make
 
 
+def of_volume_files(write, suffix: str) -> Callable[[Path], Path]:
+    stored = levels(3, 8, 8, dtype=np.uint8)
+    return in_folders(lambda path, n: write(path, stored[n]), suffix)
+
+
+def by_nibabel(make, suffix: str) -> Callable[[Path], Path]:
+    affine = np.diag([2.0, 1.5, 3, 1])
+
+    def write(path: Path, voxels: np.ndarray) -> None:
+        nibabel.save(make(voxels, affine), path)
+
+    return of_volume_files(write, suffix)
+
+
+def of_arrays_in_files(suffix: str) -> Callable[[Path], Path]:
+    stored = levels(8, 6, 3)
+
+    def write(path: Path, number: int) -> None:
+        if suffix == ".npy":
+            np.save(path, stored[number])
+        else:
+            scipy.io.savemat(path, {"image": stored[number]})
+
+    return in_folders(write, suffix)
+
+
+def of_tables_in_files(path: Path, number: int) -> None:
+    np.savetxt(path, RANDOM.normal(size=(16, 2)), delimiter=",")
+
+
+def of_grid(suffix: str) -> Callable[[Path], Path]:
+    stored = levels(8, 6, 3)
+
+    def make(folder: Path) -> Path:
+        path = folder / f"a{suffix}"
+        if suffix == ".mat":
+            labels = np.arange(COUNT)[:, None] % 2 + 1
+            scipy.io.savemat(path, {"X": np.moveaxis(stored, 0, -1), "y": labels})
+            return path
+        grid = xarray.Dataset({"image": (("sample", "y", "x", "channel"), stored)})
+        (grid.to_netcdf if suffix == ".nc" else grid.to_zarr)(path)
+        return path
+
+    return make
+
+
+def of_idx(name: str, pack=bytes) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        path = folder / f"images-idx3{name}"
+        path.write_bytes(pack(idx_bytes(levels(8, 6))))
+        labels = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
+        labels.write_bytes(pack(idx_bytes(np.arange(COUNT, dtype=np.uint8) % 2)))
+        return path
+
+    return make
+
+
+def of_zip(folder: Path) -> Path:
+    stored = levels(8, 6, 3)
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        for number in range(COUNT):
+            file = BytesIO()
+            Image.fromarray(stored[number]).save(file, "PNG")
+            archive.writestr(f"{'ab'[number % 2]}/{number}.png", file.getvalue())
+    return folder / "a.zip"
+
+
+def of_recordings(suffix: str) -> Callable[[Path], Path]:
+    def write(path: Path, number: int) -> None:
+        signals = RANDOM.normal(0, 20, (2, 16))
+        if suffix == ".hea":
+            wfdb.wrsamp(
+                path.stem,
+                fs=16,
+                units=["mV", "mV"],
+                sig_name=["I", "II"],
+                p_signal=signals.T,
+                fmt=["16", "16"],
+                write_dir=str(path.parent),
+            )
+        else:
+            form = Form(
+                "signal",
+                Values("float32", -99, 99),
+                sample_rate=16,
+                container="EDF",
+                channel_names=("I", "II"),
+                units=("uV", "uV"),
+            )
+            write_edf(path, signals, form)
+
+    return in_folders(write, suffix)
+
+
+def of_ts(folder: Path) -> Path:
+    rows = (":".join(",".join(map(str, c)) for c in x) for x in RANDOM.normal(size=(COUNT, 2, 16)))
+    lines = ["@classLabel true a b", "@data", *(f"{r}:{'ab'[n % 2]}" for n, r in enumerate(rows))]
+    (folder / "a.ts").write_text("\n".join(lines))
+    return folder / "a.ts"
+
+
 CONDITIONAL = ("model.class_conditional=true",)
 CASES: dict[str, dict[str, Case]] = {
     "8-bit pictures, a folder of pictures": {
@@ -253,6 +367,38 @@ CASES: dict[str, dict[str, Case]] = {
             of_arrays("a.hdf5", levels(16, dtype=np.float32, high=50), y=np.arange(COUNT) % 2),
             "samples.npz", CONDITIONAL, ("data.layout=NLC",),
         ),
+    },
+    "arrays of other programs, `.mat` (MATLAB), `.nc` (NetCDF), `.zarr`": {
+        ".mat": Case(of_grid(".mat"), "*.png", CONDITIONAL),
+        ".nc": Case(of_grid(".nc"), "*.png"),
+        ".zarr": Case(of_grid(".zarr"), "*.png"),
+    },
+    "arrays, an item in each file, a folder of files of arrays": {
+        ".npy": Case(of_arrays_in_files(".npy"), "*.png", CONDITIONAL),
+        ".mat": Case(of_arrays_in_files(".mat"), "*.png"),
+    },
+    "tables, an item in each file, a folder of `.csv` files": {
+        ".csv": Case(in_folders(of_tables_in_files, ".csv"), "samples.npz", CONDITIONAL,
+                     ("data.layout=NLC",)),
+    },
+    "IDX (MNIST), `...-idx3-ubyte`, `.idx`, `.gz`": {
+        ".idx": Case(of_idx(".idx"), "*.png", CONDITIONAL),
+        ".gz": Case(of_idx("-ubyte.gz", gzip.compress), "*.png"),
+    },
+    "pictures in an archive, `.zip`": {".zip": Case(of_zip, "*.png", CONDITIONAL)},
+    "physiological recordings, `.edf`, `.bdf`, `.hea` (WFDB): a file or a folder": {
+        suffix: Case(of_recordings(suffix), "*.edf", CONDITIONAL, off=1e-4)
+        for suffix in (".edf", ".bdf", ".hea")
+    },
+    "series of archives (UCR, UEA), `.ts`": {
+        ".ts": Case(of_ts, "samples.npz", CONDITIONAL, ("data.layout=NLC",)),
+    },
+    "other volumes, `.mgz`, `.hdr` with `.img`, `.mnc`, `.nrrd`, `.mha`: a file or a folder": {
+        ".mgz": Case(by_nibabel(MGHImage, ".mgz"), "*.nii.gz", CONDITIONAL),
+        ".hdr and .img": Case(by_nibabel(nibabel.Nifti1Pair, ".hdr"), "*.nii.gz"),
+        ".mnc": Case(of_volume_files(minc, ".mnc"), "*.nii.gz"),
+        ".nrrd": Case(of_volume_files(itk, ".nrrd"), "*.nii.gz"),
+        ".mha": Case(of_volume_files(itk, ".mha"), "*.nii.gz"),
     },
     "sounds, `.wav`, `.flac`: a file or a folder": {
         ".wav": Case(of_sounds("PCM_16", ".wav"), "*.wav", CONDITIONAL),
@@ -458,6 +604,6 @@ def test_a_row(case, tmp_path):
     x = run.sample(2, steps=2)
     read = to_model_range(again.read_many([0, 1]), again.bits)
     if run.config.bits is None:
-        np.testing.assert_allclose(read, x.clamp(-1, 1), atol=1e-5)
+        np.testing.assert_allclose(read, x.clamp(-1, 1), atol=case.off)
     else:
         assert np.array_equal(values.restore(read), values.restore(x))

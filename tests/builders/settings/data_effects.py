@@ -37,6 +37,9 @@ def files(folder):
         path = folder / f"pictures/{'ab'[n % 2]}/{'cd'[n // 2]}_{n}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8, 8, 3), 40 * n, np.uint8)).save(path)
+    missing = np.tile(np.linspace(-1, 1, 64), (40, 1)).astype(np.float32)
+    missing[:, 3] = np.nan
+    np.save(folder / "missing.npy", missing)
     (folder / "broken").mkdir()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "broken/0.png")
     (folder / "broken/1.png").write_bytes(b"no picture")
@@ -85,6 +88,14 @@ def padded(scene):
     """What happens to sounds shorter than a window."""
     try:
         return open_data(scene.config).shape
+    except ValueError:
+        return "refused"
+
+
+def filled(scene):
+    """What the first of some missing numbers is read as."""
+    try:
+        return round(float(open_data(scene.config).read(0)[0, 3]), 4)
     except ValueError:
         return "refused"
 
@@ -161,6 +172,10 @@ DATA = {
     "data.stride": [
         data(opened(len), {"null": 160, "8": 280}, "data.path={folder}/signals.npy",
              "data.window=16"),
+    ],
+    "data.fill": [
+        data(filled, {"null": "refused", "0.25": 0.25, "-1": -1.0},
+             "data.path={folder}/missing.npy"),
     ],
     "data.pad_short": [
         data(padded, {"false": "refused", "true": (1, 500)}, SOUNDS[0], "data.window=500"),

@@ -59,19 +59,20 @@ def test_a_header_beside_the_voxels(tmp_path, make):
         open_source(tmp_path)
 
 
-def minc(path, low, high):
+def minc(path, voxels, low=None, high=None):
     """A MINC-1 file: netCDF whose slices are scaled each by its own range."""
     from scipy.io import netcdf_file
 
     with netcdf_file(path, "w") as file:
-        for name, length, step in zip("zyx", VOXELS.shape, (2.0, 3.0, 4.0), strict=True):
+        for name, length, step in zip("zyx", voxels.shape, (2.0, 3.0, 4.0), strict=True):
             file.createDimension(f"{name}space", length)
             axis = file.createVariable(f"{name}space", "i4", ())
             axis.step, axis.start, axis.spacing = step, -10.0, "regular__"
         image = file.createVariable("image", "i1", ("zspace", "yspace", "xspace"))
-        image[:] = VOXELS.astype(np.uint8).view(np.int8)
+        image[:] = voxels.astype(np.uint8).view(np.int8)
         image.valid_range = np.array([0, 255], "f8")
         image.signtype = "unsigned"
+        low, high = (0.0, 255.0) if low is None else (low, high)
         for name, values in (("image-min", low), ("image-max", high)):
             scale = file.createVariable(name, "f8", ("zspace",))
             scale[:] = values
@@ -79,7 +80,7 @@ def minc(path, low, high):
 
 def test_minc_scales_each_slice(tmp_path):
     low, high = np.arange(5) * 1.0, np.arange(5) + 40.0
-    minc(tmp_path / "a.mnc", low, high)
+    minc(tmp_path / "a.mnc", VOXELS, low, high)
     source = open_source(tmp_path / "a.mnc")
     expected = nibabel.load(tmp_path / "a.mnc").get_fdata()
     by_hand = VOXELS / 255 * (high - low)[:, None, None] + low[:, None, None]

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from iddpm.data.sources.contents import by_suffix
 from iddpm.data.sources.file_lists import Files
+from iddpm.data.sources.folder import by_suffix
 from iddpm.data.sources.label_tables import DATASET_JSON, Labels, labels_of_files, listed_labels
 from iddpm.data.sources.npy import refuse_dense
 from iddpm.data.sources.picture import SUFFIXES

@@ -43,6 +43,9 @@ def write_edf(path: Path, item: NDArray[Any], form: Form) -> None:
     names = form.channel_names or tuple(f"channel {k}" for k in range(len(item)))
     units = form.units or ("",) * len(item)
     count = _samples_in_record(length, rate)
+    bottom, top = _outward(low, -1), _outward(high, 1)
+    step = (top - bottom) / 65535
+    inside = item.clip(low + step, high - step)  # where a level lies within the data's range
     with pyedflib.EdfWriter(str(path), len(item), file_type=pyedflib.FILETYPE_EDF) as file:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the duration is stated
@@ -50,10 +53,10 @@ def write_edf(path: Path, item: NDArray[Any], form: Form) -> None:
         for k, (name, unit) in enumerate(zip(names, units, strict=True)):
             file.setSignalHeader(k, {
                 "label": name[:16], "dimension": unit[:8], "sample_frequency": rate,
-                "physical_min": _outward(low, -1), "physical_max": _outward(high, 1),
+                "physical_min": bottom, "physical_max": top,
                 "digital_min": -32768, "digital_max": 32767, "transducer": "", "prefilter": "",
             })  # fmt: skip
-        file.writeSamples([np.ascontiguousarray(x, dtype=np.float64) for x in item])
+        file.writeSamples([np.ascontiguousarray(x, dtype=np.float64) for x in inside])
 
 
 def _samples_in_record(length: int, rate: float) -> int:

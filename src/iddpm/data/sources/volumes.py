@@ -58,7 +58,7 @@ class Volumes(RecordingFiles):
         super().__init__(path, VOLUMES, corrupt)
         opened = [open_volume(self._root / key) for key in self._keys]
         self._scaled = [is_scaled(image) for image in opened]
-        shapes = [image.shape for image in opened]
+        shapes = [tuple(map(int, image.shape)) for image in opened]
         channels = {shape[3] if len(shape) == 4 else 1 for shape in shapes}
         if len(channels) > 1:
             raise ValueError(f"{self.name} holds volumes of {sorted(channels)} channels")

@@ -18,9 +18,7 @@ from iddpm.data.sources.arrays import ArraySource
 from iddpm.data.sources.label_tables import class_table
 from iddpm.data.sources.npy import refuse_dense
 
-_ENDS = ("ubyte", "byte", "short", "int", "float", "double")
-IDX = tuple(f"{mark}{end}" for end in ("", ".gz")
-            for mark in (*(f"-{kind}" for kind in _ENDS), ".idx"))  # fmt: skip
+IDX = ("-ubyte", "-int", ".idx", "-ubyte.gz", "-int.gz", ".idx.gz")
 _TYPES = {8: "u1", 9: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 

@@ -239,10 +239,12 @@ def _find(path: Path, root: Path, column: str | None, skip: bool) -> list[Item]:
     if damaged:
         first = next(iter(damaged.values()))
         if not whole:
-            raise ValueError(f"none of the DICOM files of {path} can be read, first: {first}")
+            raise ValueError(
+                f"none of the {len(damaged)} files and series of {path} can be read, first: {first}"
+            )
         warnings.warn(
-            f"skipped {len(damaged)} damaged DICOM files or series of {path} "
-            f"({', '.join(list(damaged)[:5])}), first: {first}",
+            f"skipped {len(damaged)} of {len(damaged) + len(whole)} files and series of {path} "
+            f"that cannot be read ({', '.join(list(damaged)[:5])}), first: {first}",
             stacklevel=5,
         )
     if not whole:

@@ -22,6 +22,8 @@ _INDEX = "dicomdir"
 _MOST_FRAMES = 1 << 16
 _ROOM = (1 << 28, 1 << 12)
 """Bytes of pixels that any compressed file may promise, and for each of its bytes, if more."""
+_WITH_PIXELS = ("Image Storage", "Segmentation Storage", "Dose Storage")
+"""Parts of the names of kinds of DICOM files."""
 _TAGS = (
     "SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "SeriesInstanceUID", "SeriesNumber",
     "SeriesDescription", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient",
@@ -119,6 +121,9 @@ def read_header(path: Path) -> Header | None:
     with _sentences(path):
         dataset = _read(path)
         if "Rows" not in dataset or "Columns" not in dataset:
+            kind = dataset.get("SOPClassUID")
+            if kind is None or any(word in kind.name for word in _WITH_PIXELS):
+                raise UnreadablePictureError(f"{path} is truncated: its header ends too early")
             return None
         header = _header(path, dataset)
         _check_promise(path, dataset, header)

@@ -12,6 +12,8 @@ PUBLIC = {
     "diffusion/losses.py:hybrid",
     "diffusion/losses.py:simple",
     "networks/unet.py:UNet.__init__",
+    "runs/run.py:Run.restore",
+    "runs/run.py:Run.sample",
     "runs/run.py:Run.sample_batches",
     "runs/run.py:Run.upscale",
     "runs/run.py:Run.upscale_mean",
@@ -24,6 +26,7 @@ PUBLIC = {
     "tasks/evaluate.py:evaluate",
     "tasks/likelihood.py:likelihood",
     "tasks/train.py:train",
+    "tasks/restore.py:restore",
     "tasks/upscale.py:upscale",
 }
 """Called by users, by keywords that stay; within, what travels together is one value."""

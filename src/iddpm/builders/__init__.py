@@ -36,7 +36,7 @@ from iddpm.builders.sampling_plan import (
     requested_sampling,
 )
 from iddpm.builders.task import Task, task_of
-from iddpm.builders.tiling import Tiling, build_tiling
+from iddpm.builders.tiling import Tiling, build_sample_tiling, build_tiling
 from iddpm.builders.training_parts import (
     build_augmentations,
     build_averages,
@@ -69,6 +69,7 @@ __all__ = [
     "build_loss",
     "build_network",
     "build_optimizer",
+    "build_sample_tiling",
     "build_sampling_plan",
     "build_sampling_schedule",
     "build_tiling",

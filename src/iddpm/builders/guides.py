@@ -67,6 +67,19 @@ def guide(
     Raises:
         ValueError: guidance for a model that was not trained for it.
     """
+    guided = guide_alone(config, denoiser, sampling, guides)
+    clipped = guides.gradient is not None and guides.classifier_form == "clip_then_score"
+    return guided if clipped else bounded(guided, sampling)
+
+
+def guide_alone(
+    config: ResolvedConfig, denoiser: Denoiser, sampling: SamplingConfig, guides: Guides = NO_GUIDES
+) -> Denoise:
+    """Return the model with guidance around it, and with clipping where that comes first.
+
+    Raises:
+        ValueError: guidance for a model that was not trained for it.
+    """
     check_guidance(config, sampling.guidance)
     check_low_res_noise(config, sampling.low_res_noise)
     interval = sampling.guidance_interval or EVERYWHERE
@@ -78,22 +91,19 @@ def guide(
     if sampling.guidance != 1:
         denoise = classifier_free(denoise, sampling.guidance, sigma_interval=interval)
     if guides.gradient is None:
-        return _bounded(denoise, sampling)
+        return denoise
     clip_first = guides.classifier_form == "clip_then_score"
-    if clip_first:
-        denoise = _bounded(denoise, sampling)
-    denoise = classifier_guided(
-        denoise,
+    return classifier_guided(
+        bounded(denoise, sampling) if clip_first else denoise,
         guides.gradient,
         guides.classifier_scale,
         form="score" if clip_first else guides.classifier_form,
         conditional=config.model.class_conditional,
         sigma_interval=interval,
     )
-    return denoise if clip_first else _bounded(denoise, sampling)
 
 
-def _bounded(denoise: Denoise, sampling: SamplingConfig) -> Denoise:
+def bounded(denoise: Denoise, sampling: SamplingConfig) -> Denoise:
     """Return the model with its estimate of the data clipped or thresholded, if set."""
     if sampling.threshold is not None:
         return threshold_x0(denoise, sampling.threshold)

@@ -45,8 +45,13 @@ def attach_paired_data(config: Config, source: Source) -> None:
     source.given = Paired(open_given(config, config.data.given), source)
 
 
-def read_given(config: ResolvedConfig, path: Path | str) -> Tensor:
+def read_given(
+    config: ResolvedConfig, path: Path | str, size: Sequence[int] | None = None
+) -> Tensor:
     """Read paired data to draw samples for: a picture, or any kind that data.given can be.
+
+    Its spatial size is that of the training by default. With another ``size`` nothing is cropped or
+    resized: the data must have it.
 
     Returns:
         [M, C, *spatial] in [-1, 1].
@@ -60,7 +65,13 @@ def read_given(config: ResolvedConfig, path: Path | str) -> Tensor:
         raise ValueError(
             f"{path} was given to a model without paired data (data.given was not set in training)"
         )
-    wanted = (model.given_channels, *model.size)
+    resizes = config.data.image_size is not None and size is None
+    size = tuple(size or model.size)
+    wanted = (model.given_channels, *size)
+    if not resizes:
+        config = config.model_copy(
+            update={"data": config.data.model_copy(update={"image_size": None})}
+        )
     file = Path(path).expanduser()
     if file.is_file() and file.suffix.lower() in SUFFIXES and config.data.layout != "frames":
         if config.data.given_range is not None:
@@ -69,17 +80,18 @@ def read_given(config: ResolvedConfig, path: Path | str) -> Tensor:
                 f"{config.data.given_range}: give a folder of pictures"
             )
         item = read_item(file, wanted, None)
-        if config.data.image_size is None and item.picture_size != model.size:
+        if not resizes and item.picture_size != size:
             raise ValueError(
                 f"{path} is a picture of {_by(item.picture_size or ())}, and the model takes "
-                f"paired data of {_by(model.size)}: crop or resize it first"
+                f"paired data of {_by(size)}: crop or resize it first, or draw samples of its size "
+                f"in tiles with --size {'x'.join(map(str, item.picture_size or ()))}"
             )
         return item.x[None]
     source = open_given(config, str(path))
     if source.shape != wanted:
         raise ValueError(
             f"{source.name} has items of shape {source.shape}, and the model takes "
-            f"paired data of shape {wanted}"
+            f"paired data of shape {wanted}: --size draws samples of another size in tiles"
         )
     items = source.read_many(range(len(source)))
     return to_model_range(torch.from_numpy(items), source.bits)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from iddpm.builders.guides import NO_GUIDES, Guides, guide
+from iddpm.builders.guides import NO_GUIDES, Guides, bounded, guide, guide_alone
 from iddpm.builders.load_choice import load
 from iddpm.builders.task import task_of
 from iddpm.config import ResolvedConfig, SamplingConfig, validate_sampling
@@ -95,6 +95,7 @@ class SamplingPlan:
         self_condition: whether each step receives the estimate of the step before.
         residual: a function of the conditioning and the size that returns the residual; None for
             models of the data itself.
+        guided: the model with guidance, before its estimates are clipped.
     """
 
     sampling: SamplingConfig
@@ -105,6 +106,22 @@ class SamplingPlan:
     classes: Classes | None = None
     self_condition: bool = False
     residual: Callable[[Mapping[str, Any], Sequence[int]], Residual | None] | None = None
+    guided: Denoise | None = None
+
+    def around(self, wrap: Callable[[Denoise], Denoise]) -> "SamplingPlan":
+        """Return the plan with ``wrap`` around the guided model, within clipping.
+
+        Clipping has no gradient to follow.
+
+        Raises:
+            ValueError: an analytic variance, which is that of the model as it was.
+        """
+        if self.sampling.variance == "analytic":
+            raise ValueError(
+                "variance=analytic is that of samples without a measurement: use variance=trained"
+            )
+        guided = wrap(self.guided or self.denoise)
+        return replace(self, guided=guided, denoise=bounded(guided, self.sampling))
 
     @property
     def levels(self) -> LevelChoice:
@@ -192,6 +209,7 @@ def build_sampling_plan(
         denoise,
         _schedule(denoiser, method, sampling, table),
         classes,
+        guided=guide_alone(config, denoiser, sampling, guides),
         self_condition=denoiser.self_condition,
         residual=task_of(config).residual,
     )

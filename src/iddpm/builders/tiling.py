@@ -1,4 +1,4 @@
-"""Super-resolution of data of any size by tiles of the trained size."""
+"""Data of any size by tiles of the trained size."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,14 +11,14 @@ from torch import Tensor
 from iddpm.builders.low_resolution import low_res_size, scale_of
 from iddpm.builders.sampling_plan import SamplingPlan
 from iddpm.config import ResolvedConfig, UNetModel
-from iddpm.diffusion import Level, Prediction
+from iddpm.diffusion import Denoise, Level, Prediction
 from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
 from iddpm.sampling import tile_starts, tiled
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a low-resolution input of one size is upscaled.
+    """How an input of one size is upscaled, or data of one size is drawn, where the scale is 1.
 
     Attributes:
         low_res: its size, padded to a tile if it is smaller.
@@ -80,26 +80,32 @@ class Tiling:
             on_batch: called after each batch of tiles.
         """
         at_once = plan.sampling.batch_size
+        return replace(
+            plan,
+            denoise=self.joined(plan.denoise, at_once, on_batch),
+            sampling=plan.sampling.model_copy(update={"batch_size": self.rows(at_once)}),
+        )
+
+    def joined(
+        self, denoise: Denoise, at_once: int, on_batch: Callable[[], None] | None = None
+    ) -> Denoise:
+        """Return a denoiser of the whole from one of tiles, ``at_once`` of them at a time."""
 
         def noticed(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
-            prediction = plan.denoise(x_t, level, **conditioning)
+            prediction = denoise(x_t, level, **conditioning)
             if on_batch is not None:
                 on_batch()
             return prediction
 
-        return replace(
-            plan,
-            denoise=tiled(noticed, self.tile, overlap=self.overlap, at_once=at_once),
-            sampling=plan.sampling.model_copy(update={"batch_size": self._rows(at_once)}),
-        )
+        return tiled(noticed, self.tile, overlap=self.overlap, at_once=at_once)
 
     def batches(self, n: int, at_once: int) -> int:
         """Return the number of batches of tiles in one evaluation of ``n`` items."""
-        rows = self._rows(at_once)
+        rows = self.rows(at_once)
         whole, rest = divmod(n, rows)
         return whole * -(-rows * self.count // at_once) + -(-rest * self.count // at_once)
 
-    def _rows(self, at_once: int) -> int:
+    def rows(self, at_once: int) -> int:
         """Return the number of items that are drawn together."""
         return max(1, at_once // self.count)
 
@@ -111,11 +117,45 @@ def build_tiling(config: ResolvedConfig, low_res: Sequence[int], overlap: float)
         ValueError: another number of axes, an overlap outside [0, 1), or a periodic axis whose
             length does not fit the network.
     """
-    model, scale, trained = config.model, scale_of(config), low_res_size(config)
+    scale, trained = scale_of(config), low_res_size(config)
     if len(low_res) != len(scale):
         raise ValueError(
             f"low_res has {len(low_res)} spatial axes, and the training data has {len(scale)}"
         )
+    return _tiling(config, low_res, scale, trained, overlap)
+
+
+def build_sample_tiling(config: ResolvedConfig, size: Sequence[int], overlap: float) -> Tiling:
+    """Return how a model with resolved settings draws data of a size that it was not trained on.
+
+    What is smaller than the data of the training is a part of something of that size.
+
+    Raises:
+        ValueError: a model of super-resolution, and as :func:`build_tiling`.
+    """
+    trained = config.model.size
+    if config.scale is not None:
+        raise ValueError(
+            "a super-resolution model draws data of the size of its low-resolution input: use "
+            "iddpm upscale, which takes inputs of any size"
+        )
+    if len(size) != len(trained) or min(size) < 1:
+        raise ValueError(
+            f"size {_by(size)} needs {len(trained)} axes of 1 or more, as the training data has "
+            f"({_by(trained)})"
+        )
+    return _tiling(config, size, (1,) * len(size), trained, overlap)
+
+
+def _tiling(
+    config: ResolvedConfig,
+    given: Sequence[int],
+    scale: tuple[int, ...],
+    trained: Sequence[int],
+    overlap: float,
+) -> Tiling:
+    """Return the tiling; ``trained`` is the size in the training of what is ``given``."""
+    model = config.model
     if not 0 <= overlap < 1:
         raise ValueError(
             f"overlap={overlap:g} is a share of a tile: use 0 or more and less than 1, such as 0.25"
@@ -123,9 +163,9 @@ def build_tiling(config: ResolvedConfig, low_res: Sequence[int], overlap: float)
     circular = check_circular(model.circular, len(scale))
     padded = tuple(
         n if ring else max(n, least)
-        for n, least, ring in zip(low_res, trained, circular, strict=True)
+        for n, least, ring in zip(given, trained, circular, strict=True)
     )
-    before = tuple((wanted - n) // 2 for wanted, n in zip(padded, low_res, strict=True))
+    before = tuple((wanted - n) // 2 for wanted, n in zip(padded, given, strict=True))
     tile = tuple(
         n * factor if ring else length
         for n, factor, length, ring in zip(padded, scale, model.size, circular, strict=True)
@@ -134,4 +174,8 @@ def build_tiling(config: ResolvedConfig, low_res: Sequence[int], overlap: float)
     if isinstance(model, UNetModel):  # others use tiles of the trained size
         widths = level_widths(model.model_channels, model.channel_mult)
         check_size(tile, stride, widths, circular, model.group_channels or 1)
-    return Tiling(padded, before, tuple(low_res), scale, tile, overlap)
+    return Tiling(padded, before, tuple(given), scale, tile, overlap)
+
+
+def _by(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))

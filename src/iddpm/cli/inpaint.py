@@ -11,14 +11,25 @@ from iddpm.cli.options import Item
 
 
 @dataclass(frozen=True)
-class RePaint:
-    """How often stretches are drawn again."""
+class Filling:
+    """How often stretches are drawn again, and whether the item keeps its own size."""
 
     resample: Annotated[
         int,
         typer.Option(help="Passes over every interval of --jump steps (RePaint); 1 only replaces."),
     ] = 1
     jump: Annotated[int, typer.Option(help="Steps to go back when resampling.")] = 10
+    tiled: Annotated[
+        bool,
+        typer.Option(
+            "--tiled",
+            help="Keep the size of FILE, in tiles of the trained size, instead of cropping and "
+            "resizing it.",
+        ),
+    ] = False
+    overlap: Annotated[
+        float, typer.Option(help="Overlap of neighboring tiles, as a share of a tile.")
+    ] = 0.25
 
 
 def inpaint(
@@ -28,7 +39,7 @@ def inpaint(
         Path, typer.Option(help="A picture or .npy array; white or 1 marks the region to fill in.")
     ],
     *,
-    repaint: RePaint,
+    filling: Filling,
     versions: Versions,
     sampling: ItemSampling,
     opening: Opening,
@@ -39,5 +50,5 @@ def inpaint(
     """
     from iddpm.tasks.edit import inpaint as go
 
-    options = settings_of(repaint) | settings_of(versions) | settings_of(sampling)
+    options = settings_of(filling) | settings_of(versions) | settings_of(sampling)
     go(opening.open(run), file, mask, **options)

@@ -31,6 +31,7 @@ ORDER = (
     "interpolate",
     "inpaint",
     "edit",
+    "restore",
     "upscale",
     "evaluate",
     "likelihood",

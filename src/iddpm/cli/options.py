@@ -60,6 +60,17 @@ def read_interval(text: str) -> tuple[float, float]:
     return low, high
 
 
+def read_extent(text: str) -> tuple[int, ...]:
+    """Read N, HxW or DxHxW as whole numbers of 1 or more."""
+    try:
+        extent = tuple(int(part) for part in text.replace(",", "x").split("x"))
+    except ValueError:
+        extent = ()
+    if not 0 < len(extent) <= 3 or min(extent) < 1:
+        raise typer.BadParameter(f"{text!r} is not a size such as 64, 64x48 or 16x64x64")
+    return extent
+
+
 GuidanceInterval = Annotated[
     Any,
     typer.Option(

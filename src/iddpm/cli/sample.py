@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from iddpm.cli.option_groups import Opening, Sampling, settings_of
-from iddpm.cli.options import Condition, Seed
+from iddpm.cli.options import Condition, Seed, read_extent
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,18 @@ class Wanted:
         ),
     ] = None
     seed: Seed = 0
+    size: Annotated[
+        Any,
+        typer.Option(
+            parser=read_extent,
+            metavar="L, HxW or DxHxW",
+            help="Size of the samples, drawn as tiles of the trained size [default: the trained "
+            "size].",
+        ),
+    ] = None
+    overlap: Annotated[
+        float, typer.Option(help="Overlap of neighboring tiles of --size, as a share of a tile.")
+    ] = 0.25
 
 
 @dataclass(frozen=True)
@@ -62,12 +74,15 @@ def sample(
     with opening.shared(run) as (opened, ranks):
         with ranks.together():
             plan = opened.plan(**settings_of(sampling))
-            beside = None if wanted.given is None else read_given(opened.config, wanted.given)
+            file = wanted.given
+            beside = None if file is None else read_given(opened.config, file, wanted.size)
         request = DrawRequest(
             n if n is not None else 64 if beside is None else len(beside),
             wanted.seed,
             wanted.class_name,
             read_requested(wanted.condition or ()),
             beside,
+            wanted.size,
+            wanted.overlap,
         )
         draw(opened, request, plan, Written(**settings_of(written)), ranks=ranks)

@@ -154,6 +154,44 @@ TIMESTEP_SAMPLERS: Mapping[str, Choice] = {
 }
 
 
+@dataclass(frozen=True)
+class OperatorChoice(Choice):
+    """A linear operator of restoration; ``home`` is its class.
+
+    Attributes:
+        settings: the option that it takes.
+    """
+
+    settings: str = ""
+
+
+OPERATORS: Mapping[str, OperatorChoice] = {
+    "blur": OperatorChoice(
+        "a Gaussian blur of --width", "iddpm.sampling.spectral_operators:Convolution", "width"
+    ),
+    "mask": OperatorChoice("what --mask marks is missing", "iddpm.sampling.operators:Mask", "mask"),
+    "subsample": OperatorChoice(
+        "every --factor-th position", "iddpm.sampling.operators:Subsample", "factor"
+    ),
+    "downscale": OperatorChoice(
+        "the mean of blocks of --factor", "iddpm.sampling.operators:Downscale", "factor"
+    ),
+}
+
+RESTORATIONS: Mapping[str, Choice] = {
+    "pigdm": Choice(
+        "the gradient of the residual (Song et al. 2023)", "iddpm.sampling.restoration:pigdm"
+    ),
+    "mmps": Choice(
+        "the posterior's mean by conjugate gradients (Rozet et al. 2024)",
+        "iddpm.sampling.restoration:mmps",
+    ),
+    "ddnm": Choice(
+        "range and null space, no gradient (Wang et al. 2023)", "iddpm.sampling.restoration:ddnm"
+    ),
+}
+"""The first is the default, by the measurements of docs/restoration.md."""
+
 PREDICTIONS: Mapping[str, str] = {
     "eps": "the noise",
     "x0": "the data",

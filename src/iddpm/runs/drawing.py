@@ -1,13 +1,13 @@
 """Samples of an opened run, in batches."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from iddpm.builders import SamplingPlan, check_given
+from iddpm.builders import SamplingPlan, Tiling, check_given
 from iddpm.data.conditioning.labels import Wanted
 from iddpm.data.conditioning.requested import RequestedConditions, ask
 from iddpm.runs.opened_run import OpenedRun
@@ -96,6 +96,14 @@ def draw_batches(
             yield SampleBatch(x.cpu(), None if labels is None else labels[rows], first)
 
     return batches()
+
+
+def sized(requested: Requested, tiling: Tiling) -> Requested:
+    """Return the request for what is drawn in tiles; paired data is mirrored up to a tile."""
+    given = dict(requested.given or {})
+    if given.get("given") is not None:
+        given["given"] = tiling.pad(given["given"])
+    return replace(requested, given=given, size=tiling.size)
 
 
 def requested_conditions(

@@ -8,15 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iddpm.builders import SamplingPlan
+from iddpm.builders import SamplingPlan, build_sample_tiling
 from iddpm.builders.own_network import Network
 from iddpm.data.conditioning.labels import Wanted
 from iddpm.data.conditioning.requested import RequestedConditions
-from iddpm.runs.drawing import Requested, SampleBatch, draw_batches, requested_conditions
+from iddpm.runs.drawing import (
+    Requested,
+    SampleBatch,
+    draw_batches,
+    requested_conditions,
+    sized,
+)
 from iddpm.runs.guided_plan import plan_sampling
 from iddpm.runs.opened_run import OpenedRun
+from iddpm.runs.restored import Restoration, restore
 from iddpm.runs.upscaled import upscale, upscale_mean
 from iddpm.sampling import OVERLAP
+from iddpm.sampling.operators import Operator
 
 
 class Run(OpenedRun):
@@ -33,6 +41,8 @@ class Run(OpenedRun):
         classes: Wanted = None,
         conditions: RequestedConditions | None = None,
         given: Mapping[str, Tensor] | None = None,
+        size: Sequence[int] | None = None,
+        overlap: float = OVERLAP,
         **settings: Any,
     ) -> Tensor:
         """Draw ``n`` samples, [n, C, *spatial] on the CPU, about [-1, 1].
@@ -49,6 +59,10 @@ class Run(OpenedRun):
                 one for each; others vary. See :meth:`ask`.
             given: other conditioning, a tensor [n, ...] for each name, such as
                 ``low_res`` of a model of super-resolution.
+            size: spatial size, by default that of the training. What is larger is drawn as
+                overlapping tiles of that size, as in :meth:`upscale`; what is smaller is the middle
+                of a sample of that size.
+            overlap: share of a tile that neighbors share, at the least.
             settings: of sampling, such as ``steps=10`` or ``sampler="unipc_3"``; see :meth:`plan`.
 
         Raises:
@@ -58,8 +72,58 @@ class Run(OpenedRun):
         plan = self.plan(**settings)
         if conditions is not None:
             given = {**(given or {}), "conditions": self.ask(n, conditions)}
-        batches = self.sample_batches(n, plan, seed=seed, classes=classes, given=given)
-        return torch.cat([batch.x for batch in batches])
+        requested = Requested(n, seed, classes, given)
+        if size is None:
+            return torch.cat([batch.x for batch in draw_batches(self, plan, requested)])
+        tiling = build_sample_tiling(self.config, size, overlap)
+        batches = draw_batches(self, tiling.around(plan), sized(requested, tiling))
+        return torch.cat([tiling.crop(batch.x) for batch in batches])
+
+    def restore(
+        self,
+        measured: Tensor,
+        operator: Operator,
+        *,
+        method: str | None = None,
+        noise: float = 0.0,
+        seed: int = 0,
+        classes: Wanted = None,
+        given: Mapping[str, Tensor] | None = None,
+        overlap: float = OVERLAP,
+        start: int = 0,
+        on_batch: Callable[[], None] | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        """Draw items that fit what a known linear operator has measured of them.
+
+        Items of another size than the training's are drawn as in :meth:`sample`. Item k depends on
+        ``seed`` and its number alone. Without noise the result has the given measurements: those of
+        a mask and of subsampling bit for bit.
+
+        Args:
+            measured: [N, *operator.measured_shape], where the data spans -1 to 1.
+            operator: of :mod:`iddpm.sampling.operators`, for items of the size that is wanted.
+            method: ``"pigdm"`` (the default), ``"mmps"`` or ``"ddnm"``; see
+                :mod:`iddpm.sampling.restoration`.
+            noise: standard deviation of the measurement's noise.
+            seed, classes, given, overlap, start, on_batch, settings: as in :meth:`upscale`; by
+                default DDIM with fresh noise (eta 1) at even timesteps.
+
+        Returns:
+            [N, C, *spatial] on the CPU, about [-1, 1].
+
+        Raises:
+            ValueError: a model of another task, a shape, method or setting that does not fit it.
+        """
+        return restore(
+            self,
+            measured,
+            operator,
+            Requested(len(measured), seed, classes, given, start=start),
+            Restoration(method, noise, overlap),
+            on_batch=on_batch,
+            settings=settings,
+        )
 
     def upscale(
         self,

@@ -13,6 +13,9 @@ SAMPLES = "samples.json"
 """The manifest of ``iddpm sample``."""
 UPSCALED = "upscale.json"
 """The manifest of ``iddpm upscale``."""
+RESTORED = "restoration.json"
+"""The manifest of ``iddpm restore``."""
+MANIFESTS = (SAMPLES, UPSCALED, RESTORED)
 OVERVIEWS = frozenset(("grid.png", "grid.gif", "denoising.gif", "comparison.png"))
 """Files beside the samples that show several of them."""
 
@@ -81,7 +84,7 @@ def overviews(directory: Path, names: Iterable[str]) -> set[str]:
     shown = OVERVIEWS.intersection(names)
     listed: set[str] = set()
     if shown:
-        for name in (SAMPLES, UPSCALED):
+        for name in MANIFESTS:
             with suppress(ValueError):  # `partly_made` reports a damaged one
                 made = read_made(directory / name)
                 listed.update(() if made is None else made.files)
@@ -90,7 +93,7 @@ def overviews(directory: Path, names: Iterable[str]) -> set[str]:
 
 def partly_made(directory: Path) -> str | None:
     """Return a sentence if a directory holds an incomplete set of files."""
-    for name in (SAMPLES, UPSCALED):
+    for name in MANIFESTS:
         try:
             made = read_made(directory / name)
         except ValueError as error:

@@ -1,14 +1,14 @@
 """Samples on disk: pictures written as they come."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.builders import SamplingPlan, form_of, values_of
+from iddpm.builders import SamplingPlan, build_sample_tiling, form_of, values_of
 from iddpm.data.conditioning.labels import Wanted
 from iddpm.data.conditioning.requested import RequestedConditions, describe
 from iddpm.data.formats import WRITERS
@@ -21,10 +21,11 @@ from iddpm.data.writers.data_files import (
     save_table,
 )
 from iddpm.data.writers.image_files import fits_picture, save_gif, save_grid, save_images, save_npz
-from iddpm.runs.drawing import SampleBatch
+from iddpm.runs.drawing import Requested, SampleBatch, draw_batches, sized
 from iddpm.runs.run import Run
 from iddpm.runtime.console import open_console, progress_bar
 from iddpm.runtime.processes import ALONE, Ranks
+from iddpm.sampling import OVERLAP
 from iddpm.tasks.pairs import Pairs, held_out_pairs
 from iddpm.tasks.sample_set import begin_set, end_set
 
@@ -44,6 +45,8 @@ class DrawRequest:
         n, seed, classes, conditions: as in :meth:`Run.sample`.
         given: data to draw for, [M, C, *spatial] in [-1, 1], for models that are given it: sample k
             goes by item k modulo M. By default what goes with the held-out items.
+        size: spatial size, as in :meth:`Run.sample`; that of the training by default.
+        overlap: of tiles of the trained size.
     """
 
     n: int
@@ -51,6 +54,8 @@ class DrawRequest:
     classes: Wanted = None
     conditions: RequestedConditions | None = None
     given: Tensor | None = None
+    size: tuple[int, ...] | None = None
+    overlap: float = OVERLAP
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,11 @@ def draw(
         FileExistsError: the directory holds samples that ``samples.json`` does not list.
     """
     console = console or open_console(ranks.first)
-    plan = plan or run.plan()
+    plan, tiling = plan or run.plan(), None
+    if request.size is not None:
+        with ranks.together():
+            tiling = build_sample_tiling(run.config, request.size, request.overlap)
+        plan = tiling.around(plan)
     conditioning = _conditioning(run, request, plan, ranks)
     files = _Files(run, request, written, _Film(written.gif and ranks.first))
     n = request.n
@@ -114,23 +123,23 @@ def draw(
 
         def on_step(number: int, x: Tensor) -> None:
             progress.advance(task, min(number, 1))
+            x = x if tiling is None else tiling.crop(x)
             files.film.see(x)
             if on_state is not None:
                 on_state(number, x)
 
+        wanted = Requested(n, request.seed, conditioning.classes, conditioning.given)
+        wanted = wanted if tiling is None else sized(wanted, tiling)
         with ranks.together():
-            batches = run.sample_batches(
-                n,
-                plan,
-                seed=request.seed,
-                classes=conditioning.classes,
-                given=conditioning.given,
-                turns=ranks.turns,
-                on_step=on_step,
-            )
+            batches = draw_batches(run, plan, wanted, turns=ranks.turns, on_step=on_step)
+        if tiling is not None:
+            batches = (replace(batch, x=tiling.crop(batch.x)) for batch in batches)
         facts = {"samples": n, "seed": request.seed, "walk": str(plan)}
+        if request.size is not None:
+            facts |= {"size": list(request.size)}
         made = ranks.by_first(lambda: begin_set(files.directory, files.parts, facts, console))
-        console.print(f"{n} samples, each {plan}", markup=False)
+        tiles = "" if tiling is None or tiling.count == 1 else f" in {tiling.count} tiles"
+        console.print(f"{n} samples, each {plan}{tiles}", markup=False)
         if run.conditions:
             console.print(describe(run.conditions, conditioning.conditions.numpy()), markup=False)
         count = -(-n // plan.sampling.batch_size)
@@ -174,6 +183,11 @@ def _conditioning(
     """Return what the samples are conditioned on, from the held-out items where it is theirs."""
     n, given, pairs = request.n, request.given, None
     upscales, classes = run.task.takes_low_res, request.classes
+    if request.size is not None and run.config.model.given_channels and given is None:
+        raise ValueError(
+            f"{run.directory} is conditioned on paired data, and its held-out items have the size "
+            "of the training: give paired data of that size with --given"
+        )
     if upscales and given is not None:
         raise ValueError(
             f"{run.directory} upscales its held-out items, and their low-resolution input is "
@@ -225,7 +239,7 @@ class _Files:
             self.names = [f"{k:06d}{suffix}" for k in range(request.n)]
         self.parts = self.names
         if self.form.encoding == "frames":
-            frames = range(run.shape[1])
+            frames = range((request.size or run.shape[1:])[0])
             self.parts = [f"{name}/{k:04d}.png" for name in self.names for k in frames]
 
     def write(self, batches: Iterator[SampleBatch]) -> Iterator[SampleBatch | None]:

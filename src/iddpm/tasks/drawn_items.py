@@ -1,14 +1,18 @@
-"""Items that were drawn anew, written as files like those of the data."""
+"""Items that were drawn anew, written as files like those of the data or the one given."""
 
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from torch import Tensor
 
 from iddpm.builders import form_of, values_of
+from iddpm.data.upscaling.find import open_low_res
+from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.writers.data_files import save_files
 from iddpm.data.writers.image_files import fits_picture, save_images, save_npz
 from iddpm.runs.run import Run
+from iddpm.runtime.atomic_files import write_atomically
 
 
 def save_items(run: Run, x: Tensor, directory: Path) -> list[Path]:
@@ -26,6 +30,31 @@ def save_items(run: Run, x: Tensor, directory: Path) -> list[Path]:
     if not paths or not exact:
         paths.append(save_npz(x, directory / "samples.npz", values=values))
     return paths
+
+
+def open_whole(run: Run, file: Path | str | int) -> LowRes:
+    """Open a file of one item of any size, as it is.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that does not fit the model, or of several items.
+    """
+    run.task.check_edits(run.directory)
+    axes = (1,) * (len(run.shape) - 1)
+    target = Target(run.shape[0], axes, form_of(run.config), run.config.data.labels)
+    opened = list(open_low_res([str(file)], target).values())
+    count = sum(one.count for one in opened)
+    if count != 1:
+        raise ValueError(f"{file} holds {count} items: give a file of one")
+    return opened[0]
+
+
+def save_alike(whole: LowRes, x: Tensor, directory: Path) -> list[Path]:
+    """Write each item as a file of the kind of the one that was given."""
+    return [
+        write_atomically(directory / f"{k:06d}{whole.output}", partial(whole.write, x[k : k + 1]))
+        for k in range(len(x))
+    ]
 
 
 def say_written(console: Console, pictures: list[Path], items: list[Path]) -> list[Path]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from iddpm.builders import (
     SamplingPlan,
+    build_sample_tiling,
     build_sampling_schedule,
     check_class_left_open,
     values_of,
@@ -20,6 +21,7 @@ from iddpm.builders import (
 from iddpm.builders.sampling_plan import check_part_of_process, settings_for_inpainting
 from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.levels import to_model_range
+from iddpm.data.upscaling.low_res import LowRes
 from iddpm.data.writers.image_files import save_gif, save_grid
 from iddpm.diffusion import NoiseSchedule
 from iddpm.evaluation.fidelity import psnr_of_all
@@ -28,6 +30,7 @@ from iddpm.runtime.console import open_console, progress_bar
 from iddpm.sampling import (
     DDIM,
     NO_CLASS,
+    OVERLAP,
     SampleNoise,
     State,
     even_timesteps,
@@ -38,7 +41,7 @@ from iddpm.sampling import (
     trajectory,
 )
 from iddpm.sampling import inpaint as fill_in
-from iddpm.tasks.drawn_items import save_items, say_written
+from iddpm.tasks.drawn_items import open_whole, save_alike, save_items, say_written
 from iddpm.training.precision import Precision
 
 INTERPOLATION_STEPS = 250
@@ -153,6 +156,8 @@ def inpaint(
     n: int = 4,
     resample: int = 1,
     jump: int = 10,
+    tiled: bool = False,
+    overlap: float = OVERLAP,
     seed: int = 0,
     class_name: str | int | None = None,
     out: Path | None = None,
@@ -167,6 +172,10 @@ def inpaint(
         mask: a picture or array of the same size, white or 1 where to fill in.
         n: number of versions.
         resample, jump: RePaint, see :func:`~iddpm.sampling.inpaint`.
+        tiled: keep the file's own size, which is drawn as tiles of the size of the training; a file
+            of any kind that ``iddpm upscale`` reads, and the versions are such files. By default a
+            picture is cropped and resized.
+        overlap: share of a tile that neighbors share, at the least.
         seed: version k depends on the seed and k alone.
         class_name: the class to fill in; none by default.
         out: the directory, ``RUN/samples/inpainting`` by default.
@@ -184,10 +193,13 @@ def inpaint(
     settings = settings_for_inpainting(settings)
     console = console or open_console()
     _check_number(n)
-    item = open_item(run, file)
-    fill = read_mask(Path(mask), run.shape[1:], item.picture_size)
-    plan = _plan(run, class_name, settings)
-    known, where = item.x.expand(n, *run.shape).to(run.device), fill.to(run.device)
+    whole = open_whole(run, file) if tiled else None
+    item = open_item(run, file) if whole is None else Item(whole.read(0, 1)[0], None)
+    fill = read_mask(Path(mask), tuple(item.x.shape[1:]), item.picture_size)
+    tiling = build_sample_tiling(run.config, item.x.shape[1:], overlap)
+    plan = tiling.around(_plan(run, class_name, settings))
+    known = tiling.pad(item.x[None]).expand(n, -1, *tiling.size).to(run.device)
+    where = tiling.pad(fill[None]).to(run.device)
     noise = SampleNoise(seed, known.shape, device=run.device)
     states = fill_in(
         plan.sampler,
@@ -204,9 +216,11 @@ def inpaint(
         **_conditioning(run, n, class_name),
     )
     passes = f", {resample} passes over jumps of {jump}" if resample > 1 else ""
-    x = _drawn(run, plan, states, console, f"{n} versions, each {plan}{passes}")
+    tiles = f" in {tiling.count} tiles" if tiling.count > 1 else ""
+    x = _drawn(run, plan, states, console, f"{n} versions, each {plan}{passes}{tiles}")
     before = torch.stack([item.x, torch.where(fill, torch.zeros_like(item.x), item.x)])
-    return _before_and_after(run, before, x, out or run.directory / "samples/inpainting", console)
+    directory = out or run.directory / "samples/inpainting"
+    return _before_and_after(run, before, tiling.crop(x), directory, console, whole)
 
 
 def edit(
@@ -320,8 +334,14 @@ def _last(states: Iterable[State]) -> Tensor:
 
 
 def _before_and_after(
-    run: Run, before: Tensor, x: Tensor, directory: Path, console: Console
+    run: Run,
+    before: Tensor,
+    x: Tensor,
+    directory: Path,
+    console: Console,
+    whole: LowRes | None = None,
 ) -> list[Path]:
     both = torch.cat([before, x])
     grid = save_grid(both, directory / "before_after.png", columns=len(both))
-    return say_written(console, [grid], save_items(run, x, directory))
+    written = save_items(run, x, directory) if whole is None else save_alike(whole, x, directory)
+    return say_written(console, [grid], written)

@@ -1,6 +1,6 @@
 """Upscaling files: pictures, arrays, sounds, series and volumes of any size."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ from torch import Tensor
 from iddpm.builders import SamplingPlan, form_of, scale_of
 from iddpm.data.conditioning.requested import RequestedConditions
 from iddpm.data.upscaling.find import open_low_res
-from iddpm.data.upscaling.low_res import LowRes, Target
+from iddpm.data.upscaling.low_res import Target
 from iddpm.data.writers.comparison import save_side_by_side
 from iddpm.networks.layers import resize_linear
 from iddpm.runs.run import Run
 from iddpm.runs.upscaled import check_average
 from iddpm.runtime.console import open_console, progress_bar
 from iddpm.runtime.made_files import UPSCALED, MadeFiles
-from iddpm.sampling import NO_CLASS, OVERLAP
+from iddpm.sampling import OVERLAP
+from iddpm.tasks.file_labels import labels_of
 from iddpm.tasks.upscale_groups import Group, groups_of
 from iddpm.tasks.upscale_manifest import COMPARISON, already_there, manifest_of
 
@@ -76,7 +77,7 @@ def upscale(
     directory = out or run.directory / "upscaled"
     target = Target(run.shape[0], scale_of(run.config), form_of(run.config), run.config.data.labels)
     opened = open_low_res(files, target)
-    y = _labels(run, opened, class_name)
+    y = labels_of(run, opened, class_name)
     if y is None and class_name is None and run.classes is not None:
         settings = _unguided(run, conditions, settings)
     plan = run.plan(**settings)
@@ -194,29 +195,6 @@ def _unguided(
             f"guidance={guidance:g} needs a class: give --class, or leave --guidance out"
         )
     return {**settings, "guidance": guidance or 1.0}
-
-
-def _labels(run: Run, opened: Mapping[str, LowRes], class_name: str | int | None) -> Tensor | None:
-    """Return the classes of all items by their labels; None where there are none or one is given.
-
-    A class that is given instead becomes the label of the files that have labels.
-    """
-    if run.classes is None:
-        return None
-    if class_name is not None:
-        for file in opened.values():
-            file.drawn_as = run.classes.number(class_name)
-            file.drawn_name = run.classes.name(file.drawn_as)
-        return None
-    if all(file.classes is None for file in opened.values()):
-        return None
-    y = []
-    for file in opened.values():
-        names = file.classes or [NO_CLASS] * file.count
-        y += [NO_CLASS if name == NO_CLASS else run.classes.number(name) for name in names]
-    if NO_CLASS in y:
-        run.task.check_upscales(run.directory, False)
-    return torch.tensor(y)
 
 
 def _middle(low_res: Tensor, x: Tensor, scale: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The interface of files to upscale, and their requirements."""
+"""The interface of files to upscale or restore, and their requirements."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,19 +17,22 @@ from iddpm.data.values import Values, finite_extent
 
 @dataclass(frozen=True)
 class Target:
-    """What a model of super-resolution takes and makes.
+    """What a model takes and makes.
 
     Attributes:
         channels: of its data.
         scale: upscaling factor of each axis.
         form: what its data was on disk, with the values.
         labels: the rule by which its data had labels.
+        bounded: whether files hold the model's numbers within their range; measurements, which
+            have noise, may be floats of any size instead.
     """
 
     channels: int
     scale: tuple[int, ...]
     form: Form
     labels: str = "auto"
+    bounded: bool = True
 
     @property
     def dims(self) -> int:
@@ -53,6 +56,8 @@ class Target:
     def check_numbers(self, path: Path, dtype: np.dtype[Any]) -> None:
         """Refuse numbers that the model's data has not: other integers, or no integers."""
         floats = dtype.kind == "f"
+        if floats and not self.bounded:
+            return
         if floats != (self.values.bits is None) or not (floats or dtype == self.values.dtype):
             known = "floats" if self.values.bits is None else f"{self.values.dtype} numbers"
             raise ValueError(
@@ -72,6 +77,10 @@ class Target:
             ValueError: numbers outside the range that the model knows.
         """
         lowest, highest = finite_extent(str(path), stored, range(len(stored)))
+        if not self.bounded and stored.dtype.kind == "f":
+            low, high = self.values.low, self.values.high
+            scaled = (stored.astype(np.float64) - low) * (2 / (high - low)) - 1
+            return torch.from_numpy(scaled.astype(np.float32))
         if not self.values.hold(lowest, highest):
             raise ValueError(
                 f"{path} holds numbers in [{lowest:.6g}, {highest:.6g}], and the model was "

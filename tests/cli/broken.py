@@ -1,6 +1,7 @@
 """Data of every kind, broken in every way, and settings that may not go with it."""
 
 import io
+import zipfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
@@ -12,12 +13,20 @@ import h5py
 import nibabel
 import numpy as np
 import pyarrow as pa
+import scipy.io
+import SimpleITK
 import soundfile
+import wfdb
+import xarray
 from hypothesis import strategies as st
+from nibabel.freesurfer.mghformat import MGHImage
 from PIL import Image
 
 from iddpm.cli.main import run
+from iddpm.data.file_format import Form
+from iddpm.data.values import Values
 from iddpm.data.writers.clip_encoding import write_clip
+from iddpm.data.writers.sound_files import write_edf
 from tests.data.sources.test_dicom import write as dicom
 from tests.data.sources.test_shards import array as npy
 from tests.data.sources.test_tables import CLASS, parquet, pictures, saved, write
@@ -44,6 +53,7 @@ SETTINGS: dict[str, list[str]] = {
     "data.sample_rate": ["8000", "16000", "1", "0", "44100"],
     "data.held_out": ["0", "0.5", "0.999", "1"],
     "data.corrupt": ["skip"],
+    "data.fill": ["0", "-1", "1e300", "nan"],
     "data.cache": ["auto"],
     "data.random_crop": ["true"],
     "model.class_conditional": ["true"],
@@ -97,6 +107,25 @@ def whole_files() -> dict[str, bytes]:
         "a.mp3": lambda path: soundfile.write(path, np.tile(tone, (20, 1)), 8000),
         "a.mp4": lambda path: write_clip(path, np.stack([SMALL] * 3), "MP4", 40),
         "a.dcm": lambda path: dicom(path, SMALL, NumberOfFrames=len(SMALL)),
+        "a.mgz": lambda path: nibabel.save(MGHImage(SMALL, np.eye(4)), path),
+        "a.nrrd": lambda path: SimpleITK.WriteImage(SimpleITK.GetImageFromArray(SMALL), str(path)),
+        "a.mat": lambda path: scipy.io.savemat(path, {"x": SMALL}, do_compression=True),
+        "a.nc": lambda path: xarray.Dataset({"v": (("n", "y", "x"), floats)}).to_netcdf(path),
+        "a.edf": _edf,
+        "a.hea": lambda path: wfdb.wrsamp(
+            path.stem,
+            fs=100,
+            units=["mV"],
+            sig_name=["I"],
+            p_signal=tone,
+            fmt=["16"],
+            write_dir=str(path.parent),
+        ),
+        "a.ts": lambda path: path.write_text("@classLabel true a b\n@data\n1,2,3:a\n4,5,6.5:b\n"),
+        "a.idx": lambda path: path.write_bytes(
+            bytes([0, 0, 8, 3, *b"\0\0\0\5\0\0\0\6\0\0\0\7"]) + SMALL.tobytes()
+        ),
+        "a.zip": _zip,
         "a.csv": lambda path: np.savetxt(path, series, delimiter=",", fmt="%.5g"),
         "a.tsv": lambda path: np.savetxt(path, series[:, ::-1], delimiter="\t", fmt="%.5g"),
         "a.txt": lambda path: np.savetxt(path, series, fmt="%.5g"),
@@ -116,6 +145,17 @@ def whole_files() -> dict[str, bytes]:
             make(Path(folder, name))
             found[name] = Path(folder, name).read_bytes()
     return found
+
+
+def _edf(path: Path) -> None:
+    form = Form("signal", Values("float32", -1.0, 1.0), sample_rate=42)
+    write_edf(path, SMALL.reshape(1, -1) / 256, form)
+
+
+def _zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(4):
+            archive.writestr(f"{number}.png", whole_pictures()["a.png"])
 
 
 def _hdf5(path: Path) -> None:

@@ -23,6 +23,14 @@ OPTIONS = {
     "a.wav": {"window": 50},
     "a.flac": {"sample_rate": 4000},
     "a.csv": {"window": 4},
+    "a.mgz": {"window": 3},
+    "a.nrrd": {},
+    "a.mat": {"layout": "NHW"},
+    "a.nc": {},
+    "a.edf": {"window": 50},
+    "a.ts": {},
+    "a.idx": {},
+    "a.zip": {},
     "a.parquet": {},
     "a.arrow": {},
     "a.tar": {"value_range": (0.0, 255.0)},
@@ -41,6 +49,13 @@ def sources(folder):
             path = folder / part / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(whole_pictures()["f.png"])
+    for number in range(3):
+        for name in ("0.npy", "0.csv", "0.h5"):
+            path = folder / name[2:] / f"{number}{name[1:]}"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(whole_files()[f"a{name[1:]}"])
+    for name, layout in (("npy", "NDHW"), ("csv", "rows"), ("h5", "NDHW")):
+        yield open_source(folder / name, layout=layout)
     yield open_source(folder / "pictures", value_range=(0.0, 65535.0))
     yield open_source(folder / "pictures", value_range="auto")
     yield open_source(folder / "frames", layout="frames")

@@ -55,10 +55,11 @@ def test_the_layout_of_stylegan(tmp_path, method):
 
 def test_folders_of_classes_and_what_archivers_leave(tmp_path):
     members = {f"{'cat' if k % 2 else 'dog'}/{k}.png": png(k) for k in range(6)}
-    pack(tmp_path / "a.zip", {**members, "__MACOSX/cat/._1.png": b"x", "readme.txt": b"x",
-                              "cat/": b""})  # fmt: skip
-    source = open_source(tmp_path / "a.zip")
-    assert (len(source), source.class_names) == (6, ("cat", "dog"))
+    members |= {"__MACOSX/cat/._1.png": b"x", "readme.txt": b"x", "cat/": b""}
+    for top in ("", "animals/"):
+        pack(tmp_path / "a.zip", {f"{top}{name}": text for name, text in members.items()})
+        source = open_source(tmp_path / "a.zip")
+        assert (len(source), source.class_names) == (6, ("cat", "dog"))
     assert np.array_equal(source.read(0), PICTURES[1].transpose(2, 0, 1))
 
 

@@ -23,6 +23,7 @@ from iddpm.data.sources.rasters import Rasters, holds_numbers
 from iddpm.data.sources.shard_paths import is_pattern
 from iddpm.data.sources.shards import TarFiles
 from iddpm.data.sources.source import Source
+from iddpm.data.sources.table_sounds import TableSounds
 from iddpm.data.sources.tables import TableFiles
 from iddpm.data.sources.windows import Recordings, Rows, Windows
 from iddpm.data.sources.zip_files import ZIP, ZipFiles
@@ -77,9 +78,9 @@ def open_source(
     recordings = _open_recordings(path, reading, found)
     if recordings is None:
         source = _open_rows(path_or_name, path, reading, found)
-        if window is None:
+        if isinstance(source, Source) and window is None:
             return source
-        recordings = Rows(source)
+        recordings = Rows(source) if isinstance(source, Source) else source
     return Windows(recordings, window, stride, pad_short=pad_short)
 
 
@@ -142,14 +143,15 @@ def _clips(path: Path, reading: Reading) -> Callable[..., Recordings] | None:
 
 def _open_rows(
     path_or_name: str | Path, path: Path, reading: Reading, found: Format | None
-) -> Source:
+) -> Source | Recordings:
     """Open what holds items ready to be used."""
     if found is not None:
         _refuse_file_settings(reading, path, found)
         source = found.open(path, reading)
         assert isinstance(source, Source)
         return source
-    return ranged(_open_others(path_or_name, path, reading), reading.value_range)
+    other = _open_others(path_or_name, path, reading)
+    return ranged(other, reading.value_range) if isinstance(other, Source) else other
 
 
 def _refuse_file_settings(reading: Reading, path: Path, found: Format) -> None:
@@ -175,7 +177,7 @@ def _refuse_column(column: str | None, where: str | Path) -> None:
         )
 
 
-def _open_others(path_or_name: str | Path, path: Path, reading: Reading) -> Source:
+def _open_others(path_or_name: str | Path, path: Path, reading: Reading) -> Source | Recordings:
     """Open pictures, shards, tables of pictures or arrays, or an embedded data set."""
     image_size, channels, labels = reading.image_size, reading.channels, reading.labels
     files = files_at(path, reading.column)
@@ -194,6 +196,8 @@ def _open_others(path_or_name: str | Path, path: Path, reading: Reading) -> Sour
     }
     if files is not None:
         _refuse_layout(reading.layout, path)
+        if isinstance(files, TableFiles) and files.sounds:
+            return TableSounds(files, **reading.of("sample_rate", "channels", "corrupt"))
         return Pictures(files, **of_pictures)
     if path.is_dir():
         _refuse_files(path)

@@ -4,6 +4,7 @@ All are read by pyarrow alone: what a dataset says of itself is JSON, and nothin
 along is run.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from iddpm.data.sources.picture import UnreadablePictureError
 from iddpm.data.sources.source import Stamp
 
 _LABELS = ("label", "labels")
+_SOUND = re.compile(rb"RIFF|RF64|fLaC|OggS|FORM|ID3|\xff[\xe2-\xff]")
+"""How files of sounds start: WAV, FLAC, Ogg, AIFF and MP3."""
 
 
 class TableFiles(Files):
@@ -32,7 +35,7 @@ class TableFiles(Files):
         column: the column of the items; None when one can be.
 
     Attributes:
-        arrays: whether the items are arrays; else they are pictures.
+        arrays: whether the items are arrays; else they are pictures or sounds.
 
     Raises:
         FileNotFoundError: no such file.
@@ -72,6 +75,22 @@ class TableFiles(Files):
         """Names of all columns."""
         return list(self._types)
 
+    @property
+    def column(self) -> str:
+        """Name of the column of the items."""
+        return self._column
+
+    @property
+    def sounds(self) -> bool:
+        """Whether the items are sounds: by the features, else by how the first one starts."""
+        stated = self._features.get(self._column, {}).get("_type")
+        if self.arrays or stated is not None:
+            return bool(stated == "Audio")
+        value = self._cell(0)[0].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        start = data[:12] if isinstance(data, bytes) else b""
+        return bool(_SOUND.match(start)) and start[8:] != b"WEBP"
+
     def key(self, index: int) -> str:
         """Return the row number."""
         return str(index)
@@ -88,9 +107,11 @@ class TableFiles(Files):
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
             only_path = isinstance(value, dict) and value.get("path")
+            stated = self._features.get(self._column, {}).get("_type")
+            what = "sound" if stated == "Audio" else "picture"
             raise UnreadablePictureError(
                 f"{self.title(index)} holds "
-                + ("the path of a picture and not the picture" if only_path else "no picture")
+                + (f"the path of a {what} and not the {what}" if only_path else f"no {what}")
             )
         return data
 

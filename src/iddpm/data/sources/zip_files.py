@@ -80,7 +80,9 @@ class ZipFiles(Files):
             found = listed_labels(self._read(DATASET_JSON), f"{self.path}: {DATASET_JSON}", keys)
             if found is not None:
                 return found
-        return labels_of_files(rule, keys, self.path.parent, listed=False)
+        top = os.path.commonpath([os.path.dirname(key) for key in keys])
+        inside = [key.removeprefix(f"{top}/") for key in keys] if top else keys
+        return labels_of_files(rule, inside, self.path.parent, listed=False)
 
     def stamps(self) -> Iterator[Stamp]:
         """Yield the stamp of the archive."""

@@ -99,9 +99,11 @@ def _look(path: Path) -> _Video:
         turns = _turns(path, first)
         size = (first.height, first.width)
         pixels = _pixels(path, stream, first)
-        tick = float(stream.time_base or 0)
+        tick, rate = float(stream.time_base or 0), stream.average_rate
     count = _count(path) if times is None else len(times)
     milliseconds = () if times is None else _milliseconds(times, tick)
+    if not milliseconds and rate:
+        milliseconds = (_rounded(float(1000 / rate)),)
     if count > MOST_FRAMES:
         raise UnsupportedPictureError(
             f"{path} holds {count} frames, more than {MOST_FRAMES}: cut it into shorter files"
@@ -168,6 +170,8 @@ def _times(path: Path, container: Any, stream: Any) -> NDArray[np.int64] | None:
     """
     times: list[int | None] = []
     count = 0
+    # An AVI has its frames in the order in which they are decoded, and no times.
+    ordered = container.format.name != "avi" or stream.codec_context.codec.intra_only
     vp8 = stream.codec_context.name in ("vp8", "libvpx")
     for packet in container.demux(stream):
         if not packet.size:
@@ -185,7 +189,7 @@ def _times(path: Path, container: Any, stream: Any) -> NDArray[np.int64] | None:
             f"{path} is truncated: {count} of its {stream.frames} frames are there"
         )
     known = [time for time in times if time is not None]
-    if len(set(known)) < len(times) or not times:
+    if not ordered or len(set(known)) < len(times) or not times:
         return None
     return np.sort(np.array(known, np.int64))
 

@@ -48,6 +48,7 @@ from .networks import (
 )
 from .runs.run import Run as Run, load as load
 from .sampling import (
+    Consistency as Consistency,
     DDIM as DDIM,
     DDPM as DDPM,
     IPNDM as IPNDM,
@@ -76,6 +77,7 @@ from .sampling import (
     tiled as tiled,
     trajectory as trajectory,
 )
+from .tasks.distill import distill as distill
 from .tasks.evaluate import evaluate as evaluate
 from .tasks.likelihood import likelihood as likelihood
 from .tasks.train import train as train

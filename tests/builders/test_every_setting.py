@@ -3,13 +3,14 @@
 import pytest
 
 from tests.builders.settings.data_effects import DATA, FORM
+from tests.builders.settings.distillation_effects import DISTILLATION
 from tests.builders.settings.effect import leaves
 from tests.builders.settings.network_effects import MODEL, SUPER, TOP
 from tests.builders.settings.process_effects import DIFFUSION, RESOLUTION
 from tests.builders.settings.sampling_effects import SAMPLING
 from tests.builders.settings.training_effects import TRAINING
 
-TABLES = (TOP, MODEL, SUPER, DIFFUSION, RESOLUTION, SAMPLING, TRAINING, DATA, FORM)
+TABLES = (TOP, MODEL, SUPER, DIFFUSION, RESOLUTION, SAMPLING, TRAINING, DATA, FORM, DISTILLATION)
 EFFECTS = [
     pytest.param(leaf, effect, id=leaf)
     for table in TABLES

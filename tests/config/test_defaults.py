@@ -3,6 +3,7 @@
 import pytest
 
 from iddpm.config import Config
+from iddpm.config.distillation import DistillationConfig
 from iddpm.config.training import PosthocEMA
 
 DEFAULTS = {
@@ -21,6 +22,23 @@ DEFAULTS = {
     "model.num_heads": 4,
     "data.held_out": 0.05,
 }
+
+DISTILLATION = {
+    "method": "consistency_tuning",
+    "guidance": 1.0,
+    "divisor": 16.0,
+    "log_sigma_mean": -1.1,
+    "log_sigma_spread": 2.0,
+    "sigma_max": 80.0,
+    "levels": ((), (0.8,), (5.0, 1.1, 0.5)),
+    "features": "pca",
+}
+
+
+@pytest.mark.parametrize("name", DISTILLATION)
+def test_a_default_of_distillation_is_what_it_was(name):
+    assert DistillationConfig.model_fields[name].get_default() == DISTILLATION[name]
+    assert Config().distillation is None
 
 
 @pytest.mark.parametrize("name", DEFAULTS)

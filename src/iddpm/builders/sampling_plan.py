@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from iddpm.builders.few_steps import check_few_steps, few_step_schedule
 from iddpm.builders.guides import NO_GUIDES, Guides, bounded, guide, guide_alone
 from iddpm.builders.load_choice import load
 from iddpm.builders.task import task_of
@@ -15,7 +16,7 @@ from iddpm.diffusion.level_distribution import LevelChoice
 from iddpm.diffusion.prediction import VarianceKind
 from iddpm.diffusion.residual import Residual
 from iddpm.evaluation.step_costs import StepTable
-from iddpm.sampling import SampleNoise, Sampler, State, space_timesteps, trajectory
+from iddpm.sampling import Consistency, SampleNoise, Sampler, State, space_timesteps, trajectory
 
 FEWEST_FOR_SDE = 5
 """Evaluations from which the automatic choice is ``dpmpp_2m_sde``; below it is ``ipndm``."""
@@ -184,6 +185,21 @@ def build_sampling_plan(
             f"levels={sampling.levels} needs a model that predicts a probability for each "
             "level (diffusion.predicts=categorical), and this one predicts "
             f"{config.diffusion.predicts}"
+        )
+    guided = guides.weaker is not None or guides.gradient is not None
+    check_few_steps(config, sampling, guided=guided)
+    made = config.distillation
+    if made is not None:
+        schedule = few_step_schedule(denoiser.diffusion.schedule, made, sampling.steps)
+        sigmas = ", ".join(f"{sigma:g}" for sigma in made.sigmas(sampling.steps))
+        return SamplingPlan(
+            sampling,
+            Method("consistency", f"sigma {sigmas}"),
+            Consistency(),
+            guide(config, denoiser, sampling),
+            schedule,
+            classes,
+            residual=task_of(config).residual,
         )
     method = choose_method(sampling)
     shifts = guides.gradient is not None and guides.classifier_form == "mean"

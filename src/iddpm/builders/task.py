@@ -81,7 +81,9 @@ class Task:
     @property
     def objective(self) -> str:
         """What the network learns, in words."""
-        diffusion = self.config.diffusion
+        diffusion, made = self.config.diffusion, self.config.distillation
+        if made is not None:
+            return f"{made.method} of {made.teacher} for {made.offered} evaluations"
         return (
             f"predicts {diffusion.predicts}, variance {diffusion.variance}, "
             f"loss {getattr(diffusion.loss, 'name', diffusion.loss.kind)}"
@@ -131,6 +133,18 @@ class Task:
     def check_draws(self, where: Path) -> None:
         """Raise ValueError unless samples are drawn from the model."""
 
+    def check_denoises(self, where: Path, what: str) -> None:
+        """Raise ValueError for a distilled model, whose estimates are samples and no means.
+
+        ``what`` names in a few words what needs a denoiser.
+        """
+        made = self.config.distillation
+        if made is not None:
+            raise ValueError(
+                f"{where} was distilled for {made.offered} evaluations and is no denoiser any "
+                f"more, which {what} needs: use its teacher, {made.teacher}"
+            )
+
     def check_classifies(self, where: Path) -> None:
         """Raise ValueError unless the model is a classifier."""
         raise ValueError(
@@ -140,6 +154,7 @@ class Task:
 
     def check_edits(self, where: Path) -> None:
         """Raise ValueError unless items are edited by the model."""
+        self.check_denoises(where, "editing")
         if self.config.model.given_channels:
             raise ValueError(
                 f"{where} is conditioned on paired data (data.given), and only models without "

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from iddpm.builders.few_steps import build_consistency_timesteps
 from iddpm.builders.load_choice import load
 from iddpm.config import HybridLoss, OwnLoss, ResolvedConfig, VLBLoss
 from iddpm.config.choices import TIMESTEP_SAMPLERS
@@ -72,6 +73,8 @@ def _checked_loss(
 
 def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
     """Build the distribution over timesteps."""
+    if config.distillation is not None:
+        return build_consistency_timesteps(config, config.distillation)
     num_steps = config.diffusion.num_steps
     sampler: TimestepSampler = load(TIMESTEP_SAMPLERS[config.training.timestep_sampler].home)(
         num_steps
@@ -82,9 +85,20 @@ def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
     return PureNoiseTimesteps(sampler, num_steps, share) if share else sampler
 
 
-def build_optimizer(config: ResolvedConfig, network: nn.Module) -> torch.optim.AdamW:
-    """Build AdamW, fused: one pass over all weights."""
+def build_optimizer(config: ResolvedConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """Build AdamW, fused: one pass over all weights.
+
+    Distillation takes RAdam (Geng et al. 2024), whose first steps are small without a warm-up.
+    """
     training = config.training
+    if config.distillation is not None:
+        return torch.optim.RAdam(
+            network.parameters(),
+            lr=training.learning_rate,
+            betas=training.betas,
+            weight_decay=training.weight_decay,
+            decoupled_weight_decay=True,
+        )
     return torch.optim.AdamW(
         network.parameters(),
         lr=training.learning_rate,

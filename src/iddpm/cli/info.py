@@ -69,6 +69,9 @@ def _model(config: "ResolvedConfig") -> Iterator[tuple[str, str]]:
     multipliers = ", ".join(f"{m:g}" for m in model.channel_mult or ())
     built = f"{model.model_channels} channels, multipliers {multipliers}"
     yield "network", f"{model.network or built}, predicts {diffusion.predicts}"
+    if config.distillation is not None:
+        made = config.distillation
+        yield "distilled", f"from {made.teacher} by {made.method}, for {made.offered} evaluations"
     yield (
         "process",
         f"{diffusion.num_steps} steps, {diffusion.schedule}, variance {diffusion.variance}, "

@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 ORDER = (
     "train",
+    "distill",
     "sample",
     "interpolate",
     "inpaint",
@@ -48,7 +49,7 @@ UsageError: Any = typer.BadParameter.__base__
 """Of click, which newer versions of typer carry inside themselves."""
 LONGEST_LINE = 400
 """Characters of a message."""
-TOGETHER = ("train", "train-classifier", "sample", "likelihood", "evaluate")
+TOGETHER = ("train", "distill", "train-classifier", "sample", "likelihood", "evaluate")
 """Commands that several processes share; other commands run in one process."""
 
 
@@ -95,7 +96,7 @@ def _main(
         raise typer.Exit(2)
     if command not in TOGETHER and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         error = ValueError(
-            f"iddpm {command} runs in one process: start it without torchrun (only train, "
+            f"iddpm {command} runs in one process: start it without torchrun (only train, distill, "
             "train-classifier, sample, likelihood and evaluate use several)"
         )
         error.add_note(SHARED)

@@ -153,6 +153,16 @@ TIMESTEP_SAMPLERS: Mapping[str, Choice] = {
     ),
 }
 
+DISTILLATIONS: Mapping[str, Choice] = {
+    "consistency_tuning": Choice(
+        "pairs of noise levels of the data (Geng et al. 2024)",
+        "iddpm.training.distillation.consistency_tuning:consistency_tuning",
+    ),
+    "consistency_distillation": Choice(
+        "steps of the teacher, guided or not (Song et al. 2023)",
+        "iddpm.training.distillation.consistency_distillation:consistency_distillation",
+    ),
+}
 
 @dataclass(frozen=True)
 class OperatorChoice(Choice):

@@ -120,6 +120,19 @@ class NoiseSchedule:
         between = torch.sigmoid(2 * torch.lerp(lam[below], lam[above], share))
         return torch.where(share == 0, self.alpha_bar[below], between)
 
+    def position_of(self, half_log_snr: Tensor) -> Tensor:
+        """Return the steps, mostly fractional, of half-log-SNRs [N] in nats; float64.
+
+        It inverts :meth:`at`. Values out of range take the ends; the upper end of a process that
+        ends in pure noise is the step before it.
+        """
+        noise, wanted, last = -self.half_log_snr, -half_log_snr.double(), len(self) - 1
+        if last == 0:
+            return torch.zeros_like(wanted)
+        above = torch.searchsorted(noise, wanted).clamp(1, last)
+        share = (wanted - noise[above - 1]) / (noise[above] - noise[above - 1])
+        return (above - 1 + share).clamp(0, last)
+
     @cached_property
     def alpha_bar_prev(self) -> Tensor:
         """[N], alpha_bar one step closer to the data; 1 at step 0."""

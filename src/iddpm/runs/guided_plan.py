@@ -11,6 +11,7 @@ from iddpm.builders import (
     build_weaker,
     requested_sampling,
 )
+from iddpm.builders.few_steps import check_few_steps
 from iddpm.data.conditioning.labels import Classes
 from iddpm.runs.classifier import load_classifier
 from iddpm.runs.layout import read_run_config
@@ -31,6 +32,8 @@ def plan_sampling(
     """Return a run's sampling plan; arguments and errors as for :meth:`Run.plan`."""
     config = run.config
     sampling = requested_sampling(config.sampling, config.diffusion.num_steps, settings)
+    guided = classifier is not None or autoguidance is not None
+    check_few_steps(config, sampling, guided=guided)  # before other models and tables are opened
     classes, gradient, weaker = run.classes, None, None
     if classifier is not None:
         guide = load_classifier(classifier, str(run.device))
@@ -39,6 +42,7 @@ def plan_sampling(
         classes = classes or Classes(len(names), names, str(classifier))
     if autoguidance is not None:
         other = _weaker(run, autoguidance)
+        other.task.check_denoises(other.directory, "autoguidance")
         weaker = build_weaker(config, run.denoiser, other.config, other.denoiser)
     guides = Guides(weaker, autoguidance_scale, gradient, classifier_scale, classifier_form)
     table = find_table(run.directory, run.denoiser) if sampling.needs_table else None

@@ -27,6 +27,7 @@ NOT_SEALED = frozenset(
             f"data.{name}" for name in ("path", "conditions", "given")
         ),  # identified by a fingerprint
         *(f"data.{name}" for name in ("workers", "worker_timeout", "cache", "max_pixels")),
+        "distillation.teacher",  # identified by the hash of its weights
         *(f"training.{name}" for name in ("max_time", "microbatch", "parallel", "timeout")),
         *(f"training.{name}" for name in ("compile", "device", "threads", "log_every")),
         *(f"training.{name}" for name in ("save_every", "save_minutes", "keep_checkpoints")),

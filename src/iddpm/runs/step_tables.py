@@ -99,6 +99,7 @@ def step_table(
         ranks: the processes that share the work; the first keeps the cache.
     """
     with ranks.together():
+        run.task.check_denoises(run.directory, "a table of steps")
         if items < 1:
             raise ValueError(f"a table of steps needs at least one item, not {items}")
     key = {

@@ -1,5 +1,6 @@
 """Samplers, timestep spacing, guidance, editing and tiles."""
 
+from iddpm.sampling.consistency import Consistency
 from iddpm.sampling.ddim import DDIM, inversion, invert
 from iddpm.sampling.ddpm import DDPM
 from iddpm.sampling.dpm_solver import DPMSolverPP
@@ -41,6 +42,7 @@ __all__ = [
     "OVERLAP",
     "RHO",
     "SIGMA_MAX",
+    "Consistency",
     "DPMSolverPP",
     "Gradient",
     "Heun",

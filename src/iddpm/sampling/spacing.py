@@ -145,14 +145,9 @@ def _parts(count: int) -> Tensor:
 
 
 def _positions(schedule: NoiseSchedule, lam: Tensor) -> list[float]:
-    """Return where the half-log-SNR, linear between steps, takes these falling values."""
-    noise, wanted, last = -schedule.half_log_snr, -lam, len(schedule) - 1
-    if last == 0:
-        return [0.0]
-    above = torch.searchsorted(noise, wanted).clamp(1, last)
-    share = (wanted - noise[above - 1]) / (noise[above] - noise[above - 1])
-    positions = (above - 1 + share).clamp(0, last).tolist()
-    return [*positions[:-1], float(last)] if schedule.ends_in_pure_noise else positions
+    """Return the steps of falling half-log-SNRs; the last is pure noise, if there is any."""
+    positions: list[float] = schedule.position_of(lam).tolist()
+    return [*positions[:-1], len(schedule) - 1.0] if schedule.ends_in_pure_noise else positions
 
 
 def _check_count(num_steps: int, count: int) -> None:

@@ -96,6 +96,7 @@ def choose_bound(
     few_steps: str,
 ) -> Bound:
     """Check the requested bound; arguments as for :func:`iddpm.likelihood`."""
+    run.task.check_denoises(run.directory, "a likelihood")
     check_choice(method, Method, "method")
     check_choice(stride, Stride, "stride")
     check_choice(few_steps, FewSteps, "few_steps")

@@ -65,6 +65,8 @@ def export(run: Run, to: str, out: Path, *, license_name: str = "unknown") -> li
         raise FileExistsError(f"{out} exists and is not empty: name another directory with --out")
     if to == "onnx":
         expect_onnx()
+    if to == "diffusers":  # whose schedulers take the model for a denoiser
+        run.task.check_denoises(run.directory, "a pipeline of diffusers")
     model = _open(run)
     write = {
         "diffusers": _to_diffusers,

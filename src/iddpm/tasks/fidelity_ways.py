@@ -88,7 +88,8 @@ def draw_ways(
     ways = Ways(x, average, variance)
     if average > 1:
         x[ways.mean_name] = mean.float()
-    if not run.denoiser.prediction_type.blind_at_pure_noise:
+    blind = run.denoiser.prediction_type.blind_at_pure_noise
+    if not blind and run.config.distillation is None:  # whose estimate there is a sample
         x[ONE_EVALUATION] = draw({**how, **ONCE}, seed).x
     x.update(interpolated(run.config, pairs.low_res))
     return ways

@@ -23,6 +23,7 @@ FREE_ON_RESUME = (
     "data.worker_timeout",
     "data.cache",
     "model.network",
+    "distillation.teacher",
 )
 """Settings that may change when a run goes on; the others would make it another run."""
 MAY_MOVE = ("data.path", "data.conditions", "data.given")

@@ -98,6 +98,11 @@ def train(
             reporter=reporter,
         )
     )
+    return unless_stopped(run, reason)
+
+
+def unless_stopped(run: Run, reason: Stop) -> Run:
+    """Return the run, or raise KeyboardInterrupt or SystemExit if a signal stopped it."""
     if reason is Stop.INTERRUPTED:
         raise KeyboardInterrupt
     if reason.exit_status:
@@ -120,7 +125,7 @@ def train_until_stop(request: TrainRequest) -> tuple[Run, Stop]:
             if opened.before is not None:
                 check_data(directory, facts, opened.split.source, request.accept_data, reporter)
         ranks.limit(opened.config.training.timeout)
-        state, step = build_training(opened.config, network, request.loss, device, ranks)
+        state, step = build_training(opened, network, request.loss, ranks)
         state.sealed = {"settings": seal(_lasting(opened.config)), "data": facts}
         if opened.before is not None:
             restore(state, directory, ranks)

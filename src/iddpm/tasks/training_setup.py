@@ -17,6 +17,7 @@ from iddpm.builders import (
     propose,
     task_of,
 )
+from iddpm.builders.few_steps import build_distillation_loss
 from iddpm.builders.level_counts import start_levels
 from iddpm.builders.measured_precision import choose_precision
 from iddpm.builders.own_network import Network, adopt, claim, expect_loss, expect_own, make_own
@@ -31,6 +32,7 @@ from iddpm.runtime.errors import TrainingDiverged
 from iddpm.runtime.processes import Ranks
 from iddpm.tasks.resume import check_data, refuse_used, run_directory, settings_to_resume
 from iddpm.tasks.start import Start, as_new, as_start, settings_of_start, start_weights
+from iddpm.tasks.teacher import open_teacher
 from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.checkpoints.state import TrainState
 from iddpm.training.checkpoints.weights import hash_weights
@@ -218,16 +220,16 @@ def _refuse_other_weights(same: bool) -> None:
 
 
 def build_training(
-    config: ResolvedConfig,
-    network: nn.Module,
-    loss: Loss | None,
-    device: torch.device,
-    ranks: Ranks,
+    opened: Opened, network: nn.Module, loss: Loss | None, ranks: Ranks
 ) -> tuple[TrainState, TrainStep]:
     """Build the state and the step of training; ranks communicate meanwhile."""
+    config, device = opened.config, opened.device
     training, own = config.training, config.model.network is not None
     sharded = ranks.count > 1 and training.parallel == "fsdp"
     sharing: Sharing = alone
+    made = config.distillation
+    with ranks.together():
+        teacher = open_teacher(config, opened.own, device)
     if not sharded:
         place(network, device)
     emas = build_averages(config, network)
@@ -248,7 +250,7 @@ def build_training(
     step = TrainStep(
         task.learner(called),
         network,
-        task.loss(loss),
+        task.loss(loss) if made is None else build_distillation_loss(made, teacher),
         timesteps,
         optimizer,
         emas,

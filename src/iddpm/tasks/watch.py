@@ -15,6 +15,7 @@ from iddpm.data.writers.comparison import save_side_by_side
 from iddpm.data.writers.image_files import save_grid
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.sampling import SampleNoise
+from iddpm.tasks.few_step_validation import build_few_step_validation
 from iddpm.training.loop_settings import Preview, Validate, preview_path
 from iddpm.training.precision import Precision
 from iddpm.training.step import TrainStep
@@ -34,8 +35,13 @@ def build_validation(
 ) -> Validate | None:
     """Return the function that measures the held-out loss, if anything is held out.
 
+    Distilled models are measured by their samples.
+
     All ranks call it, and share the items.
     """
+    made = config.distillation
+    if made is not None:
+        return build_few_step_validation(config, made, split, step.precision, ranks)
     chosen = split.held_out[:HELD_OUT_ITEMS]
     if not len(chosen):
         return None

@@ -334,12 +334,14 @@ class _Loop:
     def _held_out(self) -> dict[str, Any]:
         """Return the held-out loss as part of a record, and note whether it is the best."""
         validate = self.hooks.get("validate")
-        loss = None if validate is None else validate(self.state.emas[0].network)
-        if loss is None:
+        found = None if validate is None else validate(self.state.emas[0].network)
+        if found is None:
             return {}
+        measured = {"held_out_loss": found} if isinstance(found, float) else dict(found)
+        loss = measured["held_out_loss"]
         if self.saver.best().improved_by(loss):
             self.better = Best(self.state.step, loss)
-        return {"held_out_loss": loss}
+        return measured
 
     def _log(self, record: dict[str, Any]) -> None:
         if self.log is not None:

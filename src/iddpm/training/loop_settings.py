@@ -1,6 +1,6 @@
 """Settings and callbacks of the training loop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Required, TypedDict
@@ -81,8 +81,9 @@ def preview_path(directory: Path, step: int) -> Path:
 
 Preview = Callable[[int, Any], Path | None]
 """Called with the step and the first average's network; returns the picture it wrote."""
-Validate = Callable[[Any], float | None]
-"""Called with the first average's network; returns the held-out loss."""
+Validate = Callable[[Any], float | Mapping[str, float] | None]
+"""Called with the first average's network; returns the held-out loss, alone or as
+``held_out_loss`` among other values for the log. The best checkpoint has the lowest."""
 
 
 class LoopHooks(TypedDict, total=False):

@@ -9,7 +9,10 @@ from torch import Tensor
 
 
 class Timesteps(NamedTuple):
-    """Timesteps [N] int64 and the weights [N] float32 that keep the loss's mean unbiased."""
+    """Timesteps [N] and the weights [N] float32 that keep the loss's mean unbiased.
+
+    Timesteps are int64, or float64 between two steps of the schedule.
+    """
 
     t: Tensor
     weights: Tensor

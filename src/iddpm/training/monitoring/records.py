@@ -50,7 +50,7 @@ class Meter:
         self._add("loss", result.loss)
         self._add("mse", result.mse)
         self._add("vb", result.vb)
-        quartile = result.t.numpy() * QUARTILES // self.num_steps
+        quartile = (result.t.numpy() * QUARTILES // self.num_steps).astype(np.int64)
         losses = result.loss.numpy()
         self._quartile_sums += np.bincount(quartile, losses, minlength=QUARTILES)
         self._quartile_items += np.bincount(quartile, minlength=QUARTILES)

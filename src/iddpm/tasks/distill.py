@@ -1,0 +1,169 @@
+"""Distillation: a model of one, two or four evaluations from a trained run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from iddpm.builders import check_guidance
+from iddpm.builders.own_network import Network
+from iddpm.config import ResolvedConfig
+from iddpm.config.distillation import DistillationConfig
+from iddpm.runs.layout import CONFIG, read_run_config, read_run_weights
+from iddpm.runs.opened_run import OpenedRun
+from iddpm.runs.run import Run
+from iddpm.tasks.start import Start
+from iddpm.tasks.train import train_until_stop, unless_stopped
+from iddpm.tasks.training_setup import TrainRequest
+from iddpm.training.checkpoints.weights import hash_weights
+from iddpm.training.loop_settings import Reporter
+
+TRAINING: dict[str, Any] = {
+    "learning_rate": 3e-4,
+    "warmup_steps": 20,
+    "anneal": "linear",
+    "ema_rates": [0.9993],
+    # Norms are in the hundreds, so that a limit of 1 would scale down every step.
+    "gradient_clip": None,
+}
+"""Settings of the training that are not those of the teacher; a file and ``-s`` override them."""
+KEPT_TRAINING = ("batch_size", "microbatch", "parallel", "label_dropout", "compile")
+KEPT_SAMPLING = ("clip", "threshold", "low_res_noise", "batch_size", "precision")
+STEPS_SHARE = 10
+MOST_STEPS = 8000
+"""The length of the training: a tenth of the teacher's, and at most the published one."""
+MEASUREMENTS = 8
+"""How often samples are measured and drawn during training."""
+
+
+def distill(
+    run: Path | str,
+    data: Any = None,
+    *,
+    network: Network | None = None,
+    guidance: float = 1.0,
+    features: str | None = None,
+    settings: Sequence[str] = (),
+    out: Path | str | None = None,
+    resume: bool = False,
+    accept_data: bool = False,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Make a model that samples in 1, 2 or 4 evaluations from a trained run, and return its run.
+
+    Args:
+        run: the run directory of the teacher.
+        data: the data in memory that it was trained on; files are opened by themselves.
+        network: the own network of a teacher that has one.
+        guidance: scale of the classifier-free guidance that becomes part of the model.
+        features: of the Frechet distance during training: the directory of a classifier, or
+            ``"pca"``; by default the teacher's ``classifier`` directory if there is one.
+        settings: assignments such as ``"training.steps=1000"``.
+        out: the run directory, ``RUN_distilled`` by default.
+        resume: continue the run in ``out``.
+        accept_data: resume even if the data has changed.
+        reporter: receives the progress; the terminal by default.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: an argument does not work, or the run cannot
+            be distilled; nothing has been written.
+        RunFailed: the training cannot continue.
+        KeyboardInterrupt, SystemExit: on signals, as :func:`~iddpm.tasks.train.train`.
+
+    Source: Geng et al. 2024, "Consistency Models Made Easy".
+    """
+    request = distillation_request(
+        Path(run),
+        data,
+        network=network,
+        guidance=guidance,
+        features=features,
+        settings=settings,
+        out=Path(out) if out is not None else None,
+        resume=resume,
+        accept_data=accept_data,
+        reporter=reporter,
+    )
+    return unless_stopped(*train_until_stop(request))
+
+
+def distillation_request(
+    run: Path,
+    data: Any = None,
+    *,
+    guidance: float = 1.0,
+    features: str | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    settings: Sequence[str] = (),
+    **options: Any,
+) -> TrainRequest:
+    """Return the request to train that distills a run; arguments as for :func:`distill`.
+
+    ``options`` are further ones of :class:`~iddpm.tasks.training_setup.TrainRequest`.
+    """
+    out = out or run.with_name(f"{run.name}_distilled")
+    if resume:
+        _check_resumed(out, run)
+        return TrainRequest(data, settings=settings, out=out, resume=True, **options)
+    teacher = OpenedRun(run, network=options.get("network"), data=data, device="cpu")
+    config = teacher.config
+    teacher.task.check_draws(run)
+    teacher.task.check_denoises(run, "distillation")
+    check_guidance(config, guidance)
+    weights, _ = read_run_weights(run, config)
+    made = DistillationConfig(
+        teacher=str(run),
+        weights=hash_weights(weights),
+        method="consistency_tuning" if guidance == 1 else "consistency_distillation",
+        guidance=guidance,
+        features=features or _own_features(run),
+    )
+    return TrainRequest(
+        data,
+        settings=settings,
+        base=_base(config, made),
+        out=out,
+        init_from=Start(run),
+        **options,
+    )
+
+
+def _check_resumed(out: Path, run: Path) -> None:
+    """Raise unless a run directory, if it is one, was distilled from this teacher."""
+    if not (out / CONFIG).is_file():
+        return  # refused by the training
+    made = read_run_config(out).distillation
+    if made is None:
+        raise ValueError(f"{out} was not distilled: continue it with iddpm train --resume")
+    if Path(made.teacher).resolve() != run.resolve():
+        raise ValueError(
+            f"{out} was distilled from {made.teacher}, not from {run}: name that run, or if it has "
+            f"moved, continue with iddpm train --resume --out {out} -s distillation.teacher={run}"
+        )
+
+
+def _own_features(run: Path) -> str:
+    """Return the classifier of a run, which ``iddpm demo`` trains for it, or ``pca``."""
+    own = run / "classifier"
+    return str(own) if (own / CONFIG).is_file() else "pca"
+
+
+def _base(config: ResolvedConfig, made: DistillationConfig) -> dict[str, Any]:
+    """Return the settings of a distilled run that the user's override."""
+    values = config.model_dump(mode="json")
+    steps = max(1, min(config.training.steps // STEPS_SHARE, MOST_STEPS))
+    every = max(1, steps // MEASUREMENTS)
+    kept = {name: values["training"][name] for name in KEPT_TRAINING}
+    values["training"] = {
+        **kept,
+        **TRAINING,
+        "steps": steps,
+        "validate_every": every,
+        "preview_every": every,
+    }
+    values["sampling"] = {name: values["sampling"][name] for name in KEPT_SAMPLING}
+    values["sampling"]["steps"] = 2 if 2 in made.steps else made.steps[-1]
+    if config.diffusion.loss.kind == "own":  # which trained the teacher
+        values["diffusion"]["loss"] = {"kind": "simple"}
+    values["distillation"] = made.model_dump(mode="json")
+    return values

@@ -10,6 +10,7 @@ from iddpm.builders.load_choice import load
 from iddpm.builders.task import task_of
 from iddpm.config import ResolvedConfig, SamplingConfig, validate_sampling
 from iddpm.config.choices import SAMPLERS, SPACINGS, listed
+from iddpm.config.distillation import DistillationConfig
 from iddpm.data.conditioning.labels import Classes
 from iddpm.diffusion import Denoise, Denoiser, NoiseSchedule
 from iddpm.diffusion.level_distribution import LevelChoice
@@ -188,19 +189,8 @@ def build_sampling_plan(
         )
     guided = guides.weaker is not None or guides.gradient is not None
     check_few_steps(config, sampling, guided=guided)
-    made = config.distillation
-    if made is not None:
-        schedule = few_step_schedule(denoiser.diffusion.schedule, made, sampling.steps)
-        sigmas = ", ".join(f"{sigma:g}" for sigma in made.sigmas(sampling.steps))
-        return SamplingPlan(
-            sampling,
-            Method("consistency", f"sigma {sigmas}"),
-            Consistency(),
-            guide(config, denoiser, sampling),
-            schedule,
-            classes,
-            residual=task_of(config).residual,
-        )
+    if config.distillation is not None:
+        return _few_step_plan(config, config.distillation, denoiser, sampling, classes)
     method = choose_method(sampling)
     shifts = guides.gradient is not None and guides.classifier_form == "mean"
     if shifts and method.sampler != "ddpm":
@@ -227,6 +217,26 @@ def build_sampling_plan(
         classes,
         guided=guide_alone(config, denoiser, sampling, guides),
         self_condition=denoiser.self_condition,
+        residual=task_of(config).residual,
+    )
+
+
+def _few_step_plan(
+    config: ResolvedConfig,
+    made: DistillationConfig,
+    denoiser: Denoiser,
+    sampling: SamplingConfig,
+    classes: Classes | None,
+) -> SamplingPlan:
+    """Return the plan of a distilled model, which has one sampler and its own noise levels."""
+    sigmas = ", ".join(f"{sigma:g}" for sigma in made.sigmas(sampling.steps))
+    return SamplingPlan(
+        sampling,
+        Method("consistency", f"sigma {sigmas}"),
+        Consistency(),
+        guide(config, denoiser, sampling),
+        few_step_schedule(denoiser.diffusion.schedule, made, sampling.steps),
+        classes,
         residual=task_of(config).residual,
     )
 

@@ -164,6 +164,7 @@ DISTILLATIONS: Mapping[str, Choice] = {
     ),
 }
 
+
 @dataclass(frozen=True)
 class OperatorChoice(Choice):
     """A linear operator of restoration; ``home`` is its class.

@@ -20,6 +20,7 @@ PUBLIC = {
     "sampling/editing.py:inpaint",
     "sampling/sampler_loop.py:sample",
     "sampling/sampler_loop.py:trajectory",
+    "tasks/distill.py:distill",
     "tasks/edit.py:edit",
     "tasks/edit.py:inpaint",
     "tasks/edit.py:interpolate",
@@ -31,6 +32,7 @@ PUBLIC = {
 }
 """Called by users, by keywords that stay; within, what travels together is one value."""
 BUILT = {
+    "training/distillation/consistency_distillation.py:consistency_distillation",  # as losses.simple
     "networks/blocks.py:ResBlock.__init__",  # the arguments of the published class, and ours
     "networks/trunk.py:Trunk.__init__",  # where the networks' arguments have their defaults
 }

@@ -35,11 +35,9 @@ def distill(
     """
     from iddpm.tasks.distill import distillation_request
     from iddpm.tasks.train import train_until_stop
+    from iddpm.tasks.training_setup import TrainRequest
 
-    request = distillation_request(
-        run,
-        guidance=guidance,
-        features=features,
+    asked = TrainRequest(
         network=network,
         config=training.config,
         settings=training.assignments(),
@@ -47,5 +45,6 @@ def distill(
         resume=training.resume,
         accept_data=training.accept_data,
     )
+    request = distillation_request(run, asked, guidance=guidance, features=features)
     _, reason = train_until_stop(request)
     raise typer.Exit(reason.exit_status)

@@ -1,6 +1,5 @@
 """Samplers, timestep spacing, guidance, editing and tiles."""
 
-from iddpm.sampling.consistency import Consistency
 from iddpm.sampling.ddim import DDIM, inversion, invert
 from iddpm.sampling.ddpm import DDPM
 from iddpm.sampling.dpm_solver import DPMSolverPP
@@ -19,6 +18,7 @@ from iddpm.sampling.guidance import (
 )
 from iddpm.sampling.heun import Heun
 from iddpm.sampling.ipndm import IPNDM
+from iddpm.sampling.multistep_consistency import Consistency
 from iddpm.sampling.noise import SampleNoise
 from iddpm.sampling.sampler_loop import Sampler, State, Step, sample, trajectory
 from iddpm.sampling.spacing import (

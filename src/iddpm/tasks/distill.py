@@ -1,6 +1,7 @@
 """Distillation: a model of one, two or four evaluations from a trained run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,41 +72,33 @@ def distill(
 
     Source: Geng et al. 2024, "Consistency Models Made Easy".
     """
-    request = distillation_request(
-        Path(run),
+    asked = TrainRequest(
         data,
         network=network,
-        guidance=guidance,
-        features=features,
         settings=settings,
-        out=Path(out) if out is not None else None,
+        out=out,
         resume=resume,
         accept_data=accept_data,
         reporter=reporter,
     )
+    request = distillation_request(Path(run), asked, guidance=guidance, features=features)
     return unless_stopped(*train_until_stop(request))
 
 
 def distillation_request(
-    run: Path,
-    data: Any = None,
-    *,
-    guidance: float = 1.0,
-    features: str | None = None,
-    out: Path | None = None,
-    resume: bool = False,
-    settings: Sequence[str] = (),
-    **options: Any,
+    run: Path, asked: TrainRequest, *, guidance: float = 1.0, features: str | None = None
 ) -> TrainRequest:
-    """Return the request to train that distills a run; arguments as for :func:`distill`.
+    """Return the request to train that distills a run.
 
-    ``options`` are further ones of :class:`~iddpm.tasks.training_setup.TrainRequest`.
+    Args:
+        run, guidance, features: as for :func:`distill`.
+        asked: the user's settings, directory and own network.
     """
-    out = out or run.with_name(f"{run.name}_distilled")
-    if resume:
-        _check_resumed(out, run)
-        return TrainRequest(data, settings=settings, out=out, resume=True, **options)
-    teacher = OpenedRun(run, network=options.get("network"), data=data, device="cpu")
+    out = asked.out or run.with_name(f"{run.name}_distilled")
+    if asked.resume:
+        _check_resumed(Path(out), run)
+        return replace(asked, out=out)
+    teacher = OpenedRun(run, network=asked.network, data=asked.memory, device="cpu")
     config = teacher.config
     teacher.task.check_draws(run)
     teacher.task.check_denoises(run, "distillation")
@@ -118,14 +111,7 @@ def distillation_request(
         guidance=guidance,
         features=features or _own_features(run),
     )
-    return TrainRequest(
-        data,
-        settings=settings,
-        base=_base(config, made),
-        out=out,
-        init_from=Start(run),
-        **options,
-    )
+    return replace(asked, base=_base(config, made), out=out, init_from=Start(run))
 
 
 def _check_resumed(out: Path, run: Path) -> None:

@@ -32,7 +32,7 @@ PUBLIC = {
 }
 """Called by users, by keywords that stay; within, what travels together is one value."""
 BUILT = {
-    "training/distillation/consistency_distillation.py:consistency_distillation",  # as losses.simple
+    "training/distillation/consistency_distillation.py:consistency_distillation",  # a loss
     "networks/blocks.py:ResBlock.__init__",  # the arguments of the published class, and ours
     "networks/trunk.py:Trunk.__init__",  # where the networks' arguments have their defaults
 }

@@ -54,7 +54,7 @@ plt.rcParams.update(
 # %% [markdown]
 # ## 1. A zeroed layer still learns · 清零的层为什么还能学
 #
-# `zero_module` is an ordinary function. It runs once, while the block is being built; what stays in the block is a
+# `zero_module` is an ordinary function. It runs once, while the block is being built; what stays in the block is an
 # ordinary convolution whose numbers happen to be zero. `forward` never calls it again.
 #
 # `zero_module` 只是一个普通函数：构造模块时执行一次就结束了，留在模块里的是一个普通的卷积层，
@@ -121,7 +121,7 @@ print(
 
 # %% [markdown]
 # One optimizer step makes $W \neq 0$, so from the second pass on the gradient goes through to the layers before it.
-# The same wave runs through a whole U-Net, whose very last convolution is zeroed too: first only that one learns,
+# The same happens in a whole U-Net, whose very last convolution is zeroed too: first only this one learns,
 # then whatever reaches it without crossing another zeroed layer (skip connections, resizing convolutions, and the zeroed
 # convolutions of the blocks themselves), then the inside of those blocks.
 #
@@ -212,12 +212,12 @@ axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(0, 0.25))
 plt.show()
 
 # %% [markdown]
-# What it is good for: with the last convolution at zero, $x + h(x) = x$. A stack of fresh residual blocks is the
+# The benefit: with the last convolution at zero, $x + h(x) = x$. A stack of fresh residual blocks is the
 # **identity**, bit for bit and however deep, and hands its gradient back unchanged. With PyTorch's usual random
 # start the signal grows with depth instead.
 #
 # One thing does not work: **two zeroed layers in a row**. The second one's input is zero and the first one's upstream
-# gradient is zero, so both products vanish, for ever.
+# gradient is zero, so both products vanish forever.
 #
 # 这样做的好处：最后一个卷积为零时，$x + h(x) = x$。不管叠多少层，刚建好的残差块合起来就是**恒等映射**，
 # 逐比特相等，梯度也原样传回。换成 PyTorch 默认的随机初始化，信号就会随深度一路变大。
@@ -236,7 +236,7 @@ start = torch.randn(4, 32, 8, 8, requires_grad=True)
 embedding = torch.randn(4, 64)
 
 
-def walk(stack):
+def pass_through(stack):
     """Return the last output and the standard deviation after every block."""
     h, spread = start, [start.std().item()]
     for layer in stack:
@@ -245,13 +245,13 @@ def walk(stack):
     return h, spread
 
 
-last, spread_zeroed = walk(zeroed_stack)
+last, spread_zeroed = pass_through(zeroed_stack)
 upstream = torch.randn_like(last)
 (back,) = torch.autograd.grad(last, start, upstream)
 assert torch.equal(last, start)
 assert torch.equal(back, upstream)
 with torch.no_grad():
-    _, spread_usual = walk(usual_stack)
+    _, spread_usual = pass_through(usual_stack)
 assert spread_usual[-1] > 2 * spread_zeroed[-1]
 
 pair = nn.Sequential(
@@ -292,11 +292,11 @@ plt.show()
 # | FiLM | `out_norm(h) * (1 + scale) + shift` |
 # | additive | `out_norm(h + emb)` |
 #
-# Below, one block of each kind looks at one picture while the timestep runs from 0 to 100 (of 1000); we look at three channels
+# Below, one block of each kind processes one picture while the timestep runs from 0 to 100 (of 1000); we look at three channels
 # of what reaches the activation. FiLM moves the contrast (standard deviation) and the brightness (mean) of every
-# channel, each by itself. The additive embedding comes *before* the norm, and the norm brings each group of channels
-# back to mean 0 and mean square 1 whatever $t$ is. So a channel can only get brighter against the others of its group,
-# and its contrast is not set: it is what the brightness leaves over.
+# channel independently. The additive embedding comes *before* the norm, and the norm brings each group of channels
+# back to mean 0 and mean square 1 for every $t$. So a channel can only get brighter relative to the others of its group,
+# and its contrast cannot be set: it is what the brightness leaves.
 #
 # 时间步嵌入进入残差块有两种方式（由 `use_scale_shift_norm` 选择），见上表：第一行是 FiLM，第二行是加法偏置，
 # 右列是激活函数实际收到的量。
@@ -459,10 +459,10 @@ plt.show()
 # ## 3. Gradient checkpointing · 梯度检查点
 #
 # Ordinarily every layer keeps what its backward pass will need. With checkpointing a block keeps only its inputs and
-# computes the rest again when the gradient arrives: less memory, paid for with a second forward pass. We hold three settings of
-# one U-Net against each other: off, our `CheckpointFunction`, and PyTorch's own engine. *Kept* is the sum over unique
-# storages that autograd saves in the forward pass, parameters not counted. Going backward, one block at a time is
-# filled again; the largest one is stated too, since it adds to the peak.
+# computes the rest again when the gradient arrives: less memory for a second forward pass. We compare three settings of
+# one U-Net: off, our `CheckpointFunction`, and PyTorch's own engine. *Kept* is the sum over unique
+# storages that autograd saves in the forward pass, without parameters. The backward pass refills one block at a
+# time; the largest one is listed too, since it adds to the peak.
 #
 # 通常每一层都要保存反向传播所需的中间结果。用了检查点之后，一个块只保存它的输入，等梯度传到时再把其余的重算一遍：
 # 代价是多做一次前向，换来的是更小的内存。这里用同一个 U-Net 比较三种设置：关闭、我们的 `CheckpointFunction`、
@@ -677,7 +677,7 @@ print(
 # ## 4. Transposed convolution or nearest + convolution? · 转置卷积，还是最近邻 + 卷积？
 #
 # The notes that this project implements prefer the transposed convolution, for three reasons: it expresses more, it loses
-# less information, it is simpler. Let us look. First, exactly:
+# less information, it is simpler. First, what can be shown exactly:
 #
 # - **More expressive: true.** Nearest + 3×3 convolution *is* a 4×4 transposed convolution of stride 2 whose kernel is the
 #   3×3 one spread by a 2×2 box: 9 free numbers instead of 16. What is given up can be named. An output pixel has one

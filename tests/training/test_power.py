@@ -10,8 +10,12 @@ from iddpm.training.power import (
     fit,
     gamma_of,
     inner_product,
-    length_of,
 )
+
+
+def length_of(gamma):
+    """sigma_rel of a profile: its standard deviation over its end (Karras et al. 2024, 3.1)."""
+    return float(np.sqrt((gamma + 1) / (gamma + 3)) / (gamma + 2))
 
 
 def profiles(ends, gammas):

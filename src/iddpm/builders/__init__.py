@@ -1,103 +1,53 @@
 """From settings to objects: networks, the diffusion process, sampling plans and data."""
 
-from iddpm.builders.condition_columns import attach_conditions, check_class_left_open, conditions_of
-from iddpm.builders.data_facts import (
-    default_run_directory,
-    form_of,
-    open_data,
-    resolve,
-    values_of,
-)
-from iddpm.builders.flops import count_flops
-from iddpm.builders.guides import Guides, build_gradient, build_weaker, check_guidance, guide
-from iddpm.builders.low_resolution import (
-    add_low_res,
-    build_degradation,
-    check_low_res,
-    held_out_low_res,
-    low_res_size,
-    scale_of,
-    training_low_res,
-)
-from iddpm.builders.memory_footprint import Footprint, footprint
-from iddpm.builders.network import (
-    build_denoiser,
-    build_diffusion,
-    build_encoder,
-    build_network,
-    place,
-)
-from iddpm.builders.paired_inputs import attach_paired_data, check_given, read_given
-from iddpm.builders.proposal import Proposal, fit, propose
-from iddpm.builders.sampling_plan import (
-    SamplingPlan,
-    build_sampling_plan,
-    build_sampling_schedule,
-    requested_sampling,
-)
-from iddpm.builders.task import Task, task_of
-from iddpm.builders.tiling import Tiling, build_sample_tiling, build_tiling
-from iddpm.builders.training_parts import (
-    build_augmentations,
-    build_averages,
-    build_loop_settings,
-    build_loss,
-    build_optimizer,
-    build_timesteps,
-    check_flip,
-    check_sharing,
-)
-
-__all__ = [
-    "Footprint",
-    "Guides",
-    "Proposal",
-    "SamplingPlan",
-    "Task",
-    "Tiling",
-    "add_low_res",
-    "attach_conditions",
-    "attach_paired_data",
-    "build_augmentations",
-    "build_averages",
-    "build_degradation",
-    "build_denoiser",
-    "build_diffusion",
-    "build_encoder",
-    "build_gradient",
-    "build_loop_settings",
-    "build_loss",
-    "build_network",
-    "build_optimizer",
-    "build_sample_tiling",
-    "build_sampling_plan",
-    "build_sampling_schedule",
-    "build_tiling",
-    "build_timesteps",
-    "build_weaker",
-    "check_class_left_open",
-    "check_flip",
-    "check_given",
-    "check_guidance",
-    "check_low_res",
-    "check_sharing",
-    "conditions_of",
-    "count_flops",
-    "default_run_directory",
-    "fit",
-    "footprint",
-    "form_of",
-    "guide",
-    "held_out_low_res",
-    "low_res_size",
-    "open_data",
-    "place",
-    "propose",
-    "read_given",
-    "requested_sampling",
-    "resolve",
-    "scale_of",
-    "task_of",
-    "training_low_res",
-    "values_of",
-]
+from iddpm.builders.condition_columns import attach_conditions as attach_conditions
+from iddpm.builders.condition_columns import check_class_left_open as check_class_left_open
+from iddpm.builders.condition_columns import conditions_of as conditions_of
+from iddpm.builders.data_facts import default_run_directory as default_run_directory
+from iddpm.builders.data_facts import form_of as form_of
+from iddpm.builders.data_facts import open_data as open_data
+from iddpm.builders.data_facts import resolve as resolve
+from iddpm.builders.data_facts import values_of as values_of
+from iddpm.builders.flops import count_flops as count_flops
+from iddpm.builders.guides import Guides as Guides
+from iddpm.builders.guides import build_gradient as build_gradient
+from iddpm.builders.guides import build_weaker as build_weaker
+from iddpm.builders.guides import check_guidance as check_guidance
+from iddpm.builders.guides import guide as guide
+from iddpm.builders.low_resolution import add_low_res as add_low_res
+from iddpm.builders.low_resolution import build_degradation as build_degradation
+from iddpm.builders.low_resolution import check_low_res as check_low_res
+from iddpm.builders.low_resolution import held_out_low_res as held_out_low_res
+from iddpm.builders.low_resolution import low_res_size as low_res_size
+from iddpm.builders.low_resolution import scale_of as scale_of
+from iddpm.builders.low_resolution import training_low_res as training_low_res
+from iddpm.builders.memory_footprint import Footprint as Footprint
+from iddpm.builders.memory_footprint import footprint as footprint
+from iddpm.builders.network import build_denoiser as build_denoiser
+from iddpm.builders.network import build_diffusion as build_diffusion
+from iddpm.builders.network import build_encoder as build_encoder
+from iddpm.builders.network import build_network as build_network
+from iddpm.builders.network import place as place
+from iddpm.builders.paired_inputs import attach_paired_data as attach_paired_data
+from iddpm.builders.paired_inputs import check_given as check_given
+from iddpm.builders.paired_inputs import read_given as read_given
+from iddpm.builders.proposal import Proposal as Proposal
+from iddpm.builders.proposal import fit as fit
+from iddpm.builders.proposal import propose as propose
+from iddpm.builders.sampling_plan import SamplingPlan as SamplingPlan
+from iddpm.builders.sampling_plan import build_sampling_plan as build_sampling_plan
+from iddpm.builders.sampling_plan import build_sampling_schedule as build_sampling_schedule
+from iddpm.builders.sampling_plan import requested_sampling as requested_sampling
+from iddpm.builders.task import Task as Task
+from iddpm.builders.task import task_of as task_of
+from iddpm.builders.tiling import Tiling as Tiling
+from iddpm.builders.tiling import build_sample_tiling as build_sample_tiling
+from iddpm.builders.tiling import build_tiling as build_tiling
+from iddpm.builders.training_parts import build_augmentations as build_augmentations
+from iddpm.builders.training_parts import build_averages as build_averages
+from iddpm.builders.training_parts import build_loop_settings as build_loop_settings
+from iddpm.builders.training_parts import build_loss as build_loss
+from iddpm.builders.training_parts import build_optimizer as build_optimizer
+from iddpm.builders.training_parts import build_timesteps as build_timesteps
+from iddpm.builders.training_parts import check_flip as check_flip
+from iddpm.builders.training_parts import check_sharing as check_sharing

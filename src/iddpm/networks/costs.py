@@ -1,25 +1,12 @@
 """Optional members with which a network describes itself for planning memory.
 
-All of them are optional: without them, every activation counts as stored.
+``channels_last``: whether its 2-D convolutions on CPUs should have their channels last.
+``checkpoint_blocks()``: the blocks whose activations can be computed again in the backward pass.
+``skip_stages()``: the modules whose outputs are held until later ones use them. All of them are
+optional: without the last two, every activation counts as stored.
 """
 
-from collections.abc import Iterable
-from typing import Protocol
-
 from torch import nn
-
-
-class Described(Protocol):
-    """The members of a network; each may be left out."""
-
-    channels_last: bool
-    """Whether 2-D convolutions on CPUs should have their channels last."""
-
-    def checkpoint_blocks(self) -> Iterable[nn.Module]:
-        """Return the blocks whose activations can be computed again in the backward pass."""
-
-    def skip_stages(self) -> Iterable[nn.Module]:
-        """Return the modules whose outputs are held until later ones use them."""
 
 
 def checkpoint_blocks(network: nn.Module) -> list[nn.Module]:

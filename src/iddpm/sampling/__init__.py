@@ -1,77 +1,42 @@
 """Samplers, timestep spacing, guidance, editing and tiles."""
 
-from iddpm.sampling.ddim import DDIM, inversion, invert
-from iddpm.sampling.ddpm import DDPM
-from iddpm.sampling.dpm_solver import DPMSolverPP
-from iddpm.sampling.editing import inpaint, keep_known, noised, redraw, slerp
-from iddpm.sampling.guidance import (
-    EVERYWHERE,
-    NO_CLASS,
-    Gradient,
-    autoguided,
-    classifier_free,
-    classifier_gradient,
-    classifier_guided,
-    clip_x0,
-    shown_by,
-    threshold_x0,
-)
-from iddpm.sampling.heun import Heun
-from iddpm.sampling.ipndm import IPNDM
-from iddpm.sampling.multistep_consistency import Consistency
-from iddpm.sampling.noise import SampleNoise
-from iddpm.sampling.sampler_loop import Sampler, State, Step, sample, trajectory
-from iddpm.sampling.spacing import (
-    RHO,
-    SIGMA_MAX,
-    even_timesteps,
-    karras_timesteps,
-    log_snr_timesteps,
-    noisiest_step,
-    space_timesteps,
-)
-from iddpm.sampling.tiles import OVERLAP, tile_starts, tiled
-from iddpm.sampling.unipc import UniPC
-
-__all__ = [
-    "DDIM",
-    "DDPM",
-    "EVERYWHERE",
-    "IPNDM",
-    "NO_CLASS",
-    "OVERLAP",
-    "RHO",
-    "SIGMA_MAX",
-    "Consistency",
-    "DPMSolverPP",
-    "Gradient",
-    "Heun",
-    "SampleNoise",
-    "Sampler",
-    "State",
-    "Step",
-    "UniPC",
-    "autoguided",
-    "classifier_free",
-    "classifier_gradient",
-    "classifier_guided",
-    "clip_x0",
-    "even_timesteps",
-    "inpaint",
-    "inversion",
-    "invert",
-    "karras_timesteps",
-    "keep_known",
-    "log_snr_timesteps",
-    "noised",
-    "noisiest_step",
-    "redraw",
-    "sample",
-    "shown_by",
-    "slerp",
-    "space_timesteps",
-    "threshold_x0",
-    "tile_starts",
-    "tiled",
-    "trajectory",
-]
+from iddpm.sampling.ddim import DDIM as DDIM
+from iddpm.sampling.ddim import inversion as inversion
+from iddpm.sampling.ddim import invert as invert
+from iddpm.sampling.ddpm import DDPM as DDPM
+from iddpm.sampling.dpm_solver import DPMSolverPP as DPMSolverPP
+from iddpm.sampling.editing import inpaint as inpaint
+from iddpm.sampling.editing import keep_known as keep_known
+from iddpm.sampling.editing import noised as noised
+from iddpm.sampling.editing import redraw as redraw
+from iddpm.sampling.editing import slerp as slerp
+from iddpm.sampling.guidance import EVERYWHERE as EVERYWHERE
+from iddpm.sampling.guidance import NO_CLASS as NO_CLASS
+from iddpm.sampling.guidance import Gradient as Gradient
+from iddpm.sampling.guidance import autoguided as autoguided
+from iddpm.sampling.guidance import classifier_free as classifier_free
+from iddpm.sampling.guidance import classifier_gradient as classifier_gradient
+from iddpm.sampling.guidance import classifier_guided as classifier_guided
+from iddpm.sampling.guidance import clip_x0 as clip_x0
+from iddpm.sampling.guidance import shown_by as shown_by
+from iddpm.sampling.guidance import threshold_x0 as threshold_x0
+from iddpm.sampling.heun import Heun as Heun
+from iddpm.sampling.ipndm import IPNDM as IPNDM
+from iddpm.sampling.multistep_consistency import Consistency as Consistency
+from iddpm.sampling.noise import SampleNoise as SampleNoise
+from iddpm.sampling.sampler_loop import Sampler as Sampler
+from iddpm.sampling.sampler_loop import State as State
+from iddpm.sampling.sampler_loop import Step as Step
+from iddpm.sampling.sampler_loop import sample as sample
+from iddpm.sampling.sampler_loop import trajectory as trajectory
+from iddpm.sampling.spacing import RHO as RHO
+from iddpm.sampling.spacing import SIGMA_MAX as SIGMA_MAX
+from iddpm.sampling.spacing import even_timesteps as even_timesteps
+from iddpm.sampling.spacing import karras_timesteps as karras_timesteps
+from iddpm.sampling.spacing import log_snr_timesteps as log_snr_timesteps
+from iddpm.sampling.spacing import noisiest_step as noisiest_step
+from iddpm.sampling.spacing import space_timesteps as space_timesteps
+from iddpm.sampling.tiles import OVERLAP as OVERLAP
+from iddpm.sampling.tiles import tile_starts as tile_starts
+from iddpm.sampling.tiles import tiled as tiled
+from iddpm.sampling.unipc import UniPC as UniPC

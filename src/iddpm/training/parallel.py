@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -10,9 +10,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from iddpm.runtime.processes import Ranks
-
-Parallel = Literal["ddp", "fsdp"]
-"""``ddp``: every process holds the whole network. ``fsdp``: each holds a part of every tensor."""
 
 Sharing = Callable[[bool], AbstractContextManager[object]]
 """A function that returns a context for a forward and backward pass. Its argument says whether the

@@ -37,11 +37,6 @@ def gamma_of(length: float) -> float:
     return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
 
 
-def length_of(gamma: float) -> float:
-    """Return sigma_rel of a profile: its standard deviation over its end (section 3.1)."""
-    return float(np.sqrt((gamma + 1) / (gamma + 3)) / (gamma + 2))
-
-
 class PowerEMA(EMA):
     """A network whose weights are a power-function average of another's.
 

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
@@ -117,17 +116,12 @@ class Saver:
         """Begin."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Wait for the save in progress, or abandon it if the process leaves on a signal."""
-        told_to_leave = kind is not None and not issubclass(kind, Exception)
-        if self._thread is not None and (told_to_leave or (kind and self.ranks.count > 1)):
+        leaves = kind is not None and not issubclass(kind, Exception)
+        if self._thread is not None and (leaves or (kind and self.ranks.count > 1)):
             # If another rank is lost, its part is there already or will never be.
-            self._thread.join(0 if told_to_leave else GRACE)
+            self._thread.join(0 if leaves else GRACE)
             self._leaving.set()
             self._thread.join(GRACE)  # it stops at its next chunk, unless the disk hangs
         else:

@@ -11,6 +11,7 @@ from iddpm.ui.actions.actions import ACTIONS
 from iddpm.ui.job_queue import ENDED
 from iddpm.ui.languages import CATALOGS, LANGUAGES, catalog, choose_language, translate
 from iddpm.ui.pages import PAGES
+from iddpm.ui.pages.edit_page import KINDS
 from iddpm.ui.pages.run_page import PLOTS
 from iddpm.ui.render import THEMES
 
@@ -32,6 +33,9 @@ def families():
         "job.": ("waiting", "running", *ENDED),
         "job.kind.": ACTIONS,
         "measure.": ("likelihood", "evaluation"),
+        "measure.picture.": ("likelihood", "evaluation"),
+        "edit.kind.": KINDS,
+        "edit.preset.": ("top", "bottom", "left", "right", "center"),
     }
 
 

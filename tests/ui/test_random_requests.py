@@ -63,7 +63,9 @@ KNOWN = (
 )
 texts = st.one_of(st.sampled_from(KNOWN), st.text(max_size=12), st.integers().map(str))
 fields = st.dictionaries(st.one_of(st.sampled_from(NAMES), st.text(max_size=4)), texts, max_size=5)
-paths = st.sampled_from([path for path in ADDRESSES if path not in ("/events", "/run/resume")])
+paths = st.sampled_from(
+    [path for path in ADDRESSES if path not in ("/events", "/run/resume", "/train")]
+)
 bodies = st.one_of(st.none(), st.binary(max_size=60), fields)
 
 

@@ -24,6 +24,7 @@ from iddpm.ui.render import Renderer
 from iddpm.ui.run_index import RunIndex
 from iddpm.ui.security import BodyTooLargeError, Guard
 from iddpm.ui.training_processes import TrainingProcesses
+from iddpm.ui.uploads import Uploads, UploadTooLargeError
 
 STATIC = Path(__file__).parent / "static"
 
@@ -34,7 +35,9 @@ def build_hub(runs: Path) -> Hub:
     events = EventStream(index)
     jobs = JobQueue(index.root, lambda job: events.tell(job_message(job, jobs.active())))
     shared = {"menu": [page for page in PAGES if page.in_menu], "active_jobs": jobs.active}
-    return Hub(runs, index, events, jobs, TrainingProcesses(), Renderer(shared))
+    uploads = Uploads(index.root)
+    uploads.clear()
+    return Hub(runs, index, events, jobs, TrainingProcesses(), uploads, Renderer(shared))
 
 
 def create_app(hub: Hub, *, token: str, host: str = "127.0.0.1", port: int = 0) -> ASGIApp:
@@ -62,7 +65,7 @@ def create_app(hub: Hub, *, token: str, host: str = "127.0.0.1", port: int = 0) 
     for kind in (ValueError, OSError, RequestValidationError):
         app.add_exception_handler(kind, _bad_request)
     app.add_exception_handler(Exception, _fault)
-    return Guard(app, token=token, host=host, port=port)
+    return Guard(app, token=token, host=host, port=port, uploads=("/upload",))
 
 
 def _answer(request: Request, status: int, message: str) -> Response:
@@ -82,7 +85,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _bad_request(request: Request, error: Exception) -> Response:
-    if isinstance(error, BodyTooLargeError):
+    if isinstance(error, BodyTooLargeError | UploadTooLargeError):
         return _answer(request, 413, str(error))
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]

@@ -11,6 +11,7 @@ from iddpm.ui.job_queue import Job, JobQueue
 from iddpm.ui.render import Renderer
 from iddpm.ui.run_index import ITSELF, RunIndex
 from iddpm.ui.training_processes import TrainingProcesses
+from iddpm.ui.uploads import Uploads
 
 MOST_FIELDS = 200
 """Fields of a form."""
@@ -26,6 +27,7 @@ class Hub:
         events: tells open pages of changes.
         jobs: the queue.
         trainings: those that were started here.
+        uploads: files that pages have sent.
         render: the templates.
     """
 
@@ -34,6 +36,7 @@ class Hub:
     events: EventStream
     jobs: JobQueue
     trainings: TrainingProcesses
+    uploads: Uploads
     render: Renderer
 
     def command_path(self, name: str) -> Path:

@@ -62,7 +62,7 @@ class Guard:
         token: the secret that the browser shows.
         host: what the server listens on.
         port: the same; it parts the cookies of several servers on one machine.
-        uploads: paths below which bodies may be longer; they limit themselves.
+        uploads: paths to which longer bodies may be put; they limit themselves.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, _with_headers(send))
             return
-        upload = scope["path"].startswith(self.uploads) if self.uploads else False
+        upload = scope["path"] in self.uploads and scope["method"] == "PUT"
         await self.app(
             scope, receive if upload else _limited(receive, LARGEST_BODY), _with_headers(send)
         )

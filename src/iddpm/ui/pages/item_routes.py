@@ -58,6 +58,7 @@ def show_item(request: Request, run: Name, samples: Name, number: Number) -> HTM
         number=number,
         kind=kind_of(facts.config),
         file=item_file(found, number),
+        editable=kind_of(facts.config) == "picture" and facts.config.task == "generation",
         frames=way_frames(found) if number < facts.config.sampling.batch_size else 0,
         rate=None if facts.config.form is None else facts.config.form.sample_rate,
         pace=80 if facts.config.form is None else facts.config.form.milliseconds or 80,

@@ -4,15 +4,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from iddpm.ui.actions.sample_action import SampleAction
-from iddpm.ui.confined_paths import UnknownNameError
+from iddpm.ui.confined_paths import UnknownNameError, confined
 from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.job_queue import Job
 from iddpm.ui.sample_sets import SHOWN, has_items, item_file, kind_of, read_set
 
 router = APIRouter()
+MOST_PICTURES = 8
+SHOWN_KINDS = ("look", "inspect", "upscale", "likelihood")
+"""Jobs whose pictures are shown as they are; those of others are sets of samples."""
 Number = Annotated[int, Query(ge=1, le=10**9)]
 
 
@@ -47,6 +49,17 @@ def picture(request: Request, number: Number) -> Response:
     return Response(job.picture, media_type="image/png")
 
 
+@router.get("/job/file")
+def show_file(request: Request, number: Number, place: Annotated[int, Query(ge=0)]) -> Response:
+    """Return a picture that a job has made."""
+    hub = hub_of(request)
+    files = job_of(hub, number).files
+    if place >= len(files) or files[place].suffix != ".png":
+        raise UnknownNameError("there is no such picture")
+    path = confined(hub.index.root, files[place].relative_to(hub.index.root).as_posix())
+    return FileResponse(path, media_type="image/png")
+
+
 @router.post("/job/cancel")
 async def cancel(request: Request) -> Response:
     """Take a job out of the queue, or end it."""
@@ -70,8 +83,11 @@ def job_of(hub: Hub, number: int) -> Job:
 def job_part(request: Request, hub: Hub, job: Job) -> HTMLResponse:
     """Return a job with its results, as a part of a page."""
     values = job_values(hub, job)
-    if isinstance(job.action, SampleAction) and job.state == "done":
-        values |= set_values(hub, job.action.run, job.action.folder)
+    folder = getattr(job.action, "folder", None)
+    if folder is not None and job.state == "done":
+        values |= set_values(hub, job.action.run, folder)
+        count = getattr(job.action, "n", None) or getattr(job.action, "frames", SHOWN)
+        values["items"] = values["items"][:count]  # an earlier call may have drawn more
     return hub.render.page(request, "job.html", **values)
 
 
@@ -82,7 +98,9 @@ def job_values(hub: Hub, job: Job) -> dict[str, Any]:
         command, python = job.action.command(path), job.action.python(path)
     except (ValueError, OSError):  # the run is gone
         command = python = ""
-    return {"job": job, "command": command, "python": python}
+    pictures = [k for k, file in enumerate(job.files) if file.suffix == ".png"]
+    shown = pictures[:MOST_PICTURES] if job.action.kind in SHOWN_KINDS else []
+    return {"job": job, "command": command, "python": python, "pictures": shown}
 
 
 def set_values(hub: Hub, run: str, name: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 // Events from the server, forms that submit themselves, copying, the dialog of one sample.
 import { watchCurves } from "./curves.js";
+import { startEditing } from "./edit.js";
 import { showItem, startFilms } from "./viewer.js";
 
 const PACE = 2000; // milliseconds between two refreshes of the same part
@@ -145,4 +146,5 @@ document.body.addEventListener("htmx:sendError", (event) => event.preventDefault
 
 startFilms(document);
 watchCurves();
+startEditing();
 listen();

@@ -1,0 +1,99 @@
+"""Measurements: ``iddpm likelihood`` and ``iddpm evaluate``."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from iddpm.ui.actions.action import Action, Bench, Text, keywords, option
+
+Count = Annotated[int, Field(ge=1, le=10**7)]
+
+
+class LikelihoodAction(Action):
+    """Measure the likelihood of held-out items."""
+
+    kind: ClassVar[str] = "likelihood"
+
+    method: Literal["steps", "continuous", "ode"] = "steps"
+    steps: Count | None = None
+    samples_per_item: Count | None = None
+    max_items: Count | None = None
+
+    @property
+    def _how(self) -> dict[str, object]:
+        method = None if self.method == "steps" else self.method
+        return {
+            "method": method,
+            "steps": self.steps,
+            "samples_per_item": self.samples_per_item,
+            "max_items": self.max_items,
+        }
+
+    def arguments(self, run: Path) -> list[str]:
+        """Return the words of the command line after ``iddpm``."""
+        words = ["likelihood", str(run)]
+        for name, value in self._how.items():
+            words += option(f"--{name.replace('_', '-')}", value)
+        return words
+
+    def python(self, run: Path) -> str:
+        """Return lines of Python that do the same."""
+        how = keywords(self._how)
+        return (
+            "import iddpm\n\n"
+            f"run = iddpm.load({str(run)!r})\n"
+            f"print(iddpm.likelihood(run{', ' + how if how else ''}))"
+        )
+
+    def perform(self, bench: Bench, run: Path) -> list[Path]:
+        """Measure, and write the report into ``RUN/likelihood``."""
+        from iddpm.tasks.likelihood import likelihood
+        from iddpm.tasks.likelihood_report import name_of, write_likelihood
+
+        how = {name: value for name, value in self._how.items() if value is not None}
+        opened = bench.open_run(run)
+        result = likelihood(opened, console=bench.console, **how)  # type: ignore[arg-type]
+        bench.console.print(str(result))
+        return write_likelihood(result, run / "likelihood", name_of(result), bench.console)
+
+
+class EvaluateAction(Action):
+    """Compare samples with the data."""
+
+    kind: ClassVar[str] = "evaluate"
+
+    n: Annotated[int, Field(ge=2, le=100_000)] = 1000
+    steps: Count | None = 20
+    features: Text = "pca"
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
+
+    def arguments(self, run: Path) -> list[str]:
+        """Return the words of the command line after ``iddpm``."""
+        words = ["evaluate", str(run), "-n", str(self.n), "--features", self.features]
+        return [*words, *option("--steps", self.steps), "--seed", str(self.seed)]
+
+    def python(self, run: Path) -> str:
+        """Return lines of Python that do the same."""
+        steps = {} if self.steps is None else {"steps": self.steps}
+        return (
+            "import iddpm\n\n"
+            f"run = iddpm.load({str(run)!r})\n"
+            f"iddpm.evaluate(run, n={self.n}, features={self.features!r}, seed={self.seed}, "
+            f"sampling={steps!r})"
+        )
+
+    def perform(self, bench: Bench, run: Path) -> list[Path]:
+        """Draw, measure, and write the report into ``RUN/evaluation``."""
+        from iddpm.tasks.evaluate import evaluate
+
+        sampling = {} if self.steps is None else {"steps": self.steps}
+        evaluate(
+            bench.open_run(run),
+            n=self.n,
+            features=self.features,
+            seed=self.seed,
+            sampling=sampling,
+            console=bench.console,
+        )
+        return [run / "evaluation" / "report.md"]

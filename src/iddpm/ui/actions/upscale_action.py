@@ -1,0 +1,57 @@
+"""Upscaling of files: ``iddpm upscale``."""
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from iddpm.ui.actions.action import Action, Bench, Text, keywords, option
+
+
+class UpscaleAction(Action):
+    """Upscale a file that the server has.
+
+    Attributes:
+        file: the file.
+        out: the output directory, which the server has chosen.
+    """
+
+    kind: ClassVar[str] = "upscale"
+
+    file: Text
+    out: Text
+    steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    average: Annotated[int, Field(ge=1, le=1_000)] = 1
+    class_name: Text | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {
+            "seed": self.seed,
+            "class_name": self.class_name,
+            "average": self.average,
+            "steps": self.steps,
+        }
+
+    def arguments(self, run: Path) -> list[str]:
+        """Return the words of the command line after ``iddpm``."""
+        words = ["upscale", str(run), self.file, "--out", self.out, "--seed", str(self.seed)]
+        words += option("--class", self.class_name)
+        return [*words, "--average", str(self.average), *option("--steps", self.steps)]
+
+    def python(self, run: Path) -> str:
+        """Return lines of Python that do the same."""
+        return (
+            "from pathlib import Path\n\nimport iddpm\nfrom iddpm.tasks.upscale import upscale\n\n"
+            f"run = iddpm.load({str(run)!r})\n"
+            f"upscale(run, [{self.file!r}], out=Path({self.out!r}), {keywords(self._how)})"
+        )
+
+    def perform(self, bench: Bench, run: Path) -> list[Path]:
+        """Do what ``iddpm upscale`` does."""
+        from iddpm.tasks.upscale import upscale
+
+        opened = bench.open_run(run)
+        out = Path(self.out)
+        return upscale(opened, [self.file], out=out, **self._how, console=bench.console)

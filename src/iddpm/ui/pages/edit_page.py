@@ -1,0 +1,164 @@
+"""Editing: an item, a mask that is drawn, and its versions beside it."""
+
+import asyncio
+import io
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from iddpm.ui.actions.action import Action
+from iddpm.ui.actions.edit_actions import EditAction, InpaintAction, InterpolateAction
+from iddpm.ui.confined_paths import UnknownNameError, confined
+from iddpm.ui.hub import Hub, fields_of, hub_of
+from iddpm.ui.log_columns import thinned
+from iddpm.ui.pages.item_routes import LARGEST_VOLUME, POINTS
+from iddpm.ui.pages.queue_page import job_part
+from iddpm.ui.pages.sample_page import drawing_runs
+from iddpm.ui.run_index import stamp
+from iddpm.ui.sample_sets import kind_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+router = APIRouter()
+Name = Annotated[str, Query(max_length=1_000)]
+UPLOAD, SAMPLES = "upload/", "samples/"
+"""What stands before the names of items that were sent, and of those that were drawn."""
+KINDS: dict[str, type[Action]] = {
+    action.kind: action for action in (InpaintAction, EditAction, InterpolateAction)
+}
+
+
+@router.get("/edit")
+def show(
+    request: Request,
+    run: Annotated[str | None, Query(max_length=1_000)] = None,
+    item: Name = "0",
+) -> HTMLResponse:
+    """Show an item and the forms."""
+    hub = hub_of(request)
+    names = [name for name in drawing_runs(hub) if _edits(hub, name)]
+    chosen = run if run is not None else (names[0] if names else None)
+    if chosen is None:
+        return hub.render.page(request, "sample_none.html")
+    facts = hub.index.facts(chosen)
+    if facts.config is None:
+        raise ValueError(facts.why)
+    config = facts.config
+    return hub.render.page(
+        request,
+        "edit.html",
+        run=facts,
+        names=names,
+        item=item,
+        kind=kind_of(config),
+        shape=config.model.shape,
+        classes=config.class_names if config.model.class_conditional else (),
+        most_steps=config.diffusion.num_steps,
+        action=InpaintAction.kind,
+    )
+
+
+def _edits(hub: Hub, name: str) -> bool:
+    config = hub.index.facts(name).config
+    return config is not None and config.task == "generation" and not config.model.given_channels
+
+
+def find_item(hub: Hub, run: Path, text: str) -> str:
+    """Return an item as the command line takes it: a number, or a file that is ours.
+
+    Raises:
+        UnknownNameError: it is neither, or lies elsewhere.
+    """
+    if text.isascii() and text.isdecimal() and len(text) < 10:
+        return text
+    if text.startswith(UPLOAD):
+        return str(hub.uploads.path(text.removeprefix(UPLOAD)))
+    if text.startswith(SAMPLES):
+        return str(confined(run, text))
+    raise UnknownNameError("an item is a number, a sample, or a file that was dropped here")
+
+
+@lru_cache(maxsize=8)
+def _read(run: Path, item: str, version: tuple[int, int]) -> "Tensor":
+    from iddpm.runs.run import Run
+    from iddpm.tasks.edit import open_item
+
+    return open_item(Run(run, device="cpu"), item).x
+
+
+def read_item_of(request: Request, run: str, item: str) -> "Tensor":
+    """Return an item of a run's shape, [C, *spatial] in [-1, 1]."""
+    hub = hub_of(request)
+    path = hub.index.path(run)
+    found = find_item(hub, path, item)
+    return _read(path, found, stamp(Path(found)))
+
+
+@router.get("/edit/picture")
+def picture(request: Request, run: Name, item: Name) -> Response:
+    """Return a picture of an item."""
+    from iddpm.data.writers.image_files import grid_picture
+
+    config = hub_of(request).index.facts(run).config
+    x = read_item_of(request, run, item)
+    film = config is not None and kind_of(config) == "clip"
+    file = io.BytesIO()
+    grid_picture(x[None], film=film).save(file, "PNG", compress_level=1)
+    return Response(file.getvalue(), media_type="image/png")
+
+
+@router.get("/edit/values")
+def values(request: Request, run: Name, item: Name) -> Response:
+    """Return the values of an item: JSON of a signal, else uint8 [C, ..., H, W]."""
+    x = read_item_of(request, run, item).numpy()
+    if x.ndim == 2:
+        places = np.arange(x.shape[1], dtype=np.float64)
+        at, channels = thinned(places, [c.astype(np.float64) for c in x], POINTS)
+        sent = {"at": [int(v) for v in at], "length": x.shape[1]}
+        sent["channels"] = [[round(float(v), 5) for v in c] for c in channels]
+        return Response(json.dumps(sent), media_type="application/json")
+    if x.size > LARGEST_VOLUME:
+        raise ValueError(f"an item of {x.size} values is too large for a page")
+    levels = ((x.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    headers = {"X-Shape": ",".join(map(str, levels.shape))}
+    return Response(levels.tobytes(), media_type="application/octet-stream", headers=headers)
+
+
+async def read_action(request: Request, hub: Hub) -> Action:
+    """Read the form; items and masks become files that are ours."""
+    fields: dict[str, Any] = dict(await fields_of(request))
+    kind = KINDS.get(fields.pop("kind", ""))
+    if kind is None:
+        raise ValueError(f"unknown action: use {', '.join(KINDS)}")
+    run = hub.index.path(fields.get("run", ""))
+    for name in ("item", "other", "mask"):
+        if fields.get(name):
+            fields[name] = await asyncio.to_thread(find_item, hub, run, fields[name])
+    taken = {name: value for name, value in fields.items() if name in kind.model_fields}
+    return kind.read(taken)
+
+
+@router.post("/edit")
+async def edit(request: Request) -> HTMLResponse:
+    """Put an edit into the queue."""
+    hub = hub_of(request)
+    action = await read_action(request, hub)
+    job = await asyncio.to_thread(hub.jobs.add, action, hub.index.path(action.run))
+    return job_part(request, hub, job)
+
+
+@router.put("/upload")
+async def upload(request: Request, name: Name) -> Response:
+    """Take a file, and return its name here."""
+    length = request.headers.get("content-length", "")
+    size = int(length) if length.isdecimal() and len(length) < 20 else None
+    stream = (part async for part in request.stream() if part)
+    found = await hub_of(request).uploads.receive(name, size, stream)
+    return Response(json.dumps({"name": UPLOAD + found}), media_type="application/json")

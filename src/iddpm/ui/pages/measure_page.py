@@ -1,0 +1,125 @@
+"""Measurements: those of all runs beside each other, and new ones."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from iddpm.ui.actions.action import Action
+from iddpm.ui.actions.measure_actions import EvaluateAction, LikelihoodAction
+from iddpm.ui.confined_paths import UnknownNameError
+from iddpm.ui.hub import Hub, fields_of, hub_of
+from iddpm.ui.measurements import Measurement, find_measurements
+from iddpm.ui.pages.queue_page import job_part
+from iddpm.ui.pages.sample_page import drawing_runs
+from iddpm.ui.run_index import RunFacts
+
+router = APIRouter()
+CLASSIFIER = "classifier:"
+"""What stands before the name of a run whose features are used."""
+FORWARD = 3.0
+"""How many times faster a network is evaluated than trained, about."""
+
+
+@router.get("/measure")
+def show(
+    request: Request, run: Annotated[str | None, Query(max_length=1_000)] = None
+) -> HTMLResponse:
+    """Show the measurements, and the forms for others."""
+    hub = hub_of(request)
+    names = drawing_runs(hub)
+    chosen = run if run is not None else (names[0] if names else None)
+    if chosen is None:
+        return hub.render.page(request, "sample_none.html")
+    facts = hub.index.facts(chosen)
+    classifiers = [name for name in hub.index.names() if _is_classifier(hub, name)]
+    return hub.render.page(
+        request,
+        "measure.html",
+        run=facts,
+        names=names,
+        classifiers=classifiers,
+        **table_values(hub, names),
+    )
+
+
+@router.get("/measure/table")
+def show_table(request: Request) -> HTMLResponse:
+    """Return the measurements alone, for an open page."""
+    hub = hub_of(request)
+    return hub.render.page(request, "measure_table.html", **table_values(hub, drawing_runs(hub)))
+
+
+def _is_classifier(hub: Hub, name: str) -> bool:
+    try:
+        config = hub.index.facts(name).config
+    except UnknownNameError:
+        return False
+    return config is not None and config.task == "classification"
+
+
+def table_values(hub: Hub, names: list[str]) -> dict[str, Any]:
+    """Return a row for each measure, with a cell for each run that has it."""
+    rows: dict[tuple[str, str, str], dict[str, Measurement]] = {}
+    for name in names:
+        for m in find_measurements(hub.index.path(name)):
+            rows.setdefault((m.kind, m.what, m.unit), {})[name] = m
+    measured = [name for name in names if any(name in cells for cells in rows.values())]
+    return {"rows": rows, "measured": measured}
+
+
+async def read_action(request: Request, hub: Hub) -> Action:
+    """Read one of the two forms."""
+    fields = await fields_of(request)
+    kind = fields.pop("kind", "")
+    if kind == LikelihoodAction.kind:
+        return LikelihoodAction.read(fields)
+    features = fields.get("features", "")
+    if kind != EvaluateAction.kind or features not in ("", "pca"):
+        if kind != EvaluateAction.kind or not features.startswith(CLASSIFIER):
+            raise ValueError("a measurement is likelihood or evaluate, of pca or a classifier")
+        fields["features"] = str(hub.index.path(features.removeprefix(CLASSIFIER)))
+    return EvaluateAction.read(fields)
+
+
+@router.post("/measure")
+async def measure(request: Request) -> HTMLResponse:
+    """Put a measurement into the queue."""
+    hub = hub_of(request)
+    action = await read_action(request, hub)
+    job = await asyncio.to_thread(hub.jobs.add, action, hub.index.path(action.run))
+    return job_part(request, hub, job)
+
+
+@router.post("/measure/commands")
+async def commands(request: Request) -> HTMLResponse:
+    """Return the commands that do what a form says, and how long it takes, about."""
+    hub = hub_of(request)
+    action = await read_action(request, hub)
+    facts, path = hub.index.facts(action.run), hub.command_path(action.run)
+    return hub.render.page(
+        request,
+        "measure_commands.html",
+        command=action.command(path),
+        python=action.python(path),
+        seconds=expected_seconds(action, facts),
+    )
+
+
+def expected_seconds(action: Action, facts: RunFacts) -> float | None:
+    """Return how long a measurement takes, from the speed of the training; None if not known."""
+    speed, config = facts.facts.get("items_per_second"), facts.config
+    if not speed or config is None:
+        return None
+    if isinstance(action, EvaluateAction):
+        evaluations = action.n * (action.steps or config.sampling.steps)
+    elif isinstance(action, LikelihoodAction):
+        each = action.samples_per_item or action.steps or config.diffusion.num_steps
+        if action.max_items is None:
+            return None
+        evaluations = action.max_items * each
+    else:
+        return None
+    return evaluations / (FORWARD * float(speed))

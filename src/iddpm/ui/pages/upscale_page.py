@@ -1,0 +1,62 @@
+"""Upscaling: a file of one's own, and what a super-resolution run makes of it."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from iddpm.ui.actions.upscale_action import UpscaleAction
+from iddpm.ui.hub import Hub, fields_of, hub_of
+from iddpm.ui.pages.edit_page import UPLOAD
+from iddpm.ui.pages.queue_page import job_part
+from iddpm.ui.pages.sample_page import drawing_runs
+
+router = APIRouter()
+
+
+@router.get("/upscale")
+def show(
+    request: Request, run: Annotated[str | None, Query(max_length=1_000)] = None
+) -> HTMLResponse:
+    """Show the form."""
+    hub = hub_of(request)
+    names = [name for name in drawing_runs(hub) if _upscales(hub, name)]
+    chosen = run if run is not None else (names[0] if names else None)
+    if chosen is None:
+        return hub.render.page(request, "upscale_none.html")
+    facts = hub.index.facts(chosen)
+    if facts.config is None:
+        raise ValueError(facts.why)
+    classes = facts.config.class_names if facts.config.model.class_conditional else ()
+    return hub.render.page(
+        request,
+        "upscale.html",
+        run=facts,
+        names=names,
+        classes=classes,
+        learns=facts.config.learns,
+        steps=facts.config.sampling.steps,
+    )
+
+
+def _upscales(hub: Hub, name: str) -> bool:
+    config = hub.index.facts(name).config
+    return config is not None and config.task == "super_resolution"
+
+
+@router.post("/upscale")
+async def upscale(request: Request) -> HTMLResponse:
+    """Put an upscaling into the queue."""
+    hub = hub_of(request)
+    fields: dict[str, Any] = dict(await fields_of(request))
+    run = hub.index.path(fields.get("run", ""))
+    sent = str(fields.get("file", ""))
+    if not sent.startswith(UPLOAD):
+        raise ValueError("file is missing: drop one, or choose it")
+    file = hub.uploads.path(sent.removeprefix(UPLOAD))
+    fields |= {"file": str(file), "out": str(run / "upscaled" / file.parent.name)}
+    action = UpscaleAction.read(fields)
+    job = await asyncio.to_thread(hub.jobs.add, action, run)
+    return job_part(request, hub, job)

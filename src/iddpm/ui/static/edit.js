@@ -1,0 +1,258 @@
+// Editing: a mask is drawn on an item, files are sent, before and after are compared.
+
+const MARK = [255, 92, 40];
+const WAVE = { width: 960, height: 240 };
+
+export function startEditing() {
+  const part = document.getElementById("painter");
+  for (const field of document.querySelectorAll("input[data-upload]")) {
+    field.addEventListener("change", () => field.files.length && sendItem(field, field.files[0]));
+  }
+  const drop = document.getElementById("drop");
+  drop?.addEventListener("dragover", (event) => event.preventDefault());
+  drop?.addEventListener("drop", (event) => {
+    event.preventDefault();
+    const [file] = event.dataTransfer.files;
+    if (file) sendItem(drop.querySelector("input"), file);
+  });
+  if (!part) return;
+  const painter = new Painter(part);
+  painter.load();
+  const form = document.getElementById("edit-form");
+  const showFields = () => {
+    const kind = new FormData(form).get("kind");
+    for (const field of form.querySelectorAll("[data-for-kind]")) {
+      field.hidden = !field.dataset.forKind.split(" ").includes(kind);
+    }
+  };
+  form.addEventListener("change", showFields);
+  showFields();
+  form.addEventListener("htmx:confirm", async (event) => {
+    if (new FormData(form).get("kind") !== "inpaint" || event.target !== form) return;
+    event.preventDefault();
+    document.getElementById("mask-name").value = await send(painter.file(), "mask.npy");
+    event.detail.issueRequest(true);
+  });
+  document.body.addEventListener("htmx:afterSwap", showComparison);
+  document.getElementById("divider").addEventListener("input", divide);
+}
+
+async function send(body, name) {
+  const query = new URLSearchParams({ name });
+  const answer = await fetch(`/upload?${query}`, { method: "PUT", body });
+  if (!answer.ok) {
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    throw new Error(page.querySelector("main p")?.textContent ?? String(answer.status));
+  }
+  return (await answer.json()).name;
+}
+
+// Sends a file; the page of editing shows it, forms keep its name.
+async function sendItem(field, file) {
+  const problem = document.getElementById("upload-problem");
+  problem.hidden = true;
+  try {
+    const name = await send(file, file.name);
+    const kept = document.querySelector(`input[name="${field.dataset.upload}"]:not([type="number"])`);
+    kept.value = name;
+    kept.dispatchEvent(new Event("change", { bubbles: true }));
+    if (field.dataset.upload !== "item") return;
+    const run = document.querySelector('#edit-form [name="run"]').value;
+    location.search = new URLSearchParams({ run, item: name });
+  } catch (error) {
+    problem.textContent = error.message;
+    problem.hidden = false;
+    field.value = "";
+  }
+}
+
+class Painter {
+  constructor(part) {
+    this.part = part;
+    this.canvas = part.querySelector("canvas");
+    this.brush = document.getElementById("brush");
+    this.erase = document.getElementById("erase");
+    this.slice = document.getElementById("slice");
+    this.all = document.getElementById("all-slices");
+    this.wave = ["signal", "sound"].includes(part.dataset.kind);
+  }
+
+  async load() {
+    const answer = await fetch(this.part.dataset.source, { headers: { "HX-Request": "true" } });
+    if (!answer.ok) {
+      const notice = this.part.querySelector(".notice");
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      notice.textContent = page.body.textContent.trim();
+      notice.hidden = false;
+      this.canvas.hidden = true;
+      return;
+    }
+    if (this.wave) {
+      this.data = await answer.json();
+      this.size = [this.data.length];
+      [this.canvas.width, this.canvas.height] = [WAVE.width, WAVE.height];
+    } else {
+      const shape = answer.headers.get("X-Shape").split(",").map(Number);
+      this.channels = shape[0];
+      this.size = shape.slice(1);
+      this.levels = new Uint8Array(await answer.arrayBuffer());
+      [this.canvas.height, this.canvas.width] = this.size.slice(-2);
+      if (this.slice) {
+        this.slice.max = this.size[0] - 1;
+        this.slice.value = Math.floor(this.size[0] / 2);
+        this.slice.addEventListener("input", () => this.draw());
+      }
+    }
+    this.mask = new Uint8Array(this.size.reduce((a, b) => a * b, 1));
+    this.watch();
+    this.draw();
+  }
+
+  watch() {
+    const move = (event) => {
+      if (!event.buttons) return;
+      const box = this.canvas.getBoundingClientRect();
+      const x = ((event.clientX - box.left) / box.width) * this.canvas.width;
+      const y = ((event.clientY - box.top) / box.height) * this.canvas.height;
+      this.stroke(x, y);
+      this.draw();
+    };
+    this.canvas.addEventListener("pointerdown", (event) => {
+      this.canvas.setPointerCapture(event.pointerId);
+      move(event);
+    });
+    this.canvas.addEventListener("pointermove", move);
+    document.getElementById("clear-mask").addEventListener("click", () => {
+      this.mask.fill(0);
+      this.draw();
+    });
+    document.getElementById("preset").addEventListener("change", (event) => {
+      this.preset(event.target.value);
+      event.target.value = "";
+      this.draw();
+    });
+  }
+
+  // Marks a disc around a place of the canvas.
+  stroke(x, y) {
+    const value = this.erase.checked ? 0 : 1;
+    const radius = Number(this.brush.value);
+    if (this.wave) {
+      const scale = this.size[0] / this.canvas.width;
+      const from = Math.max(0, Math.floor((x - 4 * radius) * scale));
+      this.mask.fill(value, from, Math.max(from, Math.ceil((x + 4 * radius) * scale)));
+      return;
+    }
+    this.fill(value, (r, c) => (r + 0.5 - y) ** 2 + (c + 0.5 - x) ** 2 <= radius ** 2);
+  }
+
+  fill(value, inside) {
+    const [height, width] = this.size.slice(-2);
+    const only = this.slice && !this.all.checked ? Number(this.slice.value) : null;
+    const slices = this.slice ? this.size[0] : 1;
+    for (let r = 0; r < height; r += 1) {
+      for (let c = 0; c < width; c += 1) {
+        if (!inside(r, c)) continue;
+        for (let s = only ?? 0; s <= (only ?? slices - 1); s += 1) {
+          this.mask[(s * height + r) * width + c] = value;
+        }
+      }
+    }
+  }
+
+  preset(name) {
+    if (!name) return;
+    const value = this.erase.checked ? 0 : 1;
+    if (this.wave) {
+      const length = this.size[0];
+      const places = { left: [0, 0.5], right: [0.5, 1], center: [0.25, 0.75], top: [0, 1], bottom: [0, 1] };
+      const [from, to] = places[name].map((v) => Math.round(v * length));
+      this.mask.fill(value, from, to);
+      return;
+    }
+    const [height, width] = this.size.slice(-2);
+    const inside = {
+      top: (r) => r < height / 2,
+      bottom: (r) => r >= height / 2,
+      left: (_, c) => c < width / 2,
+      right: (_, c) => c >= width / 2,
+      center: (r, c) =>
+        Math.abs(r + 0.5 - height / 2) < height / 4 && Math.abs(c + 0.5 - width / 2) < width / 4,
+    };
+    this.fill(value, inside[name]);
+  }
+
+  draw() {
+    if (this.wave) this.drawWave();
+    else this.drawLevels();
+  }
+
+  drawLevels() {
+    const [height, width] = this.size.slice(-2);
+    const index = this.slice ? Number(this.slice.value) : 0;
+    const plane = height * width;
+    const volume = this.levels.length / this.channels;
+    const context = this.canvas.getContext("2d");
+    const picture = context.createImageData(width, height);
+    for (let k = 0; k < plane; k += 1) {
+      const at = index * plane + k;
+      for (let band = 0; band < 3; band += 1) {
+        const level = this.levels[at + (this.channels >= 3 ? band * volume : 0)];
+        picture.data[4 * k + band] = this.mask[at] ? 0.45 * level + 0.55 * MARK[band] : level;
+      }
+      picture.data[4 * k + 3] = 255;
+    }
+    context.putImageData(picture, 0, 0);
+  }
+
+  drawWave() {
+    const { width, height } = this.canvas;
+    const context = this.canvas.getContext("2d");
+    const style = getComputedStyle(document.documentElement);
+    context.fillStyle = style.getPropertyValue("--sunken");
+    context.fillRect(0, 0, width, height);
+    context.fillStyle = `rgb(${MARK.join(" ")} / 45%)`;
+    for (let x = 0; x < width; x += 1) {
+      if (this.mask[Math.floor((x / width) * this.size[0])]) context.fillRect(x, 0, 1, height);
+    }
+    this.data.channels.forEach((channel, k) => {
+      context.strokeStyle = style.getPropertyValue(`--series-${(k % 4) + 1}`);
+      context.beginPath();
+      channel.forEach((value, i) => {
+        const x = (this.data.at[i] / Math.max(1, this.size[0] - 1)) * width;
+        context.lineTo(x, ((1 - value) / 2) * height);
+      });
+      context.stroke();
+    });
+  }
+
+  // The mask as a .npy file.
+  file() {
+    const shape = this.size.length > 1 ? this.size.join(", ") : `${this.size[0]},`;
+    let header = `{'descr': '|u1', 'fortran_order': False, 'shape': (${shape}), }`;
+    header = header.padEnd(128 * Math.ceil((header.length + 11) / 128) - 11) + "\n";
+    const start = new Uint8Array([0x93, 78, 85, 77, 80, 89, 1, 0, header.length & 255, header.length >> 8]);
+    return new Blob([start, header, this.mask]);
+  }
+}
+
+function showComparison() {
+  const part = document.getElementById("compare");
+  const first = document.querySelector("#result .items img");
+  part.hidden = !first;
+  if (!first) return;
+  part.querySelector(".before").src = part.dataset.before;
+  part.querySelector(".after").src = first.src;
+  for (const button of document.querySelectorAll("#result .items .item")) {
+    button.addEventListener("focus", () => {
+      part.querySelector(".after").src = button.querySelector("img").src;
+    });
+  }
+  divide();
+}
+
+function divide() {
+  const share = Number(document.getElementById("divider").value);
+  const before = document.querySelector("#compare .before");
+  before.style.clipPath = `inset(0 ${100 - share}% 0 0)`;
+}

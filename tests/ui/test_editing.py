@@ -1,0 +1,231 @@
+"""Editing, upscaling, measuring and training from the pages, against the command line."""
+
+import io
+import json
+import re
+import shlex
+import shutil
+from html import unescape
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import iddpm
+from iddpm.cli.main import run as command
+from iddpm.runtime.directory_lock import holder
+from iddpm.training.monitoring.terminal import SilentReporter
+from iddpm.ui import uploads
+from iddpm.ui.application import build_hub
+from iddpm.ui.setting_fields import setting_fields
+from tests.conftest import TINY, images, wait_until
+from tests.ui.conftest import SCRIPT, open_client
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, trained_runs):
+    """The trained run, and one of super-resolution beside it, in a directory of their own."""
+    root = tmp_path_factory.mktemp("editing")
+    np.save(root / "x.npy", images(24))
+    settings = [*TINY, "training.steps=1", "task=super_resolution", "scale=2"]
+    reporter = SilentReporter()
+    iddpm.train(root / "x.npy", out=root / "runs/finer", settings=settings, reporter=reporter)
+    shutil.copytree(trained_runs / "pictures", root / "runs/pictures")
+    return root / "runs"
+
+
+@pytest.fixture(scope="module")
+def hub(runs):
+    hub = build_hub(runs)
+    yield hub
+    hub.jobs.close()
+
+
+@pytest.fixture
+def client(hub):
+    return open_client(hub)
+
+
+def finish(hub):
+    job = hub.jobs.all()[0]
+    wait_until(lambda: job.ended)
+    assert job.state == "done", job.message
+    return job
+
+
+def shown_command(hub, client, job):
+    rows = client.get("/queue/rows").text
+    row = rows.partition(f'data-job-row="{job.number}"')[2]
+    return shlex.split(unescape(re.search(r"(?s)<pre[^>]*>(.*?)</pre>", row)[1]))
+
+
+def pictures_of(directory):
+    return {path.name: path.read_bytes() for path in directory.glob("*.png")}
+
+
+def send(client, name, content):
+    answer = client.put("/upload", params={"name": name}, content=content)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["name"]
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["inpaint", "edit", "interpolate"])
+def test_an_item_is_edited_as_by_the_command(hub, client, runs, kind):
+    picture = io.BytesIO()
+    Image.fromarray(images(1)[0, ..., 0]).save(picture, "PNG")
+    item = send(client, "my picture.png", picture.getvalue())
+    mask = np.zeros((8, 8), np.uint8)
+    mask[4:] = 1
+    form = {"run": "pictures", "kind": kind, "item": item, "other": "0", "n": "2", "seed": "3",
+            "steps": "4", "class_name": SCRIPT, "frames": "3", "strength": "0.4"}  # fmt: skip
+    if kind == "inpaint":
+        form["mask"] = send(client, "mask.npy", npy(mask))
+    answer = client.post("/edit", data=form)
+    assert answer.status_code == 200, answer.text
+    job = finish(hub)
+    folder = runs / "pictures/samples" / job.action.folder
+    drawn = pictures_of(folder)
+    assert {"before_after.png", "000001.png"} <= set(drawn)
+    part = client.get(f"/job?number={job.number}").text
+    assert f"samples%2F{job.action.folder}%2F000001.png" in part
+    words = shown_command(hub, client, job)
+    assert words[:2] == ["iddpm", kind]
+    assert command(words[1:]) == 0
+    assert pictures_of(folder) == drawn
+    if kind == "inpaint":
+        kept = np.asarray(Image.open(folder / "000001.png"))[:4]
+        np.testing.assert_array_equal(kept, images(1)[0, :4, :, 0])
+
+
+def test_items_are_numbers_samples_and_files_of_ours_and_no_others(client, runs):
+    query = {"run": "pictures", "item": "0"}
+    values = client.get("/edit/values", params=query)
+    assert values.headers["x-shape"] == "1,8,8"
+    assert client.get("/edit", params=query).status_code == 200
+    assert client.get("/edit/picture", params=query).headers["content-type"] == "image/png"
+    outside = runs.parent / "x.npy"
+    for item in (str(outside), "upload/../../x.npy", "samples/../../../x.npy", "upload/", "-1",
+                 "x.npy", "999", "upload/none/x.png"):  # fmt: skip
+        for path in ("/edit/values", "/edit/picture"):
+            answer = client.get(path, params=query | {"item": item})
+            assert answer.status_code in (400, 404), (path, item)
+        if not item.isdecimal():
+            form = {"run": "pictures", "kind": "edit", "item": item}
+            assert client.post("/edit", data=form).status_code in (400, 404)
+    form = {"run": "pictures", "kind": "inpaint", "item": "0", "mask": str(outside)}
+    assert client.post("/edit", data=form).status_code == 404
+    assert client.post("/edit", data={"run": "pictures", "kind": "none"}).status_code == 400
+
+
+def test_a_file_is_upscaled_as_by_the_command(hub, client, runs):
+    picture = io.BytesIO()
+    Image.fromarray(images(1, 6)[0, ..., 0]).save(picture, "PNG")
+    name = send(client, "small.png", picture.getvalue())
+    assert client.post("/upscale", data={"run": "finer", "file": "/etc/passwd"}).status_code == 400
+    answer = client.post("/upscale", data={"run": "finer", "file": name, "steps": "2"})
+    assert answer.status_code == 200, answer.text
+    job = finish(hub)
+    made = next(path for path in job.files if path.name == "small.png")
+    assert Image.open(made).size == (12, 12)
+    part = client.get(f"/job?number={job.number}").text
+    assert part.count("/job/file") == len(job.files)
+    assert client.get(f"/job/file?number={job.number}&place=0").status_code == 200
+    assert client.get(f"/job/file?number={job.number}&place=99").status_code == 404
+    words = shown_command(hub, client, job)
+    words[words.index("--out") + 1] = str(runs.parent / "again")
+    assert command(words[1:]) == 0
+    assert (runs.parent / "again/small.png").read_bytes() == made.read_bytes()
+    assert "increases the resolution" in client.get("/upscale?run=finer").text
+
+
+def test_a_run_is_measured_as_by_the_command(hub, client, runs):
+    form = {"run": "pictures", "kind": "likelihood", "max_items": "1", "samples_per_item": "2"}
+    shown = client.post("/measure/commands", data=form).text
+    assert "Takes about" in shown
+    assert client.post("/measure", data=form).status_code == 200
+    finish(hub)
+    (report,) = (runs / "pictures/likelihood").glob("*.json")
+    first = json.loads(report.read_text())
+    words = shlex.split(unescape(re.search(r"(?s)<pre[^>]*>(.*?)</pre>", shown)[1]))
+    assert command(words[1:]) == 0
+    assert json.loads(report.read_text())["total"] == first["total"]
+    form = {"run": "pictures", "kind": "evaluate", "n": "8", "steps": "2", "features": "pca"}
+    assert client.post("/measure", data=form).status_code == 200
+    finish(hub)
+    page = client.get("/measure").text
+    assert f"{first['total']['mean']:.4g}" in page
+    assert "neighbours.png" in page
+    for wrong in ({"features": "/etc"}, {"features": "classifier:none"}, {"kind": "x"}, {"n": "1"}):
+        assert client.post("/measure", data=form | wrong).status_code in (400, 404)
+
+
+def test_a_training_is_looked_at_started_and_waited_for(hub, client, runs):
+    data = send(client, "x.npz", _npz())
+    settings = {f"set:{name}": value for name, _, value in (s.partition("=") for s in TINY)}
+    form = {"data": data, "name": "new", "more": "training.steps=1000000\n"} | settings
+    assert client.post("/train/look", data=form).status_code == 200
+    job = finish(hub)
+    assert any(line.startswith("training") for line in job.lines)
+    assert client.get(f"/job/file?number={job.number}&place=0").status_code == 200
+    shown = client.post("/train/commands", data=form).text
+    assert "-s training.steps=1000000" in shown
+    assert f"--out {runs}/new" in shown
+    assert client.post("/train", data=form).headers["location"] == "/train/started?name=new"
+    wait_until(lambda: client.get("/train/started?name=new").status_code == 303)
+    wait_until(lambda: holder(runs / "new"))
+    assert 'class="state training"' in client.get("/run?run=new").text
+    assert client.post("/train", data=form).status_code == 400  # it is there already
+    assert client.post("/run/stop", data={"run": "new"}).status_code == 303
+    wait_until(lambda: not hub.trainings.is_starting(runs / "new"))
+    for wrong in ({"data": ""}, {"name": "../x"}, {"name": ""}, {"more": "no.such=1"},
+                  {"set:training.steps": "many"}, {"data": "upload/none"}):  # fmt: skip
+        answer = client.post("/train", data=form | {"name": "other"} | wrong)
+        assert answer.status_code in (400, 404), wrong
+    assert not (runs / "other").exists()
+
+
+def _npz():
+    file = io.BytesIO()
+    np.savez(file, arr_0=images(), arr_1=np.arange(60) % 3)
+    return file.getvalue()
+
+
+def test_a_training_that_fails_says_why(hub, client, runs):
+    form = {"data": str(runs.parent / "none.npz"), "name": "failing"}
+    assert client.post("/train", data=form).status_code == 303
+    wait_until(lambda: not hub.trainings.is_starting(runs / "failing"))
+    assert "none.npz" in client.get("/train/started?name=failing").text
+
+
+def test_every_setting_has_a_field_with_its_documentation():
+    fields = {field.name: field for section in setting_fields().values() for field in section}
+    assert {"training.steps", "data.image_size", "sampling.guidance_interval"} <= set(fields)
+    assert "data.path" not in fields
+    assert fields["data.corrupt"].choices == ("error", "skip")
+    assert fields["data.flip"].choices == ("true", "false")
+    assert fields["training.steps"].default == "20000"
+    assert fields["data.flip"].help.startswith("Mirror items left to right")
+
+
+def test_uploads_are_limited_and_named_plainly(client, hub, monkeypatch):
+    name = send(client, "../../a b<c>.png", b"x")
+    assert re.fullmatch(r"upload/[0-9a-f]{16}/a_b_c_.png", name)
+    folder = hub.uploads.folder
+    before = sorted(folder.iterdir())
+    monkeypatch.setattr(uploads, "LARGEST", 1000)
+    huge = {"content-length": str(10**10)}
+    assert client.put("/upload?name=x", content=b"x", headers=huge).status_code == 413
+    assert client.put("/upload?name=x", content=(b"x" * 100 for _ in range(20))).status_code == 413
+    assert client.put("/upload?name=x", content=b"").status_code == 400
+    monkeypatch.setattr(uploads, "MOST_FILES", 1)
+    assert client.put("/upload?name=x", content=b"x").status_code == 413
+    assert sorted(folder.iterdir()) == before  # nothing is left of what was refused
+    monkeypatch.setattr(uploads, "KEPT", -1)
+    hub.uploads.clear()
+    assert not list(folder.iterdir())

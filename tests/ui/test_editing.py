@@ -56,7 +56,7 @@ def finish(hub):
 def shown_command(hub, client, job):
     rows = client.get("/queue/rows").text
     row = rows.partition(f'data-job-row="{job.number}"')[2]
-    return shlex.split(unescape(re.search(r"(?s)<pre[^>]*>(.*?)</pre>", row)[1]))
+    return shlex.split(unescape(re.search(r"(?s)<pre[^>]*>(iddpm .*?)</pre>", row)[1]))
 
 
 def pictures_of(directory):
@@ -184,7 +184,7 @@ def test_a_training_is_looked_at_started_and_waited_for(hub, client, runs):
     assert client.post("/run/stop", data={"run": "new"}).status_code == 303
     wait_until(lambda: not hub.trainings.is_starting(runs / "new"))
     for wrong in ({"data": ""}, {"name": "../x"}, {"name": ""}, {"more": "no.such=1"},
-                  {"set:training.steps": "many"}, {"data": "upload/none"}):  # fmt: skip
+                  {"set:training.learning_rate": "many"}, {"data": "upload/none"}):  # fmt: skip
         answer = client.post("/train", data=form | {"name": "other"} | wrong)
         assert answer.status_code in (400, 404), wrong
     assert not (runs / "other").exists()

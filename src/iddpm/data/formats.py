@@ -34,7 +34,7 @@ from iddpm.data.sources.source import Source
 from iddpm.data.sources.ts_files import TS, TimeSeries
 from iddpm.data.sources.videos import VIDEOS, Videos
 from iddpm.data.sources.volumes import VOLUME_PARTS, VOLUMES, Volumes
-from iddpm.data.sources.wfdb_records import WFDB, WFDB_PARTS, open_wfdb
+from iddpm.data.sources.wfdb_records import WFDB, WFDB_PARTS, WfdbRecords
 from iddpm.data.sources.windows import Recordings
 from iddpm.data.values import Wanted
 from iddpm.data.writers.clip_encoding import SUFFIXES, write_clip
@@ -141,7 +141,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "WFDB record",
         WFDB,
-        lambda path, s: Recorded(path, WFDB, open_wfdb, **s.of("column", *_SIGNAL)),
+        lambda path, s: WfdbRecords(path, **s.of("column", *_SIGNAL)),
         folders=True,
         column=True,
         parts=WFDB_PARTS,

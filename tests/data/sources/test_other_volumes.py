@@ -129,6 +129,15 @@ def test_several_components_are_channels(tmp_path):
     assert np.array_equal(source.read(0), voxels.transpose(3, 2, 1, 0))
 
 
+def test_pictures_are_no_volumes(tmp_path):
+    itk(tmp_path / "a.nrrd", VOXELS.astype(np.uint8))
+    plane = SimpleITK.GetImageFromArray(VOXELS[..., :3].astype(np.uint8), isVector=True)
+    for image in (SimpleITK.GetImageFromArray(VOXELS[0].astype(np.uint8)), plane):
+        SimpleITK.WriteImage(image, str(tmp_path / "a.mha"))
+        with pytest.raises(ValueError, match="holds a picture of 2 axes"):
+            open_source(tmp_path / "a.mha")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -138,6 +147,7 @@ def test_several_components_are_channels(tmp_path):
         ("data file: a.raw", "data file: LIST\na.raw", "from several files"),
         ("sizes: 7 6 5", "sizes: 7000 6000 5000", "is truncated: its header promises"),
         ("sizes: 7 6 5", "sizes: 7 6", "a.nhdr"),
+        ("dimension: 3", "dimension: 2", "a.nhdr"),
         ("NRRD0004", "NRRX0004", "a.nhdr is not a volume"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.io
 import wfdb
 
 from iddpm.data.sources.open import open_source
@@ -56,6 +57,38 @@ def test_segments_of_a_record(tmp_path):
     source = open_source(tmp_path / "all.hea", window=150)
     expected = wfdb.rdrecord(str(tmp_path / "all")).p_signal.T
     assert np.abs(physical(source, 1) - expected[:, 150:]).max() < 1e-5
+    assert [open_source(tmp_path).key(0)] == ["all.hea"]
+
+
+def test_records_whose_segments_hold_several_signals_and_gaps(tmp_path):
+    """As monitors write them: a layout, segments with some of its signals, and gaps."""
+    for k, count in enumerate((100, 80, 60)):
+        write(tmp_path, f"s{k}", SIGNALS[:count])
+    layout = (
+        "lay 3 250 0\n~ 0 1/mV 0 0 0 0 0 MLII\n~ 0 1/mV 0 0 0 0 0 V\n~ 0 1/mmHg 0 0 0 0 0 ABP\n"
+    )
+    (tmp_path / "lay.hea").write_text(layout)
+    (tmp_path / "all.hea").write_text("all/5 3 250 290\nlay 0\ns0 100\ns1 80\n~ 50\ns2 60\n")
+    expected = wfdb.rdrecord(str(tmp_path / "all")).p_signal.T
+    assert np.isnan(expected[1]).all()
+    with pytest.warns(UserWarning, match="100 of 580 numbers are NaN"):
+        source = open_source(tmp_path, column="ABP,MLII", fill=0.5)
+    assert (len(source), source.form.units) == (1, ("mmHg", "mV"))
+    assert np.abs(physical(source) - np.nan_to_num(expected[[2, 0]], nan=0.5)).max() < 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_record_of_a_challenge(tmp_path, count):
+    """A header beside a MATLAB file with its samples after 24 bytes."""
+    x = (SIGNALS * 300).astype(np.int16).T
+    for k in range(count):
+        scipy.io.savemat(tmp_path / f"A{k}.mat", {"val": x}, format="4")
+        lines = [f"A{k} 2 500 400 12-May-2020 12:33:59"]
+        lines += [f"A{k}.mat 16+24 1000/mV 16 0 0 0 0 {name}" for name in ("I", "II")]
+        (tmp_path / f"A{k}.hea").write_text("\n".join([*lines, "#Age: 74", "#Dx: 59118001"]) + "\n")
+    source = open_source(tmp_path)
+    assert (len(source), source.form.channel_names) == (count, ("I", "II"))
+    assert np.abs(physical(source) - x / 1000).max() < 1e-6
 
 
 @pytest.mark.parametrize(

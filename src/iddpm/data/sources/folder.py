@@ -180,7 +180,7 @@ class RecordingFiles(Recordings):
     ) -> None:
         self._root = path.parent if path.is_file() else path
         self.name = path.resolve().name
-        self._keys = find_files(path, suffixes, skip_links=corrupt == "skip")
+        self._keys = self._listed(path, find_files(path, suffixes, skip_links=corrupt == "skip"))
         if corrupt == "skip":
             self._keys = whole_files(str(path), self._keys, self._read_whole, self._damage)
 
@@ -198,6 +198,10 @@ class RecordingFiles(Recordings):
         raw = self._raw(index, start, size)[None]
         part: NDArray[Any] = self._values.read(raw, self._keys[index], [index])[0]
         return part
+
+    def _listed(self, path: Path, keys: list[str]) -> list[str]:
+        """Return which of the files are recordings by themselves."""
+        return keys
 
     @abstractmethod
     def _read_whole(self, key: str) -> None:

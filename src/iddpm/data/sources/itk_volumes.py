@@ -43,6 +43,8 @@ class ItkVoxels:
         except RuntimeError as error:
             raise ValueError(f"{path} is not a volume that can be read ({_why(error)})") from None
         axes, samples = reader.GetSize(), reader.GetNumberOfComponents()
+        if len(axes) < 3:
+            raise ValueError(f"{path} holds a picture of {len(axes)} axes: save it as a picture")
         self.dtype = _dtype(path, sitk.GetPixelIDValueAsString(reader.GetPixelID()))
         self.shape = (*axes, samples) if samples > 1 else tuple(axes)
         self.ndim = len(self.shape)

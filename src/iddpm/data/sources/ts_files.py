@@ -152,7 +152,7 @@ def _item(where: str, line: str, header: _Header) -> tuple[NDArray[np.float32], 
     label = ""
     if header.labels:
         label = last.strip()
-        if header.classes and label not in header.classes:
+        if header.classes and label.lower() not in map(str.lower, header.classes):
             raise ValueError(
                 f"{where} ends with {label[:40]!r}, which is none of the classes "
                 f"{', '.join(header.classes[:20])}: the line may be truncated"

@@ -1,18 +1,41 @@
 """Records of the WFDB format (PhysioNet) in physical units, read by wfdb."""
 
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iddpm.data.sources.edf import chosen_channels, recording
+from iddpm.data.sources.edf import Recorded, chosen_channels, recording
 from iddpm.data.sources.extras import needed
 from iddpm.data.sources.opened_files import Box, Recording
 
 WFDB = (".hea",)
 WFDB_PARTS = (".dat", ".mat", ".atr", ".qrs", ".ecg", ".ari", ".xws", ".apn", ".st", ".xyz")
+
+
+class WfdbRecords(Recorded):
+    """The records below a folder, or one; segments of a record are no records by themselves."""
+
+    def __init__(self, path: Path, **settings: Any) -> None:
+        super().__init__(path, WFDB, open_wfdb, **settings)
+
+    def _listed(self, path: Path, keys: list[str]) -> list[str]:
+        if path.is_file():
+            return keys
+        inside = {part for key in keys for part in _segments(path, key)}
+        return [key for key in keys if key not in inside]
+
+
+def _segments(folder: Path, key: str) -> list[str]:
+    """Return the headers of the segments that a header names."""
+    text = (folder / key).read_text(encoding="ascii", errors="replace")
+    first, *others = [x for x in text.splitlines() if x.strip() and not x.startswith("#")] or [""]
+    if "/" not in first.split(" ")[0]:
+        return []
+    names = [line.split()[0] for line in others]
+    return [PurePosixPath(key).with_name(f"{n}.hea").as_posix() for n in names if "/" not in n]
 
 
 def open_wfdb(path: Path, column: str | None = None) -> Recording:

@@ -18,12 +18,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import h5py
 import nibabel
 import numpy as np
+import pillow_heif
+import pydicom
 import soundfile
 from PIL import Image
+
+from tests.data.sources.test_dicom import write as dicom
+from tests.data.sources.test_videos import write as video
 
 ZEROS = 128 << 20
 """Bytes that a bomb unpacks to."""
@@ -143,6 +149,34 @@ def pages_of_65535_squared():
     return bytes(content)
 
 
+def scan(**fields):
+    """A DICOM file whose header promises more pixels than it has."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "a.dcm")
+        dicom(path, np.zeros((4, 4), np.uint8))
+        dataset = pydicom.dcmread(path)
+        dataset.update(fields)
+        dataset.save_as(path)
+        return path.read_bytes()
+
+
+def heic():
+    """A picture of 64 x 64 that says it has 60,000 x 60,000 pixels."""
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", (64, 64))).save(file)
+    small, large = (struct.pack(">II", side, side) for side in (64, 60_000))
+    assert b"ispe" in file.getvalue()
+    return file.getvalue().replace(small, large)
+
+
+def frames_of_60000_squared():
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "a.mkv")
+        video(path, np.zeros((2, 300, 300, 3), np.uint8), "ffv1", "bgr0")
+        size = b"\xb0\x82\x01\x2c\xba\x82\x01\x2c"  # PixelWidth and PixelHeight
+        return path.read_bytes().replace(size, size.replace(b"\x01\x2c", b"\xea\x60"))
+
+
 def tar_header(kind):
     member = tarfile.TarInfo("0.png")
     member.type, member.size = kind, 8**11 - 1
@@ -177,6 +211,16 @@ FILES: dict[str, Callable[[], bytes]] = {
     "jpeg/a.jpg": lambda: picture("JPEG", b"\xff\xc0\x00\x0b\x08", b"\xff\xdc\xff\xdc"),
     "bmp/a.bmp": lambda: picture("BMP", b"\x28\0\0\0", struct.pack("<ii", 60_000, 60_000)),
     "webp/a.webp": lambda: picture("WEBP", b"\x9d\x01\x2a", b"\xff\x3f\xff\x3f"),
+    "avif/a.avif": lambda: picture("AVIF", b"ispe\0\0\0\0", struct.pack(">II", 60_000, 60_000)),
+    "jp2/a.jp2": lambda: picture(
+        "JPEG2000", b"\xff\x51\x00\x29\x00\x00", struct.pack(">II", 60_000, 60_000)
+    ),
+    "heic/a.heic": heic,
+    "tga/a.tga": lambda: picture("TGA", bytes(7), b"\0\0\x60\xea\x60\xea"),
+    "size.dcm": lambda: scan(Rows=60_000, Columns=60_000),
+    "frames.dcm": lambda: scan(NumberOfFrames="60000", Rows=4000, Columns=4000),
+    "size.mkv": frames_of_60000_squared,
+    "frames.aiff": lambda: sound("AIFF", {22: b"\x7f\xff\xff\xff"}),
     "clip.gif": clip_of_65535_squared,
     "pages.tif": pages_of_65535_squared,
     "pgm/a.pgm": lambda: b"P5 60000 60000 255\n" + bytes(100),
@@ -188,7 +232,7 @@ FILES: dict[str, Callable[[], bytes]] = {
 }
 NAMES = [name.partition("/")[0] for name in FILES] + ["{0..99999999999}.tar"]
 SETTINGS = {"rate.wav": ["-s", "data.sample_rate=48000"]}
-FINE = ("frames.wav", "extension.nii.gz")
+FINE = ("frames.wav", "frames.aiff", "extension.nii.gz")
 """A sound is as long as its file, and extensions are not read."""
 
 

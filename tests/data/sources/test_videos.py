@@ -217,6 +217,13 @@ def test_a_file_of_sound_alone_holds_no_video(tmp_path):
         open_source(tmp_path / "a.mp4")
 
 
+def test_a_coding_that_no_decoder_knows_is_refused(tmp_path):
+    path = write(tmp_path / "a.mp4", scene(), "libx264", "yuv420p")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"xyz1"))
+    with pytest.raises(ValueError, match=r"a\.mp4 (holds video of a coding|is no video)"):
+        open_source(path).read(0)
+
+
 def test_promised_sizes_are_bounded(tmp_path):
     path = write(tmp_path / "a.mkv", scene(2, (300, 300)), "ffv1", "bgr0")
     content = path.read_bytes()

@@ -324,4 +324,5 @@ def opened_picture(file: Path | bytes, name: str) -> Iterator[Image.Image]:
             f"{name} is of a kind that Pillow does not support ({error})"
         ) from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
-        raise UnreadablePictureError(f"{name} is damaged ({error})") from error
+        reason = " ".join(str(error).split())  # some of libheif's end in an empty line
+        raise UnreadablePictureError(f"{name} is damaged ({reason})") from error

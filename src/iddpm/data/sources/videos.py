@@ -261,6 +261,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             stream = container.streams.best("video")  # and no picture of a cover
             if stream is None:
                 raise UnreadablePictureError(f"{path} holds no video")
+            if stream.codec_context is None:
+                raise UnsupportedPictureError(f"{path} holds video of a coding that is not known")
             yield container, stream
     except (av.error.FileNotFoundError, av.error.PermissionError):
         raise

@@ -25,12 +25,13 @@ def make(folder, name, data, *settings):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("any_size")
+    folder = tmp_path_factory.mktemp("any_size")
+    np.savez(folder / "x.npz", arr_0=images())
+    return folder
 
 
 @pytest.fixture(scope="module")
 def run(folder):
-    np.savez(folder / "x.npz", arr_0=images())
     return make(folder, "run", folder / "x.npz")
 
 

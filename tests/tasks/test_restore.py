@@ -31,12 +31,13 @@ def make(folder, name, data, *settings):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("restore")
+    folder = tmp_path_factory.mktemp("restore")
+    np.savez(folder / "x.npz", arr_0=images())
+    return folder
 
 
 @pytest.fixture(scope="module")
 def run(folder):
-    np.savez(folder / "x.npz", arr_0=images())
     return make(folder, "run", folder / "x.npz")
 
 
@@ -167,6 +168,14 @@ def test_a_volume_keeps_its_space(folder, tmp_path):
     restored = nibabel.load(written[0])
     assert restored.shape == (8, 8, 4)
     assert np.array_equal(restored.affine, affine)
+    for name, first in (("subsample", 0.0), ("downscale", -0.25)):
+        out = tmp_path / name
+        request = OperatorRequest(name, factor=(2, 1, 1))
+        written = restore(run, [tmp_path / "in/0.nii.gz"], request, steps=1, out=out)
+        restored = nibabel.load(written[0])
+        assert restored.shape == (16, 8, 4)
+        assert np.allclose(restored.affine @ [0, 0, 0, 1], affine @ [first, 0, 0, 1])
+        assert np.allclose(restored.affine @ [2, 0, 0, 0], affine @ [1, 0, 0, 0])
 
 
 def test_arrays_are_operators_by_their_shape(run, tmp_path, capsys):
@@ -293,3 +302,22 @@ def test_noisy_measurements_may_leave_the_range_of_the_data(run, tmp_path):
     blur = OperatorRequest("blur", width=0.7)
     out, *_ = restore(run, [tmp_path / "y.npy"], blur, noise=0.9, steps=2, out=tmp_path / "o")
     assert np.load(out).shape == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "model.use_checkpoint=true",
+        "diffusion.predicts=categorical",
+        "diffusion.self_condition=true",
+        "model.wavelets=1",
+        "sampling.precision=bf16",
+    ],
+)
+def test_whatever_the_network_is_tiles_and_gradients_work(folder, setting):
+    run = make(folder, setting.split("=")[0], folder / "x.npz", setting)
+    operator = Convolution((1, 12, 8), gaussian_kernel(0.7, 2))
+    y = operator.forward(torch.rand(1, 1, 12, 8, generator=torch.Generator().manual_seed(0)))
+    for method in ("pigdm", "mmps"):
+        x = run.restore(y, operator, method=method, steps=3)
+        assert float((operator.forward(x) - y).abs().max()) < 1e-3

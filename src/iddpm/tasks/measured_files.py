@@ -55,7 +55,8 @@ def open_files(
     """Open the files by the name of what becomes of each."""
     dims, values = len(run.shape) - 1, form_of(run.config)
     factors = (1,) * dims if simulate else request.factors(dims)
-    target = Target(run.shape[0], factors, values, run.config.data.labels, bounded=simulate)
+    corners = request.name == "subsample"
+    target = Target(run.shape[0], factors, values, run.config.data.labels, simulate, corners)
     found: dict[str, LowRes] = {}
     for file in files:
         some: dict[str, LowRes]

@@ -292,7 +292,7 @@ def test_folders_keep_their_places_and_no_two_files_one_name(tmp_path):
         open_low_res([tmp_path], wanted)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         open_low_res([tmp_path / "e.png"], wanted)
-    with pytest.raises(ValueError, match=r"notes\.md cannot be upscaled by a model of 2-D data"):
+    with pytest.raises(ValueError, match=r"notes\.md cannot be read for a model of 2-D data"):
         open_low_res([tmp_path / "b/notes.md"], wanted)
 
 

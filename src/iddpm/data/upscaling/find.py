@@ -54,7 +54,7 @@ def open_low_res(paths: Iterable[Path | str], target: Target) -> dict[str, LowRe
             opener = next((make for some, make in kinds if path.name.lower().endswith(some)), None)
             if opener is None:
                 raise ValueError(
-                    f"{path} cannot be upscaled by a model of {target.dims}-D data: give {known}"
+                    f"{path} cannot be read for a model of {target.dims}-D data: give {known}"
                 )
             if opener in (Picture, Clip) and holds_numbers(path):
                 opener = Raster
@@ -64,7 +64,7 @@ def open_low_res(paths: Iterable[Path | str], target: Target) -> dict[str, LowRe
             name = key[: -len(_suffix(key, suffixes))] + opened.output
             if name in found:
                 raise ValueError(
-                    f"{found[name].path} and {path} would both become {name}: upscale one of "
+                    f"{found[name].path} and {path} would both become {name}: give one of "
                     "them separately, with another --out"
                 )
             found[name] = opened

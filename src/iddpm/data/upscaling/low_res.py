@@ -26,6 +26,8 @@ class Target:
         labels: the rule by which its data had labels.
         bounded: whether files hold the model's numbers within their range; measurements, which
             have noise, may be floats of any size instead.
+        corners: whether positions of a file are the first of those that become of each, and not
+            their middle.
     """
 
     channels: int
@@ -33,6 +35,7 @@ class Target:
     form: Form
     labels: str = "auto"
     bounded: bool = True
+    corners: bool = False
 
     @property
     def dims(self) -> int:

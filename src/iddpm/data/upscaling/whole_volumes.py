@@ -57,7 +57,8 @@ class Volume(LowRes):
     def _save(self, stored: NDArray[Any], path: Path) -> None:
         nibabel: Any = needed("nibabel", "nifti", f"writing {path.name}")
         voxels = stored[0] if len(stored) == 1 else np.moveaxis(stored, 0, -1)
-        affine, header = upscaled_affine(self._affine, self._target.scale), self._header.copy()
+        target, header = self._target, self._header.copy()
+        affine = upscaled_affine(self._affine, target.scale, target.corners)
         header.set_data_dtype(stored.dtype)
         header.set_slope_inter(1, 0)
         second = isinstance(header, nibabel.Nifti2Header)
@@ -71,13 +72,17 @@ class Volume(LowRes):
         path.write_bytes(gzip.compress(data, 6, mtime=0) if self.output.endswith(".gz") else data)
 
 
-def upscaled_affine(affine: NDArray[Any], scale: Sequence[int]) -> NDArray[np.float64]:
+def upscaled_affine(
+    affine: NDArray[Any], scale: Sequence[int], corners: bool = False
+) -> NDArray[np.float64]:
     """Return the affine of voxels that are ``scale`` times smaller and fill the same box.
 
-    The center of voxel j of the upscaled volume is at (j + 1/2) / scale - 1/2 of the other one.
+    The center of voxel j of the upscaled volume is at (j + 1/2) / scale - 1/2 of the other one;
+    with ``corners`` at j / scale, where every so many-th voxel was kept.
     """
     step = 1 / np.array(scale, dtype=np.float64)
     within = np.eye(4)
     within[:3, :3] = np.diag(step)
-    within[:3, 3] = step / 2 - 0.5
+    if not corners:
+        within[:3, 3] = step / 2 - 0.5
     return np.asarray(affine, dtype=np.float64) @ within

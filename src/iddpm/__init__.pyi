@@ -77,6 +77,18 @@ from .sampling import (
     tiled as tiled,
     trajectory as trajectory,
 )
+from .sampling.operators import (
+    Downscale as Downscale,
+    Mask as Mask,
+    Operator as Operator,
+    Subsample as Subsample,
+)
+from .sampling.restoration import ddnm as ddnm, mmps as mmps, pigdm as pigdm
+from .sampling.spectral_operators import (
+    Convolution as Convolution,
+    Matrix as Matrix,
+    gaussian_kernel as gaussian_kernel,
+)
 from .tasks.distill import distill as distill
 from .tasks.evaluate import evaluate as evaluate
 from .tasks.likelihood import likelihood as likelihood

@@ -21,6 +21,7 @@ from iddpm.diffusion import NoiseSchedule, Prediction
 from iddpm.diffusion.schedule import broadcast
 from iddpm.sampling import DDIM
 from iddpm.sampling.dpm_solver import DPMSolverPP
+from iddpm.sampling.er_sde import ERSDE
 from iddpm.sampling.heun import Heun
 from iddpm.sampling.ipndm import IPNDM
 from iddpm.sampling.unipc import UniPC
@@ -111,6 +112,10 @@ ORDERS = {  # of the formula, and from the sampler's own start
     "dpm-solver++ 3m": (DPMSolverPP(3), 3, 2),
     "unipc 2": (UniPC(2), 3, 3),  # the corrector adds one
     "unipc 3": (UniPC(3), 4, 3),
+    # without noise, where the extended SDE is the ODE
+    "er-sde 1": (ERSDE(1, phi=lambda sigma: sigma), 1, 1),
+    "er-sde 2": (ERSDE(2, phi=lambda sigma: sigma), 2, 2),
+    "er-sde 3": (ERSDE(3, phi=lambda sigma: sigma), 3, 2),
 }
 
 
@@ -152,7 +157,7 @@ def test_higher_orders_are_nearer_at_few_steps(count):
         name: final_error(sampler, "two points", count, "karras", 0)
         for name, (sampler, _, _) in ORDERS.items()
     }
-    for name in errors.keys() - {"ddim", "ipndm 1"}:
+    for name in errors.keys() - {"ddim", "ipndm 1", "er-sde 1"}:
         assert errors[name] < errors["ddim"] / 2, (name, errors)
 
 

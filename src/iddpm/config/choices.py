@@ -88,6 +88,11 @@ SAMPLERS: Mapping[str, SamplerChoice] = {
         {"order": 2},
     ),
     "unipc_3": SamplerChoice("UniPC of order 3", "iddpm.sampling.unipc:UniPC", {"order": 3}),
+    "er_sde": SamplerChoice(
+        "ER-SDE of order 3 with fresh noise (Cui et al. 2023)",
+        "iddpm.sampling.er_sde:ERSDE",
+        {"order": 3},
+    ),
 }
 
 

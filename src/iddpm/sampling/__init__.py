@@ -10,6 +10,7 @@ from iddpm.sampling.editing import keep_known as keep_known
 from iddpm.sampling.editing import noised as noised
 from iddpm.sampling.editing import redraw as redraw
 from iddpm.sampling.editing import slerp as slerp
+from iddpm.sampling.er_sde import ERSDE as ERSDE
 from iddpm.sampling.guidance import EVERYWHERE as EVERYWHERE
 from iddpm.sampling.guidance import NO_CLASS as NO_CLASS
 from iddpm.sampling.guidance import Gradient as Gradient

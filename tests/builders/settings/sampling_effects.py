@@ -9,6 +9,7 @@ from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine
 from iddpm.sampling import (
     DDIM,
     DDPM,
+    ERSDE,
     IPNDM,
     DPMSolverPP,
     Heun,
@@ -139,6 +140,7 @@ SAMPLING = {
             "dpmpp_3m": by_hand(DPMSolverPP(3), LOG_SNR),
             "unipc_2": by_hand(UniPC(2), LOG_SNR),
             "unipc_3": by_hand(UniPC(3), LOG_SNR),
+            "er_sde": by_hand(ERSDE(3), LOG_SNR),
         }),
         Effect(drawn, {"dpmpp_2m_sde": SDE, "dpmpp_2m": DIFFERS}),
     ],

@@ -132,7 +132,8 @@ class Sampling:
         ),
     ] = None
     variance: Annotated[
-        str | None, typer.Option(help="Variance of ddpm and ddim: trained or analytic.")
+        str | None,
+        typer.Option(help="Variance of the steps of ddpm and ddim: trained or analytic."),
     ] = None
     eta: Annotated[
         float | None, typer.Option(help="Fresh noise of ddim: 0 none, 1 as much as ddpm.")
@@ -153,8 +154,8 @@ class Sampling:
     classifier_form: Annotated[
         str,
         typer.Option(
-            help="score: for every sampler; clip_then_score: the same, clipped before it guides, "
-            "as published; mean: for ddpm, as published."
+            help="score: for every sampler; clip_then_score: the same in the published order, which "
+            "clips first; mean: the published form for ddpm."
         ),
     ] = "score"
     autoguidance: Annotated[
@@ -232,12 +233,15 @@ class Training:
             "-s",
             "--set",
             metavar="KEY=VALUE",
-            help="A setting; may be repeated. iddpm info RUN --settings lists all of a run.",
+            help="A setting; may be repeated. iddpm info RUN --settings lists those of a run.",
         ),
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False
     accept_data: AcceptData = False
-    steps: Annotated[int | None, typer.Option(help="Length of training in steps.")] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Length of training in steps [default: 20,000; of classifiers 2,000]."),
+    ] = None
     max_time: Annotated[
         str | None, typer.Option(help="Stop and save after 90s, 30m, 2h or 1d.")
     ] = None

@@ -82,7 +82,8 @@ GuidanceInterval = Annotated[
 Condition = Annotated[
     list[str] | None,
     typer.Option(
+        metavar="NAME=VALUE",
         help="Requested condition, such as age=63; age=20..80 is spread evenly over the "
-        "samples, age=20,40 alternates. May be repeated; omitted conditions vary."
+        "samples, age=20,40 alternates. May be repeated; omitted conditions vary.",
     ),
 ]

@@ -23,8 +23,8 @@ class Starting:
     init_classes: Annotated[
         str | None,
         typer.Option(
-            help="Its classes to start those of the data from, in their order, such as 207,281 "
-            "[default: those with the same names, otherwise the first]."
+            help="Classes of that run that become the classes of the data, in their order, such as "
+            "207,281 [default: those with the same names, otherwise the first]."
         ),
     ] = None
     init_partial: Annotated[

@@ -62,7 +62,7 @@ class OperatorRequest:
         return self.name.lower().endswith(".npy")
 
     def factors(self, dims: int) -> tuple[int, ...]:
-        """Return how many times smaller a measurement is along each of so many axes.
+        """Return the factor by which a measurement is smaller, along each of ``dims`` axes.
 
         Raises:
             ValueError: factors for another number of axes.

@@ -37,7 +37,7 @@ def distill(
     from iddpm.tasks.train import train_until_stop
     from iddpm.tasks.training_setup import TrainRequest
 
-    asked = TrainRequest(
+    wanted = TrainRequest(
         network=network,
         config=training.config,
         settings=training.assignments(),
@@ -45,6 +45,6 @@ def distill(
         resume=training.resume,
         accept_data=training.accept_data,
     )
-    request = distillation_request(run, asked, guidance=guidance, features=features)
+    request = distillation_request(run, wanted, guidance=guidance, features=features)
     _, reason = train_until_stop(request)
     raise typer.Exit(reason.exit_status)

@@ -89,7 +89,7 @@ class Opening(Weights):
 
     @staticmethod
     def use_threads(threads: int | None) -> None:
-        """Compute with so many threads of the CPU; None leaves the number."""
+        """Compute with ``threads`` CPU threads; None leaves the number."""
         import torch
 
         if threads is not None:
@@ -154,8 +154,8 @@ class Sampling:
     classifier_form: Annotated[
         str,
         typer.Option(
-            help="score: for every sampler; clip_then_score: the same in the published order, which "
-            "clips first; mean: the published form for ddpm."
+            help="score: for every sampler; clip_then_score: the same in the published order, "
+            "which clips first; mean: the published form for ddpm."
         ),
     ] = "score"
     autoguidance: Annotated[

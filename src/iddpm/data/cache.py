@@ -45,7 +45,7 @@ def built_once(
         directory: its parents are made.
         facts: of JSON; what the result is a function of.
         build: fills an empty temporary directory beside ``directory``.
-        say: told why something is built.
+        say: receives the reason why something is built.
 
     Raises:
         OSError: it cannot be written.

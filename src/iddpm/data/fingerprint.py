@@ -25,10 +25,10 @@ _PLACES = 8  # of a file, its start and its end among them
 
 
 def fingerprint(source: Source) -> dict[str, Any]:
-    """Return facts about data, for JSON, that are other ones when it has changed.
+    """Return facts about data, for JSON, that differ if it has changed.
 
     It takes one look at each file's size, reads at most ``SAMPLED`` items, and 32 kB of each file;
-    of more than ``FILES`` files, of so many spread over all.
+    of more than ``FILES`` files, it reads this number, spread over all.
     """
     count = len(source)
     stamps = list(source.stamps())

@@ -199,7 +199,7 @@ def onnx_file(path: Path) -> Extractor:
         ones = features.dim() > 2 and features.shape[2:].numel() == 1
         return features.flatten(1) if ones else features  # a pool may keep its axes
 
-    # The range changes the features as the file does; the resizing is told beside the hash.
+    # The range changes the features as the file does; the resizing is recorded beside the hash.
     digest = hashlib.sha256(content)
     digest.update(json.dumps(options["range"]).encode() if options["range"] != [-1, 1] else b"")
     name = options["name"] or path.stem

@@ -8,7 +8,7 @@ from torch import Tensor
 from iddpm.evaluation.distances import Estimate
 
 LEAST_ERROR = 1e-12
-"""Smallest mean squared error that is told apart; float32 has none between this and 0."""
+"""Smallest mean squared error that is distinguished; float32 has none between this and 0."""
 
 
 def psnr(x: Tensor, truth: Tensor) -> Estimate:

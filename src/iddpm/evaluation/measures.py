@@ -14,10 +14,10 @@ from iddpm.evaluation.reference import PAIRS, Reference, evenly
 from iddpm.evaluation.whitening import Whitening
 
 FEWEST = 2048
-"""Below so many items the Frechet distance is mostly bias (10 to a feature are needed too)."""
+"""Number of items below which the Frechet distance is mostly bias (and 10 per feature)."""
 
 FEW_NEIGHBORS = 100
-"""Below so many items the k-th neighbor is far away and the balls cover all there is."""
+"""Number of items below which the k-th neighbor is far away and the balls cover everything."""
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ def _paired(report: dict[str, Any]) -> list[str]:
 
 def _finer(report: dict[str, Any]) -> list[str]:
     """Return the table of super-resolution: samples beside interpolation."""
-    finer = report.get("super_resolution")
-    if not finer:
+    upscaled = report.get("super_resolution")
+    if not upscaled:
         return []
     rows = (
         ("PSNR in dB", "psnr", "higher"),
@@ -59,11 +59,11 @@ def _finer(report: dict[str, Any]) -> list[str]:
         ("PSNR after downsampling again", "low_res_psnr", "higher"),
         (report["frechet_name"], "frechet_distance", "lower"),
     )
-    header = [f"{finer['count']} held-out items", *finer["ways"], "better"]
+    header = [f"{upscaled['count']} held-out items", *upscaled["ways"], "better"]
     lines = ["", row(header), row(["---"] * len(header))]
     for title, key, better in rows:
-        if all(way.get(key) is not None for way in finer["ways"].values()):
-            cells = [cell(way[key]) for way in finer["ways"].values()]
+        if all(way.get(key) is not None for way in upscaled["ways"].values()):
+            cells = [cell(way[key]) for way in upscaled["ways"].values()]
             lines.append(row([title, *cells, better]))
     return lines
 
@@ -102,16 +102,16 @@ def _notes(report: dict[str, Any]) -> list[str]:
             "of a perfect model has twice the squared error of the mean of all outputs that fit "
             "the paired data."
         )
-    finer = report.get("super_resolution")
-    if finer:
+    upscaled = report.get("super_resolution")
+    if upscaled:
         notes.append(
-            f"- The model {finer['task']}. It upsamples each held-out item once, beside linear and "
-            "bicubic interpolation of the same low-resolution input. PSNR comes from the mean "
+            f"- The model {upscaled['task']}. It upsamples each held-out item once, beside linear "
+            "and bicubic interpolation of the same low-resolution input. PSNR comes from the mean "
             "squared error over all items; the second row downsamples each result again and "
             "compares it with its low-resolution input. A sample of a perfect model has twice the "
             "squared error of the mean of all outputs that fit the input."
         )
-        notes += _leanings(finer)
+        notes += _leanings(upscaled)
     judged = report["memorisation"]
     if judged:
         verdict = (
@@ -136,7 +136,7 @@ def _notes(report: dict[str, Any]) -> list[str]:
     return notes + [f"- Warning: {warning}." for warning in report["warnings"]]
 
 
-def _leanings(finer: dict[str, Any]) -> list[str]:
+def _leanings(upscaled: dict[str, Any]) -> list[str]:
     """Return which way each measure of nearness leans, and whether the spread is right."""
     notes = [
         "- PSNR and, less so, SSIM lean to what is smooth: means of samples, and one evaluation, "
@@ -144,7 +144,7 @@ def _leanings(finer: dict[str, Any]) -> list[str]:
         "one sample. The perceptual distance, in the stages of the run's own network with little "
         "noise, lies between and leans to what that network draws."
     ]
-    spread = finer.get("spread")
+    spread = upscaled.get("spread")
     if spread:
         n, ratio = spread["samples"], spread["ratio"]
         error, expected = spread["error"]["value"], spread["expected"]["value"]

@@ -86,7 +86,7 @@ def sizes_from_pilot(positions: Sequence[int], second_moments: Tensor, steps: in
 
 
 FEW_ITEMS = 6
-"""Below so many effective items the error of a mean says little."""
+"""Number of effective items below which the error of a mean is unreliable."""
 
 
 def effective_items(values: Tensor) -> float:

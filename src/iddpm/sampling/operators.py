@@ -112,7 +112,7 @@ class Mask(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Subsample(Operator):
-    """Every so many-th position along each axis is measured, from the first on.
+    """Measure every k-th position along each axis, starting from the first.
 
     Attributes:
         shape: (C, *spatial) of an item.
@@ -287,5 +287,5 @@ def _ceil(n: int, factor: int) -> int:
 
 
 def size_of(measured: Sequence[int], factors: Sequence[int]) -> tuple[int, ...]:
-    """Return the spatial size of an item from that of its measurement, so many times smaller."""
+    """Return the spatial size of an item from that of its measurement and the factors."""
     return tuple(n * factor for n, factor in zip(measured, factors, strict=True))

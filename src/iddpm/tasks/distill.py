@@ -72,7 +72,7 @@ def distill(
 
     Source: Geng et al. 2024, "Consistency Models Made Easy".
     """
-    asked = TrainRequest(
+    wanted = TrainRequest(
         data,
         network=network,
         settings=settings,
@@ -81,24 +81,24 @@ def distill(
         accept_data=accept_data,
         reporter=reporter,
     )
-    request = distillation_request(Path(run), asked, guidance=guidance, features=features)
+    request = distillation_request(Path(run), wanted, guidance=guidance, features=features)
     return unless_stopped(*train_until_stop(request))
 
 
 def distillation_request(
-    run: Path, asked: TrainRequest, *, guidance: float = 1.0, features: str | None = None
+    run: Path, wanted: TrainRequest, *, guidance: float = 1.0, features: str | None = None
 ) -> TrainRequest:
     """Return the request to train that distills a run.
 
     Args:
         run, guidance, features: as for :func:`distill`.
-        asked: the user's settings, directory and own network.
+        wanted: the user's settings, directory and own network.
     """
-    out = asked.out or run.with_name(f"{run.name}_distilled")
-    if asked.resume:
+    out = wanted.out or run.with_name(f"{run.name}_distilled")
+    if wanted.resume:
         _check_resumed(Path(out), run)
-        return replace(asked, out=out)
-    teacher = OpenedRun(run, network=asked.network, data=asked.memory, device="cpu")
+        return replace(wanted, out=out)
+    teacher = OpenedRun(run, network=wanted.network, data=wanted.memory, device="cpu")
     config = teacher.config
     teacher.task.check_draws(run)
     teacher.task.check_denoises(run, "distillation")
@@ -111,7 +111,7 @@ def distillation_request(
         guidance=guidance,
         features=features or _own_features(run),
     )
-    return replace(asked, base=_base(config, made), out=out, init_from=Start(run))
+    return replace(wanted, base=_base(config, made), out=out, init_from=Start(run))
 
 
 def _check_resumed(out: Path, run: Path) -> None:

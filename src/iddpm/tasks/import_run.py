@@ -62,7 +62,7 @@ def import_published(
 ) -> Imported:
     """Read a checkpoint of improved-diffusion, guided-diffusion or Recode-IDM.
 
-    Networks, upsamplers and classifiers are told apart by the weights.
+    The weights determine whether it is a network, an upsampler or a classifier.
 
     Args:
         file: the ``.pt`` file of the weights, averages included.

@@ -165,18 +165,23 @@ def _conditioning(
     class_name: str | int | None,
     conditions: RequestedConditions | None,
 ) -> dict[str, Tensor]:
-    """Return what the model is told of all items."""
+    """Return the conditioning of all items."""
     items = sum(file.count for file in opened.values())
-    told = {"conditions": run.ask(items, conditions)} if run.conditions or conditions else {}
+    conditioning = (
+        {"conditions": run.ask(items, conditions)} if run.conditions or conditions else {}
+    )
     y = labels_of(run, opened, class_name)
-    return told if y is None else told | {"y": y}
+    return conditioning if y is None else conditioning | {"y": y}
 
 
 def _unguided(
-    run: Run, told: dict[str, Tensor], class_name: str | int | None, settings: dict[str, Any]
+    run: Run,
+    conditioning: dict[str, Tensor],
+    class_name: str | int | None,
+    settings: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return the settings, without the run's guidance where there is no class to exaggerate."""
-    if run.classes is None or class_name is not None or "y" in told:
+    """Return the settings, without the run's guidance if there is no class."""
+    if run.classes is None or class_name is not None or "y" in conditioning:
         return settings
     return {**settings, "guidance": settings.get("guidance") or 1.0}
 

@@ -21,7 +21,7 @@ Message = dict[str, Any]
 
 
 class TooManyWatchersError(RuntimeError):
-    """So many pages are open that no further one is told of changes."""
+    """Too many pages are open, so another one would receive no updates."""
 
 
 class Watcher:

@@ -29,7 +29,7 @@ def address(path: str, /, **values: Any) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number with so many significant digits; a dash for None."""
+    """Return a number with this many significant digits; a dash for None."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0 or 1e-4 <= abs(value) < 10**6:

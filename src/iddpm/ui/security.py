@@ -170,7 +170,7 @@ def _cookies(headers: Headers) -> dict[str, str]:
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
-    """Return a receiver that refuses bodies of more than so many bytes."""
+    """Return a receiver that refuses bodies above a number of bytes."""
     count = 0
 
     async def limited() -> Message:

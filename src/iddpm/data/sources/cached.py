@@ -58,8 +58,8 @@ def cached(
     Args:
         source: what to read from.
         folder: holds one directory for each source.
-        settings: what tells sources of one name apart, such as their paths.
-        console: told what is written, and where; standard error by default.
+        settings: what distinguishes sources of one name, such as their paths.
+        console: for messages about written files; standard error by default.
         threads: that decode; by default as many as the machine has processors for this process.
 
     Raises:

@@ -202,7 +202,7 @@ def _load(path: Path, name: str) -> Any:
     """Return a variable with the numbers in its own class, and not in that which it is packed in.
 
     MATLAB packs a double array of small whole numbers as bytes, which version 7.3 does not. scipy
-    drops imaginary parts where it is asked for the class, so complex ones are read as they are.
+    drops imaginary parts if the class is requested, so complex ones are read as they are.
     """
     scipy: Any = needed("scipy.io", "mat", f"reading {path}")
     try:

@@ -240,8 +240,8 @@ def is_animated(image: Image.Image) -> bool:
 def raw_mode(image: Image.Image) -> str:
     """Return how the samples of an opened picture are stored, such as ``RGB;16B``.
 
-    Pillow's mode hides 16 bits of color. Must be asked before the pixels are loaded: that is when
-    the decoder's arguments are dropped.
+    Pillow's mode hides 16 bits of color. Call it before the pixels are loaded, which drops
+    the decoder's arguments.
     """
     if not image.tile:  # type: ignore[attr-defined]
         return ""

@@ -12,7 +12,7 @@ _INHERITED = "IDDPM_MAX_PIXELS"
 
 
 def limit_pixels(count: int | None) -> None:
-    """Let pictures of so many pixels be opened by this process; None leaves the limit as it is.
+    """Allow pictures of ``count`` pixels in this process; None leaves the limit unchanged.
 
     The limit is Pillow's: 89 million at first.
     """

@@ -58,9 +58,9 @@ class Source(ABC):
         labels: int64 ``[N]`` with values in ``range(len(class_names))``, or -1 for items without a
             class; or None.
         class_names: one name per class; empty without labels.
-        conditions: float32 ``[N, K]``, what the network is told of each item beside its class, NaN
-            where that is not known; or None.
-        given: other data with an item for each of these, at the same index; or None.
+        conditions: float32 ``[N, K]``, the conditions of each item other than its class, NaN where
+            unknown; or None.
+        given: paired data with an item for each of these, at the same index; or None.
         ready: whether items lie there as they are read, so that a cache would gain nothing.
         form: what the items are on disk.
         memory: what the data was, where it is an object in memory; None for files.

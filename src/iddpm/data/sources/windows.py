@@ -59,11 +59,11 @@ class Windows(Source):
     share nothing.
 
     Args:
-        recordings: what is cut.
-        window: size of a piece; None for whole recordings, which must agree in size.
-        stride: distance between pieces; by default the window, of volumes a quarter of it.
-        pad_short: signals shorter than the window are a piece each, with zeros after their end, and
-            a warning says how many; else they are left out, with a warning.
+        recordings: the recordings to cut.
+        window: size of a window; None for whole recordings, which must agree in size.
+        stride: distance between windows; by default the window, of volumes a quarter of it.
+        pad_short: signals shorter than the window are a window each, padded with zeros, with a
+            warning that counts them; otherwise they are left out, with a warning.
 
     Raises:
         ValueError: sizes that do not agree, or a window larger than every recording.
@@ -114,7 +114,7 @@ class Windows(Source):
         return int(self._ends[-1])
 
     def key(self, index: int) -> str:
-        """Return the recording's key and where the piece starts."""
+        """Return the recording's key and the start of the window."""
         number, start = self._place(index)
         key = self._whole.key(number)
         if self._window == self._whole.sizes[number]:
@@ -137,13 +137,13 @@ class Windows(Source):
         return self._whole.stamps()
 
     def read(self, index: int) -> NDArray[Any]:
-        """Return one piece."""
+        """Return one window."""
         number, start = self._place(index)
         size = tuple(map(min, self._window, self._whole.sizes[number]))
-        piece = np.ascontiguousarray(self._whole.read_box(number, start, size))
+        window = np.ascontiguousarray(self._whole.read_box(number, start, size))
         if self._zero is None or size == self._window:
-            return piece
-        return np.pad(piece, ((0, 0), (0, self._window[0] - size[0])), constant_values=self._zero)
+            return window
+        return np.pad(window, ((0, 0), (0, self._window[0] - size[0])), constant_values=self._zero)
 
     def _padding(self) -> Any:
         """Return a stored zero as it is read, and say how much of it is added."""

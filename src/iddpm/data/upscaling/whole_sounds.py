@@ -19,7 +19,7 @@ class Sound(LowRes):
 
     Raises:
         ValueError: a damaged file, or channels, coding or a sample rate that the model does not
-            make finer.
+            upscale.
     """
 
     count = 1

@@ -91,7 +91,7 @@ def save_grid(
         columns: tiles in a row; by default about as many as rows, of clips fewer.
         padding: pixels around each tile.
         scale: how many times images and slices are enlarged, by repeating pixels; by default
-            so many that a tile is about 64 pixels.
+            to a tile of about 64 pixels.
         film: whether ``x`` of three axes are clips.
         below: a picture to put under the mosaic.
 

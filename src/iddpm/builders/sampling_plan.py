@@ -18,6 +18,7 @@ from iddpm.diffusion.prediction import VarianceKind
 from iddpm.diffusion.residual import Residual
 from iddpm.evaluation.step_costs import StepTable
 from iddpm.sampling import Consistency, SampleNoise, Sampler, State, space_timesteps, trajectory
+from iddpm.sampling.fitted_spacing import FittedSteps
 
 FEWEST_FOR_SDE = 5
 """Evaluations from which the automatic choice is ``dpmpp_2m_sde``; below it is ``ipndm``."""
@@ -173,10 +174,12 @@ def build_sampling_plan(
     guides: Guides = NO_GUIDES,
     classes: Classes | None = None,
     table: StepTable | None = None,
+    fitted: FittedSteps | None = None,
 ) -> SamplingPlan:
     """Return the plan for a model, guided by others or not.
 
-    ``table`` is the model's table of steps, for settings that need it.
+    ``table`` is the model's table of steps and ``fitted`` the steps fitted to it, for settings that
+    need them.
 
     Raises:
         ValueError: settings that do not fit together or do not fit the model.
@@ -213,7 +216,7 @@ def build_sampling_plan(
         method,
         build_sampler(method.sampler, sampling.eta),
         denoise,
-        _schedule(denoiser, method, sampling, table),
+        _schedule(denoiser, method, sampling, fitted or table),
         classes,
         guided=guide_alone(config, denoiser, sampling, guides),
         self_condition=denoiser.self_condition,
@@ -242,19 +245,26 @@ def _few_step_plan(
 
 
 def _schedule(
-    denoiser: Denoiser, method: Method, sampling: SamplingConfig, table: StepTable | None
+    denoiser: Denoiser,
+    method: Method,
+    sampling: SamplingConfig,
+    measured: StepTable | FittedSteps | None,
 ) -> NoiseSchedule:
     whole = denoiser.diffusion.schedule
+    count = count_steps(method.sampler, sampling.steps)
+    if method.spacing == "fitted":
+        assert isinstance(measured, FittedSteps)
+        sigma_max = sampling.sigma_max or SAMPLERS[method.sampler].sigma_max
+        return whole.respace(measured.timesteps(whole, count, sigma_max=sigma_max))
     if method.spacing != "optimal":
         return build_sampling_schedule(
             whole, method, sampling.steps, sigma_max=sampling.sigma_max, rho=sampling.rho
         )
-    assert table is not None
+    assert isinstance(measured, StepTable)
     variance: VarianceKind = (
         "analytic" if sampling.variance == "analytic" else denoiser.diffusion.variance
     )
-    count = count_steps(method.sampler, sampling.steps)
-    return whole.respace(table.optimal(variance, count))
+    return whole.respace(measured.optimal(variance, count))
 
 
 def build_sampler(name: str, eta: float = 0.0) -> Sampler:

@@ -23,7 +23,7 @@ from iddpm.cli.options import (
     Precision,
     Threads,
 )
-from iddpm.config.choices import SAMPLERS, SPACINGS, listed
+from iddpm.config.choices import MEASURED_SPACINGS, SAMPLERS, SPACINGS, listed
 
 if TYPE_CHECKING:
     from iddpm.runs.run import Run
@@ -127,8 +127,8 @@ class Sampling:
     spacing: Annotated[
         str | None,
         typer.Option(
-            help=f"Of the timesteps: {', '.join(['auto', *SPACINGS])}, optimal, or counts for "
-            "equal sections such as 10,15,20 [default: the run's, auto]."
+            help=f"Of the timesteps: {', '.join(['auto', *SPACINGS, *MEASURED_SPACINGS])}, or "
+            "counts for equal sections such as 10,15,20 [default: the run's, auto]."
         ),
     ] = None
     variance: Annotated[

@@ -120,6 +120,18 @@ SPACINGS: Mapping[str, SpacingChoice] = {
     "ddim": SpacingChoice("an integer stride from 0", "iddpm.sampling.spacing:strided"),
 }
 
+MEASURED_SPACINGS: Mapping[str, Choice] = {
+    "fitted": Choice(
+        "fitted to the run's own trajectories, once (after Chen et al. 2024)",
+        "iddpm.runs.fitted_steps:fitted_steps",
+    ),
+    "optimal": Choice(
+        "the best likelihood, measured by iddpm likelihood",
+        "iddpm.runs.step_tables:find_table",
+    ),
+}
+"""Spacings that are measured on a trained run and kept in its cache."""
+
 
 @dataclass(frozen=True)
 class ScheduleChoice(Choice):

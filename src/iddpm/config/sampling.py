@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from iddpm.config.choices import SAMPLERS, SPACINGS, OneOf
+from iddpm.config.choices import MEASURED_SPACINGS, SAMPLERS, SPACINGS, OneOf
 from iddpm.config.section import Section, Whole
 
 Level = Annotated[float, Field(ge=0, le=1e30)]
@@ -18,7 +18,8 @@ class SamplingConfig(Section):
     """``auto`` chooses by the number of steps (docs/sampling.md)."""
     spacing: str = "auto"
     """Spacing of the timesteps: auto, even, log_snr, karras, ddim, the published notation such as
-    10,15,20 or ddim50, or optimal, which has the best likelihood (docs/likelihood.md)."""
+    10,15,20 or ddim50, fitted to the run's own trajectories (docs/sampling.md), or optimal, which
+    has the best likelihood (docs/likelihood.md)."""
     steps: Annotated[Whole, Field(gt=0, le=1_000_000)] = 50
     """Network evaluations per sample."""
     sigma_max: Annotated[float, Field(gt=0, le=1e30)] | None = None
@@ -56,10 +57,15 @@ class SamplingConfig(Section):
         """Whether the table of steps is needed, which ``iddpm likelihood`` makes."""
         return self.spacing == "optimal" or self.variance == "analytic"
 
+    @property
+    def needs_trained(self) -> bool:
+        """Whether something is measured on the trained model first."""
+        return self.needs_table or self.spacing in MEASURED_SPACINGS
+
     @field_validator("spacing")
     @classmethod
     def _known_spacing(cls, value: str) -> str:
-        names = ("auto", *SPACINGS, "optimal")
+        names = ("auto", *SPACINGS, *MEASURED_SPACINGS)
         if value in names or re.fullmatch(r"ddim[0-9]+|[0-9]+(,[0-9]+)*", value):
             return value
         raise ValueError(

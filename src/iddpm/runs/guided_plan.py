@@ -14,6 +14,7 @@ from iddpm.builders import (
 from iddpm.builders.few_steps import check_few_steps
 from iddpm.data.conditioning.labels import Classes
 from iddpm.runs.classifier import load_classifier
+from iddpm.runs.fitted_steps import fitted_steps
 from iddpm.runs.layout import read_run_config
 from iddpm.runs.opened_run import OpenedRun
 from iddpm.runs.step_tables import find_table
@@ -46,8 +47,15 @@ def plan_sampling(
         weaker = build_weaker(config, run.denoiser, other.config, other.denoiser)
     guides = Guides(weaker, autoguidance_scale, gradient, classifier_scale, classifier_form)
     table = find_table(run.directory, run.denoiser) if sampling.needs_table else None
+    fitted = fitted_steps(run) if sampling.spacing == "fitted" else None
     return build_sampling_plan(
-        config, run.denoiser, sampling, guides=guides, classes=classes, table=table
+        config,
+        run.denoiser,
+        sampling,
+        guides=guides,
+        classes=classes,
+        table=table,
+        fitted=fitted,
     )
 
 

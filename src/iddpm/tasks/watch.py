@@ -91,7 +91,7 @@ def build_preview(
     channels, size = model.channels, model.size
     steps = min(config.sampling.steps, config.diffusion.num_steps)
     sampling = config.sampling.model_copy(update={"steps": steps})
-    if sampling.needs_table:  # there is none while the weights still change
+    if sampling.needs_trained:  # nothing is measured while the weights still change
         sampling = sampling.model_copy(update={"spacing": "auto", "variance": "trained"})
 
     def preview(step: int, network: nn.Module) -> Path | None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import iddpm
+from iddpm.builders import build_optimizer
 from iddpm.cli.main import run as command
 from iddpm.tasks.export import export
 from iddpm.tasks.likelihood import likelihood
@@ -46,6 +47,7 @@ def test_a_distilled_run_is_a_run_like_any_other(folder, capsys):
         "consistency_tuning",
     )
     assert run.config.training.gradient_clip is None
+    assert isinstance(build_optimizer(run.config, nn.Linear(1, 1)), torch.optim.RAdam)
     measured = [r for r in run.log if "held_out_loss" in r]
     assert [r["step"] for r in measured] == [2, 4]
     for record in measured:

@@ -30,8 +30,9 @@ TRAINING: dict[str, Any] = {
 KEPT_TRAINING = ("batch_size", "microbatch", "parallel", "label_dropout", "compile")
 KEPT_SAMPLING = ("clip", "threshold", "low_res_noise", "batch_size", "precision")
 STEPS_SHARE = 10
-MOST_STEPS = 8000
-"""The length of the training: a tenth of the teacher's, and at most the published one."""
+FEWEST_STEPS, MOST_STEPS = 400, 8000
+"""The length of the training: a tenth of the teacher's within these bounds, the upper one as
+published, but never more than the teacher's."""
 MEASUREMENTS = 8
 """How often samples are measured and drawn during training."""
 
@@ -137,7 +138,8 @@ def _own_features(run: Path) -> str:
 def _base(config: ResolvedConfig, made: DistillationConfig) -> dict[str, Any]:
     """Return the settings of a distilled run that the user's override."""
     values = config.model_dump(mode="json")
-    steps = max(1, min(config.training.steps // STEPS_SHARE, MOST_STEPS))
+    steps = max(FEWEST_STEPS, min(config.training.steps // STEPS_SHARE, MOST_STEPS))
+    steps = min(steps, config.training.steps)
     every = max(1, steps // MEASUREMENTS)
     kept = {name: values["training"][name] for name in KEPT_TRAINING}
     values["training"] = {

@@ -274,6 +274,13 @@ def deep_avifs() -> list[File]:
                  warns=f"pictures of {b} bits in color") for b in (10, 12)]  # fmt: skip
 
 
+def hdr() -> list[File]:
+    """BT.2020 and PQ, as a box tells them."""
+    x = blocks(3)
+    content = imagecodecs.avif_encode(x, level=100, pixelformat="444", primaries=9, transfer=16)
+    return [File(content, first(x), off=3, warns="the colors 9 and the transfer 16 of H.273")]
+
+
 def heics() -> list[File]:
     x = blocks(3)
     see = np.concatenate([x, blocks(1)[..., None]], -1)
@@ -375,6 +382,8 @@ PICTURE_ROWS = [
     Row("AVIF", "animations",
         lambda: [saved(x := blocks(3), "avif", x, save_all=True,
                        append_images=[Image.fromarray(255 - x)])], refused="an animated AVIF"),
+    Row("AVIF", "other primaries or transfers, such as HDR: read as sRGB, with a warning", hdr,
+        library="Pillow"),
     Row("HEIC", "8 bits, with and without transparency, turned", heics, library="Pillow"),
     Row("HEIC", "10 bits, read with 8, with a warning", deep_heics, library="Pillow"),
     Row("JPEG 2000", "gray and color of 8 bits, gray of 16, with and without transparency", jp2s,

@@ -317,6 +317,15 @@ def test_frames_of_one_file_are_sorted_by_their_own_places(tmp_path):
     assert np.array(source.form.affine)[:3, 3] == pytest.approx([-1, -2, 0])
 
 
+def test_bits_beyond_those_that_are_stored_are_no_part_of_a_number(tmp_path):
+    x = RANDOM.integers(0, 4096, (6, 5)).astype(np.uint16)
+    x[2, 2] = 65_000
+    twelve = {"BitsStored": 12, "HighBit": 11, "RescaleSlope": 1, "RescaleIntercept": -1024}
+    write(tmp_path / "a.dcm", x, **twelve)
+    seen = pydicom.dcmread(tmp_path / "a.dcm").pixel_array.astype(int) - 1024
+    assert (numbers(open_source(tmp_path))[0] == seen).all()
+
+
 def test_promises_and_damage_get_one_sentence(tmp_path):
     x = RANDOM.integers(0, 900, (6, 5)).astype(np.uint16)
     path = tmp_path / "a.dcm"

@@ -26,7 +26,7 @@ from iddpm.data.sources.rasters import fitted
 from iddpm.data.sources.source import Stamp
 from iddpm.data.sources.unreadable import UnreadablePictureError
 from iddpm.data.sources.windows import Recordings
-from iddpm.data.values import WHOLE_BYTES, Chunk, Values, Wanted, find_values
+from iddpm.data.values import WHOLE_BYTES, Chunk, Filled, Values, Wanted, find_values
 
 _KEPT = 1 << 28  # bytes of decoded frames that stay in memory
 _WHOLE = (np.uint8, np.uint16, np.int16, np.int32, np.int64)
@@ -102,7 +102,8 @@ class Dicoms(Recordings):
         self.labels, self.class_names = self._labels(labels)
         nbytes = sum(map(prod, self.sizes)) * self.channels * self._dtype.itemsize
         known = None
-        if value_range is None and self._dtype == np.uint16:
+        wanted = value_range.wanted if isinstance(value_range, Filled) else value_range
+        if wanted is None and self._dtype == np.uint16:
             bits = max(item.header.bits for item in items)
             known = Values("uint16", 0, 2.0**bits - 1)
             if nbytes <= WHOLE_BYTES:
@@ -150,7 +151,13 @@ class Dicoms(Recordings):
         plane = self._planes.get((index, number))
         if plane is None:
             item = self._items[index]
-            plane = self._plane(item, item.planes[number]).astype(self._dtype)
+            meant = self._plane(item, item.planes[number])
+            plane = meant.astype(self._dtype)
+            if self._dtype.kind in "iu" and (plane != meant).any():
+                raise UnreadablePictureError(
+                    f"{item.planes[number].path} holds numbers of more than the "
+                    f"{item.header.bits} bits that its header says"
+                )
             if self._resized is not None:
                 plane = fitted(plane, self._resized)
             if (len(self._planes) + 1) * plane.nbytes > _KEPT:

@@ -15,7 +15,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from iddpm.data.sources.color_profile import to_srgb
 from iddpm.data.sources.extras import ModuleNotInstalledError
-from iddpm.data.sources.heif import prepare_heif, warn_of_depth
+from iddpm.data.sources.heif import prepare_heif, read_words
 from iddpm.data.sources.jpeg_draft import BOX, ORIENTATION, draft
 from iddpm.data.sources.pixel_limit import check_pixels, pixels_of, too_large
 from iddpm.data.sources.png_chunks import has_other_facts, png_chunks
@@ -26,7 +26,7 @@ from iddpm.data.sources.unreadable import UnsupportedPictureError
 SUFFIXES = frozenset(
     (
         *(".png", ".apng", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"),
-        *(".pgm", ".tga", ".jp2", ".j2k", ".avif", ".heic", ".heif"),
+        *(".pgm", ".tga", ".jp2", ".j2k", ".j2c", ".jpx", ".avif", ".heic", ".heif", ".hif"),
     )
 )
 ANIMATED_SUFFIXES = frozenset((".gif", ".webp", ".tif", ".tiff"))
@@ -98,7 +98,7 @@ def load_picture(
         transparency = image.has_transparency_data
         frames = image.format if is_animated(image) else None
         if frames is None:
-            warn_of_depth(file, image.format, name)
+            read_words(image, file, name)
             box = None if size is None else draft(image, size)
             image = to_srgb(ImageOps.exif_transpose(_mended(image, raw)), name)
             if box is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from iddpm.data.sources.animation import MOST_FRAMES, Facts
+from iddpm.data.sources.animation import Facts
 from iddpm.data.sources.clips import Clips
 from iddpm.data.sources.extras import needed
 from iddpm.data.sources.folder import find_files, whole_files
@@ -104,10 +104,6 @@ def _look(path: Path) -> _Video:
     milliseconds = () if times is None else _milliseconds(times, tick)
     if not milliseconds and rate:
         milliseconds = (_rounded(float(1000 / rate)),)
-    if count > MOST_FRAMES:
-        raise UnsupportedPictureError(
-            f"{path} holds {count} frames, more than {MOST_FRAMES}: cut it into shorter files"
-        )
     dtype = "uint16" if pixels == "gray16le" else "uint8"
     upright = size[::-1] if turns % 2 else size
     facts = Facts(count, upright, dtype, pixels.startswith("gray"), "MP4", milliseconds)

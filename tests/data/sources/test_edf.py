@@ -3,6 +3,7 @@
 import numpy as np
 import pyedflib
 import pytest
+import torch
 
 from iddpm.data.file_format import Form
 from iddpm.data.sources.open import open_source
@@ -79,29 +80,28 @@ def test_recordings_that_differ_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0, 0.05, 0.5, 0.99])
-def test_damaged_recordings_are_left_out(tmp_path, kept):
+def test_damaged_recordings_are_left_out(tmp_path, capfd, kept):
     for k in range(3):
         write(tmp_path / f"{k}.edf")
     content = (tmp_path / "1.edf").read_bytes()
     (tmp_path / "1.edf").write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(ValueError, match=r"1\.edf is not an EDF or BDF file") as caught:
+    with pytest.raises(ValueError, match=r"1\.edf is (truncated|not an EDF)") as caught:
         open_source(tmp_path)
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr().out == ""  # where the library prints what it also raises
     with pytest.warns(UserWarning, match=r"skipped 1 of 3 files .*1\.edf"):
         assert len(open_source(tmp_path, corrupt="skip")) == 2
 
 
 @pytest.mark.parametrize(("rate", "length"), [(100, 500), (256, 256), (0.5, 7), (250, 333)])
 def test_samples_are_written_as_edf(tmp_path, rate, length):
-    import torch
-
     form = Form("signal", Values("float32", -123.456, 1234.56), sample_rate=rate, container="EDF",
                 channel_names=("a", "b"), units=("mV", "mmHg"))  # fmt: skip
-    x = torch.rand(1, 2, length) * 2 - 1
+    x = torch.linspace(-1, 1, 2 * length).reshape(1, 2, length)
     (path,) = save_files(x, tmp_path / "out", form)
     assert path.suffix == ".edf"
     source = open_source(path)
     assert (source.form.sample_rate, source.shape) == (rate, (2, length))
     assert (source.form.channel_names, source.form.units) == (("a", "b"), ("mV", "mmHg"))
     found, expected = physical(source), form.values.restore(x)[0]
-    assert np.abs(found - expected).max() < 1400 / 65535
+    assert np.abs(found - expected).max() < 1.5 * 1400 / 65535  # at the ends a level inside

@@ -135,8 +135,26 @@ def single_rate(path: Path, rates: dict[str, float]) -> float:
     return next(iter(rates.values()))
 
 
+def _promised_bytes(path: Path) -> int | None:
+    """Return the size that a file's header gives; None where it is no such header."""
+    with path.open("rb") as file:
+        head = file.read(256)
+        try:
+            count, records = int(head[252:256]), int(head[236:244])
+            start = int(head[184:192])
+            lengths = file.read(256 * count)[216 * count : 224 * count]
+            samples = sum(int(lengths[8 * k : 8 * k + 8]) for k in range(count))
+        except ValueError:
+            return None
+    return start + records * samples * (3 if head[0] == 255 else 2)
+
+
 def _reader(path: Path) -> Any:
     pyedflib: Any = needed("pyedflib", "edf", f"reading {path}")
+    promised, held = _promised_bytes(path), path.stat().st_size
+    if promised not in (None, held):  # which the library also prints
+        what = "is truncated" if held < (promised or 0) else "holds more than it promises"
+        raise ValueError(f"{path} {what}: its header promises {promised} bytes and it has {held}")
     try:
         return pyedflib.EdfReader(str(path), pyedflib.DO_NOT_READ_ANNOTATIONS)
     except (OSError, ValueError, RuntimeError, UnicodeDecodeError) as error:

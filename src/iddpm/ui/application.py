@@ -32,12 +32,13 @@ STATIC = Path(__file__).parent / "static"
 def build_hub(runs: Path) -> Hub:
     """Return what the pages of a directory of runs share."""
     index = RunIndex(runs)
-    events = EventStream(index)
+    trainings = TrainingProcesses()
+    events = EventStream(index, trainings.is_starting)
     jobs = JobQueue(index.root, lambda job: events.tell(job_message(job, jobs.active())))
     shared = {"menu": [page for page in PAGES if page.in_menu], "active_jobs": jobs.active}
     uploads = Uploads(index.root)
     uploads.clear()
-    return Hub(runs, index, events, jobs, TrainingProcesses(), uploads, Renderer(shared))
+    return Hub(runs, index, events, jobs, trainings, uploads, Renderer(shared))
 
 
 def create_app(hub: Hub, *, token: str, host: str = "127.0.0.1", port: int = 0) -> ASGIApp:

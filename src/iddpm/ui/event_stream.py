@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from iddpm.ui.run_index import RunIndex, Signature
@@ -49,10 +50,19 @@ class EventStream:
     """Looks at the files of the watched runs, and tells the pages what has changed.
 
     Nothing is read while no page is open.
+
+    Args:
+        index: the runs.
+        starting: says whether a process that a page started in a directory has not ended; it may
+            end without a change of the files.
+        pace: seconds between two looks.
     """
 
-    def __init__(self, index: RunIndex, pace: float = PACE) -> None:
+    def __init__(
+        self, index: RunIndex, starting: Callable[[Path], bool], pace: float = PACE
+    ) -> None:
         self.index = index
+        self.starting = starting
         self.pace = pace
         self._watchers: set[Watcher] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -109,10 +119,18 @@ class EventStream:
         before: dict[str, Signature] = {}
         while self._watchers and not self._ended:
             wanted = self._wanted()
-            now = await asyncio.to_thread(signatures, self.index, wanted)
+            now = await asyncio.to_thread(self._signatures, wanted)
             self._compare(before, now)
             before = now
             await asyncio.sleep(self.pace)
+
+    def _signatures(self, names: frozenset[str] | None) -> dict[str, Signature]:
+        """Return the signature of each of some runs, or of all."""
+        chosen = self.index.names() if names is None else names
+        return {
+            name: (self.index.signature(name), self.starting(self.index.root / name))
+            for name in chosen
+        }
 
     def _wanted(self) -> frozenset[str] | None:
         """Return the names of the watched runs; None for all."""
@@ -132,8 +150,3 @@ class EventStream:
                 mine = changed & watcher.runs
             if mine:
                 watcher.send({"event": "runs", "names": sorted(mine)})
-
-
-def signatures(index: RunIndex, names: frozenset[str] | None) -> dict[str, Signature]:
-    """Return the signature of each of some runs, or of all."""
-    return {name: index.signature(name) for name in (index.names() if names is None else names)}

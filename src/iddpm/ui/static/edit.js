@@ -80,6 +80,7 @@ class Painter {
   async load() {
     const answer = await fetch(this.part.dataset.source, { headers: { "HX-Request": "true" } });
     if (!answer.ok) {
+      this.part.removeAttribute("aria-busy");
       const notice = this.part.querySelector(".notice");
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       notice.textContent = page.body.textContent.trim();
@@ -106,6 +107,7 @@ class Painter {
     this.mask = new Uint8Array(this.size.reduce((a, b) => a * b, 1));
     this.watch();
     this.draw();
+    this.part.removeAttribute("aria-busy"); // opening the data may have taken a while
   }
 
   watch() {

@@ -13,11 +13,13 @@ SHOTS = (
     ("run", "light", 1400),
     ("sample", "light", 1400),
     ("item", "dark", 1400),
-    ("queue", "light", 1400),
+    ("edit", "light", 1400),
+    ("measure", "light", 1400),
+    ("train", "light", 1400),
     ("run", "dark", 400),
     ("sample", "dark", 400),
 )
-"""Page, theme and width in pixels; the files of the first four have the name alone."""
+"""Page, theme and width in pixels; the first of a page has its name alone."""
 HEIGHT = 900
 COLORS = 128
 """Of the files, to keep them small."""
@@ -25,10 +27,14 @@ COLORS = 128
 
 def show(page: Page, base: str, run: str, name: str) -> None:
     """Go to a page and wait until all of it is there."""
-    paths = {"runs": "/", "run": f"/run?run={run}", "queue": "/queue"}
+    own = {name: f"/{name}?run={run}" for name in ("run", "edit", "measure")}
+    paths = {"runs": "/", "train": "/train", **own}
     page.goto(base + paths.get(name, f"/sample?run={run}"))
     if name == "run":
         page.wait_for_selector(".uplot canvas")
+    if name == "edit":
+        page.wait_for_selector("#painter:not([aria-busy])")
+        page.locator("#preset").select_option("bottom")
     if name in ("sample", "item") and page.locator(".sets a").count():
         page.locator(".sets a").first.click()
         page.wait_for_selector(".items img, .preview")
@@ -45,13 +51,13 @@ def main(runs: str, run: str, out: str) -> None:
     Path(out).mkdir(parents=True, exist_ok=True)
     with served(Path(runs)) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        for place, (name, theme, width) in enumerate(SHOTS):
+        for name, theme, width in SHOTS:
             size = {"width": width, "height": HEIGHT}
             context = browser.new_context(viewport=size, color_scheme=theme)
             page = context.new_page()
             page.goto(url)
             show(page, url.partition("/?")[0], run, name)
-            mark = "" if place < 4 else f"_{theme}_{width}"
+            mark = "" if width > 400 else f"_{theme}_{width}"
             path = Path(out) / f"{name}{mark}.png"
             page.screenshot(path=path)
             Image.open(path).convert("RGB").quantize(COLORS).save(path, optimize=True)

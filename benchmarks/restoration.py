@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from iddpm.builders.load_choice import load as load_choice
+from iddpm.builders.run_data import shuffled
 from iddpm.builders.sampling_plan import settings_for_inpainting
 from iddpm.config.choices import RESTORATIONS
 from iddpm.data.levels import to_model_range
@@ -98,7 +99,8 @@ def gaussian(correlation: float, noise: float) -> None:
 def digits(run: Run, items: int, samples: int, folder: Path, **settings: object) -> None:
     """Print the PSNR of restored held-out digits beside that of estimates without a model."""
     split = run.open_split()
-    truth = to_model_range(split.source.read_many(split.held_out[:items]), split.source.bits)
+    chosen = shuffled(split.held_out)[:items]  # they are in the order of their classes
+    truth = to_model_range(split.source.read_many(chosen), split.source.bits)
     generator = torch.Generator().manual_seed(0)
     shape = run.shape
     half = Mask(shape, torch.rand(shape[1:], generator=generator)[None] < 0.5)
@@ -135,7 +137,7 @@ def digits(run: Run, items: int, samples: int, folder: Path, **settings: object)
             drawn.append(x[0])
             print(f"# {name}, {method}: {seconds:.1f} s", flush=True)
         print(f"| {name} | " + " | ".join(fields) + " |", flush=True)
-        shown = operator.adjoint(y) if y.shape != truth.shape else y
+        shown = operator.inverse(y) if y.shape != truth.shape else y
         pictures += [shown[:6], drawn[0][:6]]
     pictures.append(truth[:6])
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +152,7 @@ def main() -> None:
     )
     parser.add_argument("--gaussian", action="store_true")
     parser.add_argument("--run", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--items", type=int, default=24)
+    parser.add_argument("--items", type=int, default=20)
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("runs"))

@@ -155,6 +155,16 @@ def test_convolutions_are_those_of_scipy(shape, ring):
         assert np.allclose(blurred[channel], theirs, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", operators((2, 4, 6)))
+def test_the_precision_of_the_network_is_not_that_of_the_operator(name):
+    operator, x = operators((2, 4, 6))[name], normal(2, 2, 4, 6).float()
+    y = operator.forward(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = operator.forward(x), operator.adjoint(y), operator.inverse(y)
+    for a, b in zip(half, (y, operator.adjoint(y), operator.inverse(y)), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_what_a_blur_has_lost_is_not_inverted():
     """Below the cutoff nothing is magnified, in float32 either, and the rest is exact."""
     blur = Convolution((1, 64), gaussian_kernel(3.0, 1))

@@ -178,11 +178,13 @@ class Matrix(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A x."""
-        return x.flatten(1) @ self.weights.to(x).T
+        # In float64, which autocast does not turn into half precision.
+        return (x.flatten(1).double() @ self.weights.to(x.device).double().T).to(x)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Return A^T y."""
-        return (y @ self.weights.to(y)).reshape(len(y), *self.shape)
+        x = y.double() @ self.weights.to(y.device).double()
+        return x.to(y).reshape(len(y), *self.shape)
 
     def inverse(self, y: Tensor, ratio: Tensor | float = 0.0) -> Tensor:
         """Return the regularized inverse."""

@@ -288,6 +288,8 @@ def test_what_does_not_work_is_said_and_nothing_is_written(run, folder, tmp_path
         restore(run, [tmp_path / "a.png"], blur, noise=-1.0, out=tmp_path / "o")
     with pytest.raises(FileNotFoundError, match="there is no file"):
         restore(run, [tmp_path / "b.png"], blur, out=tmp_path / "o")
+    with pytest.raises(FileNotFoundError, match="no file 3: to measure and restore held-out it"):
+        restore(run, ["3"], blur, out=tmp_path / "o")
     with pytest.raises(FileNotFoundError, match="there is no file"):
         restore(run, [tmp_path / "a.png"], OperatorRequest("none.npy"), out=tmp_path / "o")
     assert not (tmp_path / "o").exists()

@@ -60,7 +60,13 @@ def open_files(
     found: dict[str, LowRes] = {}
     for file in files:
         some: dict[str, LowRes]
-        if simulate and str(file).isdecimal() and not Path(file).exists():
+        number = str(file).isdecimal() and not Path(file).exists()
+        if number and not simulate:
+            raise FileNotFoundError(
+                f"there is no file {file}: to measure and restore held-out item {file}, add "
+                "--simulate"
+            )
+        if number:
             item = StoredItem(open_item(run, file).x, f"item {file}", target)
             some = {f"{int(str(file)):06d}{item.output}": item}
         elif not simulate and is_matrix(request, run.config):

@@ -11,6 +11,7 @@ from torch import nn
 import iddpm
 from iddpm.builders import build_optimizer
 from iddpm.cli.main import run as command
+from iddpm.runs.layout import read_run_config
 from iddpm.tasks.export import export
 from iddpm.tasks.likelihood import likelihood
 from iddpm.training.monitoring.terminal import SilentReporter
@@ -170,6 +171,19 @@ def test_guidance_becomes_part_of_the_model(folder):
     shutil.rmtree(folder / "g5/checkpoints/step_00000002")
     iddpm.distill(folder / "t", out=folder / "g5", resume=True, reporter=QUIET)
     assert_same_state(folder / "g4", folder / "g5")
+
+
+def test_guidance_that_is_left_out_is_said(folder):
+    own = ["training.steps=3", "sampling.guidance=3"]
+    shutil.copytree(folder / "t", folder / "t3")
+    iddpm.train(out=folder / "t3", resume=True, settings=own, reporter=QUIET)
+    with pytest.warns(UserWarning, match="is sampled with guidance=3 by default"):
+        run = iddpm.distill(folder / "t3", settings=FEW, reporter=QUIET)
+    assert run.directory == folder / "t3_distilled"
+    assert run.config.sampling.guidance == 1
+    written = export(run, "safetensors", folder / "exported")
+    config = read_run_config(written[0].parent)
+    assert config.distillation.teacher == "t3"  # its name, and not where it is
 
 
 def test_a_changed_or_lost_teacher_of_a_guided_run_is_refused(folder):

@@ -17,8 +17,8 @@ BFLOAT16_DIVISOR = 16
 class DistillationConfig(Section):
     """What a few-step model was distilled from, and how (docs/few_steps.md)."""
 
-    teacher: str
-    """The run directory of the teacher."""
+    teacher: str = "unknown"
+    """The run directory of the teacher; unknown if only the weights were kept."""
     weights: str
     """SHA-256 of the teacher's weights, from which the training starts."""
     method: Annotated[str, OneOf(DISTILLATIONS)] = "consistency_tuning"
@@ -41,7 +41,7 @@ class DistillationConfig(Section):
         (5.0, 1.1, 0.5),
     )
     """For each number of evaluations that the model offers, the noise levels below sigma_max at
-    which a sample is evaluated again."""
+    which a sample is evaluated again; ``sampling.steps`` is one of these numbers."""
     features: str = "pca"
     """Features of the Frechet distance that is measured during training: pca, or the directory of
     a classifier."""

@@ -1,5 +1,6 @@
 """Distillation: a model of one, two or four evaluations from a trained run."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +105,12 @@ def distillation_request(
     teacher.task.check_draws(run)
     teacher.task.check_denoises(run, "distillation")
     check_guidance(config, guidance)
+    if config.sampling.guidance not in (1, guidance):
+        warnings.warn(
+            f"{run} is sampled with guidance={config.sampling.guidance:g} by default, and the "
+            f"distilled model is not: --guidance {config.sampling.guidance:g} makes it part of it",
+            stacklevel=2,
+        )
     weights, _ = read_run_weights(run, config)
     made = DistillationConfig(
         teacher=str(run),

@@ -116,7 +116,11 @@ def _to_safetensors(model: _Model, folder: Path) -> tuple[str, dict[str, Any]]:
     data = model.config.data
     if data.path is not None:  # where the data lay is nobody else's business
         data = data.model_copy(update={"path": Path(data.path).name})
-    config = model.config.model_copy(update={"data": data})
+    made = model.config.distillation
+    if made is not None:
+        names = {"teacher": Path(made.teacher).name, "features": Path(made.features).name}
+        made = made.model_copy(update=names)
+    config = model.config.model_copy(update={"data": data, "distillation": made})
     write_sealed(folder / WEIGHTS, _weights(model), {"settings": seal(config)})
     (folder / CONFIG).write_text(written_settings(config), encoding="utf-8")
     return "safetensors", {}

@@ -36,7 +36,7 @@ from iddpm.data.sources.videos import VIDEOS, Videos
 from iddpm.data.sources.volumes import VOLUME_PARTS, VOLUMES, Volumes
 from iddpm.data.sources.wfdb_records import WFDB, WFDB_PARTS, WfdbRecords
 from iddpm.data.sources.windows import Recordings
-from iddpm.data.values import Wanted
+from iddpm.data.values import Filled, Wanted
 from iddpm.data.writers.clip_encoding import SUFFIXES, write_clip
 from iddpm.data.writers.raster_files import write_raster
 from iddpm.data.writers.sound_files import sound_suffix, write_sound
@@ -107,7 +107,7 @@ def _folder_of(suffixes: tuple[str, ...], opener: Opener) -> Callable[[Path, Rea
 def _folder_of_tables(path: Path, s: Reading) -> Recordings:
     if s.column is not None:
         raise ValueError(f"column={s.column!r} selects one of several arrays, not of tables")
-    open_file = partial(open_item, layout=s.layout)
+    open_file = partial(open_item, layout=s.layout, missing=isinstance(s.value_range, Filled))
     return TableFolder(path, TEXTS, open_file, **s.of("corrupt", *_CUT))
 
 

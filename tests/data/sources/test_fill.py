@@ -66,3 +66,29 @@ def test_a_fill_outside_a_stated_range_is_refused(tmp_path):
     path, settings = array(tmp_path)
     with pytest.raises(ValueError, match=r"set a wider data\.range"):
         open_source(path, fill=-90.0, value_range=(-20.0, 20.0), **settings)
+
+
+def test_missing_cells_of_tables_are_filled(tmp_path):
+    (tmp_path / "a.csv").write_text("1.5,,3.5,0\n4.5,NA,6.5,1\n7.5,8.5,nan,0\n")
+    with pytest.raises(ValueError, match="line 1, column 2 is empty"):
+        open_source(tmp_path / "a.csv", labels="last")
+    with pytest.warns(UserWarning, match="3 of 9 numbers are NaN and read as 2"):
+        source = open_source(tmp_path / "a.csv", labels="last", fill=2.0)
+    assert list(source.labels) == [0, 1, 0]
+    low, high = source.form.values.low, source.form.values.high
+    found = (source.read_many(range(3))[:, 0].astype(float) + 1) / 2 * (high - low) + low
+    assert np.abs(found - [[1.5, 2, 3.5], [4.5, 2, 6.5], [7.5, 8.5, 2]]).max() < 1e-5
+    for name in ("b", "c"):
+        (tmp_path / f"d/{name}.csv").parent.mkdir(exist_ok=True)
+        (tmp_path / f"d/{name}.csv").write_text("x,y\n1.5,2.5\n3.5,\n")
+    with pytest.warns(UserWarning, match="2 of 8 numbers are NaN"):
+        assert open_source(tmp_path / "d", fill=0.0).shape == (2, 2)
+
+
+def test_a_missing_class_is_never_filled(tmp_path):
+    (tmp_path / "a.csv").write_text("1.5,2.5,0\n4.5,5.5,NA\n")
+    with pytest.raises(ValueError, match="line 2: column 3 has no label"):
+        open_source(tmp_path / "a.csv", labels="last", fill=0.0)
+    (tmp_path / "a.csv").write_text("1.5,x,0\n4.5,,1\n")
+    with pytest.raises(ValueError, match="column 2 holds 'x'"):
+        open_source(tmp_path / "a.csv", labels="last", fill=0.0)

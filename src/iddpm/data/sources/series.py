@@ -13,9 +13,9 @@ from iddpm.data.file_format import Form
 from iddpm.data.sources.arrays import ArraySource
 from iddpm.data.sources.label_tables import LABEL_NAMES, class_table
 from iddpm.data.sources.opened_files import Recording, held
-from iddpm.data.sources.text_grid import Grid, read_grid
+from iddpm.data.sources.text_grid import Grid, read_grid, refuse_words
 from iddpm.data.sources.text_tables import TABLES, is_missing, open_table
-from iddpm.data.values import Wanted
+from iddpm.data.values import Filled, Wanted
 
 TEXTS = TABLES
 _TIMES = re.compile(
@@ -52,7 +52,7 @@ def open_series(
 
     Numbers that are all whole are integers; ``value_range`` as in `iddpm.data.values.find_values`.
     """
-    series = read_series(path, labels, layout)
+    series = read_series(path, labels, layout, missing=isinstance(value_range, Filled))
     values = _numbers(series.values)
     source = ArraySource(
         values, name=path.name, layout="NL", labels=series.labels, class_names=series.class_names,
@@ -63,7 +63,7 @@ def open_series(
     return source
 
 
-def open_item(path: Path, layout: str | None = None) -> Recording:
+def open_item(path: Path, layout: str | None = None, missing: bool = False) -> Recording:
     """Open a text file that is one item of a folder.
 
     Args:
@@ -71,6 +71,7 @@ def open_item(path: Path, layout: str | None = None) -> Recording:
         layout: ``"columns"``: each column is a channel, but for a first one of times; ``"rows"``:
             each row is one; ``"NHW"``: the table is a picture of one channel. By default columns,
             but of a single row that row.
+        missing: whether missing numbers are NaN.
 
     Raises:
         ValueError: as `read_series` does.
@@ -79,7 +80,7 @@ def open_item(path: Path, layout: str | None = None) -> Recording:
         raise ValueError(
             f"layout={layout!r} does not go with a folder of text tables: use columns, rows or NHW"
         )
-    grid = read_grid(open_table(path))
+    grid = _grid(path, missing)
     if layout == "columns" or (layout is None and len(grid.lines) > 1):
         values = _down(grid, "none").values
         if layout is None and len(values) > values.shape[1]:
@@ -90,11 +91,13 @@ def open_item(path: Path, layout: str | None = None) -> Recording:
                 stacklevel=3,
             )
         return held(_numbers(values))
-    _refuse_words(grid, range(grid.values.shape[1]))
+    refuse_words(grid, range(grid.values.shape[1]))
     return held(_numbers(grid.values if layout != "NHW" else grid.values[None]))
 
 
-def read_series(path: Path, labels: str = "auto", layout: str | None = None) -> Series:
+def read_series(
+    path: Path, labels: str = "auto", layout: str | None = None, *, missing: bool = False
+) -> Series:
     """Read a text file of equally long rows, parted by commas, semicolons, tabs or blanks.
 
     Args:
@@ -104,6 +107,7 @@ def read_series(path: Path, labels: str = "auto", layout: str | None = None) -> 
             the last that holds words, or integers where the rest does not.
         layout: ``"rows"`` (the default): a row is an item; ``"columns"``: a column is one, but for
             a first column of times.
+        missing: whether missing numbers are NaN and no error.
 
     Raises:
         ValueError: rows that differ in length, text where numbers belong, or unclear labels.
@@ -112,7 +116,7 @@ def read_series(path: Path, labels: str = "auto", layout: str | None = None) -> 
         raise ValueError(
             f"layout={layout!r} does not go with the text table {path}: use rows or columns"
         )
-    grid = read_grid(open_table(path))
+    grid = _grid(path, missing)
     if layout == "columns":
         return _down(grid, labels)
     column = _label_column(grid, labels)
@@ -125,7 +129,7 @@ def read_series(path: Path, labels: str = "auto", layout: str | None = None) -> 
                 stacklevel=3,
             )
         keep = [k for k in keep if k not in left_out]
-    _refuse_words(grid, keep)
+    refuse_words(grid, keep)
     if not keep:
         raise ValueError(f"{path} holds only labels")
     classes, names = (None, ()) if column is None else _classes(grid, column)
@@ -134,6 +138,13 @@ def read_series(path: Path, labels: str = "auto", layout: str | None = None) -> 
     _say_numbered(grid)
     taken = f"labels {'none' if column is None else grid.title(column)}, values {_span(keep)}"
     return Series(grid.values[:, keep], classes, names, f"{grid.table.taken()}, {taken}")
+
+
+def _grid(path: Path, missing: bool) -> Grid:
+    grid = read_grid(open_table(path))
+    if missing:
+        grid.allow_missing()
+    return grid
 
 
 def _down(grid: Grid, labels: str) -> Series:
@@ -147,7 +158,7 @@ def _down(grid: Grid, labels: str) -> Series:
     words = _all_words(grid, 0) and len(set(grid.words[0].values())) == len(grid.lines)
     if count > 1 and (words or _is_time(grid)):
         keep = keep[1:]
-    _refuse_words(grid, keep)
+    refuse_words(grid, keep)
     time = "none" if len(keep) == count else grid.title(0)
     if len(keep) < count and not _named_time(grid):
         why = "holds words" if words else "rises evenly"
@@ -267,36 +278,17 @@ def _say_unlikely(grid: Grid, column: int) -> None:
 def _classes(grid: Grid, column: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     words, cells = grid.words.get(column, {}), grid.values[:, column]
     empty = next((row for row, word in words.items() if is_missing(word)), None)
+    empty = grid.missing[column][0] if column in grid.missing else empty
     if empty is not None:
         raise ValueError(
             f"{grid.path}, line {grid.lines[empty]}: {grid.title(column)} has no label "
-            f"({words[empty] or 'empty'}); fill it in or remove the row"
+            f"({words.get(empty) or 'empty'}); fill it in or remove the row"
         )
     return class_table(
         [
             words.get(row) or (str(int(value)) if value == int(value) else f"{value:.12g}")
             for row, value in enumerate(map(float, np.nan_to_num(cells)))
         ]
-    )
-
-
-def _refuse_words(grid: Grid, columns: Sequence[int]) -> None:
-    """Refuse cells that are no numbers by their place."""
-    places = [(row, k) for k in columns for row in grid.words.get(k, ())]
-    if not places:
-        return
-    row, column = min(places)
-    cell = grid.words[column][row]
-    what = "is empty" if not cell else f"holds {cell[:40]!r}, which is not a finite number"
-    if cell and is_missing(cell):
-        what = f"holds {'NaN' if cell.lower() == 'nan' else cell}, a missing number"
-    hint = "fill it in, or remove the row"
-    if row == 0 and grid.table.header is None:
-        hint += "; a header is a first row without any number"
-    more = f", and so do {len(places) - 1} more cells" if len(places) > 1 else ""
-    raise ValueError(
-        f"{grid.path} is not a table of numbers: line {grid.lines[row]}, {grid.title(column)} "
-        f"{what}{more}; {hint}"
     )
 
 

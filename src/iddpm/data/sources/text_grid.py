@@ -7,22 +7,36 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from iddpm.data.sources.text_tables import TextTable, number
+from iddpm.data.sources.text_tables import TextTable, is_missing, number
 
 
 @dataclass
 class Grid:
-    """Numbers [rows, columns], NaN where a word stands, and words by column and row."""
+    """Numbers [rows, columns], NaN where a word stands, and words by column and row.
+
+    Cells that are missing are words, unless `allow_missing` takes them out of these.
+    """
 
     table: TextTable
     values: NDArray[np.float64]
     lines: list[int]
     words: dict[int, dict[int, str]] = field(default_factory=dict)
+    missing: dict[int, list[int]] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
         """The file."""
         return self.table.path
+
+    def allow_missing(self) -> None:
+        """Take missing numbers for NaN and for no fault, column by column."""
+        for column, cells in list(self.words.items()):
+            rows = [row for row, cell in cells.items() if is_missing(cell)]
+            if rows and len(rows) < len(self.lines):
+                self.missing[column] = rows
+                self.words[column] = {r: c for r, c in cells.items() if not is_missing(c)}
+                if not self.words[column]:
+                    del self.words[column]
 
     def title(self, column: int) -> str:
         """Return a column's number from 1 on, with its name."""
@@ -54,6 +68,26 @@ def read_grid(table: TextTable) -> Grid:
         raise ValueError(f"{table.path} holds no rows of numbers")
     grid.values = np.stack(rows)
     return grid
+
+
+def refuse_words(grid: Grid, columns: Sequence[int]) -> None:
+    """Refuse cells that are no numbers by their place."""
+    places = [(row, k) for k in columns for row in grid.words.get(k, ())]
+    if not places:
+        return
+    row, column = min(places)
+    cell = grid.words[column][row]
+    what = "is empty" if not cell else f"holds {cell[:40]!r}, which is not a finite number"
+    if cell and is_missing(cell):
+        what = f"holds {'NaN' if cell.lower() == 'nan' else cell}, a missing number"
+    hint = "fill it in, or remove the row"
+    if row == 0 and grid.table.header is None:
+        hint += "; a header is a first row without any number"
+    more = f", and so do {len(places) - 1} more cells" if len(places) > 1 else ""
+    raise ValueError(
+        f"{grid.path} is not a table of numbers: line {grid.lines[row]}, {grid.title(column)} "
+        f"{what}{more}; {hint}"
+    )
 
 
 def _numbers(table: TextTable, cells: Sequence[str]) -> list[float | None]:

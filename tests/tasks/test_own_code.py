@@ -13,6 +13,8 @@ from torch import nn
 
 import iddpm
 from iddpm.cli.main import run as command
+from iddpm.runtime.processes import ALONE, Ranks
+from iddpm.tasks.training_setup import TrainRequest, open_training
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import assert_same_state
 
@@ -255,3 +257,14 @@ def test_an_own_loss_is_trained_and_required_again(tmp_path, array_file, tiny):
 def test_losses_that_do_not_fit_are_refused(tmp_path, array_file, tiny, loss, message):
     with pytest.raises(ValueError, match=message):
         train(array_file, tmp_path / "x", *tiny, "training.steps=1", loss=loss)
+
+
+def test_other_weights_in_another_process_raise_an_error(tmp_path, array_file):
+    class Two(Ranks):
+        def gathered(self, value):
+            return [value, "the hash of other weights"]
+
+    request = TrainRequest(array_file, network=Tiny(), settings=SETTINGS, out=tmp_path / "x")
+    with pytest.raises(ValueError, match=r"call torch\.manual_seed before you build it"):
+        open_training(request, Two())
+    assert open_training(request, ALONE).own is not None

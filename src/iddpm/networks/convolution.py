@@ -11,64 +11,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Conv1d(nn.Conv1d):
-    """``nn.Conv1d``, also for rings, right for tiny bfloat16 inputs on CPUs."""
+class _Convolution(nn.Module):
+    """Let a convolution have periodic axes, and be right for tiny bfloat16 inputs on CPUs."""
 
     circular: tuple[bool, ...] = ()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, C, L] to [N, C', L']."""
+        """Map [N, C, *spatial] to [N, C', *spatial']."""
         return _convolve(self, x)
 
 
-class Conv2d(nn.Conv2d):
-    """``nn.Conv2d``, also for periodic axes, right for tiny bfloat16 inputs on CPUs."""
-
-    circular: tuple[bool, ...] = ()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [N, C, H, W] to [N, C', H', W']."""
-        return _convolve(self, x)
+class Conv1d(_Convolution, nn.Conv1d):
+    """``nn.Conv1d``, also for rings."""
 
 
-class Conv3d(nn.Conv3d):
-    """``nn.Conv3d``, also for periodic axes, right for tiny bfloat16 inputs on CPUs."""
-
-    circular: tuple[bool, ...] = ()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [N, C, D, H, W] to [N, C', D', H', W']."""
-        return _convolve(self, x)
+class Conv2d(_Convolution, nn.Conv2d):
+    """``nn.Conv2d``, also for periodic axes."""
 
 
-class ConvTranspose1d(nn.ConvTranspose1d):
-    """``nn.ConvTranspose1d``, also for rings, right for tiny bfloat16 inputs on CPUs."""
-
-    circular: tuple[bool, ...] = ()
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Map [N, C, L] to [N, C', L']."""
-        return _convolve(self, x)
+class Conv3d(_Convolution, nn.Conv3d):
+    """``nn.Conv3d``, also for periodic axes."""
 
 
-class ConvTranspose2d(nn.ConvTranspose2d):
-    """``nn.ConvTranspose2d``, also for periodic axes, right for tiny bfloat16 inputs on CPUs."""
-
-    circular: tuple[bool, ...] = ()
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Map [N, C, H, W] to [N, C', H', W']."""
-        return _convolve(self, x)
+class ConvTranspose1d(_Convolution, nn.ConvTranspose1d):  # type: ignore[misc]
+    """``nn.ConvTranspose1d``, also for rings."""
 
 
-class ConvTranspose3d(nn.ConvTranspose3d):
-    """``nn.ConvTranspose3d``, also for periodic axes, right for tiny bfloat16 inputs on CPUs."""
+class ConvTranspose2d(_Convolution, nn.ConvTranspose2d):  # type: ignore[misc]
+    """``nn.ConvTranspose2d``, also for periodic axes."""
 
-    circular: tuple[bool, ...] = ()
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Map [N, C, D, H, W] to [N, C', D', H', W']."""
-        return _convolve(self, x)
+class ConvTranspose3d(_Convolution, nn.ConvTranspose3d):  # type: ignore[misc]
+    """``nn.ConvTranspose3d``, also for periodic axes."""
 
 
 _CONVOLUTION: dict[int, Any] = {1: Conv1d, 2: Conv2d, 3: Conv3d}

@@ -138,6 +138,7 @@ def test_an_earlier_checkpoint_or_another_run_is_the_weaker_model(folder):
         ("plain", {"autoguidance": 3}, "no checkpoint of step 3; it has 2, 4"),
         ("plain", {"classes": 1}, "trained without classes"),
         ("classes", {"guidance_interval": (3, 1)}, "guidance_interval=3, 1 is empty"),
+        ("classes", {"guidance_rescale": 0.7}, "guidance_rescale=0.7 changes classifier-free"),
         ("classes", {"guidance_interval": (-1, 1)}, "sampling.guidance_interval"),
         ("plain", {"threshold": 1.5}, "sampling.threshold=1.5"),
     ],

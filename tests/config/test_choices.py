@@ -10,6 +10,7 @@ from iddpm.builders.sampling_plan import build_sampler, count_evaluations, count
 from iddpm.config import DiffusionConfig, ModelConfig, SamplingConfig, read_config
 from iddpm.config.choices import (
     BLIND_AT_PURE_NOISE,
+    MEASURED_SPACINGS,
     PREDICTIONS,
     SAMPLERS,
     SCHEDULES,
@@ -28,6 +29,7 @@ ROWS = {
     for table, rows in {
         "sampler": SAMPLERS,
         "spacing": SPACINGS,
+        "measured_spacing": MEASURED_SPACINGS,
         "schedule": SCHEDULES,
         "timestep_sampler": TIMESTEP_SAMPLERS,
     }.items()
@@ -51,7 +53,7 @@ def test_every_sampler_can_be_built_and_has_a_known_spacing():
     assert build_sampler("ddim", 0.25).eta == 0.25
     with pytest.raises(ValueError, match=r"eta=0\.5 is an option of sampler ddim"):
         build_sampler("heun", 0.5)
-    with pytest.raises(ValueError, match=r"sampler .euler. is unknown: use ddpm, .* or unipc_3"):
+    with pytest.raises(ValueError, match=r"sampler .euler. is unknown: use ddpm, .* or er_sde"):
         build_sampler("euler")
 
 

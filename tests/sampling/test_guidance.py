@@ -59,6 +59,37 @@ def test_x0_and_eps_stay_consistent():
     )
 
 
+@pytest.mark.parametrize("predicts", ["eps", "x0", "v", "previous"])
+@pytest.mark.parametrize("rescale", [0.3, 1.0])
+def test_rescaled_guidance_has_the_spread_of_the_estimate_as_trained(predicts, rescale):
+    """Lin et al. 2024, equations 15 and 16, on v."""
+
+    def stretched(x, shown, y):
+        return (0.3 + 0.1 * (y + 1).to(x.dtype)[:, None]) * x
+
+    denoiser = Denoiser(stretched, GaussianDiffusion(cosine(100), "fixed_small"), predicts)
+    level = denoiser.diffusion.schedule.at(T)
+    plain, given = classifier_free(denoiser, 4.0)(X, level, y=Y), denoiser(X, level, y=Y)
+    ours = classifier_free(denoiser, 4.0, rescale=rescale)(X, level, y=Y)
+    a = level.alpha_bar[:, None]
+
+    def v(prediction):
+        return a.sqrt() * prediction.eps - (1 - a).sqrt() * prediction.x0
+
+    spread = v(given).std(dim=1, keepdim=True) / v(plain).std(dim=1, keepdim=True)
+    wanted = rescale * spread * v(plain) + (1 - rescale) * v(plain)
+    torch.testing.assert_close(v(ours), wanted)
+    torch.testing.assert_close(a.sqrt() * ours.x0 + (1 - a).sqrt() * ours.eps, X)
+    assert not torch.allclose(v(ours), v(plain))
+    if predicts == "previous":
+        assert not torch.allclose(ours.mean, plain.mean)
+
+
+def test_rescaling_out_of_range():
+    with pytest.raises(ValueError, match=r"rescale=1.5 must lie in 0"):
+        classifier_free(make(), 2.0, rescale=1.5)
+
+
 def test_variance_is_that_of_the_class():
     denoiser = make(variance="learned_range")
     level = denoiser.diffusion.schedule.at(T)

@@ -89,7 +89,12 @@ def guide_alone(
             denoise, guides.weaker, guides.autoguidance_scale, sigma_interval=interval
         )
     if sampling.guidance != 1:
-        denoise = classifier_free(denoise, sampling.guidance, sigma_interval=interval)
+        denoise = classifier_free(
+            denoise,
+            sampling.guidance,
+            sigma_interval=interval,
+            rescale=sampling.guidance_rescale,
+        )
     if guides.gradient is None:
         return denoise
     clip_first = guides.classifier_form == "clip_then_score"

@@ -146,6 +146,13 @@ class Sampling:
         ),
     ] = None
     guidance_interval: GuidanceInterval = None
+    guidance_rescale: Annotated[
+        float | None,
+        typer.Option(
+            help="Share, 0 to 1, by which guidance is brought back to the spread of the unguided "
+            "estimate, such as 0.7 [default: the run's, 0]."
+        ),
+    ] = None
     classifier: Annotated[
         Path | None,
         typer.Option(help="Directory of a guiding classifier from iddpm train-classifier."),

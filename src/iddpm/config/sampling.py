@@ -36,6 +36,9 @@ class SamplingConfig(Section):
     """Scale of classifier-free guidance: 0 ignores the class, 1 is the model as trained."""
     guidance_interval: tuple[Level, Level] | None = None
     """Guide only at noise levels sigma = sqrt((1 - alpha_bar) / alpha_bar) between these two."""
+    guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How far guidance is brought back to the spread of the unguided estimate, 0 to 1, such as 0.7
+    (Lin et al. 2024)."""
     clip: bool = True
     """Clip the estimate of the data to [-1, 1]."""
     levels: Literal["mode", "draw", "mean"] | None = None

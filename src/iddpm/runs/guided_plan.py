@@ -33,6 +33,11 @@ def plan_sampling(
     """Return a run's sampling plan; arguments and errors as for :meth:`Run.plan`."""
     config = run.config
     sampling = requested_sampling(config.sampling, config.diffusion.num_steps, settings)
+    if settings.get("guidance_rescale") and sampling.guidance in (0, 1):
+        raise ValueError(
+            f"guidance_rescale={sampling.guidance_rescale:g} changes classifier-free guidance, and "
+            f"guidance={sampling.guidance:g} is none: give a guidance other than 0 and 1"
+        )
     guided = classifier is not None or autoguidance is not None
     check_few_steps(config, sampling, guided=guided)  # before other models and tables are opened
     classes, gradient, weaker = run.classes, None, None

@@ -12,7 +12,6 @@ from iddpm.sampling.editing import redraw as redraw
 from iddpm.sampling.editing import slerp as slerp
 from iddpm.sampling.er_sde import ERSDE as ERSDE
 from iddpm.sampling.guidance import EVERYWHERE as EVERYWHERE
-from iddpm.sampling.guidance import NO_CLASS as NO_CLASS
 from iddpm.sampling.guidance import Gradient as Gradient
 from iddpm.sampling.guidance import autoguided as autoguided
 from iddpm.sampling.guidance import classifier_free as classifier_free
@@ -22,6 +21,7 @@ from iddpm.sampling.guidance import clip_x0 as clip_x0
 from iddpm.sampling.guidance import shown_by as shown_by
 from iddpm.sampling.guidance import threshold_x0 as threshold_x0
 from iddpm.sampling.heun import Heun as Heun
+from iddpm.sampling.hidden_conditioning import NO_CLASS as NO_CLASS
 from iddpm.sampling.ipndm import IPNDM as IPNDM
 from iddpm.sampling.multistep_consistency import Consistency as Consistency
 from iddpm.sampling.noise import SampleNoise as SampleNoise

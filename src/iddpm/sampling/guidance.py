@@ -15,13 +15,7 @@ from torch import Tensor
 from iddpm.diffusion import Denoise, Level, NoiseSchedule, Prediction
 from iddpm.diffusion.prediction import posterior_coefficients
 from iddpm.diffusion.schedule import broadcast
-
-NO_CLASS = -1
-"""The label of no class; the networks give it a zero embedding."""
-NULL: dict[str, float] = {"y": NO_CLASS, "conditions": math.nan}
-"""The value of a hidden conditioning, by keyword."""
-KEPT = ("low_res", "low_res_noise", "interpolated", "given", "estimate")
-"""What guidance never hides."""
+from iddpm.sampling.hidden_conditioning import NO_CLASS, hidden_conditioning, without_index_errors
 
 Interval = tuple[float, float]
 """Noise levels sqrt((1 - alpha_bar) / alpha_bar) within which to guide, both ends included."""
@@ -78,6 +72,7 @@ def classifier_free(
     *,
     null: Mapping[str, Any] | None = None,
     sigma_interval: Interval = EVERYWHERE,
+    rescale: float = 0.0,
 ) -> Denoise:
     """Push estimates away from the unconditional ones (Ho & Salimans 2022, equation 6).
 
@@ -92,20 +87,26 @@ def classifier_free(
             ``estimate`` stay. Other keywords must be named.
         sigma_interval: where to guide; outside the model is used as trained (Kynkäänniemi et al.
             2024).
+        rescale: 0 to 1, how far each item's guided v is brought back to the standard deviation of
+            the v without guidance (Lin et al. 2024, section 3.4; they use 0.7). Strong guidance
+            then saturates less. v is that of the estimates, whatever the network predicts.
 
     Raises:
-        ValueError: when called with conditioning that cannot be guided, or with none to guide.
+        ValueError: a scale or ``rescale`` out of range; when called, conditioning that cannot be
+            guided, or none to guide.
     """
 
     _check_finite("the scale of classifier-free guidance", scale)
+    if not 0 <= rescale <= 1:
+        raise ValueError(f"rescale={rescale:g} must lie in 0 (no rescaling) to 1")
 
     def guided(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         if scale == 1 or not _within(level, sigma_interval):
             return denoise(x_t, level, **conditioning)
-        nothing = _hidden(conditioning, null or {}, scale, len(x_t))
+        nothing = hidden_conditioning(conditioning, null or {}, scale, len(x_t))
         if scale == 0:
-            return _without_index_errors(denoise, x_t, level, nothing, conditioning)
-        both = _without_index_errors(
+            return without_index_errors(denoise, x_t, level, nothing, conditioning)
+        both = without_index_errors(
             denoise,
             torch.cat([x_t, x_t]),
             Level(*(torch.cat([values, values]) for values in level)),
@@ -120,7 +121,7 @@ def classifier_free(
             with_class, without = values.chunk(2)
             return torch.lerp(without, with_class, scale)
 
-        return replace(
+        mixed = replace(
             both,
             x0=mix(both.x0),
             eps=mix(both.eps),
@@ -129,83 +130,34 @@ def classifier_free(
             levels=None if both.levels is None else both.levels.mixed(scale),
             residual=both.residual and both.residual.at(slice(len(x_t))),
         )
+        if not rescale:
+            return mixed
+        as_trained = _v(both.x0.chunk(2)[0], both.eps.chunk(2)[0], level)
+        return _rescaled(mixed, as_trained, level, rescale)
 
     return guided
 
 
-def _hidden(
-    conditioning: Mapping[str, Any], null: Mapping[str, Any], scale: float, count: int
-) -> dict[str, Any]:
-    """Return the conditioning of ``count`` items with all that guidance may hide hidden."""
-    for name in null:
-        if name not in conditioning:
-            known = ", ".join(conditioning) or "nothing"
-            raise ValueError(f"null names {name}, and the model is called with {known}")
-    hidden = {}
-    for name, value in conditioning.items():
-        if value is not None and (
-            not isinstance(value, Tensor) or value.dim() == 0 or len(value) != count
-        ):
-            raise ValueError(
-                f"guidance cannot hide {name}: it is {_described(value)}, and must be a tensor "
-                f"with a row for each of the {count} items"
-            )
-        if name not in null and name not in NULL and name not in KEPT:
-            raise ValueError(
-                f"guidance does not know the value for no {name}: set null={{{name!r}: "
-                f"VALUE}}, or null={{{name!r}: None}} to leave it unchanged"
-            )
-        wanted = null.get(name, NULL.get(name))
-        hidden[name] = value if value is None or wanted is None else _null(name, wanted, value)
-    if all(hidden[name] is value for name, value in conditioning.items()):
-        names = ", ".join(conditioning) or "no conditioning"
-        raise ValueError(
-            f"guidance of scale {scale:g} has no conditioning to hide: the model is "
-            f"called with {names}"
-        )
-    return hidden
+def _v(x0: Tensor, eps: Tensor, level: Level) -> Tensor:
+    """Return sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0."""
+    signal, noise = level.alpha_bar.sqrt(), (1 - level.alpha_bar).sqrt()
+    return broadcast(signal, x0) * eps - broadcast(noise, x0) * x0
 
 
-def _null(name: str, wanted: Any, value: Tensor) -> Tensor:
-    """Return rows shaped like ``value`` that all hold the value for hidden."""
-    row = torch.as_tensor(wanted, device=value.device)
-    if row.is_floating_point() and not value.is_floating_point():
-        raise ValueError(f"null[{name!r}] is {wanted}, and {name} holds {value.dtype}")
-    try:
-        return row.to(value.dtype).expand_as(value)
-    except RuntimeError:
-        raise ValueError(
-            f"null[{name!r}] has shape {tuple(row.shape)}, and a row of {name} has "
-            f"{tuple(value.shape[1:])}: give one row, or a number"
-        ) from None
-
-
-def _described(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    return f"a {type(value).__name__}"
-
-
-def _without_index_errors(
-    denoise: Denoise,
-    x_t: Tensor,
-    level: Level,
-    hidden: Mapping[str, Any],
-    conditioning: Mapping[str, Any],
-) -> Prediction:
-    """Call a model; name the conditioning if its embedding has no row for hidden."""
-    try:
-        return denoise(x_t, level, **hidden)
-    except IndexError as error:
-        count = len(next(value for value in conditioning.values() if value is not None))
-        denoise(x_t[:count], Level(*(values[:count] for values in level)), **conditioning)
-        names = [name for name in conditioning if name not in KEPT and hidden[name] is not None]
-        shown = ", ".join(f"{name}={hidden[name][-1].flatten()[:3].tolist()}" for name in names)
-        raise ValueError(
-            f"the network has no embedding for no conditioning, {shown} ({error}): name the "
-            f"row that was trained for it, null={{{names[0]!r}: ROW}}, or add one to the "
-            "network"
-        ) from error
+def _rescaled(prediction: Prediction, as_trained: Tensor, level: Level, share: float) -> Prediction:
+    """Return a guided prediction whose v has the standard deviation of the one ``as_trained``."""
+    v = _v(prediction.x0, prediction.eps, level)
+    spread, wanted = (x.flatten(1).std(dim=1, correction=0) for x in (v, as_trained))
+    ratio = torch.where(spread > 0, wanted / spread, 1.0)
+    change = broadcast(share * (ratio - 1), v) * v
+    signal, noise = level.alpha_bar.sqrt(), (1 - level.alpha_bar).sqrt()
+    moved = _moved(
+        prediction,
+        level,
+        x0=-broadcast(noise, v) * change,
+        eps=broadcast(signal, v) * change,
+    )
+    return replace(moved, levels=prediction.levels)
 
 
 def autoguided(

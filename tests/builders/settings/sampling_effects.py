@@ -204,6 +204,12 @@ SAMPLING = {
             "[0.2,4]": by_hand(DDIM(0.0), EVEN, guided(3.0, sigma_interval=(0.2, 4.0)), y=CLASSES),
         }, (*DDIM_EVEN, *TOLD, "sampling.guidance=3")),
     ],
+    "sampling.guidance_rescale": [
+        Effect(drawn, {
+            "0": by_hand(DDIM(0.0), EVEN, guided(3.0), y=CLASSES),
+            "0.7": by_hand(DDIM(0.0), EVEN, guided(3.0, rescale=0.7), y=CLASSES),
+        }, (*DDIM_EVEN, *TOLD, "sampling.guidance=3")),
+    ],
     "sampling.clip": [
         Effect(drawn, {"true": by_hand(DDIM(0.0), EVEN),
                        "false": by_hand(DDIM(0.0), EVEN, lambda model: model)}, DDIM_EVEN),

@@ -3,6 +3,7 @@
 import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -324,6 +325,21 @@ def test_bits_beyond_those_that_are_stored_are_no_part_of_a_number(tmp_path):
     write(tmp_path / "a.dcm", x, **twelve)
     seen = pydicom.dcmread(tmp_path / "a.dcm").pixel_array.astype(int) - 1024
     assert (numbers(open_source(tmp_path))[0] == seen).all()
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        (["gdcm - requires gdcm", "pillow - x"], r"needs gdcm: pip install 'iddpm\[dicom\]'"),
+        (["pylibjpeg - requires pylibjpeg"], "needs one of: pylibjpeg - requires pylibjpeg"),
+    ],
+)
+def test_what_decodes_a_compression_is_said(missing, said, tmp_path, monkeypatch):
+    shutil.copy(get_testdata_file("JPEG2000.dcm", download=False), tmp_path)
+    decoder = SimpleNamespace(is_available=False, missing_dependencies=missing)
+    monkeypatch.setattr(pydicom.pixels, "get_decoder", lambda uid: decoder)
+    with pytest.raises(ValueError, match=rf"compressed by JPEG 2000 .*{said}"):
+        open_source(tmp_path)
 
 
 def test_promises_and_damage_get_one_sentence(tmp_path):

@@ -85,6 +85,19 @@ def test_parts_of_an_mp3_of_a_variable_rate_and_no_index(tmp_path):
         assert np.abs(source.read(index) - whole[:, start : start + 5000]).max() < 1e-6
 
 
+def test_seeking_in_an_mp3_says_nothing(tmp_path, capfd):
+    path = tmp_path / "a.mp3"
+    loud = np.random.default_rng(0).standard_normal(8000).cumsum()
+    soundfile.write(path, loud / np.abs(loud).max(), 8000)
+    source = open_source(path, window=777, value_range=(-2, 2))
+    for index in range(len(source)):
+        source.read(index)
+    assert capfd.readouterr().err == ""
+    for index in range(1, len(source)):
+        soundfile.read(path, 777, 777 * index)
+    assert "part2_3_length" in capfd.readouterr().err  # which others hear
+
+
 def test_samples_of_lossy_sounds_are_wav_files_of_floats(tmp_path):
     soundfile.write(tmp_path / "a.mp3", tone(0.2), RATE)
     form = open_source(tmp_path / "a.mp3", value_range=(-1, 1)).form

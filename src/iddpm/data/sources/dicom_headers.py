@@ -258,15 +258,16 @@ def _check_promise(path: Path, dataset: Any, header: Header) -> None:
     if syntax is None or not syntax.is_compressed:
         return
     try:
-        available = pydicom.pixels.get_decoder(syntax).is_available
+        decoder = pydicom.pixels.get_decoder(syntax)
     except NotImplementedError:
         raise UnsupportedPictureError(
             f"{path} is compressed by {syntax.name}, which is not supported: decompress it first"
         ) from None
-    if not available:
-        raise ModuleNotInstalledError(
-            f"{path} is compressed by {syntax.name}, which needs gdcm: pip install 'iddpm[dicom]'"
-        )
+    if not decoder.is_available:
+        ways = decoder.missing_dependencies
+        known = any("gdcm" in way for way in ways)
+        needs = "gdcm: pip install 'iddpm[dicom]'" if known else f"one of: {'; '.join(ways)}"
+        raise ModuleNotInstalledError(f"{path} is compressed by {syntax.name}, which needs {needs}")
 
 
 def _first(sequence: Any) -> Any:

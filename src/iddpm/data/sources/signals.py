@@ -1,7 +1,10 @@
 """Sound files (WAV, FLAC, AIFF, MP3, Ogg) as signals, resampled where one rate is wanted."""
 
+import os
+import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,9 +135,10 @@ class Sounds(RecordingFiles):
 
     def _decode(self, path: Path, start: int, length: int) -> NDArray[Any]:
         try:
-            sound, _ = _soundfile().read(
-                path, length, start, dtype=self._dtype.name, always_2d=True
-            )
+            with _quiet() if start and path.suffix.lower() == ".mp3" else nullcontext():
+                sound, _ = _soundfile().read(
+                    path, length, start, dtype=self._dtype.name, always_2d=True
+                )
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({_reason(error)})") from None
         if 0 < length != len(sound):
@@ -187,6 +191,23 @@ def _mixed(name: str, counts: list[int], wanted: int | None) -> int:
     if wanted == 1 and counts != [1]:
         warnings.warn(f"{name}: the {found} channels of sounds are averaged to one", stacklevel=4)
     return wanted or counts[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the terminal what libmpg123 says of frames before the one that is sought.
+
+    They lack bits of others before them, and are not used.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _soundfile() -> Any:

@@ -99,6 +99,7 @@ class SamplingPlan:
         residual: a function of the conditioning and the size that returns the residual; None for
             models of the data itself.
         guided: the model with guidance, before its estimates are clipped.
+        tuned: whether ``iddpm tune`` chose the method for this model.
     """
 
     sampling: SamplingConfig
@@ -110,6 +111,7 @@ class SamplingPlan:
     self_condition: bool = False
     residual: Callable[[Mapping[str, Any], Sequence[int]], Residual | None] | None = None
     guided: Denoise | None = None
+    tuned: bool = False
 
     def around(self, wrap: Callable[[Denoise], Denoise]) -> "SamplingPlan":
         """Return the plan with ``wrap`` around the guided model, within clipping.
@@ -136,9 +138,10 @@ class SamplingPlan:
         evaluations = self.sampling.steps
         plural = "" if evaluations == 1 else "s"
         variance = ", analytic variance" if self.sampling.variance == "analytic" else ""
+        tuned = ", chosen by iddpm tune" if self.tuned else ""
         return (
             f"{evaluations} evaluation{plural}: {self.method.sampler}, {self.method.spacing}"
-            f"{variance}"
+            f"{variance}{tuned}"
         )
 
     def states(self, noise: SampleNoise, **conditioning: Any) -> Iterator[State]:

@@ -35,6 +35,7 @@ ORDER = (
     "restore",
     "upscale",
     "evaluate",
+    "tune",
     "likelihood",
     "train_classifier",
     "import_",

@@ -15,7 +15,8 @@ class SamplingConfig(Section):
     """How samples are drawn: a run's defaults, also for its previews."""
 
     sampler: Annotated[str, OneOf(SAMPLERS, "auto")] = "auto"
-    """``auto`` chooses by the number of steps (docs/sampling.md)."""
+    """``auto`` uses what ``iddpm tune`` chose for the run, and otherwise chooses by the number of
+    steps (docs/sampling.md)."""
     spacing: str = "auto"
     """Spacing of the timesteps: auto, even, log_snr, karras, ddim, the published notation such as
     10,15,20 or ddim50, fitted to the run's own trajectories (docs/sampling.md), or optimal, which

@@ -74,6 +74,17 @@ def manifold(
     )
 
 
+def neighbor_distances(x: Tensor, neighbor: int = PRECISION_NEIGHBORS) -> Tensor:
+    """Return the distance of each row [N, d] to its k-th nearest other row, [N].
+
+    Raises:
+        ValueError: no more rows than ``neighbor``.
+    """
+    if len(x) <= neighbor:
+        raise ValueError(f"{neighbor} nearest neighbors need more than {neighbor} items")
+    return _radii(x.double().cpu(), [neighbor])[0].sqrt()
+
+
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """Return squared Euclidean distances [N, M] of rows [N, d] and [M, d], never below 0."""
     squares = (x**2).sum(dim=1)[:, None] + (y**2).sum(dim=1)

@@ -1,5 +1,6 @@
 """Sampling plans of a run, with or without guidance by another model."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from iddpm.runs.fitted_steps import fitted_steps
 from iddpm.runs.layout import read_run_config
 from iddpm.runs.opened_run import OpenedRun
 from iddpm.runs.step_tables import find_table
+from iddpm.runs.tuned_methods import tuned_method
 
 
 def plan_sampling(
@@ -52,8 +54,11 @@ def plan_sampling(
         weaker = build_weaker(config, run.denoiser, other.config, other.denoiser)
     guides = Guides(weaker, autoguidance_scale, gradient, classifier_scale, classifier_form)
     table = find_table(run.directory, run.denoiser) if sampling.needs_table else None
+    tuned = tuned_method(run.directory, run.denoiser, sampling)
+    if tuned is not None:
+        sampling = sampling.model_copy(update=tuned._asdict())
     fitted = fitted_steps(run) if sampling.spacing == "fitted" else None
-    return build_sampling_plan(
+    plan = build_sampling_plan(
         config,
         run.denoiser,
         sampling,
@@ -62,6 +67,7 @@ def plan_sampling(
         table=table,
         fitted=fitted,
     )
+    return replace(plan, tuned=tuned is not None)
 
 
 def _weaker(run: OpenedRun, which: Path | str | int) -> OpenedRun:

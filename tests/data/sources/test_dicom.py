@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -89,6 +90,27 @@ def test_slices_are_a_volume_in_the_order_of_their_positions(tmp_path):
     assert affine @ [1, 0, 0, 1] == pytest.approx([10, -20, 4, 1])
     assert affine @ [0, 1, 0, 1] == pytest.approx([10, -20.5, 1, 1])
     assert affine @ [0, 0, 1, 1] == pytest.approx([9.25, -20, 1, 1])
+
+
+def test_a_series_is_where_itk_has_it_with_the_same_numbers(tmp_path):
+    oblique = [0.8, 0.6, 0, 0, 0, -1]
+    wanted = series(tmp_path / "a", [7, 1, 4, 10])
+    for path in (tmp_path / "a").iterdir():
+        dataset = pydicom.dcmread(path)
+        height = float(dataset.ImagePositionPatient[2])
+        place = np.array([3.0, -5, 8]) + height * np.cross(oblique[:3], oblique[3:])
+        dataset.ImagePositionPatient = [float(f"{part:.6f}") for part in place]
+        dataset.ImageOrientationPatient = oblique
+        dataset.save_as(path)
+    source = open_source(tmp_path / "a")
+    names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "a"))
+    image = SimpleITK.ReadImage(names)
+    assert (numbers(source)[0] == SimpleITK.GetArrayFromImage(image)).all()
+    assert (numbers(source)[0] == wanted).all()
+    for k, row, column in ((0, 0, 0), (3, 0, 0), (0, 4, 0), (1, 2, 3)):
+        right, front, up, _ = np.array(source.form.affine) @ [k, row, column, 1]
+        there = image.TransformIndexToPhysicalPoint((column, row, k))
+        assert [-right, -front, up] == pytest.approx(there, abs=1e-4)
 
 
 def test_samples_are_nifti_files_that_lie_where_the_series_does(tmp_path):

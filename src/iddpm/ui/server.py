@@ -1,7 +1,7 @@
 """``iddpm ui``: listens on this machine, prints the address with its token, and ends on Ctrl-C."""
 
 import socket
-import sys
+import warnings
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
@@ -55,15 +55,14 @@ def serve(runs: Path, *, host: str = "127.0.0.1", port: int = 8479, browser: boo
     if ":" in shown:
         shown = f"[{shown}]"
     url = f"http://{shown}:{port}/?{TOKEN}={token}"
-    print(url, flush=True)  # alone on its line, whatever the width of the terminal
     if not is_loopback(host):
-        print(
-            f"warning: listening on {host}: whoever can reach this machine and knows the token can "
-            "train, sample and stop runs, and others on the way can read it (plain HTTP); prefer "
+        warnings.warn(
+            f"listening on {host}: whoever can reach this machine and knows the token can train, "
+            "sample and stop runs, and others on the way can read it (plain HTTP); prefer "
             f"ssh -L {port}:localhost:{port}",
-            file=sys.stderr,
-            flush=True,
+            stacklevel=2,
         )
+    say(url)  # alone on its line, whatever the width of the terminal
     say(f"runs in {runs}; the page needs the address above. Ctrl-C ends it, trainings go on")
     hub = build_hub(runs)
     app = create_app(hub, token=token, host=host, port=port)

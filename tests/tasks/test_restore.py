@@ -298,6 +298,33 @@ def test_what_does_not_work_is_said_and_nothing_is_written(run, folder, tmp_path
         restore(finer, [tmp_path / "a.png"], blur)
 
 
+def test_nothing_is_overwritten_but_what_an_interrupted_call_left(run, tmp_path, monkeypatch):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png", seed=1)
+    files, out = [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "o"
+    request, drawn = OperatorRequest("blur", width=1.0), run.restore
+
+    def stopped(*args, start=0, **options):
+        if start:
+            raise KeyboardInterrupt
+        return drawn(*args, start=start, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "restore", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            restore(run, files, request, steps=1, out=out)
+    assert {path.name for path in out.iterdir()} == {"a.png", "restoration.json"}
+    assert not json.loads((out / "restoration.json").read_text())["complete"]
+    before = (out / "a.png").read_bytes()
+    with pytest.raises(FileExistsError, match=r"a\.png exists and would be overwritten"):
+        restore(run, files, request, steps=1, seed=1, out=out)
+    restore(run, files, request, steps=1, out=out)
+    assert (out / "a.png").read_bytes() == before
+    assert json.loads((out / "restoration.json").read_text())["complete"]
+    with pytest.raises(FileExistsError, match=r"a\.png exists and would be overwritten"):
+        restore(run, files, request, steps=1, out=out)
+
+
 def test_noisy_measurements_may_leave_the_range_of_the_data(run, tmp_path):
     y = np.random.default_rng(0).normal(128, 120, (8, 8)).astype(np.float32)
     np.save(tmp_path / "y.npy", y)

@@ -21,7 +21,7 @@ from iddpm.runs.restored import Restoration
 from iddpm.runs.run import Run
 from iddpm.runtime.atomic_files import write_atomically
 from iddpm.runtime.console import open_console, progress_bar
-from iddpm.runtime.made_files import RESTORED, MadeFiles
+from iddpm.runtime.made_files import RESTORED, MadeFiles, read_made
 from iddpm.sampling import OVERLAP
 from iddpm.sampling.spectral_operators import Matrix
 from iddpm.tasks.file_labels import labels_of
@@ -52,7 +52,8 @@ def restore(
 ) -> list[Path]:
     """Restore measured files and write files of the same kind; return and print the paths.
 
-    All files are looked at before the first is restored, and none is overwritten.
+    All files are looked at before the first is restored. None is overwritten but those that the
+    same call has left when it was interrupted.
 
     Args:
         run: a model of the data itself, of any size.
@@ -94,15 +95,11 @@ def restore(
     jobs = measure_files(run, opened, operator, noise, simulate, seed)
     directory = out or run.directory / "restored"
     names = [name for job in jobs for name in job.names(n)]
-    _refuse_existing(directory, [*names, COMPARISON, RESTORED])
     conditioning = _conditioning(run, opened, class_name, conditions)
     settings = settings_for_inpainting(settings)
     plan = run.plan(**_unguided(run, conditioning, class_name, settings))
     items = sum(job.file.count for job in jobs)
     what = f"{items} item{'' if items == 1 else 's'}" + (f", {n} samples of each" if n > 1 else "")
-    console.print(f"{what}: {how.name}, {plan}", markup=False)
-    for text in dict.fromkeys(f"measured by {job.operator}, noise {job.noise:.3g}" for job in jobs):
-        console.print(text, markup=False)
     facts = {
         "operator": {k: None if v is None else str(v) for k, v in asdict(operator).items()},
         "method": how.name,
@@ -111,8 +108,15 @@ def restore(
         "simulated": simulate,
         "samples": n,
         "seed": seed,
+        "class": None if class_name is None else str(class_name),
+        "conditions": {name: str(value) for name, value in (conditions or {}).items()},
+        "overlap": overlap,
     }
     made = MadeFiles(facts, (*names, COMPARISON), complete=False)
+    _refuse_existing(directory, made)
+    console.print(f"{what}: {how.name}, {plan}", markup=False)
+    for text in dict.fromkeys(f"measured by {job.operator}, noise {job.noise:.3g}" for job in jobs):
+        console.print(text, markup=False)
     draw = _Drawing(run, how, seed, class_name, conditioning, settings)
     shown, found = list[tuple[Tensor, ...]](), list[dict[str, Quality]]()
     with progress_bar(console, "restoring") as progress:
@@ -147,10 +151,18 @@ def _compare(shown: list[tuple[Tensor, ...]], path: Path) -> Path:
     return save_side_by_side(path, first, *others)
 
 
-def _refuse_existing(directory: Path, names: list[str]) -> None:
+def _refuse_existing(directory: Path, made: MadeFiles) -> None:
+    """Raise for files that would be overwritten, unless the same call left them unfinished."""
+    names = [*made.files, RESTORED]
     if len(set(names)) < len(names):
         twice = min(name for name in names if names.count(name) > 1)
         raise ValueError(f"two files would become {twice}: rename one of them, or give another -n")
+    try:
+        found = read_made(directory / RESTORED)
+    except ValueError:
+        found = None
+    if found == made:
+        return
     for name in names:
         if (directory / name).exists():
             raise FileExistsError(

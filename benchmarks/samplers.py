@@ -3,6 +3,7 @@
 python benchmarks/samplers.py               # trains what is missing, draws, writes the table
 python benchmarks/samplers.py --draw 0/2    # draws every second cell, for two processes at once
 python benchmarks/samplers.py --report      # only writes the table of what has been drawn
+python benchmarks/samplers.py --exact       # only prints the tables of two exact denoisers
 
 Every sampler starts from the same noise. Whatever has been trained or drawn is kept, batch by
 batch, in --out, so the command can be stopped and repeated at any time; with --minutes it stops by
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from exact_denoisers import exact_tables
 from judge import Ruler, training_items
 from mnist import digits
 from numpy.typing import NDArray
@@ -181,8 +183,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--parts", type=int, default=PARTS, help="parts of each cell to compare")
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--exact", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    if arguments.exact:
+        print(exact_tables())
+        return
     deadline = time.monotonic() + 60 * arguments.minutes
     if not (arguments.out / "model.safetensors").is_file():
         resume = (arguments.out / CONFIG).is_file()

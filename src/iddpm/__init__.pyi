@@ -93,6 +93,7 @@ from .tasks.distill import distill as distill
 from .tasks.evaluate import evaluate as evaluate
 from .tasks.likelihood import likelihood as likelihood
 from .tasks.train import train as train
+from .tasks.tune import TuneRequest as TuneRequest, tune as tune
 from .training.checkpoints.state import TrainState as TrainState
 from .training.ema import EMA as EMA
 from .training.loop import train_loop as train_loop

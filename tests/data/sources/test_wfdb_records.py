@@ -1,5 +1,7 @@
 """WFDB records, held against the wfdb library that wrote them."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.io
@@ -86,7 +88,10 @@ def test_the_record_of_a_challenge(tmp_path, count):
         lines = [f"A{k} 2 500 400 12-May-2020 12:33:59"]
         lines += [f"A{k}.mat 16+24 1000/mV 16 0 0 0 0 {name}" for name in ("I", "II")]
         (tmp_path / f"A{k}.hea").write_text("\n".join([*lines, "#Age: 74", "#Dx: 59118001"]) + "\n")
-    source = open_source(tmp_path)
+    (tmp_path / "RECORDS").write_text("".join(f"A{k}\n" for k in range(count)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is skipped
+        source = open_source(tmp_path)
     assert (len(source), source.form.channel_names) == (count, ("I", "II"))
     assert np.abs(physical(source) - x / 1000).max() < 1e-6
 

@@ -17,7 +17,9 @@ _ALONE = {f.name: f.suffixes for f in FORMATS if f.folder is not None}
 _COMPANIONS = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".md", ".xml"))
 """Suffixes of tables and notes, which lie beside items and are none."""
 _TABLES = "text table"
-_LITTER = frozenset(("thumbs.db", "desktop.ini", "license", "readme", "dicomdir"))
+_LITTER = frozenset(
+    ("thumbs.db", "desktop.ini", "license", "readme", "dicomdir", "records", "annotators")
+)
 _NAMED = 5
 
 

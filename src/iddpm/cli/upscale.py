@@ -52,7 +52,7 @@ def upscale(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Pictures, clips, .npy, .npz, .wav, .flac, .nii(.gz), .csv, or folders."
+            help="Pictures, clips, videos, .npy, .npz, .wav, .flac, .nii(.gz), .csv, or folders."
         ),
     ],
     condition: Condition = None,

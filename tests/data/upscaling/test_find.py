@@ -11,6 +11,7 @@ from PIL import Image
 from iddpm.data.file_format import Form
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.clips import Animations
+from iddpm.data.sources.videos import Videos
 from iddpm.data.upscaling.find import open_low_res
 from iddpm.data.upscaling.low_res import Target
 from iddpm.data.upscaling.whole_volumes import upscaled_affine
@@ -253,6 +254,19 @@ def test_clips_keep_their_frames_and_take_as_long(tmp_path, name, dtype, channel
     Image.fromarray(BITS[..., 0]).save(tmp_path / name)
     with pytest.raises(ValueError, match=r"holds a single picture|trained on"):
         open_low_res([tmp_path / name], wanted)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_videos_keep_their_frames_and_take_as_long(tmp_path, channels):
+    (tmp_path / "out").mkdir()
+    clip = np.random.default_rng(1).integers(0, 256, (channels, 3, 4, 5)).astype(np.uint8)
+    write_clip(tmp_path / "a.mp4", clip, "MP4", 100 / 3)
+    wanted = target(channels, (2, 1, 2), natural_values(8), kind="clip")
+    _, opened, path = upscaled_file(tmp_path / "a.mp4", tmp_path / "out", wanted)
+    assert (opened.shape, path.name) == ((channels, 3, 4, 5), "a.mp4")
+    again = Videos(path, channels=channels)
+    assert (again.read_box(0, (0, 0, 0), (6, 4, 10)) == clip.repeat(2, 1).repeat(2, 3)).all()
+    assert again.form.milliseconds == pytest.approx(50 / 3, abs=1e-2)
 
 
 def test_a_clip_whose_times_a_gif_cannot_keep_becomes_a_webp(tmp_path):

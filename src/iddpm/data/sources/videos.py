@@ -81,6 +81,11 @@ class Videos(Clips):
             yield f"{path}, frame {number}", image
 
 
+def read_video_facts(path: Path) -> Facts:
+    """Return what a video says of its frames; errors as of `Videos`."""
+    return _look(path).facts
+
+
 def _look(path: Path) -> _Video:
     """Return what a file says of its frames; packets are counted, and a single frame decoded."""
     missing = _missing_bytes(path)

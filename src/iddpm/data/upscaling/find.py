@@ -9,6 +9,7 @@ from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.rasters import holds_numbers
 from iddpm.data.sources.series import TEXTS
 from iddpm.data.sources.signals import SOUNDS
+from iddpm.data.sources.videos import VIDEOS
 from iddpm.data.sources.volumes import NIFTI
 from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.upscaling.whole_arrays import ArrayFile
@@ -22,7 +23,7 @@ from iddpm.data.upscaling.whole_volumes import Volume
 _KINDS: dict[int, tuple[tuple[tuple[str, ...], Callable[[Path, Target], LowRes]], ...]] = {
     1: ((SOUNDS, Sound), (TEXTS, Table), (ARRAYS, ArrayFile)),
     2: ((tuple(sorted(SUFFIXES)), Picture), (ARRAYS, ArrayFile)),
-    3: ((NIFTI, Volume), (tuple(sorted(SUFFIXES)), Clip), (ARRAYS, ArrayFile)),
+    3: ((NIFTI, Volume), (tuple(sorted(SUFFIXES)), Clip), (VIDEOS, Clip), (ARRAYS, ArrayFile)),
 }
 """Suffixes and what opens them, by the number of axes."""
 _AT_ONCE = 16  # items that are looked at

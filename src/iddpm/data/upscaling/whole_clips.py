@@ -8,14 +8,15 @@ from torch import Tensor
 
 from iddpm.data.sources.animation import read_facts
 from iddpm.data.sources.clips import Animations
+from iddpm.data.sources.videos import VIDEOS, Videos, read_video_facts
 from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.writers.clip_encoding import SUFFIXES, write_clip
 
 
 class Clip(LowRes):
-    """One GIF, WebP or TIFF of several frames, as [C, T, H, W].
+    """One GIF, WebP, PNG or TIFF of several frames, or a video, as [C, T, H, W].
 
-    The upscaled one is a lossless file: a GIF for gray, a TIFF, otherwise a WebP.
+    The upscaled one is a lossless file: a GIF for gray, a TIFF, an MP4, otherwise a WebP.
     With more frames, each is shown for a shorter time.
 
     Raises:
@@ -26,12 +27,14 @@ class Clip(LowRes):
     count = 1
 
     def __init__(self, path: Path, target: Target) -> None:
-        facts = read_facts(path)
+        video = path.name.lower().endswith(VIDEOS)
+        reader: type[Animations | Videos] = Videos if video else Animations
+        facts = read_video_facts(path) if video else read_facts(path)
         floats = facts.dtype == "float32"
         target.check_numbers(path, np.dtype(facts.dtype))
         bounds = (target.values.low, target.values.high) if floats else None
         alike = target.channels == 4 or (facts.gray and target.channels == 3)
-        self._clip = Animations(
+        self._clip = reader(
             path,
             labels="none",
             channels=target.channels if alike else None,
@@ -40,14 +43,15 @@ class Clip(LowRes):
         if target.channels == 1 and self._clip.channels == 3:  # a WebP has no other colors
             clip = self._clip.read_box(0, (0, 0, 0), self._clip.sizes[0])
             if (clip == clip[:1]).all():
-                self._clip = Animations(path, labels="none", channels=1, value_range=bounds)
+                self._clip = reader(path, labels="none", channels=1, value_range=bounds)
         target.check(path, self._clip.channels, "a clip")
         self.path, self._target = path, target
         self.shape = (target.channels, *self._clip.sizes[0])
         form = self._clip.form
         self._shown = form.milliseconds
         if self._shown is not None:
-            self._shown = max(1, round(self._shown / target.scale[0]))
+            shown = self._shown / target.scale[0]
+            self._shown = shown if form.encoding == "MP4" else max(1, round(shown))
         self._encoding = form.encoding or ""
         if self._encoding == "GIF" and (self._shown or 0) % 10:  # which keeps multiples of ten
             self._encoding = "WEBP"

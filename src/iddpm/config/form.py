@@ -27,4 +27,4 @@ class FormConfig(Section):
     channel_names: tuple[str, ...] | None = None
     """Of physiological recordings."""
     units: tuple[str, ...] | None = None
-    """Of their channels."""
+    """Of their channels, or of a NetCDF or Zarr variable."""

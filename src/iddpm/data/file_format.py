@@ -21,7 +21,7 @@ class Form:
         container: of sound files, ``FLAC`` or ``AIFF`` where they all are; else they are written
             as .wav. Of rasters ``PNG`` where they all are; else they are written as .tif.
             ``EDF`` of physiological recordings.
-        channel_names, units: of the channels of such recordings.
+        channel_names, units: of the channels of such recordings; the unit of a NetCDF variable too.
         affine: of volumes: from voxel indices to millimetres, 4 x 4.
         milliseconds: of clips: how long a frame is shown.
     """

@@ -43,7 +43,7 @@ def write(path, kind, data, **encoding):
 def test_fields_by_the_names_of_their_axes(tmp_path, kind):
     path = write(tmp_path, kind, data_set())
     source = pickle.loads(pickle.dumps(open_source(path)))
-    assert (len(source), source.shape) == (6, (1, 8, 9))
+    assert (len(source), source.shape, source.form.units) == (6, (1, 8, 9), ("K",))
     for k in (0, 5):
         assert np.abs(physical(source, k)[0] - FIELD[k]).max() < 1e-4
     patches = open_source(path, window=(4, 4))

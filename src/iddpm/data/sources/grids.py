@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def open_grid(
     if layout is None:
         layout = _layout(path, rows)
     array: Any = rows
-    return ArraySource(
+    source = ArraySource(
         array,
         name=path.name,
         layout=layout,
@@ -109,6 +110,9 @@ def open_grid(
         path=path if path.is_file() else None,
         **settings,
     )
+    if rows.units:
+        source.form = replace(source.form, units=(rows.units,))
+    return source
 
 
 def open_grid_item(path: Path, column: str | None) -> GridRows:

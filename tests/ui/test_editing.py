@@ -96,11 +96,48 @@ def test_an_item_is_edited_as_by_the_command(hub, client, runs, kind):
     assert f"samples%2F{job.action.folder}%2F000001.png" in part
     words = shown_command(hub, client, job)
     assert words[:2] == ["iddpm", kind]
+    shown = client.post("/edit/commands", data=form).text
+    assert words == shlex.split(unescape(re.search(r"(?s)<pre[^>]*>(.*?)</pre>", shown)[1]))
     assert command(words[1:]) == 0
     assert pictures_of(folder) == drawn
+    assert (job.pictures > 0) == (kind != "interpolate")  # versions were shown on their way
     if kind == "inpaint":
         kept = np.asarray(Image.open(folder / "000001.png"))[:4]
         np.testing.assert_array_equal(kept, images(1)[0, :4, :, 0])
+
+
+def test_an_item_is_restored_as_by_the_command(client, hub, runs):
+    form = {"run": "pictures", "kind": "restore", "item": "0", "simulate": "true", "n": "1",
+            "operator": "downscale", "factor": "2x2", "width": "1", "steps": "3"}  # fmt: skip
+    shown = client.post("/edit/commands", data=form).text
+    assert "--operator downscale --factor 2x2" in shown
+    assert "--width" not in shown  # which another operator takes
+    assert client.post("/edit", data=form | {"class_name": "plain"}).status_code == 200
+    job = finish(hub)
+    drawn = pictures_of(job.files[0].parent)
+    assert {"000000.png", "comparison.png"} <= set(drawn)
+    assert client.get(f"/job?number={job.number}").text.count("/job/file") >= 2
+    words = shown_command(hub, client, job)
+    words[words.index("--out") + 1] = str(runs.parent / "restored")
+    assert command(words[1:]) == 0
+    assert pictures_of(runs.parent / "restored") == drawn
+    for wrong in ({"operator": "none"}, {"factor": "0"}, {"width": "0"}, {"noise": "-1"}):
+        assert client.post("/edit", data=form | wrong).status_code == 400, wrong
+
+
+def test_the_versions_of_a_signal_are_listed(client, hub, runs, signal_and_volume):
+    if not (runs / "signals").exists():
+        shutil.copytree(signal_and_volume / "signals", runs / "signals")
+    form = {"run": "signals", "kind": "edit", "item": "0", "n": "2", "steps": "2"}
+    assert client.post("/edit", data=form).status_code == 200
+    job = finish(hub)
+    part = client.get(f"/job?number={job.number}").text
+    assert part.count('hx-get="/item?') == 2
+    place = {"run": "signals", "samples": "edit", "number": "1"}
+    assert client.get("/item/values", params=place).json()["length"] == 64
+    shown = client.post("/edit/commands", data=form | {"kind": "inpaint"}).text
+    assert "--mask mask.npy" in shown  # before one is drawn
+    assert client.post("/edit", data=form | {"kind": "inpaint"}).status_code == 400
 
 
 def test_items_are_numbers_samples_and_files_of_ours_and_no_others(client, runs):
@@ -138,6 +175,10 @@ def test_a_file_is_upscaled_as_by_the_command(hub, client, runs):
     assert client.get(f"/job/file?number={job.number}&place=0").status_code == 200
     assert client.get(f"/job/file?number={job.number}&place=99").status_code == 404
     words = shown_command(hub, client, job)
+    form = {"run": "finer", "file": name, "steps": "2"}
+    shown = client.post("/upscale/commands", data=form).text
+    assert shlex.join(words) in unescape(shown)
+    assert "photo.png" in client.post("/upscale/commands", data=form | {"file": ""}).text
     words[words.index("--out") + 1] = str(runs.parent / "again")
     assert command(words[1:]) == 0
     assert (runs.parent / "again/small.png").read_bytes() == made.read_bytes()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import iddpm.ui
+from iddpm.config.choices import OPERATORS
 from iddpm.ui.actions.actions import ACTIONS
 from iddpm.ui.job_queue import ENDED
 from iddpm.ui.languages import CATALOGS, LANGUAGES, catalog, choose_language, translate
@@ -35,6 +36,8 @@ def families():
         "measure.": ("likelihood", "evaluation"),
         "measure.picture.": ("likelihood", "evaluation"),
         "edit.kind.": KINDS,
+        "edit.operator.": OPERATORS,
+        "edit.box.": ("d", "y", "x"),
         "edit.preset.": ("top", "bottom", "left", "right", "center"),
     }
 

@@ -1,7 +1,7 @@
 """Editing a user's items with a trained model, before and after side by side."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -162,6 +162,7 @@ def inpaint(
     class_name: str | int | None = None,
     out: Path | None = None,
     console: Console | None = None,
+    on_state: Callable[[int, Tensor], None] | None = None,
     **settings: Any,
 ) -> list[Path]:
     """Fill in what a mask marks; everything else stays exactly as it is.
@@ -180,6 +181,7 @@ def inpaint(
         class_name: the class to fill in; none by default.
         out: the directory, ``RUN/samples/inpainting`` by default.
         console: for progress.
+        on_state: called with the number of states before and the state [n, C, *spatial].
         settings: of sampling, as for :meth:`~iddpm.runs.run.Run.plan`. By default DDIM with fresh
             noise (eta 1) at even timesteps, which fits the rest to the known part best.
 
@@ -217,7 +219,8 @@ def inpaint(
     )
     passes = f", {resample} passes over jumps of {jump}" if resample > 1 else ""
     tiles = f" in {tiling.count} tiles" if tiling.count > 1 else ""
-    x = _drawn(run, plan, states, console, f"{n} versions, each {plan}{passes}{tiles}")
+    what = f"{n} versions, each {plan}{passes}{tiles}"
+    x = _drawn(run, plan, _shown(states, on_state), console, what)
     before = torch.stack([item.x, torch.where(fill, torch.zeros_like(item.x), item.x)])
     directory = out or run.directory / "samples/inpainting"
     return _before_and_after(run, before, tiling.crop(x), directory, console, whole)
@@ -233,6 +236,7 @@ def edit(
     class_name: str | int | None = None,
     out: Path | None = None,
     console: Console | None = None,
+    on_state: Callable[[int, Tensor], None] | None = None,
     **settings: Any,
 ) -> list[Path]:
     """Vary an item: add noise up to a level and denoise (SDEdit, Meng et al. 2022).
@@ -247,6 +251,7 @@ def edit(
         class_name: the class to draw; none by default.
         out: the directory, ``RUN/samples/edit`` by default.
         console: for progress.
+        on_state: called with the number of states before and the state [n, C, *spatial].
         settings: of sampling, as for :meth:`~iddpm.runs.run.Run.plan`.
 
     Returns:
@@ -281,7 +286,7 @@ def edit(
         levels=plan.levels,
         **_conditioning(run, n, class_name),
     )
-    x = _drawn(run, plan, states, console, f"{n} versions, each {plan}")
+    x = _drawn(run, plan, _shown(states, on_state), console, f"{n} versions, each {plan}")
     return _before_and_after(run, x0[None], x, out or run.directory / "samples/edit", console)
 
 
@@ -326,6 +331,16 @@ def _drawn(
     precision = Precision(plan.sampling.precision, run.device)
     with progress_bar(console, "drawing") as progress, precision.autocast():
         return _last(progress.track(states)).cpu()
+
+
+def _shown(
+    states: Iterable[State], on_state: Callable[[int, Tensor], None] | None
+) -> Iterator[State]:
+    """Yield states, and show each."""
+    for number, state in enumerate(states):
+        if on_state is not None:
+            on_state(number, state.x)
+        yield state
 
 
 def _last(states: Iterable[State]) -> Tensor:

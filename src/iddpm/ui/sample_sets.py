@@ -2,9 +2,12 @@
 
 import math
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from iddpm.config import ResolvedConfig
 from iddpm.runtime.made_files import SAMPLES, read_made
@@ -77,7 +80,7 @@ def read_set(run: Path, name: str) -> SampleSet:
         name,
         path,
         files,
-        count if type(count) is int and 0 < count < 10**7 else len(files),
+        count if type(count) is int and 0 < count < 10**7 else len(files) or _count_in(path),
         complete,
         str(facts.get("walk", ""))[:200],
         stamp(path)[0] / 1e9,
@@ -91,6 +94,20 @@ def _manifest(path: Path) -> tuple[dict[str, Any], bool]:
     except (ValueError, OSError):
         return {}, False
     return (made.facts, made.complete) if made is not None else ({}, True)
+
+
+def _count_in(path: Path) -> int:
+    """Return how many samples ``samples.npz`` of a folder without a manifest holds."""
+    file = path / "samples.npz"
+    if not file.is_file() or file.is_symlink():
+        return 0
+    try:
+        with zipfile.ZipFile(file) as members, members.open("arr_0.npy") as array:
+            known = np.lib.format.read_magic(array) == (1, 0)
+            shape = np.lib.format.read_array_header_1_0(array)[0] if known else ()
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return 0
+    return int(shape[0]) if shape else 0
 
 
 def has_items(samples: SampleSet) -> bool:

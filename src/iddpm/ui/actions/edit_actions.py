@@ -79,7 +79,8 @@ class EditAction(ItemAction):
         from iddpm.tasks.edit import edit
 
         opened = bench.open_run(run)
-        return edit(opened, self.item, **self._own, **self._versions, console=bench.console)
+        how = self._own | self._versions
+        return edit(opened, self.item, **how, console=bench.console, on_state=bench.show)
 
 
 class InpaintAction(ItemAction):
@@ -104,7 +105,8 @@ class InpaintAction(ItemAction):
 
         draw: Callable[..., list[Path]] = inpaint
         opened = bench.open_run(run)
-        return draw(opened, self.item, **self._own, **self._versions, console=bench.console)
+        how = self._own | self._versions
+        return draw(opened, self.item, **how, console=bench.console, on_state=bench.show)
 
 
 class InterpolateAction(Action):

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import secrets
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +13,10 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from iddpm.config.choices import OPERATORS, RESTORATIONS
 from iddpm.ui.actions.action import Action
 from iddpm.ui.actions.edit_actions import EditAction, InpaintAction, InterpolateAction
+from iddpm.ui.actions.restore_action import RestoreAction
 from iddpm.ui.confined_paths import UnknownNameError, confined
 from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.log_columns import thinned
@@ -31,7 +34,7 @@ Name = Annotated[str, Query(max_length=1_000)]
 UPLOAD, SAMPLES = "upload/", "samples/"
 """What stands before the names of items that were sent, and of those that were drawn."""
 KINDS: dict[str, type[Action]] = {
-    action.kind: action for action in (InpaintAction, EditAction, InterpolateAction)
+    action.kind: action for action in (InpaintAction, EditAction, InterpolateAction, RestoreAction)
 }
 
 
@@ -62,6 +65,8 @@ def show(
         classes=config.class_names if config.model.class_conditional else (),
         most_steps=config.diffusion.num_steps,
         action=InpaintAction.kind,
+        operators=OPERATORS,
+        methods=RESTORATIONS,
     )
 
 
@@ -131,8 +136,11 @@ def values(request: Request, run: Name, item: Name) -> Response:
     return Response(levels.tobytes(), media_type="application/octet-stream", headers=headers)
 
 
-async def read_action(request: Request, hub: Hub) -> Action:
-    """Read the form; items and masks become files that are ours."""
+async def read_action(request: Request, hub: Hub, *, drawn: bool = True) -> Action:
+    """Read the form; items and masks become files that are ours.
+
+    ``drawn`` says that there is a mask; else a name stands for it.
+    """
     fields: dict[str, Any] = dict(await fields_of(request))
     kind = KINDS.get(fields.pop("kind", ""))
     if kind is None:
@@ -141,6 +149,11 @@ async def read_action(request: Request, hub: Hub) -> Action:
     for name in ("item", "other", "mask"):
         if fields.get(name):
             fields[name] = await asyncio.to_thread(find_item, hub, run, fields[name])
+    if not drawn and not fields.get("mask"):
+        fields["mask"] = "mask.npy"
+    if kind is RestoreAction:  # which overwrites nothing
+        folder = secrets.token_hex(4) if drawn else "NAME"
+        fields["out"] = str(run / "restored" / folder)
     taken = {name: value for name, value in fields.items() if name in kind.model_fields}
     return kind.read(taken)
 
@@ -152,6 +165,17 @@ async def edit(request: Request) -> HTMLResponse:
     action = await read_action(request, hub)
     job = await asyncio.to_thread(hub.jobs.add, action, hub.index.path(action.run))
     return job_part(request, hub, job)
+
+
+@router.post("/edit/commands")
+async def commands(request: Request) -> HTMLResponse:
+    """Return the commands that do what the form says."""
+    hub = hub_of(request)
+    action = await read_action(request, hub, drawn=False)
+    path = hub.command_path(action.run)
+    return hub.render.page(
+        request, "commands.html", command=action.command(path), python=action.python(path)
+    )
 
 
 @router.put("/upload")

@@ -50,13 +50,34 @@ def _upscales(hub: Hub, name: str) -> bool:
 async def upscale(request: Request) -> HTMLResponse:
     """Put an upscaling into the queue."""
     hub = hub_of(request)
-    fields: dict[str, Any] = dict(await fields_of(request))
-    run = hub.index.path(fields.get("run", ""))
-    sent = str(fields.get("file", ""))
+    fields = dict(await fields_of(request))
+    action = read_action(hub, fields)
+    job = await asyncio.to_thread(hub.jobs.add, action, hub.index.path(action.run))
+    return job_part(request, hub, job)
+
+
+def read_action(hub: Hub, fields: dict[str, Any]) -> UpscaleAction:
+    """Read the form; the file becomes one that is ours."""
+    run, sent = hub.index.path(fields.get("run", "")), fields.get("file", "")
     if not sent.startswith(UPLOAD):
         raise ValueError("file is missing: drop one, or choose it")
     file = hub.uploads.path(sent.removeprefix(UPLOAD))
-    fields |= {"file": str(file), "out": str(run / "upscaled" / file.parent.name)}
-    action = UpscaleAction.read(fields)
-    job = await asyncio.to_thread(hub.jobs.add, action, run)
-    return job_part(request, hub, job)
+    return UpscaleAction.read(
+        fields | {"file": str(file), "out": str(run / "upscaled" / file.parent.name)}
+    )
+
+
+@router.post("/upscale/commands")
+async def commands(request: Request) -> HTMLResponse:
+    """Return the commands that do what the form says."""
+    hub, fields = hub_of(request), dict(await fields_of(request))
+    path = hub.command_path(fields.get("run", ""))
+    if fields.get("file"):
+        action = read_action(hub, fields)
+    else:
+        hub.index.path(fields.get("run", ""))
+        files = {"file": "photo.png", "out": str(path / "upscaled")}
+        action = UpscaleAction.read(fields | files)
+    return hub.render.page(
+        request, "commands.html", command=action.command(path), python=action.python(path)
+    )

@@ -1,5 +1,8 @@
 // Editing: a mask is drawn on an item, files are sent, before and after are compared.
 
+import { startComparing } from "./compare.js";
+import { addMaskTools } from "./mask_tools.js";
+
 const MARK = [255, 92, 40];
 const WAVE = { width: 960, height: 240 };
 
@@ -27,14 +30,26 @@ export function startEditing() {
   };
   form.addEventListener("change", showFields);
   showFields();
+  let drawn = ""; // the name of the mask that was drawn; another one is that of a file
   form.addEventListener("htmx:confirm", async (event) => {
-    if (new FormData(form).get("kind") !== "inpaint" || event.target !== form) return;
+    const fields = new FormData(form);
+    const kind = fields.get("kind") === "restore" ? fields.get("operator") : fields.get("kind");
+    if (!["inpaint", "mask"].includes(kind) || event.target !== form) return;
     event.preventDefault();
-    document.getElementById("mask-name").value = await send(painter.file(), "mask.npy");
-    event.detail.issueRequest(true);
+    const name = document.getElementById("mask-name");
+    try {
+      if (painter.mask.includes(1) || name.value === drawn) {
+        drawn = await send(painter.file(), "mask.npy");
+        name.value = drawn;
+      }
+      event.detail.issueRequest(true);
+    } catch (error) {
+      const problem = document.getElementById("upload-problem");
+      problem.textContent = error.message;
+      problem.hidden = false;
+    }
   });
-  document.body.addEventListener("htmx:afterSwap", showComparison);
-  document.getElementById("divider").addEventListener("input", divide);
+  startComparing();
 }
 
 async function send(body, name) {
@@ -106,6 +121,7 @@ class Painter {
     }
     this.mask = new Uint8Array(this.size.reduce((a, b) => a * b, 1));
     this.watch();
+    addMaskTools(this);
     this.draw();
     this.part.removeAttribute("aria-busy"); // opening the data may have taken a while
   }
@@ -236,25 +252,4 @@ class Painter {
     const start = new Uint8Array([0x93, 78, 85, 77, 80, 89, 1, 0, header.length & 255, header.length >> 8]);
     return new Blob([start, header, this.mask]);
   }
-}
-
-function showComparison() {
-  const part = document.getElementById("compare");
-  const first = document.querySelector("#result .items img");
-  part.hidden = !first;
-  if (!first) return;
-  part.querySelector(".before").src = part.dataset.before;
-  part.querySelector(".after").src = first.src;
-  for (const button of document.querySelectorAll("#result .items .item")) {
-    button.addEventListener("focus", () => {
-      part.querySelector(".after").src = button.querySelector("img").src;
-    });
-  }
-  divide();
-}
-
-function divide() {
-  const share = Number(document.getElementById("divider").value);
-  const before = document.querySelector("#compare .before");
-  before.style.clipPath = `inset(0 ${100 - share}% 0 0)`;
 }

@@ -129,7 +129,7 @@ async function loadLevels(address) {
   return { shape, levels: new Uint8Array(await answer.arrayBuffer()) };
 }
 
-function drawSlice(canvas, { shape, levels }, axis, index) {
+export function drawSlice(canvas, { shape, levels }, axis, index) {
   const [channels, depth, height, width] = shape;
   const sizes = [depth, height, width];
   const [rows, columns] = [0, 1, 2].filter((k) => k !== axis).map((k) => sizes[k]);

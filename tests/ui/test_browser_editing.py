@@ -1,0 +1,96 @@
+"""Editing in a real browser: masks by keys, by numbers and by a file; before and after."""
+
+import shutil
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.ui.browser import accessibility_faults, watched_page
+from tests.ui.served import CHROMIUM, served
+
+
+@pytest.fixture(scope="module")
+def address(signal_and_volume, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("masks") / "runs"
+    shutil.copytree(signal_and_volume, runs)
+    with served(runs) as url:
+        yield url, runs
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
+def test_a_mask_is_given_by_keys_by_numbers_and_by_a_file(address, tmp_path):
+    url, runs = address
+    base = url.partition("/?")[0]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        with watched_page(browser, url) as page:
+            _pictures(page, base, runs, tmp_path)
+            _others(page, base)
+        browser.close()
+
+
+def _pictures(page, base, runs, folder):
+    page.goto(f"{base}/edit?run=pictures&item=0")
+    canvas, number = page.locator("#painter canvas"), page.get_by_label("Network evaluations")
+    expect(canvas).to_have_attribute("width", "8")
+    page.get_by_label("Brush").fill("1")
+    number.fill("4")
+    page.get_by_text("The same from a shell or from Python").click()
+    expect(page.locator(".commands pre").first).to_contain_text("--mask mask.npy --resample 1")
+    canvas.focus()
+    for key in ("ArrowLeft", "ArrowUp", "Space"):
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Draw versions").click()
+    _compare(page)
+    marked = next((runs / ".uploads").rglob("mask.npy"))
+    assert 1 <= np.load(marked).sum() <= 5
+    shutil.rmtree(marked.parent)
+
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_text("Mark a rectangle by numbers").click()
+    page.get_by_label("Rows: from").fill("2")
+    page.get_by_label("Rows: to").fill("3")
+    page.get_by_label("Positions: to").fill("4")
+    page.get_by_role("button", name="Mark it").click()
+    assert accessibility_faults(page) == []
+    with page.expect_response("**/upload?name=mask.npy"):
+        page.get_by_role("button", name="Draw versions").click()
+    wanted = np.zeros((8, 8), np.uint8)
+    wanted[2:4, :5] = 1
+    _compare(page)
+    np.testing.assert_array_equal(np.load(next((runs / ".uploads").rglob("mask.npy"))), wanted)
+
+    page.get_by_role("button", name="Clear").click()
+    np.save(folder / "mine.npy", 1 - wanted)
+    page.get_by_text("Mask from a file").click()
+    page.get_by_label("Mask from a file").set_input_files(folder / "mine.npy")
+    expect(page.locator(".commands pre").first).to_contain_text("/mine.npy")
+
+
+def _compare(page):
+    part = page.locator("#compare")
+    expect(part).to_have_attribute("data-shown", "0")
+    page.get_by_label("Versions").last.select_option("2")
+    expect(part).to_have_attribute("data-shown", "2")
+    divider = page.get_by_label("Divider")
+    divider.fill("30")
+    clip = part.locator("canvas").last.evaluate("canvas => canvas.style.clipPath")
+    assert clip == "inset(0px 0px 0px 30%)"
+    both = [c.evaluate("canvas => canvas.toDataURL()") for c in part.locator("canvas").all()]
+    assert both[0] != both[1]
+    part.evaluate("part => delete part.dataset.shown")
+
+
+def _others(page, base):
+    for run, fields, width in (("signals", "x", "960"), ("volumes", "dyx", "8")):
+        page.goto(f"{base}/edit?run={run}&item=0")
+        expect(page.locator("#painter canvas")).to_have_attribute("width", width)
+        assert page.locator("input[id^=box-]").count() == 2 * len(fields)
+        page.locator("#preset").select_option("left")
+        page.get_by_label("Network evaluations").fill("3")
+        page.get_by_role("button", name="Draw versions").click()
+        _compare(page)
+        assert accessibility_faults(page) == []

@@ -33,7 +33,7 @@ def watched_page(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     page.goto(url)
     yield page
     context.close()
-    assert faults == []
+    assert faults == [], faults
 
 
 def accessibility_faults(page: Page) -> list[str]:

@@ -268,5 +268,33 @@ def test_uploads_are_limited_and_named_plainly(client, hub, monkeypatch):
     assert client.put("/upload?name=x", content=b"x").status_code == 413
     assert sorted(folder.iterdir()) == before  # nothing is left of what was refused
     monkeypatch.setattr(uploads, "KEPT", -1)
+    for entry in folder.glob("*.keep"):  # data of trainings
+        entry.unlink()
+    hub.uploads.keep(folder / name.removeprefix("upload/"))
     hub.uploads.clear()
-    assert not list(folder.iterdir())
+    hub.uploads.clear()
+    token = name.split("/")[1]
+    assert sorted(path.name for path in folder.iterdir()) == [token, f"{token}.keep"]
+
+
+def test_several_files_become_one_folder_of_data(client, hub, runs):
+    into = "new"
+    for path in ("cats/1.png", "cats/2.png", "dogs/1.png", "dogs/../../../1.png"):
+        query = {"name": path, "into": into}
+        answer = client.put("/upload", params=query, content=b"x" * 5)
+        _, into, rest = answer.json()["name"].split("/", 2)
+    assert rest == "file/file/file/1.png"  # the last four parts, none of which leads up
+    folder = hub.uploads.folder / into
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*.png")} == {
+        "cats/1.png",
+        "cats/2.png",
+        "dogs/1.png",
+        rest,
+    }
+    again = {"name": "cats/1.png", "into": into}
+    assert client.put("/upload", params=again, content=b"y").status_code == 400
+    for wrong in ("none", "..", f"{into}/cats", "/"):
+        answer = client.put("/upload", params={"name": "a.png", "into": wrong}, content=b"y")
+        assert answer.status_code == 404, wrong
+    shown = client.post("/train/commands", data={"data": f"upload/{into}", "name": "x"}).text
+    assert f"{folder}" in shown

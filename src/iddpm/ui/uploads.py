@@ -22,6 +22,10 @@ SLOWEST = 60.0
 """Seconds for which nothing may come."""
 KEPT = 24 * 3600.0
 """Seconds after which a file is removed when the next server starts."""
+KEEP = ".keep"
+"""Behind the name of a folder: a file that says that it stays."""
+DEEPEST = 4
+"""Parts of the name of a file among several."""
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -45,13 +49,25 @@ class Uploads:
         if self.folder.is_symlink() or not self.folder.is_dir():
             return
         for entry in self.folder.iterdir():
-            if time.time() - entry.lstat().st_mtime > KEPT and not entry.is_symlink():
+            old = time.time() - entry.lstat().st_mtime > KEPT
+            if old and not entry.is_symlink() and not self._marker(entry.name).exists():
                 shutil.rmtree(entry, ignore_errors=True)
 
-    def path(self, name: str) -> Path:
-        """Return the file of a name that :meth:`receive` returned; UnknownNameError for none."""
+    def _marker(self, folder: str) -> Path:
+        return self.folder / f"{folder}{KEEP}"
+
+    def keep(self, path: Path) -> None:
+        """Let :meth:`clear` leave the folder of an uploaded file, the data of a training."""
+        if path.is_relative_to(self.folder):
+            self._marker(path.relative_to(self.folder).parts[0]).touch()
+
+    def path(self, name: str, *, folder: bool = False) -> Path:
+        """Return the file of a name that :meth:`receive` returned; UnknownNameError for none.
+
+        ``folder`` says that the folder of several files will do too.
+        """
         path = confined(self.root, f"{FOLDER}/{name}")
-        if not path.is_file():
+        if not path.is_file() and not (folder and path != self.folder and path.is_dir()):
             raise UnknownNameError("there is no such file: drop it again")
         return path
 
@@ -63,28 +79,42 @@ class Uploads:
         folder.mkdir(parents=True)
         return folder
 
-    async def receive(self, name: str, size: int | None, body: AsyncIterator[bytes]) -> str:
+    async def receive(
+        self, name: str, size: int | None, body: AsyncIterator[bytes], into: str = ""
+    ) -> str:
         """Write a file as it comes, and return the name that it has here.
 
         Args:
             name: what the browser calls it; unusual characters are replaced.
             size: what the browser says that it has, or None.
             body: its parts.
+            into: of one file among several: ``"new"`` for the first, then the name of the folder
+                that it was put into. The folders of its own name are kept below it.
 
         Raises:
             UploadTooLargeError: it is larger than is kept, or the disk is nearly full.
             ValueError: it ended early, or nothing came for a while.
         """
-        plain = _UNUSUAL.sub("_", Path(name.replace("\\", "/")).name)[-100:].lstrip(".") or "file"
+        parts = [_plain(part) for part in Path(name.replace("\\", "/")).parts if part != "/"]
         self._refuse_full(size or 0)
-        folder = self.new_folder()
+        joins = into not in ("", "new")
+        folder = self.path(into, folder=True) if joins else self.new_folder()
+        if folder.parent != self.folder:
+            raise UnknownNameError("there is no such folder")
+        place = folder.joinpath(*(parts[-DEEPEST:] if into else parts[-1:]))
         try:
-            with open(folder / plain, "xb") as file:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            confined(self.root, place.parent.relative_to(self.root).as_posix())
+            with open(place, "xb") as file:
                 await _copy(body, file.write, size)
+        except FileExistsError:
+            raise ValueError(f"{place.name} is there already") from None
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            place.unlink(missing_ok=True)
+            if not joins:
+                shutil.rmtree(folder, ignore_errors=True)
             raise
-        return f"{folder.name}/{plain}"
+        return place.relative_to(self.folder).as_posix()
 
     def _refuse_full(self, size: int) -> None:
         if self.folder.is_symlink():
@@ -97,6 +127,11 @@ class Uploads:
             raise UploadTooLargeError(f"{len(files)} files are here: remove {self.folder}")
         if shutil.disk_usage(self.root).free - size < LEFT_FREE:
             raise UploadTooLargeError("the disk is nearly full")
+
+
+def _plain(part: str) -> str:
+    """Return a part of a name with its unusual characters replaced."""
+    return _UNUSUAL.sub("_", part)[-100:].lstrip(".") or "file"
 
 
 async def _copy(body: AsyncIterator[bytes], write: object, size: int | None) -> None:

@@ -179,10 +179,10 @@ async def commands(request: Request) -> HTMLResponse:
 
 
 @router.put("/upload")
-async def upload(request: Request, name: Name) -> Response:
+async def upload(request: Request, name: Name, into: Name = "") -> Response:
     """Take a file, and return its name here."""
     length = request.headers.get("content-length", "")
     size = int(length) if length.isdecimal() and len(length) < 20 else None
     stream = (part async for part in request.stream() if part)
-    found = await hub_of(request).uploads.receive(name, size, stream)
+    found = await hub_of(request).uploads.receive(name, size, stream, into)
     return Response(json.dumps({"name": UPLOAD + found}), media_type="application/json")

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Query
@@ -50,7 +51,7 @@ async def read_form(request: Request, hub: Hub) -> tuple[str, str, list[str]]:
     if not data:
         raise ValueError("data is missing: give its path, or drop a file")
     if data.startswith(UPLOAD):
-        data = str(hub.uploads.path(data.removeprefix(UPLOAD)))
+        data = str(hub.uploads.path(data.removeprefix(UPLOAD), folder=True))
     settings = [
         f"{field.removeprefix(SETTING)}={value.strip()}"
         for field, value in fields.items()
@@ -99,6 +100,7 @@ async def train(request: Request) -> Response:
     out = hub.index.root / name
     if out.is_symlink() or (out / CONFIG).exists():
         raise ValueError(f"{name} is there already: give another name")
+    hub.uploads.keep(Path(data))
     hub.trainings.start(out, training_words(data, settings, str(out)))
     return RedirectResponse(address("/train/started", name=name), 303)
 

@@ -9,14 +9,14 @@ const WAVE = { width: 960, height: 240 };
 export function startEditing() {
   const part = document.getElementById("painter");
   for (const field of document.querySelectorAll("input[data-upload]")) {
-    field.addEventListener("change", () => field.files.length && sendItem(field, field.files[0]));
+    field.addEventListener("change", () => field.files.length && sendItem(field, field.files));
   }
   const drop = document.getElementById("drop");
   drop?.addEventListener("dragover", (event) => event.preventDefault());
   drop?.addEventListener("drop", (event) => {
     event.preventDefault();
-    const [file] = event.dataTransfer.files;
-    if (file) sendItem(drop.querySelector("input"), file);
+    const { files } = event.dataTransfer;
+    if (files.length) sendItem(drop.querySelector("input"), files);
   });
   if (!part) return;
   const painter = new Painter(part);
@@ -52,8 +52,8 @@ export function startEditing() {
   startComparing();
 }
 
-async function send(body, name) {
-  const query = new URLSearchParams({ name });
+async function send(body, name, into = "") {
+  const query = new URLSearchParams({ name, into });
   const answer = await fetch(`/upload?${query}`, { method: "PUT", body });
   if (!answer.ok) {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -63,11 +63,12 @@ async function send(body, name) {
 }
 
 // Sends a file; the page of editing shows it, forms keep its name.
-async function sendItem(field, file) {
+async function sendItem(field, files) {
   const problem = document.getElementById("upload-problem");
   problem.hidden = true;
   try {
-    const name = await send(file, file.name);
+    const several = field.multiple && (files.length > 1 || field.webkitdirectory);
+    const name = several ? await sendAll(files) : await send(files[0], files[0].name);
     const kept = document.querySelector(`input[name="${field.dataset.upload}"]:not([type="number"])`);
     kept.value = name;
     kept.dispatchEvent(new Event("change", { bubbles: true }));
@@ -79,6 +80,20 @@ async function sendItem(field, file) {
     problem.hidden = false;
     field.value = "";
   }
+}
+
+// Sends several files into one folder; returns its name.
+async function sendAll(files) {
+  const sent = document.getElementById("sent");
+  let into = "new";
+  for (const [k, file] of [...files].entries()) {
+    // The folder that was chosen becomes the one here; those in it are the classes.
+    const path = file.webkitRelativePath.split("/").slice(1).join("/") || file.name;
+    const name = await send(file, path, into);
+    [, into] = name.split("/");
+    sent.textContent = sent.dataset.sent.replace("{done}", k + 1).replace("{count}", files.length);
+  }
+  return `upload/${into}`;
 }
 
 class Painter {

@@ -1,8 +1,10 @@
 """Items that were drawn anew, written as files like those of the data or the one given."""
 
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -10,9 +12,10 @@ from iddpm.builders import form_of, values_of
 from iddpm.data.upscaling.find import open_low_res
 from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.writers.data_files import save_files
-from iddpm.data.writers.image_files import fits_picture, save_images, save_npz
+from iddpm.data.writers.image_files import fits_picture, save_grid, save_images, save_npz
 from iddpm.runs.run import Run
 from iddpm.runtime.atomic_files import write_atomically
+from iddpm.sampling import State
 
 
 def save_items(run: Run, x: Tensor, directory: Path) -> list[Path]:
@@ -64,3 +67,28 @@ def say_written(console: Console, pictures: list[Path], items: list[Path]) -> li
     more = f" to {items[-1].name}" if len(items) > 1 else ""
     console.print(f"wrote {items[0]}{more}", markup=False)
     return [*pictures, *items]
+
+
+def shown_states(
+    states: Iterable[State], on_state: Callable[[int, Tensor], None] | None
+) -> Iterator[State]:
+    """Yield states, and show each."""
+    for number, state in enumerate(states):
+        if on_state is not None:
+            on_state(number, state.x)
+        yield state
+
+
+def save_before_and_after(
+    run: Run,
+    before: Tensor,
+    x: Tensor,
+    directory: Path,
+    console: Console,
+    whole: LowRes | None = None,
+) -> list[Path]:
+    """Write items and their versions, and a picture of all in one row."""
+    both = torch.cat([before, x])
+    grid = save_grid(both, directory / "before_after.png", columns=len(both))
+    written = save_items(run, x, directory) if whole is None else save_alike(whole, x, directory)
+    return say_written(console, [grid], written)

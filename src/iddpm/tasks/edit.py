@@ -41,7 +41,13 @@ from iddpm.sampling import (
     trajectory,
 )
 from iddpm.sampling import inpaint as fill_in
-from iddpm.tasks.drawn_items import open_whole, save_alike, save_items, say_written
+from iddpm.tasks.drawn_items import (
+    open_whole,
+    save_before_and_after,
+    save_items,
+    say_written,
+    shown_states,
+)
 from iddpm.training.precision import Precision
 
 INTERPOLATION_STEPS = 250
@@ -220,10 +226,10 @@ def inpaint(
     passes = f", {resample} passes over jumps of {jump}" if resample > 1 else ""
     tiles = f" in {tiling.count} tiles" if tiling.count > 1 else ""
     what = f"{n} versions, each {plan}{passes}{tiles}"
-    x = _drawn(run, plan, _shown(states, on_state), console, what)
+    x = _drawn(run, plan, shown_states(states, on_state), console, what)
     before = torch.stack([item.x, torch.where(fill, torch.zeros_like(item.x), item.x)])
     directory = out or run.directory / "samples/inpainting"
-    return _before_and_after(run, before, tiling.crop(x), directory, console, whole)
+    return save_before_and_after(run, before, tiling.crop(x), directory, console, whole)
 
 
 def edit(
@@ -286,8 +292,8 @@ def edit(
         levels=plan.levels,
         **_conditioning(run, n, class_name),
     )
-    x = _drawn(run, plan, _shown(states, on_state), console, f"{n} versions, each {plan}")
-    return _before_and_after(run, x0[None], x, out or run.directory / "samples/edit", console)
+    x = _drawn(run, plan, shown_states(states, on_state), console, f"{n} versions, each {plan}")
+    return save_before_and_after(run, x0[None], x, out or run.directory / "samples/edit", console)
 
 
 def _check_number(n: int) -> None:
@@ -333,30 +339,6 @@ def _drawn(
         return _last(progress.track(states)).cpu()
 
 
-def _shown(
-    states: Iterable[State], on_state: Callable[[int, Tensor], None] | None
-) -> Iterator[State]:
-    """Yield states, and show each."""
-    for number, state in enumerate(states):
-        if on_state is not None:
-            on_state(number, state.x)
-        yield state
-
-
 def _last(states: Iterable[State]) -> Tensor:
     """Sample to the end and return the last state."""
     return deque(states, maxlen=1)[0].x
-
-
-def _before_and_after(
-    run: Run,
-    before: Tensor,
-    x: Tensor,
-    directory: Path,
-    console: Console,
-    whole: LowRes | None = None,
-) -> list[Path]:
-    both = torch.cat([before, x])
-    grid = save_grid(both, directory / "before_after.png", columns=len(both))
-    written = save_items(run, x, directory) if whole is None else save_alike(whole, x, directory)
-    return say_written(console, [grid], written)

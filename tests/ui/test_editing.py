@@ -101,6 +101,11 @@ def test_an_item_is_edited_as_by_the_command(hub, client, runs, kind):
     assert command(words[1:]) == 0
     assert pictures_of(folder) == drawn
     assert (job.pictures > 0) == (kind != "interpolate")  # versions were shown on their way
+    place = {"run": "pictures", "samples": job.action.folder, "number": "1"}
+    values = np.frombuffer(client.get("/item/values", params=place).content, np.uint8)
+    np.testing.assert_array_equal(
+        values.reshape(8, 8), np.asarray(Image.open(folder / "000001.png"))
+    )
     if kind == "inpaint":
         kept = np.asarray(Image.open(folder / "000001.png"))[:4]
         np.testing.assert_array_equal(kept, images(1)[0, :4, :, 0])

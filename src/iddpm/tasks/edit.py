@@ -21,7 +21,6 @@ from iddpm.builders import (
 from iddpm.builders.sampling_plan import check_part_of_process, settings_for_inpainting
 from iddpm.data.item import Item, read_item, read_mask
 from iddpm.data.levels import to_model_range
-from iddpm.data.upscaling.low_res import LowRes
 from iddpm.data.writers.image_files import save_gif, save_grid
 from iddpm.diffusion import NoiseSchedule
 from iddpm.evaluation.fidelity import psnr_of_all

@@ -145,8 +145,16 @@ def read_sample(samples: SampleSet, number: int, config: ResolvedConfig) -> "Ten
         UnknownNameError: there is no such item.
         ValueError: its file is damaged.
     """
+    from iddpm.builders import values_of
+    from iddpm.data.item import read_item
     from iddpm.data.levels import to_model_range
 
+    if samples.files and not (samples.path / SAMPLES).exists():
+        # No manifest says which of the pictures there show several items.
+        if not 0 <= number < len(samples.files):
+            raise UnknownNameError(f"there is no sample {number} in {samples.name}")
+        path = confined(samples.path, samples.files[number])
+        return read_item(path, config.model.shape, config.bits, values_of(config)).x
     source = _open(_data_of(samples), stamp(samples.path), config)
     if not 0 <= number < len(source):
         raise UnknownNameError(f"there is no sample {number} in {samples.name}")

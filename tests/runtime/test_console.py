@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import iddpm
-from iddpm.runtime.console import open_console, say
+from iddpm.runtime.console import WatchedConsole, open_console, progress_bar, say
 
 
 def test_control_characters_of_names_do_not_reach_the_terminal(capsys):
@@ -35,3 +35,26 @@ def test_nothing_prints_past_the_console():
         if past & {ast.unparse(call.func) for call in calls}:
             printing.add(path.relative_to(root).as_posix())
     assert printing == allowed
+
+
+def test_lines_and_progress_can_be_watched_and_the_work_ended():
+    lines, steps = [], []
+    console = WatchedConsole(lines.append, lambda done, total: steps.append((done, total)))
+    console.print("a\x1b[31m\nb", 3)
+    assert lines == ["a\\x1b[31m", "b 3"]
+    with progress_bar(console, "sampling") as progress:
+        assert list(progress.track(range(3))) == [0, 1, 2]
+    assert steps[0] == (0, 3)
+    assert steps[-1] == (3, 3)
+
+    def refuse(done, total):
+        if done == 2:
+            raise InterruptedError
+
+    done = []
+    with (
+        pytest.raises(InterruptedError),
+        progress_bar(WatchedConsole(lines.append, refuse), "sampling") as progress,
+    ):
+        done.extend(progress.track(range(3)))
+    assert done == [0, 1]

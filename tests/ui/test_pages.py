@@ -11,8 +11,10 @@ from PIL import Image
 
 from iddpm.cli.main import run as command
 from iddpm.runtime.directory_lock import DirectoryLock
+from iddpm.tasks.summary import summarize
 from iddpm.ui.application import build_hub
 from iddpm.ui.run_index import RunIndex
+from iddpm.ui.sample_sets import kind_of
 from tests.ui.conftest import SCRIPT, open_client, record_line, write_run
 
 
@@ -74,6 +76,33 @@ def test_runs_are_found_at_any_depth_and_folders_of_runs_are_not(root):
     assert RunIndex(root).names() == ["a", "a/classifier", "b/c", "b/d/e"]
     assert RunIndex(root / "a").names() == [".", "classifier"]
     assert RunIndex(root / "a").facts(".").step == 30
+
+
+def test_the_facts_of_a_long_log_are_those_of_info(root):
+    run = write_run(root / "a", 0, status=1, reason="diverged", step=9, message="x")
+    (run / "log.jsonl").write_text("".join(map(record_line, range(1, 2001))))
+    (run / "best").write_text("step_00000300\n")
+    whole, shown = summarize(run), dict(RunIndex(root).facts("a").facts)
+    for facts in (whole, shown):
+        facts.pop("record_age")
+    assert whole["best"] == {"checkpoint": "step_00000300", "held_out_loss": 1.5 / 30}
+    assert shown == whole
+
+
+def test_the_kinds_of_samples(trained_runs):
+    config = RunIndex(trained_runs).facts("pictures").config
+    sound = config.form.model_copy(update={"kind": "signal"})
+    clip = config.form.model_copy(update={"kind": "clip"})
+    for shape, form, kind in (
+        ((1, 64), config.form, "signal"),
+        ((1, 64), sound, "sound"),
+        ((1, 8, 8, 8), config.form, "volume"),
+        ((3, 8, 8, 8), clip, "clip"),
+        ((3, 8, 8), config.form, "picture"),
+    ):
+        model = config.model.model_copy(update={"channels": shape[0], "size": shape[1:]})
+        changed = config.model_copy(update={"model": model, "form": form})
+        assert kind_of(changed) == kind
 
 
 def test_the_curves_are_those_of_the_log(client, root):

@@ -1,5 +1,6 @@
 """Samples of a page are those of the command line and of Python, byte for byte."""
 
+import ast
 import io
 import json
 import re
@@ -7,11 +8,11 @@ import shlex
 from html import unescape
 
 import pytest
-import torch
 from PIL import Image
 
 import iddpm
 from iddpm.cli.main import run as command
+from iddpm.ui.actions.actions import ACTIONS
 from iddpm.ui.actions.inspect_action import InspectAction
 from iddpm.ui.actions.sample_action import SampleAction
 from iddpm.ui.application import build_hub
@@ -141,4 +142,28 @@ def test_a_class_cannot_become_an_option_or_a_shell_command(trained_runs):
     line = action.command(trained_runs / "pictures")
     assert shlex.split(line)[-1] == "$(rm -rf x); --out=/tmp"
     assert "run.sample(16, seed=0, classes='$(rm -rf x); --out=/tmp'" in action.python(trained_runs)
-    assert torch.is_tensor(torch.zeros(1))
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_the_lines_of_python_are_python_and_the_words_are_a_command(trained_runs, kind):
+    hostile = "a'b\"c\n)"
+    names = ("item", "other", "mask", "file", "out", "path", "class_name", "checkpoint")
+    fields = ACTIONS[kind].model_fields
+    values = {name: hostile for name in names if name in fields}
+    action = ACTIONS[kind].model_validate({"run": "pictures", **values})
+    tree = ast.parse(action.python(trained_runs / "pictures"))
+    texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+    assert not values or hostile in texts
+    words = shlex.split(action.command(trained_runs / "pictures"))
+    assert words[0] == "iddpm"
+    assert not values or hostile in words
+    assert words[1] in {
+        "sample",
+        "edit",
+        "inpaint",
+        "interpolate",
+        "upscale",
+        "data",
+        "likelihood",
+        "evaluate",
+    }

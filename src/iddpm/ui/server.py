@@ -55,14 +55,14 @@ def serve(runs: Path, *, host: str = "127.0.0.1", port: int = 8479, browser: boo
     if ":" in shown:
         shown = f"[{shown}]"
     url = f"http://{shown}:{port}/?{TOKEN}={token}"
+    say(url)  # alone on its line, whatever the width of the terminal
     if not is_loopback(host):
         warnings.warn(
-            f"listening on {host}: whoever can reach this machine and knows the token can train, "
-            "sample and stop runs, and others on the way can read it (plain HTTP); prefer "
-            f"ssh -L {port}:localhost:{port}",
+            f"listening on {host}: whoever reaches this machine and knows the token can train, "
+            f"sample and stop runs, and plain HTTP can be read on the way; prefer ssh -L "
+            f"{port}:localhost:{port}",
             stacklevel=2,
         )
-    say(url)  # alone on its line, whatever the width of the terminal
     say(f"runs in {runs}; the page needs the address above. Ctrl-C ends it, trainings go on")
     hub = build_hub(runs)
     app = create_app(hub, token=token, host=host, port=port)

@@ -27,8 +27,7 @@ class InspectAction(Action):
         path, settings = data_settings(run)
         return (
             "from pathlib import Path\n\nfrom iddpm.tasks.inspect import inspect\n\n"
-            f"for line in inspect({path!r}, {settings!r}, Path({str(run / PICTURE)!r})):\n"
-            "    print(line)"
+            f"lines = list(inspect({path!r}, {settings!r}, Path({str(run / PICTURE)!r})))"
         )
 
     def perform(self, bench: Bench, run: Path) -> list[Path]:

@@ -31,8 +31,7 @@ class LookAction(Action):
         """Return lines of Python that do the same."""
         return (
             "from pathlib import Path\n\nfrom iddpm.tasks.inspect import inspect\n\n"
-            f"for line in inspect({self.path!r}, {list(self.settings)!r}, Path({self.out!r})):\n"
-            "    print(line)"
+            f"lines = list(inspect({self.path!r}, {list(self.settings)!r}, Path({self.out!r})))"
         )
 
     def perform(self, bench: Bench, run: Path) -> list[Path]:

@@ -43,7 +43,7 @@ class LikelihoodAction(Action):
         return (
             "import iddpm\n\n"
             f"run = iddpm.load({str(run)!r})\n"
-            f"print(iddpm.likelihood(run{', ' + how if how else ''}))"
+            f"bound = iddpm.likelihood(run{', ' + how if how else ''})"
         )
 
     def perform(self, bench: Bench, run: Path) -> list[Path]:

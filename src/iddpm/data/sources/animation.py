@@ -1,7 +1,6 @@
 """One file of several frames: GIF, animated WebP or PNG, or a TIFF of several pages."""
 
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -9,20 +8,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from iddpm.data.sources.apng import Apng
+from iddpm.data.sources.deep_pictures import is_png
 from iddpm.data.sources.gif import Gif
 from iddpm.data.sources.picture import (
     GRAY_MODES,
     UnreadablePictureError,
-    bits_of,
     is_animated,
     load_page,
     opened_picture,
-    raw_mode,
     refuse_animated,
 )
 from iddpm.data.sources.tiff import refuse_differing, refuse_mixed_pages
 from iddpm.data.sources.tiff_pages import is_tiff, read_description, read_pages
-from iddpm.data.sources.unreadable import UnsupportedPictureError
 
 MOST_FRAMES = 1 << 16
 _ROOM = (1 << 24, 1 << 12)
@@ -84,8 +82,11 @@ def read_facts(path: Path) -> Facts:
         gif = Gif(path.read_bytes(), str(path))
         times = tuple(frame.milliseconds for frame in gif.frames)
         facts = Facts(len(gif.frames), gif.size, "uint8", gif.gray, "GIF", times)
+    elif is_png(path) and is_animation(path):
+        png = Apng(path.read_bytes(), str(path))
+        facts = Facts(len(png), png.size, "uint8", png.gray, "PNG", png.milliseconds)
     else:
-        facts = _tiff_facts(path) if is_tiff(path) else _pillow_facts(path)
+        facts = _tiff_facts(path) if is_tiff(path) else _webp_facts(path)
     if facts.count == 1:
         raise ValueError(
             f"{path} holds a single picture, and a clip has several frames: put still pictures "
@@ -109,11 +110,12 @@ def read_frames(path: Path, first: int, count: int) -> Iterator[Image.Image]:
     Raises:
         UnreadablePictureError: a damaged file.
     """
-    if _is_gif(path):
-        gif = Gif(path.read_bytes(), str(path))
-        for frame in islice(gif.compose(), first, first + count):
+    if _is_gif(path) or (is_png(path) and is_animation(path)):
+        kind = Gif if _is_gif(path) else Apng
+        composed = kind(path.read_bytes(), str(path))
+        for frame in islice(composed.compose(), first, first + count):
             if (frame[..., 3] == 255).all():
-                frame = frame[..., 0] if gif.gray else frame[..., :3]
+                frame = frame[..., 0] if composed.gray else frame[..., :3]
             yield Image.fromarray(np.ascontiguousarray(frame))
         return
     if is_tiff(path):
@@ -121,7 +123,6 @@ def read_frames(path: Path, first: int, count: int) -> Iterator[Image.Image]:
         yield from (load_page(path, str(path), page) for page in pages[first : first + count])
         return
     with opened_picture(path, str(path)) as image:
-        first += _before(image)
         for number in range(first, first + count):
             image.seek(number)
             yield image.copy()
@@ -144,41 +145,14 @@ def _tiff_facts(path: Path) -> Facts:
     return Facts(len(pages), first.size, first.dtype.name, gray, "TIFF")
 
 
-def _pillow_facts(path: Path) -> Facts:
+def _webp_facts(path: Path) -> Facts:
     with opened_picture(path, str(path)) as image:
         form = image.format if is_animated(image) else None
+        count = image.n_frames if form == "WEBP" else 1  # type: ignore[attr-defined]
         size = (image.height, image.width)
-        count, gray = 1, False
-        if form in _TIMES:
-            count = image.n_frames - _before(image)  # type: ignore[attr-defined]
-        if form == "PNG":
-            gray = image.mode in GRAY_MODES
-            bits_of(str(path), image.mode, raw_mode(image))
-            if image.mode.startswith("I"):
-                raise UnsupportedPictureError(
-                    f"{path} is an animated PNG of 16 bits, which is not supported: save it as a "
-                    "TIFF of several pages"
-                )
-    if form is None or form not in _TIMES:
+    if form != "WEBP":
         refuse_animated(str(path), form)
-        return Facts(count, size, "uint8", gray, form or "")
-    return Facts(count, size, "uint8", gray, form, tuple(_TIMES[form](path.read_bytes())))
-
-
-def _before(image: Image.Image) -> int:
-    """Return how many frames come before the first: a picture for programs that show no others."""
-    return int(image.format == "PNG" and bool(getattr(image, "default_image", False)))
-
-
-def _png_times(content: bytes) -> Iterator[int]:
-    """Yield how long each frame of a PNG is shown."""
-    at = 8
-    while at + 12 <= len(content):
-        length = int.from_bytes(content[at : at + 4], "big")
-        if content[at + 4 : at + 8] == b"fcTL" and at + 32 <= len(content):
-            count, parts = struct.unpack(">HH", content[at + 28 : at + 32])
-            yield round(1000 * count / (parts or 100))
-        at += 12 + length
+    return Facts(count, size, "uint8", False, "WEBP", tuple(_webp_times(path.read_bytes())))
 
 
 def _webp_times(content: bytes) -> Iterator[int]:
@@ -189,13 +163,6 @@ def _webp_times(content: bytes) -> Iterator[int]:
         if content[at : at + 4] == b"ANMF":
             yield int.from_bytes(content[at + 20 : at + 23], "little")
         at += 8 + length + length % 2
-
-
-_TIMES: dict[str, Callable[[bytes], Iterator[int]]] = {
-    "WEBP": _webp_times,
-    "PNG": _png_times,
-}
-"""What yields how long each frame is shown, by the format."""
 
 
 def _is_gif(path: Path) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from iddpm.data.sources.cached import cached
 from iddpm.data.sources.open import open_source
 
 X = np.random.default_rng(0).normal(5, 2, (3, 6, 7, 8)).astype(np.float32)
@@ -92,3 +93,14 @@ def test_a_missing_class_is_never_filled(tmp_path):
     (tmp_path / "a.csv").write_text("1.5,x,0\n4.5,,1\n")
     with pytest.raises(ValueError, match="column 2 holds 'x'"):
         open_source(tmp_path / "a.csv", labels="last", fill=0.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*are NaN and read as")
+def test_a_cache_holds_what_was_filled(tmp_path):
+    (tmp_path / "data").mkdir()
+    path, settings = files(tmp_path / "data")
+    found = []
+    for fill in (1.0, 2.0, 1.0):
+        source = open_source(path, fill=fill, value_range=(-20, 20), **settings)
+        found.append(cached(source, tmp_path / "cache", path, "NDHW").read(0)[0, 0, 0, 0])
+    assert found == pytest.approx([0.05, 0.1, 0.05])

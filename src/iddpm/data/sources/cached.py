@@ -81,9 +81,9 @@ def cached(
         "files": digest(*(f"Stamp(name={n!r}, size={s}, time={t})" for n, s, t, _ in stamps)),
     }
     name = re.sub(r"[^\w.-]+", "_", source.name).strip("_.") or "data"
-    directory = (
-        folder / f"{name}-{digest(source.shape, source.bits, source.form.values, *settings)}"
-    )
+    values = source.form.values
+    filled = () if values is None or values.fill is None else (values.fill,)
+    directory = folder / f"{name}-{digest(source.shape, source.bits, values, *filled, *settings)}"
     build = partial(_write, source, console=console, threads=threads or _processors())
     return CachedSource(map_npy(built_once(directory, facts, build, console.print) / ITEMS), source)
 

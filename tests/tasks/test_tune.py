@@ -109,3 +109,28 @@ def test_the_command_prints_a_table(run, capsys):
     assert "| evaluations | method | distance | recall | coverage | spread | score |" in out
     assert out.count("| chosen |") == 1
     assert "--sampler auto uses it" in out
+
+
+KINDS = {
+    "super-resolution": ["task=super_resolution", "scale=2", "degradation.augment=0.3",
+                         "model.class_conditional=true", "data.held_out=0.5"],
+    "conditions": ["data.conditions={folder}/t.csv", "data.held_out=0.1"],
+    "own estimate": ["diffusion.self_condition=true", "diffusion.predicts=x0", "data.held_out=0.1"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_run(kind, tmp_path, monkeypatch):
+    """Trajectories and samples have the conditioning of items."""
+    count = 220
+    lines = ["row,age", *(f"{n},{n % 90}" for n in range(count))]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    np.savez(tmp_path / "x.npz", arr_0=np.tile(images(), (4, 1, 1, 1))[:count] + np.arange(
+        count, dtype=np.uint8)[:, None, None, None] // 4, arr_1=np.arange(count) % 3)  # fmt: skip
+    settings = [*TINY, "training.steps=1", *(s.format(folder=tmp_path) for s in KINDS[kind])]
+    iddpm.train(
+        tmp_path / "x.npz", out=tmp_path / "run", settings=settings, reporter=SilentReporter()
+    )
+    monkeypatch.setattr(module, "GRID", SMALL[1:2])
+    found = tune(iddpm.load(tmp_path / "run"), TuneRequest(n=100, evaluations=(3,)), console=QUIET)
+    assert found.won == {3: SMALL[1]}

@@ -1,10 +1,7 @@
 import pytest
 import torch
 
-from iddpm.diffusion import Denoiser
-from iddpm.interop.openai import build_published, constructor_from_flags, diffusion_from_flags
-from iddpm.interop.published_flags import read_flags
-from iddpm.interop.published_weights import check_fit, facts_of, read_published
+from iddpm.interop.openai import build_published, constructor_from_flags, load_published
 from iddpm.sampling import DDIM, sample
 
 FLAGS = {
@@ -15,15 +12,6 @@ FLAGS = {
     "diffusion_steps": 100,
     "noise_schedule": "cosine",
 }
-
-
-def load_published(path, family, flags):
-    """Open published weights as ``iddpm import`` does, without writing a run."""
-    weights, flags = read_published(path), read_flags(flags, family)
-    network = build_published(*constructor_from_flags(family, flags, facts_of(weights, flags)))
-    check_fit(path, weights, network.state_dict(), flags)
-    network.load_state_dict(weights)
-    return Denoiser(network.eval(), *diffusion_from_flags(family, flags))
 
 
 @pytest.fixture(scope="module")

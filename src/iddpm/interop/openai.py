@@ -6,12 +6,13 @@ openai/guided-diffusion and AOSAI/Recode-IDM.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from iddpm.diffusion import GaussianDiffusion, cosine, linear
+from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear
 from iddpm.diffusion.prediction import VarianceKind
 from iddpm.interop.published_flags import Family, family_of, read_flags
-from iddpm.interop.published_weights import UNSTATED, Facts
+from iddpm.interop.published_weights import UNSTATED, Facts, check_fit, facts_of, read_published
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 
 Network = type[UNet] | type[EncoderUNet]
@@ -218,3 +219,34 @@ def diffusion_from_flags(family: str, flags: Mapping[str, Any]) -> tuple[Gaussia
         variance = "learned_range"
     predicts = "x0" if flags.get("predict_xstart", False) else "eps"
     return GaussianDiffusion(make(steps, rescale_timesteps=rescale), variance), predicts
+
+
+def load_published(path: Path | str, family: str, flags: Mapping[str, Any]) -> Denoiser:
+    """Open a network of improved-diffusion, guided-diffusion or Recode-IDM, ready to be sampled.
+
+    ``iddpm import`` makes a run of such a file, classifiers included.
+
+    Args:
+        path: the ``.pt`` file of the weights (``model*.pt`` or ``ema*.pt``).
+        family: whose it is.
+        flags: the model and diffusion flags that its README gives, the rest at their defaults.
+
+    Returns:
+        The model in evaluation mode on the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not a plain dictionary of weights, or another model's. Nothing in
+            it is executed.
+    """
+    weights = read_published(path)
+    flags = read_flags(flags, family)
+    facts = facts_of(weights, flags)
+    if facts.kind == "classifier":
+        raise ValueError(f"{path} holds a classifier, not a generative model: use iddpm import")
+    network = build_published(*constructor_from_flags(family, flags, facts))
+    check_fit(path, weights, network.state_dict(), flags)
+    network.load_state_dict(weights)
+    network.eval().requires_grad_(False)
+    diffusion, predicts = diffusion_from_flags(family, flags)
+    return Denoiser(network, diffusion, predicts)

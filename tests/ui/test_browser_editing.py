@@ -5,8 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
+import iddpm
+from iddpm.training.monitoring.terminal import SilentReporter
+from tests.conftest import TINY, images
 from tests.ui.browser import accessibility_faults, watched_page
 from tests.ui.served import CHROMIUM, served
 
@@ -15,6 +19,13 @@ from tests.ui.served import CHROMIUM, served
 def address(signal_and_volume, tmp_path_factory):
     runs = tmp_path_factory.mktemp("masks") / "runs"
     shutil.copytree(signal_and_volume, runs)
+    np.save(runs.parent / "x.npy", images(24))
+    iddpm.train(
+        runs.parent / "x.npy",
+        out=runs / "finer",
+        reporter=SilentReporter(),
+        settings=[*TINY, "training.steps=1", "task=super_resolution", "scale=2"],
+    )
     with served(runs) as url:
         yield url, runs
 
@@ -30,6 +41,7 @@ def test_a_mask_is_given_by_keys_by_numbers_and_by_a_file(address, tmp_path):
         with watched_page(browser, url) as page:
             _pictures(page, base, runs, tmp_path)
             _others(page, base)
+            _upscaled(page, base, tmp_path / "small.png")
         browser.close()
 
 
@@ -77,7 +89,7 @@ def _newest_mask(runs):
 def _compare(page):
     part = page.locator("#compare")
     expect(part).to_have_attribute("data-shown", "0")
-    page.get_by_label("Versions").last.select_option("2")
+    page.get_by_label("Version", exact=True).select_option("2")
     expect(part).to_have_attribute("data-shown", "2")
     divider = page.get_by_label("Divider")
     divider.fill("30")
@@ -98,3 +110,17 @@ def _others(page, base):
         page.get_by_role("button", name="Draw versions").click()
         _compare(page)
         assert accessibility_faults(page) == []
+
+
+def _upscaled(page, base, path):
+    Image.fromarray(images(1, 6)[0, ..., 0]).save(path)
+    page.goto(f"{base}/upscale")
+    page.locator("#file").set_input_files(path)
+    expect(page.locator("#sent-file")).to_have_value(re.compile("small.png$"))
+    page.get_by_label("Network evaluations").fill("2")
+    page.locator("#upscale-form button.primary").click()
+    part = page.locator("#compare")
+    expect(part).to_have_attribute("data-shown", "0")
+    widths = [c.evaluate("canvas => canvas.width") for c in part.locator("canvas").all()]
+    assert widths == [6, 12]
+    assert accessibility_faults(page) == []

@@ -179,6 +179,14 @@ def test_a_file_is_upscaled_as_by_the_command(hub, client, runs):
     assert part.count("/job/file") == len(job.files)
     assert client.get(f"/job/file?number={job.number}&place=0").status_code == 200
     assert client.get(f"/job/file?number={job.number}&place=99").status_code == 404
+    assert f'data-compare="/job/values?number={job.number}"' in part
+    place = {"number": str(job.number)}
+    after, before = (
+        client.get("/job/values", params=place | {"before": side}) for side in ("false", "true")
+    )
+    assert (after.headers["x-shape"], before.headers["x-shape"]) == ("3,12,12", "3,6,6")
+    made_levels = np.frombuffer(after.content, np.uint8).reshape(3, 12, 12)
+    np.testing.assert_array_equal(made_levels[0], np.asarray(Image.open(made).convert("L")))
     words = shown_command(hub, client, job)
     form = {"run": "finer", "file": name, "steps": "2"}
     shown = client.post("/upscale/commands", data=form).text

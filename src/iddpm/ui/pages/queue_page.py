@@ -1,11 +1,14 @@
 """The queue of jobs, and one job with its progress and its results."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
+from iddpm.ui.actions.upscale_action import UpscaleAction
 from iddpm.ui.confined_paths import UnknownNameError, confined
 from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.job_queue import Job
@@ -60,6 +63,33 @@ def show_file(request: Request, number: Number, place: Annotated[int, Query(ge=0
     return FileResponse(path, media_type="image/png")
 
 
+@router.get("/job/values")
+def show_values(request: Request, number: Number, before: bool = False) -> Response:
+    """Return the levels of a picture that was upscaled, or of what became of it: [C, H, W]."""
+    from iddpm.data.sources.picture import load_picture
+
+    hub = hub_of(request)
+    job = job_of(hub, number)
+    if not is_compared(job):
+        raise UnknownNameError("this job upscaled no picture")
+    assert isinstance(job.action, UpscaleAction)
+    path = Path(job.action.file) if before else job.files[0]
+    path = confined(hub.index.root, path.resolve().relative_to(hub.index.root).as_posix())
+    image, depth = load_picture(path)
+    levels = np.asarray(image if depth == 16 else image.convert("RGB"))
+    if depth == 16:
+        levels = (levels >> 8).astype(np.uint8)[..., None]
+    levels = np.ascontiguousarray(np.moveaxis(levels, -1, 0))
+    headers = {"X-Shape": ",".join(map(str, levels.shape))}
+    return Response(levels.tobytes(), media_type="application/octet-stream", headers=headers)
+
+
+def is_compared(job: Job) -> bool:
+    """Say whether a job has upscaled a picture, which is then shown beside the result."""
+    upscaled = isinstance(job.action, UpscaleAction) and job.state == "done" and bool(job.files)
+    return upscaled and job.files[0].suffix == ".png"
+
+
 @router.post("/job/cancel")
 async def cancel(request: Request) -> Response:
     """Take a job out of the queue, or end it."""
@@ -100,7 +130,9 @@ def job_values(hub: Hub, job: Job) -> dict[str, Any]:
         command = python = ""
     pictures = [k for k, file in enumerate(job.files) if file.suffix == ".png"]
     shown = pictures[:MOST_PICTURES] if job.action.kind in SHOWN_KINDS else []
-    return {"job": job, "command": command, "python": python, "pictures": shown}
+    return {"job": job, "command": command, "python": python, "pictures": shown} | {
+        "compared": is_compared(job)
+    }
 
 
 def set_values(hub: Hub, run: str, name: str) -> dict[str, Any]:

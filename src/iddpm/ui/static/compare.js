@@ -61,8 +61,15 @@ export function startComparing() {
     part.dataset.shown = version.selectedIndex;
   };
   const list = () => {
+    const upscaled = document.querySelector("#result [data-compare]")?.dataset.compare;
+    if (upscaled) {
+      part.dataset.before = `${upscaled}&before=true`;
+      items = [];
+    }
     const shown = [...document.querySelectorAll("#result .items .item")];
-    const values = shown.map((button) => button.getAttribute("hx-get").replace("/item?", "/item/values?"));
+    const values = upscaled
+      ? [upscaled]
+      : shown.map((button) => button.getAttribute("hx-get").replace("/item?", "/item/values?"));
     part.hidden = !values.length;
     if (!values.length) return;
     // Another call may have written the same names.

@@ -18,6 +18,7 @@ export function startEditing() {
     const { files } = event.dataTransfer;
     if (files.length) sendItem(drop.querySelector("input"), files);
   });
+  startComparing();
   if (!part) return;
   const painter = new Painter(part);
   painter.load();
@@ -49,7 +50,6 @@ export function startEditing() {
       problem.hidden = false;
     }
   });
-  startComparing();
 }
 
 async function send(body, name, into = "") {

@@ -157,13 +157,4 @@ def test_the_lines_of_python_are_python_and_the_words_are_a_command(trained_runs
     words = shlex.split(action.command(trained_runs / "pictures"))
     assert words[0] == "iddpm"
     assert not values or hostile in words
-    assert words[1] in {
-        "sample",
-        "edit",
-        "inpaint",
-        "interpolate",
-        "upscale",
-        "data",
-        "likelihood",
-        "evaluate",
-    }
+    assert words[1] in {*ACTIONS, "data"}

@@ -85,7 +85,7 @@ def test_closing_ends_the_processes(tmp_path, monkeypatch):
 
 def test_devices_work_beside_each_other(queue):
     first, second = add(queue, SLOW, "cpu"), add(queue, 1, "cuda")
-    wait_until(lambda: second.ended)
+    wait_until(lambda: second.ended and first.lines)
     assert (first.state, second.state) == ("running", "done")
     assert process_of(first) != process_of(second)
     queue.cancel(first)

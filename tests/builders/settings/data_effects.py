@@ -237,4 +237,6 @@ FORM = {
         data(form("affine"), {"null": None, "[[1,0],[0,2]]": ((1.0, 0.0), (0.0, 2.0))}),
     ],
     "form.milliseconds": [data(form("milliseconds"), {"40": 40, "120": 120})],
+    "form.channel_names": [data(form("channel_names"), {"null": None, "[V1,V2]": ("V1", "V2")})],
+    "form.units": [data(form("units"), {"null": None, "[mV,uV]": ("mV", "uV")})],
 }  # fmt: skip

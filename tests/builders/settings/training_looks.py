@@ -260,11 +260,11 @@ def shared_by(scene):
 
     called = []
 
-    def replicate(network, device):
+    def replicate(network, device, *, own):
         called.append("copies")
         return network, nullcontext
 
-    def shard(network, ranks, device):
+    def shard(network, ranks, device, *, own):
         called.append("parts")
         return nullcontext
 

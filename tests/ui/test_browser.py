@@ -180,6 +180,7 @@ def test_chinese_dark_and_by_keyboard_alone(browser, url):
         page.get_by_label("配色").focus()
         page.get_by_label("配色").select_option("dark")
         expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+        page.wait_for_load_state()  # until then nothing listens to the other choice
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert ground == "rgb(16, 19, 23)"
         page.get_by_label("语言").select_option("en")

@@ -263,7 +263,8 @@ def _schedule(
         return build_sampling_schedule(
             whole, method, sampling.steps, sigma_max=sampling.sigma_max, rho=sampling.rho
         )
-    assert isinstance(measured, StepTable)
+    assert measured is not None
+    assert not isinstance(measured, FittedSteps)
     variance: VarianceKind = (
         "analytic" if sampling.variance == "analytic" else denoiser.diffusion.variance
     )

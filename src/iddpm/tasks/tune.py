@@ -193,7 +193,7 @@ def _scorer(
     extractor, _ = open_extractor(request.features, request.weights, compared)
     real = RealData(split.source, spread(split.train, REFERENCE_ITEMS), run.config.bits)
     reference = statistics_of(real, extractor, run.directory / CACHE, console, ALONE)
-    quiet = Console(quiet=True)
+    quiet = open_console(speaks=False)
     whole = json.dumps(
         [
             FORMAT,

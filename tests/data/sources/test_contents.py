@@ -153,3 +153,10 @@ def test_an_orientation_after_the_pixels_of_a_png(tmp_path, orientation, order):
     }[orientation]
     assert read_header(tmp_path / "a.png").size == upright.shape
     assert np.array_equal(open_source(tmp_path).read(0)[0], upright)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.wav", "x.zip"])
+def test_a_pipe_in_the_place_of_the_data_is_refused(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match="neither a regular file nor a folder"):
+        open_source(tmp_path / name)

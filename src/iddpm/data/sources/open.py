@@ -69,6 +69,8 @@ def open_source(
         ValueError: there is something, but it cannot be used.
     """
     path = Path(path_or_name).expanduser()
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path} is neither a regular file nor a folder: a pipe or a device?")
     limit_pixels(max_pixels)
     wanted = with_fill(value_range, fill)
     reading = Reading(image_size, channels, labels, corrupt, layout, column, wanted, sample_rate)

@@ -8,6 +8,7 @@ from PIL import Image
 from iddpm.data.levels import to_model_range
 from iddpm.data.sources.arrays import open_array
 from iddpm.data.sources.images import ImageFolder
+from iddpm.data.writers.histogram import draw_histogram
 from iddpm.data.writers.image_files import save_gif, save_grid, save_images, save_npz
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -209,3 +210,13 @@ def test_samples_with_gradients_and_half_precision_are_written(tmp_path):
     save_images(x, tmp_path)
     save_grid(x, tmp_path / "a.png")
     save_npz(x, tmp_path / "a.npz", bits=None)
+
+
+def test_a_small_limit_on_pictures_that_are_read_is_none_on_those_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 32)
+    frames = [torch.rand(2, 1, 8, 8) * 2 - 1 for _ in range(3)]
+    path = save_gif(frames, tmp_path / "a.gif")
+    drawn = draw_histogram(np.arange(256), (0.0, 255.0), (0.0, 255.0))
+    assert Image.MAX_IMAGE_PIXELS == 32
+    assert path.stat().st_size
+    assert drawn.width * drawn.height > 32

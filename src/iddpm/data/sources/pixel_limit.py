@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from PIL import Image
 
@@ -19,6 +21,16 @@ def limit_pixels(count: int | None) -> None:
     if count is not None:
         Image.MAX_IMAGE_PIXELS = count
         os.environ[_INHERITED] = str(count)
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Lift the limit while a picture of ours is made: Pillow checks it for crops and texts, too."""
+    kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = kept
 
 
 if os.environ.get(_INHERITED, "").isdecimal():

@@ -4,11 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from iddpm.data.sources.pixel_limit import any_size
+
 LEAST_WIDTH = 320
 _HEIGHT, _MARGIN, _LINE = 80, 8, 14  # pixels: of the bars, around them, of a line of text
 _PAPER, _INK, _BAR, _USED = (255, 255, 255), (60, 60, 60), (31, 78, 160), (220, 232, 246)
 
 
+@any_size()
 def draw_histogram(
     counts: NDArray[np.int64],
     ends: tuple[float, float],

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from iddpm.data.levels import to_stored_range
+from iddpm.data.sources.pixel_limit import any_size
 from iddpm.data.values import Values, natural_values
 from iddpm.runtime.atomic_files import write_atomically
 
@@ -137,9 +138,10 @@ def save_gif(
     durations = [*[milliseconds] * len(others), hold]
 
     def write(temporary: Path) -> None:
-        first.save(
-            temporary, "GIF", save_all=True, append_images=others, duration=durations, loop=0
-        )
+        with any_size():
+            first.save(
+                temporary, "GIF", save_all=True, append_images=others, duration=durations, loop=0
+            )
 
     return write_atomically(Path(path), write)
 

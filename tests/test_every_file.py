@@ -59,3 +59,11 @@ def test_a_file_of_which_no_test_ran_fails_the_whole(suite):
         f"no test ran of tests/{name}" for name in missed
     ]
     assert "3 passed" in said[-1]
+
+
+@pytest.mark.parametrize("processes", [("-p", "no:xdist"), ("-n", "2")])
+def test_a_file_whose_tests_another_target_runs_is_named(suite, processes):
+    write(suite / "tests/test_slow.py", "import pytest\n@pytest.mark.slow\n" + A_TEST)
+    status, said = counted(suite, *processes, "-m", "not slow")
+    assert status == 0, said
+    assert "left to another target: tests/test_slow.py" in said

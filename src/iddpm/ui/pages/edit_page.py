@@ -21,7 +21,7 @@ from iddpm.ui.confined_paths import UnknownNameError, confined
 from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.log_columns import thinned
 from iddpm.ui.pages.item_routes import LARGEST_VOLUME, POINTS
-from iddpm.ui.pages.queue_page import job_part
+from iddpm.ui.pages.queue_page import commands_part, queued
 from iddpm.ui.pages.sample_page import drawing_runs
 from iddpm.ui.run_index import stamp
 from iddpm.ui.sample_sets import kind_of
@@ -161,21 +161,13 @@ async def read_action(request: Request, hub: Hub, *, drawn: bool = True) -> Acti
 @router.post("/edit")
 async def edit(request: Request) -> HTMLResponse:
     """Put an edit into the queue."""
-    hub = hub_of(request)
-    action = await read_action(request, hub)
-    job = await asyncio.to_thread(hub.jobs.add, action, hub.index.path(action.run))
-    return job_part(request, hub, job)
+    return await queued(request, await read_action(request, hub_of(request)))
 
 
 @router.post("/edit/commands")
 async def commands(request: Request) -> HTMLResponse:
     """Return the commands that do what the form says."""
-    hub = hub_of(request)
-    action = await read_action(request, hub, drawn=False)
-    path = hub.command_path(action.run)
-    return hub.render.page(
-        request, "commands.html", command=action.command(path), python=action.python(path)
-    )
+    return commands_part(request, await read_action(request, hub_of(request), drawn=False))
 
 
 @router.put("/upload")

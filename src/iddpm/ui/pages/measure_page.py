@@ -1,6 +1,5 @@
 """Measurements: those of all runs beside each other, and new ones."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -12,7 +11,7 @@ from iddpm.ui.actions.measure_actions import EvaluateAction, LikelihoodAction
 from iddpm.ui.confined_paths import UnknownNameError
 from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.measurements import Measurement, find_measurements
-from iddpm.ui.pages.queue_page import job_part
+from iddpm.ui.pages.queue_page import queued
 from iddpm.ui.pages.sample_page import drawing_runs
 from iddpm.ui.run_index import RunFacts
 
@@ -87,10 +86,7 @@ async def read_action(request: Request, hub: Hub) -> Action:
 @router.post("/measure")
 async def measure(request: Request) -> HTMLResponse:
     """Put a measurement into the queue."""
-    hub = hub_of(request)
-    action = await read_action(request, hub)
-    job = await asyncio.to_thread(hub.jobs.add, action, hub.index.path(action.run))
-    return job_part(request, hub, job)
+    return await queued(request, await read_action(request, hub_of(request)))
 
 
 @router.post("/measure/commands")

@@ -1,5 +1,6 @@
 """The queue of jobs, and one job with its progress and its results."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
+from iddpm.ui.actions.action import Action
 from iddpm.ui.actions.upscale_action import UpscaleAction
 from iddpm.ui.confined_paths import UnknownNameError, confined
 from iddpm.ui.hub import Hub, fields_of, hub_of
@@ -108,6 +110,22 @@ def job_of(hub: Hub, number: int) -> Job:
     if job is None:
         raise UnknownNameError(f"there is no job {number}")
     return job
+
+
+async def queued(request: Request, action: Action) -> HTMLResponse:
+    """Put an action into the queue, and return its job as a part of a page."""
+    hub = hub_of(request)
+    path = hub.index.path(action.run) if action.run else hub.index.root
+    return job_part(request, hub, await asyncio.to_thread(hub.jobs.add, action, path))
+
+
+def commands_part(request: Request, action: Action) -> HTMLResponse:
+    """Return the commands that do the same as an action, as a part of a page."""
+    hub = hub_of(request)
+    path = hub.command_path(action.run)
+    return hub.render.page(
+        request, "commands.html", command=action.command(path), python=action.python(path)
+    )
 
 
 def job_part(request: Request, hub: Hub, job: Job) -> HTMLResponse:

@@ -1,6 +1,5 @@
 """Sampling: what is drawn and how, the samples as they come, and those drawn before."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -12,7 +11,7 @@ from iddpm.training.checkpoints.checkpoint_files import step_of
 from iddpm.ui.actions.sample_action import SampleAction
 from iddpm.ui.confined_paths import UnknownNameError
 from iddpm.ui.hub import Hub, fields_of, hub_of
-from iddpm.ui.pages.queue_page import job_part, set_values
+from iddpm.ui.pages.queue_page import commands_part, queued, set_values
 from iddpm.ui.run_index import RunFacts
 from iddpm.ui.sample_sets import list_sets
 
@@ -96,21 +95,15 @@ async def read_action(request: Request) -> SampleAction:
 @router.post("/sample")
 async def draw(request: Request) -> HTMLResponse:
     """Put the samples into the queue."""
-    hub, action = hub_of(request), await read_action(request)
-    path = hub.index.path(action.run)
-    job = await asyncio.to_thread(hub.jobs.add, action, path)
-    return job_part(request, hub, job)
+    return await queued(request, await read_action(request))
 
 
 @router.post("/sample/commands")
 async def commands(request: Request) -> HTMLResponse:
     """Return the commands that do what the form says."""
-    hub, action = hub_of(request), await read_action(request)
-    hub.index.path(action.run)
-    path = hub.command_path(action.run)
-    return hub.render.page(
-        request, "commands.html", command=action.command(path), python=action.python(path)
-    )
+    action = await read_action(request)
+    hub_of(request).index.path(action.run)
+    return commands_part(request, action)
 
 
 @router.get("/sample/sets")

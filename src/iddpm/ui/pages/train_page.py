@@ -15,7 +15,7 @@ from iddpm.ui.actions.look_action import LookAction, data_word
 from iddpm.ui.actions.sample_action import SIMPLE_NAME
 from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.pages.edit_page import UPLOAD, Name
-from iddpm.ui.pages.queue_page import job_part
+from iddpm.ui.pages.queue_page import queued
 from iddpm.ui.render import address
 from iddpm.ui.setting_fields import setting_fields
 from iddpm.ui.training_processes import OUTPUT, last_line
@@ -69,7 +69,7 @@ async def look(request: Request) -> HTMLResponse:
     data, _, settings = await read_form(request, hub)
     out = hub.uploads.new_folder() / "data.png"
     action = LookAction(path=data, settings=tuple(settings), out=str(out))
-    return job_part(request, hub, hub.jobs.add(action, hub.index.root))
+    return await queued(request, action)
 
 
 @router.post("/train/commands")

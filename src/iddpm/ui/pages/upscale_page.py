@@ -1,6 +1,5 @@
 """Upscaling: a file of one's own, and what a super-resolution run makes of it."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -10,7 +9,7 @@ from starlette.responses import HTMLResponse
 from iddpm.ui.actions.upscale_action import UpscaleAction
 from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.pages.edit_page import UPLOAD
-from iddpm.ui.pages.queue_page import job_part
+from iddpm.ui.pages.queue_page import commands_part, queued
 from iddpm.ui.pages.sample_page import drawing_runs
 
 router = APIRouter()
@@ -49,11 +48,7 @@ def _upscales(hub: Hub, name: str) -> bool:
 @router.post("/upscale")
 async def upscale(request: Request) -> HTMLResponse:
     """Put an upscaling into the queue."""
-    hub = hub_of(request)
-    fields = dict(await fields_of(request))
-    action = read_action(hub, fields)
-    job = await asyncio.to_thread(hub.jobs.add, action, hub.index.path(action.run))
-    return job_part(request, hub, job)
+    return await queued(request, read_action(hub_of(request), dict(await fields_of(request))))
 
 
 def read_action(hub: Hub, fields: dict[str, Any]) -> UpscaleAction:
@@ -78,6 +73,4 @@ async def commands(request: Request) -> HTMLResponse:
         hub.index.path(fields.get("run", ""))
         files = {"file": "photo.png", "out": str(path / "upscaled")}
         action = UpscaleAction.read(fields | files)
-    return hub.render.page(
-        request, "commands.html", command=action.command(path), python=action.python(path)
-    )
+    return commands_part(request, action)

@@ -81,6 +81,25 @@ def test_the_network_sees_tiles_of_the_trained_size_and_few_at_a_time(run):
     assert len(counted) == 2 * 2
 
 
+def test_estimates_come_tile_by_tile_and_end_at_the_result(run):
+    x, seen = low_res(2, 1, 7, 4), []
+    how = {"steps": 2, "batch_size": 1}
+    drawn = run.upscale(x, **how, on_state=lambda now: seen.append(now.clone()))
+    assert torch.equal(drawn, run.upscale(x, **how))
+    assert {tuple(now.shape) for now in seen} == {(1, 1, 14, 8)}
+    assert len(seen) == 2 * 2 * 2  # items, steps, tiles
+    linear = torch.nn.functional.interpolate(x, (14, 8), mode="bilinear")
+    for item in (0, 1):
+        first, second, *_ = seen[4 * item : 4 * item + 4]
+        assert torch.equal(first[0, :, 8:], linear[item, :, 8:])  # not yet drawn
+        assert torch.equal(second[0, :, :6], first[0, :, :6])  # of the first tile alone
+        assert not torch.equal(second[0, :, 8:], first[0, :, 8:])
+    one = []
+    drawn = run.upscale(low_res(2, 1, 4, 4), steps=2, on_state=lambda now: one.append(now.clone()))
+    assert len(one) == 2
+    assert torch.equal(one[-1], drawn)  # the last estimate of a single tile is the sample
+
+
 def test_pictures_of_many_sizes(run, tmp_path, capsys):
     generator = np.random.default_rng(0)
     (tmp_path / "in/more").mkdir(parents=True)

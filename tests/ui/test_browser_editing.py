@@ -45,6 +45,35 @@ def test_a_mask_is_given_by_keys_by_numbers_and_by_a_file(address, tmp_path):
         browser.close()
 
 
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
+def test_a_file_that_is_chosen_before_the_script_has_loaded_is_sent(address, tmp_path):
+    base = address[0].partition("/?")[0]
+    np.save(tmp_path / "x.npy", np.zeros((1, 8, 8), np.float32))
+    sent = re.compile("^upload/.*x.npy$")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        with watched_page(browser, address[0]) as page:
+            held = []
+            page.route("**/static/app.js", lambda route: held.append(route))
+            for path, field, kept in (
+                ("/train", "#file", "#data"),
+                ("/upscale", "#file", "#sent-file"),
+                ("/edit?run=pictures", "input[data-upload=mask]", "#mask-name"),
+                ("/edit?run=pictures", "#file", "input[type=hidden][name=item]"),
+            ):
+                page.goto(base + path, wait_until="commit")
+                page.locator(field).set_input_files(tmp_path / "x.npy")
+                while not held:
+                    page.wait_for_timeout(20)
+                held.pop().continue_()
+                if kept.endswith("[name=item]"):
+                    page.unroute("**/static/app.js")  # the page opens again, with the item
+                expect(page.locator(kept)).to_have_value(sent)
+        browser.close()
+
+
 def _pictures(page, base, runs, folder):
     page.goto(f"{base}/edit?run=pictures&item=0")
     canvas, number = page.locator("#painter canvas"), page.get_by_label("Network evaluations")

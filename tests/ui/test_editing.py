@@ -175,6 +175,8 @@ def test_a_file_is_upscaled_as_by_the_command(hub, client, runs):
     job = finish(hub)
     made = next(path for path in job.files if path.name == "small.png")
     assert Image.open(made).size == (12, 12)
+    assert 1 <= job.pictures <= 2  # tiles on their way; the second may come too soon
+    assert Image.open(io.BytesIO(job.picture)).size == (64, 64)  # 12 pixels, five times, a frame
     part = client.get(f"/job?number={job.number}").text
     assert part.count("/job/file") == len(job.files)
     assert client.get(f"/job/file?number={job.number}&place=0").status_code == 200

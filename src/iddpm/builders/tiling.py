@@ -1,9 +1,8 @@
 """Data of any size by tiles of the trained size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +10,9 @@ from torch import Tensor
 from iddpm.builders.low_resolution import low_res_size, scale_of
 from iddpm.builders.sampling_plan import SamplingPlan
 from iddpm.config import ResolvedConfig, UNetModel
-from iddpm.diffusion import Denoise, Level, Prediction
+from iddpm.diffusion import Denoise
 from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
-from iddpm.sampling import tile_starts, tiled
+from iddpm.sampling import OnTiles, tile_starts, tiled
 
 
 @dataclass(frozen=True)
@@ -70,34 +69,23 @@ class Tiling:
             x = x.narrow(axis, before * factor, n * factor)
         return x
 
-    def around(
-        self, plan: SamplingPlan, on_batch: Callable[[], None] | None = None
-    ) -> SamplingPlan:
+    def around(self, plan: SamplingPlan, on_tiles: OnTiles | None = None) -> SamplingPlan:
         """Return a plan that draws tiles in batches of the size of ``plan``.
 
         Args:
             plan: the plan of a model of tiles.
-            on_batch: called after each batch of tiles.
+            on_tiles: called after each batch of tiles, as by :func:`~iddpm.sampling.tiled`.
         """
         at_once = plan.sampling.batch_size
         return replace(
             plan,
-            denoise=self.joined(plan.denoise, at_once, on_batch),
+            denoise=self.joined(plan.denoise, at_once, on_tiles),
             sampling=plan.sampling.model_copy(update={"batch_size": self.rows(at_once)}),
         )
 
-    def joined(
-        self, denoise: Denoise, at_once: int, on_batch: Callable[[], None] | None = None
-    ) -> Denoise:
+    def joined(self, denoise: Denoise, at_once: int, on_tiles: OnTiles | None = None) -> Denoise:
         """Return a denoiser of the whole from one of tiles, ``at_once`` of them at a time."""
-
-        def noticed(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
-            prediction = denoise(x_t, level, **conditioning)
-            if on_batch is not None:
-                on_batch()
-            return prediction
-
-        return tiled(noticed, self.tile, overlap=self.overlap, at_once=at_once)
+        return tiled(denoise, self.tile, overlap=self.overlap, at_once=at_once, on_tiles=on_tiles)
 
     def batches(self, n: int, at_once: int) -> int:
         """Return the number of batches of tiles in one evaluation of ``n`` items."""

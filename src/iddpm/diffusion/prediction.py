@@ -47,6 +47,11 @@ class Prediction:
     levels: LevelDistribution | None = None
     residual: Residual | None = None
 
+    @property
+    def data(self) -> Tensor:
+        """The estimate of the data, also where ``x0`` is a residual."""
+        return self.x0 if self.residual is None else self.residual.decode(self.x0)
+
     def with_x0(self, x0: Tensor, x_t: Tensor, level: Level) -> "Prediction":
         """Return the prediction with another x0, such as a clipped one, and the matching eps."""
         return replace(self, x0=x0, eps=eps_given_x0(x_t, x0, level))

@@ -1,6 +1,6 @@
 """Restoring what was measured of items of any size by an opened run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from iddpm.diffusion import Denoise
 from iddpm.runs.drawing import Requested, draw_batches
 from iddpm.runs.guided_plan import plan_sampling
 from iddpm.runs.opened_run import OpenedRun
-from iddpm.sampling import NO_CLASS, OVERLAP
+from iddpm.sampling import NO_CLASS, OVERLAP, Tile
 from iddpm.sampling.operators import Cropped, Operator
 from iddpm.sampling.restoration import recomputed
 
@@ -82,9 +82,13 @@ def restore(
     plan = plan_sampling(run, **settings)
     at_once = plan.sampling.batch_size
 
+    def on_tiles(tiles: Sequence[Tile], data: Tensor) -> None:
+        if on_batch is not None:
+            on_batch()
+
     def around(denoise: Denoise) -> Denoise:
         tiles = recomputed(denoise) if tiling.count > 1 else denoise
-        restored: Denoise = method(tiling.joined(tiles, at_once, on_batch), whole, how.noise)
+        restored: Denoise = method(tiling.joined(tiles, at_once, on_tiles), whole, how.noise)
         return restored
 
     sampling = plan.sampling.model_copy(update={"batch_size": tiling.rows(at_once)})

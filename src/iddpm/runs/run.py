@@ -22,7 +22,7 @@ from iddpm.runs.drawing import (
 from iddpm.runs.guided_plan import plan_sampling
 from iddpm.runs.opened_run import OpenedRun
 from iddpm.runs.restored import Restoration, restore
-from iddpm.runs.upscaled import upscale, upscale_mean
+from iddpm.runs.upscaled import UpscaleHooks, upscale, upscale_mean
 from iddpm.sampling import OVERLAP
 from iddpm.sampling.operators import Operator
 
@@ -135,6 +135,7 @@ class Run(OpenedRun):
         overlap: float = OVERLAP,
         start: int = 0,
         on_batch: Callable[[], None] | None = None,
+        on_state: Callable[[Tensor], None] | None = None,
         **settings: Any,
     ) -> Tensor:
         """Upscale data [N, C, *spatial] in [-1, 1] of any size by ``scale`` along each axis.
@@ -151,6 +152,9 @@ class Run(OpenedRun):
             overlap: share of a tile that neighbors share, at the least.
             start: number of the first item.
             on_batch: called after every batch of tiles.
+            on_state: called after every batch of tiles with the newest estimates
+                [M, C, *upscaled] of the M items that are drawn together: those of their tiles,
+                at first the interpolated ``low_res``. Later calls change the tensor.
             settings: of sampling; ``batch_size`` is the number of tiles per batch, which bounds the
                 memory apart from some tensors of the result's size.
 
@@ -162,9 +166,8 @@ class Run(OpenedRun):
                 class for one that was trained with one for every item.
         """
         requested = Requested(len(low_res), seed, classes, given, start=start)
-        return upscale(
-            self, low_res, requested, overlap=overlap, on_batch=on_batch, settings=settings
-        )
+        hooks = UpscaleHooks(on_batch, on_state)
+        return upscale(self, low_res, requested, overlap=overlap, hooks=hooks, settings=settings)
 
     def upscale_mean(
         self,
@@ -177,6 +180,7 @@ class Run(OpenedRun):
         overlap: float = OVERLAP,
         start: int = 0,
         on_batch: Callable[[], None] | None = None,
+        on_state: Callable[[Tensor], None] | None = None,
         **settings: Any,
     ) -> tuple[Tensor, Tensor]:
         """Return the mean of ``average`` samples of each item, and their standard deviation.
@@ -195,7 +199,7 @@ class Run(OpenedRun):
             Requested(len(low_res), seed, classes, given, start=start),
             average,
             overlap=overlap,
-            on_batch=on_batch,
+            hooks=UpscaleHooks(on_batch, on_state),
             settings=settings,
         )
 

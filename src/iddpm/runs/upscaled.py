@@ -1,17 +1,31 @@
 """Upscaling data of any size by an opened run."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from iddpm.builders import build_tiling
+from iddpm.builders import Tiling, build_tiling
+from iddpm.networks.layers import resize_linear
 from iddpm.runs.drawing import Requested, draw_batches
 from iddpm.runs.guided_plan import plan_sampling
 from iddpm.runs.opened_run import OpenedRun
-from iddpm.sampling import NO_CLASS
+from iddpm.sampling import NO_CLASS, Tile, box_of
+
+
+@dataclass(frozen=True)
+class UpscaleHooks:
+    """What is called while tiles are drawn.
+
+    Attributes:
+        on_batch: called after every batch of tiles.
+        on_state: called then with the newest estimates; see :meth:`Run.upscale`.
+    """
+
+    on_batch: Callable[[], None] | None = None
+    on_state: Callable[[Tensor], None] | None = None
 
 
 def upscale(
@@ -20,7 +34,7 @@ def upscale(
     requested: Requested,
     *,
     overlap: float,
-    on_batch: Callable[[], None] | None,
+    hooks: UpscaleHooks,
     settings: Mapping[str, Any],
 ) -> Tensor:
     """Upscale data by a run; arguments and errors as for :meth:`Run.upscale`.
@@ -37,8 +51,10 @@ def upscale(
         settings["guidance"] = (
             settings.get("guidance") or 1.0
         )  # without a class, guidance has no effect
-    plan = tiling.around(plan_sampling(run, **settings), on_batch)
-    batches = draw_batches(run, plan, replace(requested, given=conditioning, size=tiling.size))
+    estimates = _Estimates(tiling, conditioning["low_res"], hooks)
+    plan = tiling.around(plan_sampling(run, **settings), estimates.add)
+    wanted = replace(requested, given=conditioning, size=tiling.size)
+    batches = draw_batches(run, plan, wanted, on_step=estimates.start)
     return torch.cat([tiling.crop(batch.x) for batch in batches])
 
 
@@ -49,7 +65,7 @@ def upscale_mean(
     count: int,
     *,
     overlap: float,
-    on_batch: Callable[[], None] | None,
+    hooks: UpscaleHooks,
     settings: Mapping[str, Any],
 ) -> tuple[Tensor, Tensor]:
     """Return the mean of several samples and their spread, as for :meth:`Run.upscale_mean`."""
@@ -61,7 +77,7 @@ def upscale_mean(
             low_res,
             replace(requested, seed=requested.seed + number),
             overlap=overlap,
-            on_batch=on_batch,
+            hooks=hooks,
             settings=settings,
         )
         apart = drawn.clamp(-1, 1).double() - mean
@@ -75,3 +91,29 @@ def check_average(count: int) -> None:
     """Raise ValueError for a number of samples that has no mean."""
     if count < 1:
         raise ValueError(f"average={count} samples have no mean: use 1 or more, such as 8")
+
+
+class _Estimates:
+    """The newest estimate of each item of a batch, put together from tiles."""
+
+    def __init__(self, tiling: Tiling, low_res: Tensor, hooks: UpscaleHooks) -> None:
+        self.tiling = tiling
+        self.low_res = low_res
+        self.hooks = hooks
+        self._x = low_res[:0]
+
+    def start(self, number: int, x_t: Tensor) -> None:
+        """Begin a batch of items, of which nothing is known but the low resolution."""
+        if number == 0 and self.hooks.on_state is not None:
+            rows, self.low_res = self.low_res.split((len(x_t), len(self.low_res) - len(x_t)))
+            self._x = resize_linear(rows, self.tiling.size).to(x_t.device)
+
+    def add(self, tiles: Sequence[Tile], data: Tensor) -> None:
+        """Put the estimates [M, C, *tile] of some tiles in their places."""
+        if self.hooks.on_batch is not None:
+            self.hooks.on_batch()
+        if self.hooks.on_state is None:
+            return
+        for tile, values in zip(tiles, data, strict=True):
+            self._x[tile.row][box_of(tile.corner, values.shape[1:])] = values
+        self.hooks.on_state(self.tiling.crop(self._x))

@@ -38,6 +38,9 @@ from iddpm.sampling.spacing import log_snr_timesteps as log_snr_timesteps
 from iddpm.sampling.spacing import noisiest_step as noisiest_step
 from iddpm.sampling.spacing import space_timesteps as space_timesteps
 from iddpm.sampling.tiles import OVERLAP as OVERLAP
+from iddpm.sampling.tiles import OnTiles as OnTiles
+from iddpm.sampling.tiles import Tile as Tile
+from iddpm.sampling.tiles import box_of as box_of
 from iddpm.sampling.tiles import tile_starts as tile_starts
 from iddpm.sampling.tiles import tiled as tiled
 from iddpm.sampling.unipc import UniPC as UniPC

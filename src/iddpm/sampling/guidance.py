@@ -55,7 +55,7 @@ def threshold_x0(denoise: Denoise, share: float) -> Denoise:
     def thresholded(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         prediction = denoise(x_t, level, **conditioning)
         residual = prediction.residual
-        x0 = prediction.x0 if residual is None else residual.decode(prediction.x0)
+        x0 = prediction.data
         magnitudes = x0.abs().flatten(1)
         rank = math.ceil(share * magnitudes.shape[1])
         s = magnitudes.kthvalue(rank, dim=1).values.clamp(min=1)

@@ -6,7 +6,7 @@ thus converge while there is still noise, which avoids seams.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, product
 from typing import Any, NamedTuple
@@ -22,8 +22,31 @@ _AVERAGED = ("x0", "variance", "mean", "slope")
 """The fields of a prediction besides eps, which follows from x0 and x_t."""
 
 
+class Tile(NamedTuple):
+    """A tile of one row of a state.
+
+    Attributes:
+        row: number of the row.
+        corner: where it starts along each spatial axis.
+        weights: its weights along each axis; none where it is the whole state.
+    """
+
+    row: int
+    corner: tuple[int, ...]
+    weights: tuple[Tensor, ...] = ()
+
+
+OnTiles = Callable[[Sequence[Tile], Tensor], None]
+"""Called after each batch of tiles with its M tiles and the data they estimate, [M, C, *tile]."""
+
+
 def tiled(
-    denoise: Denoise, size: Sequence[int], *, overlap: float = OVERLAP, at_once: int = 16
+    denoise: Denoise,
+    size: Sequence[int],
+    *,
+    overlap: float = OVERLAP,
+    at_once: int = 16,
+    on_tiles: OnTiles | None = None,
 ) -> Denoise:
     """Denoise a state of any size with a model of tiles.
 
@@ -40,6 +63,8 @@ def tiled(
         size: spatial size of a tile; along a shorter axis a tile is as long as the state.
         overlap: share of a tile that neighbors share, at the least; 0 puts tile beside tile.
         at_once: tiles in a batch.
+        on_tiles: called after each batch with its tiles and their estimates of the data,
+            [M, C, *size].
 
     Raises:
         ValueError: an ``overlap`` outside [0, 1) or ``at_once`` below 1; when it is called, a
@@ -54,9 +79,12 @@ def tiled(
 
     def joined(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         big = x_t.shape[2:]
-        tile = tuple(min(n, whole) for n, whole in zip(size, big, strict=True))
+        tile = tuple(min(n, most) for n, most in zip(size, big, strict=True))
         if tile == big:
-            return denoise(x_t, level, **conditioning)
+            whole = denoise(x_t, level, **conditioning)
+            if on_tiles is not None:
+                on_tiles([Tile(row, (0,) * len(big)) for row in range(len(x_t))], whole.data)
+            return whole
         ratios = {
             name: _ratios(name, value, x_t, tile)
             for name, value in conditioning.items()
@@ -75,6 +103,8 @@ def tiled(
             seen = _cut(x_t, some, tile, ones)
             part = denoise(seen, Level(*(values[rows] for values in level)), **conditioned)
             _add(sums, part, some, x_t, tile)
+            if on_tiles is not None:
+                on_tiles(some, part.data.expand(-1, -1, *tile))
         x0 = sums.pop("x0")
         others: dict[str, Any] = dict(sums)
         residual = part.residual
@@ -113,30 +143,22 @@ def tile_weights(whole: int, tile: int, starts: Sequence[int]) -> Tensor:
     return torch.stack([window / total[start : start + tile] for start in starts])
 
 
-class _Tile(NamedTuple):
-    """A tile of one row of a state: where it starts, and its weights along each axis."""
-
-    row: int
-    corner: tuple[int, ...]
-    weights: tuple[Tensor, ...]
-
-
 def _tiles(
     x_t: Tensor, tile: Sequence[int], overlap: float, units: Sequence[int]
-) -> Iterator[_Tile]:
+) -> Iterator[Tile]:
     """Yield the tiles of all rows in turn."""
     axes = []
     for whole, length, unit in zip(x_t.shape[2:], tile, units, strict=True):
         starts = tile_starts(whole, length, overlap, unit)
         axes.append(list(zip(starts, tile_weights(whole, length, starts).to(x_t), strict=True)))
     for row, *placed in product(range(len(x_t)), *axes):
-        yield _Tile(row, *zip(*placed, strict=True))
+        yield Tile(row, *zip(*placed, strict=True))
 
 
 def _add(
     sums: dict[str, Tensor],
     part: Prediction,
-    tiles: Sequence[_Tile],
+    tiles: Sequence[Tile],
     x_t: Tensor,
     size: Sequence[int],
 ) -> None:
@@ -150,7 +172,7 @@ def _add(
         for tile, value in zip(tiles, values.expand(-1, -1, *size), strict=True):
             for axis, weights in enumerate(tile.weights, start=1):
                 value = value * weights.reshape(-1, *[1] * (len(size) - axis))
-            sums[name][tile.row][_box(tile.corner, size)].add_(value)
+            sums[name][tile.row][box_of(tile.corner, size)].add_(value)
 
 
 def _ratios(name: str, value: Tensor, x_t: Tensor, tile: Sequence[int]) -> list[int]:
@@ -164,15 +186,15 @@ def _ratios(name: str, value: Tensor, x_t: Tensor, tile: Sequence[int]) -> list[
     return [n // m for n, m in zip(big, small, strict=True)]
 
 
-def _cut(x: Tensor, tiles: Sequence[_Tile], tile: Sequence[int], ratios: Sequence[int]) -> Tensor:
+def _cut(x: Tensor, tiles: Sequence[Tile], tile: Sequence[int], ratios: Sequence[int]) -> Tensor:
     """Return the parts of ``x`` at some tiles, [M, C, *tile divided by the ratios]."""
     length = [n // ratio for n, ratio in zip(tile, ratios, strict=True)]
     corners = [[n // ratio for n, ratio in zip(t.corner, ratios, strict=True)] for t in tiles]
     return torch.stack(
-        [x[one.row][_box(corner, length)] for one, corner in zip(tiles, corners, strict=True)]
+        [x[one.row][box_of(corner, length)] for one, corner in zip(tiles, corners, strict=True)]
     )
 
 
-def _box(corner: Sequence[int], tile: Sequence[int]) -> tuple[slice, ...]:
-    """Return the index of all channels of a box."""
+def box_of(corner: Sequence[int], tile: Sequence[int]) -> tuple[slice, ...]:
+    """Return the index of all channels of a tile that starts at ``corner``."""
     return (slice(None), *(slice(a, a + n) for a, n in zip(corner, tile, strict=True)))

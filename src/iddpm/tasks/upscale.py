@@ -41,6 +41,7 @@ def upscale(
     average: int = 1,
     out: Path | None = None,
     console: Console | None = None,
+    on_state: Callable[[Tensor], None] | None = None,
     **settings: Any,
 ) -> list[Path]:
     """Upscale files and write files of the same kind; return and print the paths.
@@ -61,7 +62,7 @@ def upscale(
             written, and beside it their standard deviation, in the units of the file.
         out: the directory, ``RUN/upscaled`` by default.
         console: where progress is shown.
-        settings: of sampling, as for :meth:`~iddpm.runs.run.Run.upscale`.
+        on_state, settings: as for :meth:`~iddpm.runs.run.Run.upscale`.
 
     Returns:
         The upscaled files, and ``comparison.png``: for the first ones of one size, the low
@@ -101,7 +102,8 @@ def upscale(
     if there.issuperset(made.files):
         console.print(f"all {len(opened)} are already in {directory}", markup=False)
     else:
-        how = {"seed": seed, "classes": class_name, "overlap": overlap, **settings}
+        how = {"seed": seed, "classes": class_name, "overlap": overlap, "on_state": on_state}
+        how |= settings
         _Drawing(run, plan, directory, made, there, how, conditioning, console, average).all(groups)
     replace(made, complete=True).save(directory / UPSCALED)
     return paths

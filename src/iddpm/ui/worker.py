@@ -31,6 +31,8 @@ PACE = 0.2
 """Seconds between two pictures of the same samples, and between two reports of progress."""
 SHOWN = 64
 """Samples of a batch that are shown while they are drawn."""
+WIDEST = 512
+"""Rows, and columns, that are shown of a picture or volume on its way."""
 
 
 class JobCancelledError(Exception):
@@ -125,8 +127,12 @@ class Worker:
         self._shown = now
         from iddpm.data.writers.image_files import grid_picture
 
+        x = x[:SHOWN]
+        if x.dim() > 3:
+            down, across = (-(-n // WIDEST) for n in x.shape[-2:])
+            x = x[..., ::down, ::across]
         file = io.BytesIO()
-        grid_picture(x[:SHOWN].float().cpu()).save(file, "PNG", compress_level=1)
+        grid_picture(x.float().cpu()).save(file, "PNG", compress_level=1)
         self._say("picture", step=number)
         try:
             self.connection.send_bytes(file.getvalue())

@@ -49,9 +49,9 @@ class UpscaleAction(Action):
         )
 
     def perform(self, bench: Bench, run: Path) -> list[Path]:
-        """Do what ``iddpm upscale`` does."""
+        """Do what ``iddpm upscale`` does, and show the estimates of the tiles on the way."""
         from iddpm.tasks.upscale import upscale
 
         opened = bench.open_run(run)
-        out = Path(self.out)
-        return upscale(opened, [self.file], out=out, **self._how, console=bench.console)
+        how = self._how | {"out": Path(self.out), "console": bench.console}
+        return upscale(opened, [self.file], **how, on_state=lambda x: bench.show(1, x))

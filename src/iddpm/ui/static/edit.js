@@ -8,9 +8,7 @@ const WAVE = { width: 960, height: 240 };
 
 export function startEditing() {
   const part = document.getElementById("painter");
-  for (const field of document.querySelectorAll("input[data-upload]")) {
-    field.addEventListener("change", () => field.files.length && sendItem(field, field.files));
-  }
+  for (const field of document.querySelectorAll("input[data-upload]")) watchFile(field);
   const drop = document.getElementById("drop");
   drop?.addEventListener("dragover", (event) => event.preventDefault());
   drop?.addEventListener("drop", (event) => {
@@ -50,6 +48,14 @@ export function startEditing() {
       problem.hidden = false;
     }
   });
+}
+
+// Sends what is chosen, also what was chosen before this script had loaded.
+function watchFile(field) {
+  field.autocomplete = "off"; // so that going back does not restore the file, which would be sent again
+  const sendChosen = () => field.files.length && sendItem(field, field.files);
+  field.addEventListener("change", sendChosen);
+  sendChosen();
 }
 
 async function send(body, name, into = "") {

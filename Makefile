@@ -28,7 +28,7 @@ THREADS ?= 1
 PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow ui-test ui-screens browser kill-test export-test fuzz lint parity benchmark notebook clean \
+.PHONY: help setup demo test test-slow ui-test ui-screens browser docs kill-test export-test fuzz lint parity benchmark notebook clean \
 	run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
 
 help:  ## list the targets
@@ -74,6 +74,14 @@ ui-screens: setup browser  ## take the pictures of docs/ui.md: make ui-screens R
 browser:
 	@[ -x /usr/bin/chromium ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || \
 		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+# Packages that only the documentation needs.
+$(VENV)/docs-ready: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/docs-ready  ## build the documentation, tutorials included, into docs/_build/html and a zip
+	$(BIN)/python docs/build.py
 
 lint: setup  ## check style, types and import contracts
 	$(BIN)/ruff check .

@@ -1,0 +1,31 @@
+"""Names of other libraries in signatures, so that their links need no network.
+
+``docs/_site/names.txt`` lists them, one a line: library, kind of object, name, page.
+"""
+
+import zlib
+from pathlib import Path
+
+NAMES = Path(__file__).with_name("names.txt")
+PAGES = {
+    "python": "https://docs.python.org/3/",
+    "torch": "https://docs.pytorch.org/docs/stable/",
+    "numpy": "https://numpy.org/doc/stable/",
+}
+IGNORED: list[tuple[str, str]] = []
+"""References that nothing documents."""
+
+
+def mapping(folder: Path) -> dict[str, tuple[str, str]]:
+    """Write an inventory in Sphinx's format for each library, and say where they lie."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines: dict[str, list[str]] = {library: [] for library in PAGES}
+    for line in NAMES.read_text(encoding="utf-8").splitlines():
+        library, kind, name, page = line.split()
+        lines[library].append(f"{name} py:{kind} 1 {page} -")
+    for library, rows in lines.items():
+        head = f"# Sphinx inventory version 2\n# Project: {library}\n# Version: \n"
+        head += "# The remainder of this file is compressed using zlib.\n"
+        body = zlib.compress("\n".join([*rows, ""]).encode())
+        (folder / f"{library}.inv").write_bytes(head.encode() + body)
+    return {library: (page, str(folder / f"{library}.inv")) for library, page in PAGES.items()}

@@ -58,7 +58,10 @@ def test_a_distilled_run_is_a_run_like_any_other(folder, capsys):
     assert (folder / "d/best").read_text().strip() == f"step_{best:08d}"
     assert (folder / "d/samples/step_00000004.png").is_file()
     assert command(["info", str(folder / "d")]) == 0
-    assert "for 1, 2 or 4 evaluations" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "for 1, 2 or 4 evaluations" in said
+    assert f"; Frechet distance {measured[-1]['held_out_loss']:.4f}" in said
+    assert "held-out" not in said
 
 
 def test_the_training_starts_from_the_teachers_average(folder):

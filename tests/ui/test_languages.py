@@ -19,6 +19,7 @@ from iddpm.ui.render import THEMES
 UI = Path(iddpm.ui.__file__).parent
 USED = re.compile(r"""\bt\(\s*'([\w.]+)'\s*[,)]""")
 FAMILIES = re.compile(r"""\bt\(\s*'([\w.]+\.)' ~""")
+MEASURED = ("loss", "frechet")
 STATES = ("training", "finished", "stopped", "failed", "new", "imported", "damaged", "starting")
 
 
@@ -30,7 +31,10 @@ def families():
         "state.": STATES,
         "task.": ("classification", "super_resolution"),
         "plot.": PLOTS,
-        "series.": [column for columns in PLOTS.values() for column in columns],
+        "series.": [c for columns in PLOTS.values() for c in columns if c != "held_out_loss"],
+        "held_out.": MEASURED,
+        "held_out.short.": MEASURED,
+        "checkpoints.best.": MEASURED,
         "job.": ("waiting", "running", *ENDED),
         "job.kind.": ACTIONS,
         "measure.": ("likelihood", "evaluation"),

@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from iddpm.cli.main import run as command
 from iddpm.runtime.directory_lock import DirectoryLock
@@ -62,6 +63,26 @@ def test_every_state_is_shown_with_its_reason(client, root):
     assert "step 30 of 1,000" in text_of(client.get("/").text)
 
 
+def test_a_distilled_run_is_offered_what_it_was_made_for(client, root):
+    run = write_run(root / "few")
+    made = "distillation: {weights: x}\nsampling: {steps: 2}\ndiffusion: {predicts: v}\n"
+    with (run / "config.yaml").open("a") as file:
+        file.write(made)
+    save_file({"x": np.zeros(1)}, run / "model.safetensors")
+    assert "Frechet distance" in client.get("/run?run=few").text
+    for path, field in (("sample", "steps"), ("measure", "evaluate-steps")):
+        page = client.get(f"/{path}?run=few").text
+        assert "Held-out loss" not in page
+        offered = re.search(rf'<select id="{field}" name="steps">(.*?)</select>', page)[1]
+        assert re.findall("<option ?(selected)?>([0-9]+)", offered) == [
+            ("", "1"),
+            ("selected", "2"),
+            ("", "4"),
+        ]
+    assert 'name="sampler"' not in client.get("/sample?run=few").text
+    assert "few" not in client.get("/edit").text
+
+
 def test_runs_are_found_at_any_depth_and_folders_of_runs_are_not(root):
     for name in (
         "a",
@@ -85,7 +106,11 @@ def test_the_facts_of_a_long_log_are_those_of_info(root):
     whole, shown = summarize(run), dict(RunIndex(root).facts("a").facts)
     for facts in (whole, shown):
         facts.pop("record_age")
-    assert whole["best"] == {"checkpoint": "step_00000300", "held_out_loss": 1.5 / 30}
+    assert whole["best"] == {
+        "checkpoint": "step_00000300",
+        "held_out_loss": 1.5 / 30,
+        "held_out_measure": "held-out loss",
+    }
     assert shown == whole
 
 

@@ -108,7 +108,8 @@ def _losses(facts: dict[str, Any]) -> str:
     if before is not None:
         text += f", before that {before['mean']:.4f} (from {before['from']} on)"
     if "held_out_loss" in facts:
-        text += f"; held-out {facts['held_out_loss']:.4f}"
+        measure = facts["held_out_measure"].removesuffix(" loss")
+        text += f"; {measure} {facts['held_out_loss']:.4f}"
     return text
 
 
@@ -163,9 +164,10 @@ def _kept(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         text += f", the last {format_seconds(facts['checkpoint_age'])} ago"
     yield "checkpoints", text
     if "best" in facts:
-        loss = facts["best"].get("held_out_loss")
+        best = facts["best"]
+        loss, measure = best.get("held_out_loss"), best.get("held_out_measure", "held-out loss")
         known = "is no longer in the log" if loss is None else f"{loss:.4f}"
-        yield "best", f"{facts['best']['checkpoint']}, held-out loss {known}"
+        yield "best", f"{best['checkpoint']}, {measure} {known}"
     if "snapshots" in facts:
         snapshots = facts["snapshots"]
         yield "averages", f"{snapshots['count']} snapshots up to {snapshots['last']}"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from iddpm.runtime.atomic_files import write_atomically
-from iddpm.training.monitoring.log_files import read_log
+from iddpm.training.monitoring.log_files import held_out_measure, read_log
 
 
 def save_curves(directory: Path, path: Path) -> Path:
@@ -22,7 +22,9 @@ def save_curves(directory: Path, path: Path) -> Path:
     figure = _figure("loss curves")
     whole, quartiles = figure.subplots(1, 2)
     _plot(whole, records, "loss", "training")
-    _plot(whole, records, "held_out_loss", "held out", marker="o")
+    measured = next((held_out_measure(r) for r in records if "held_out_loss" in r), "")
+    label = measured.replace("-", " ").removesuffix(" loss")
+    _plot(whole, records, "held_out_loss", label, marker="o")
     whole.set(title="loss", xlabel="step", yscale="log")
     whole.legend()
     names = ("least noise", "second", "third", "most noise")

@@ -15,7 +15,7 @@ from iddpm.training.checkpoints.checkpoint_files import (
     missing_snapshots,
     snapshot_names,
 )
-from iddpm.training.monitoring.log_files import read_log
+from iddpm.training.monitoring.log_files import held_out_measure, read_log
 from iddpm.training.stop import read_exit
 
 RECENT = 20
@@ -93,9 +93,10 @@ def _losses(records: Records) -> dict[str, Any]:
         if part:
             mean = sum(record["loss"] for record in part) / len(part)
             facts[name] = {"mean": mean, "from": part[0]["step"], "to": part[-1]["step"]}
-    held_out = [record["held_out_loss"] for record in records if "held_out_loss" in record]
+    held_out = [record for record in records if "held_out_loss" in record]
     if held_out:
-        facts["held_out_loss"] = held_out[-1]
+        facts["held_out_loss"] = held_out[-1]["held_out_loss"]
+        facts["held_out_measure"] = held_out_measure(held_out[-1])
     return facts
 
 
@@ -150,7 +151,10 @@ def describe_files(run: Path, records: Records, now: float) -> dict[str, Any]:
         facts["best"] = {"checkpoint": name}
         for record in records:
             if name == f"step_{record['step']:08d}" and "held_out_loss" in record:
-                facts["best"]["held_out_loss"] = record["held_out_loss"]
+                facts["best"] |= {
+                    "held_out_loss": record["held_out_loss"],
+                    "held_out_measure": held_out_measure(record),
+                }
     snapshots = snapshot_names(run)
     if missing := missing_snapshots(run):
         facts["missing_snapshots"] = missing

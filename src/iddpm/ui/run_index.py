@@ -79,6 +79,17 @@ class RunFacts:
         return int(self.facts.get("step", 0))
 
     @property
+    def offered(self) -> tuple[int, ...]:
+        """Numbers of network evaluations that a distilled run was made for; empty for others."""
+        made = None if self.config is None else self.config.distillation
+        return () if made is None else made.steps
+
+    @property
+    def measure(self) -> str:
+        """What training measures on held-out data: ``loss``, or ``frechet`` of distilled runs."""
+        return "frechet" if self.offered else "loss"
+
+    @property
     def steps(self) -> int:
         """Steps of the whole training; 0 where that is not known."""
         return int(self.facts.get("steps", 0))

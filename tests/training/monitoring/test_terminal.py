@@ -44,6 +44,14 @@ def test_lines_in_a_pipe_stay_plain():
     assert "waiting for data 25%" in second
 
 
+def test_the_distance_of_a_distilled_run_is_called_so():
+    file = io.StringIO()
+    reporter = TerminalReporter(Console(file=file, width=200))
+    reporter.start(0, 10)
+    reporter.record({"step": 10, "held_out_loss": 12.5, "frechet_1": 15.0, "frechet_2": 10.0})
+    assert file.getvalue() == "step 10/10  Frechet distance 12.5000\n"
+
+
 def test_a_terminal_gets_a_bar():
     text = report(terminal=True)
     assert "\x1b" in text

@@ -35,6 +35,12 @@ COLUMNS = (
 """Columns of ``log.csv``; a record leaves blank what it did not measure."""
 
 
+def held_out_measure(record: Mapping[str, Any]) -> str:
+    """Return what ``held_out_loss`` of a record is: of distilled runs the distance of samples."""
+    few_steps = any(name.startswith("frechet_") for name in record)
+    return "Frechet distance" if few_steps else "held-out loss"
+
+
 class Tracker(Protocol):
     """A receiver of records in addition to the files."""
 

@@ -15,12 +15,13 @@ from rich.progress import (
 )
 
 from iddpm.runtime.console import open_console
+from iddpm.training.monitoring.log_files import held_out_measure
 
 MOVE_EVERY = 0.5
 """Seconds between two movements of the bar: drawing it ten times a second takes 1 % of a core."""
 _SHOWN = (
     ("loss", "loss {:.4f}"),
-    ("held_out_loss", "held-out {:.4f}"),
+    ("held_out_loss", "{measure} {:.4f}"),
     ("gradient_norm", "grad {:.3f}"),
     ("items_per_second", "{:.0f} items/s"),
     ("data_wait_share", "waiting for data {:.0%}"),
@@ -71,8 +72,9 @@ class TerminalReporter:
     def record(self, record: dict[str, Any]) -> None:
         """Print a line."""
         step = record["step"]
+        measure = held_out_measure(record).removesuffix(" loss")
         parts = [
-            form.format(record[name])
+            form.format(record[name], measure=measure)
             for name, form in _SHOWN
             if name in record and not record[name] < _WORTH_TELLING.get(name, -math.inf)
         ]

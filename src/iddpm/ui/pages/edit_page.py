@@ -71,8 +71,11 @@ def show(
 
 
 def _edits(hub: Hub, name: str) -> bool:
-    config = hub.index.facts(name).config
-    return config is not None and config.task == "generation" and not config.model.given_channels
+    facts = hub.index.facts(name)
+    config = facts.config
+    if config is None or facts.offered or config.model.given_channels:
+        return False
+    return config.task == "generation"
 
 
 def find_item(hub: Hub, run: Path, text: str) -> str:

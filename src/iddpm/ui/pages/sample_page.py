@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from iddpm.config.choices import SAMPLERS, SPACINGS
+from iddpm.config.choices import MEASURED_SPACINGS, SAMPLERS, SPACINGS
 from iddpm.training.checkpoints.checkpoint_files import step_of
 from iddpm.ui.actions.sample_action import SampleAction
 from iddpm.ui.confined_paths import UnknownNameError
@@ -58,13 +58,15 @@ def form_values(facts: RunFacts) -> dict[str, Any]:
     config = facts.config
     assert config is not None
     classes = config.class_names if config.model.class_conditional else ()
+    conditions = config.model.conditions or {}
     return {
         "run": facts,
         "classes": classes if len(classes) <= MOST_CLASSES else (),
         "has_classes": bool(classes),
-        "conditions": config.model.conditions or {},
+        "conditions": conditions,
+        "guided": bool(classes or conditions) and not facts.offered,
         "samplers": SAMPLERS,
-        "spacings": SPACINGS,
+        "spacings": ("auto", *SPACINGS, *MEASURED_SPACINGS),
         "defaults": config.sampling,
         "most_steps": config.diffusion.num_steps,
         "rates": config.training.ema_rates,

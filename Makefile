@@ -28,7 +28,7 @@ THREADS ?= 1
 PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow ui-test ui-screens browser docs kill-test export-test fuzz lint parity benchmark notebook clean \
+.PHONY: help setup demo test test-slow ui-test ui-screens browser docs kill-test export-test fuzz lint parity benchmark notebook release clean \
 	run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
 
 help:  ## list the targets
@@ -127,6 +127,9 @@ run-bits: setup  ## real runs: the best likelihood of digits in 15 minutes; SET=
 
 notebook: setup  ## run the notebook and store its output
 	OMP_NUM_THREADS=1 $(BIN)/python notebooks/regenerate.py network
+
+release: setup  ## build a wheel and an sdist into dist/ and use both in new virtual environments (some 10 minutes)
+	$(BIN)/python -m release.distributions --torch '$(TORCH)'
 
 clean:  ## remove the virtual environment and caches, never runs/
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import iddpm
 from iddpm.cli.main import app, run
 from iddpm.tasks import demo
 from tests.conftest import TINY, images
@@ -40,7 +41,7 @@ def test_help_has_an_example_for_every_command(capsys):
 
 def test_version(capsys):
     assert run(["--version"]) == 0
-    assert capsys.readouterr().out.strip() == "0.1.0"
+    assert capsys.readouterr().out.strip() == iddpm.__version__
 
 
 def test_sample_needs_no_model_flags_and_prints_what_it_wrote(trained, tmp_path, capsys):

@@ -1,6 +1,5 @@
 """What the benchmarks share: interleaved timing, the machine's best rates, and its description."""
 
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -8,6 +7,8 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+
+from iddpm.runtime.processor import instruction_sets, processor_name
 
 
 def interleave(
@@ -68,16 +69,9 @@ def best_rate(dtype: torch.dtype, repeats: int = 9) -> float:
 
 def processor() -> str:
     """Return one line about processor, threads and PyTorch, to print above any numbers."""
-    name, flags = platform.processor() or platform.machine(), set()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = [line.partition(":") for line in file]
-        facts = {key.strip(): value.strip() for key, _, value in lines}
-        name, flags = facts.get("model name", name), set(facts.get("flags", "").split())
-    except OSError:
-        pass
-    units = [unit for unit in ("avx512f", "avx512_bf16", "amx_bf16") if unit in flags]
+    kinds = ("avx512f", "avx512_bf16", "amx_bf16")
+    units = [unit for unit in instruction_sets() if unit in kinds]
     return (
-        f"{name} ({', '.join(units) or 'no AVX-512'}), {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}"
+        f"{processor_name()} ({', '.join(units) or 'no AVX-512'}), "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}"
     )

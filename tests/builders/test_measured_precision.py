@@ -65,13 +65,24 @@ def test_it_is_measured_once_for_the_same_network_and_machine(monkeypatch):
     for change in (
         lambda: config("model.model_channels=16"),
         lambda: monkeypatch.setattr(torch, "get_num_threads", lambda: 77) or config(),
-        lambda: monkeypatch.setattr(measured, "_processor", lambda: "another") or config(),
+        lambda: monkeypatch.setattr(measured, "processor_name", lambda: "another") or config(),
         lambda: monkeypatch.setattr(torch, "__version__", "9.9") or config(),
         lambda: monkeypatch.setenv("ATEN_CPU_CAPABILITY", "another") or config(),
     ):
         again = Clock(0.3)
         choose_precision(change(), CPU, timer=again)
         assert again.calls > 0
+
+
+def test_what_is_kept_can_be_listed(monkeypatch, tmp_path):
+    assert measured.kept_shares() == []
+    choose_precision(config(), CPU, timer=Clock(0.3))
+    assert measured.kept_shares() == [pytest.approx(0.3)]
+    for bad in ("{", "[1]", '{"facts": {}, "share": 0.5}'):
+        (tmp_path / "cache/precision/other.json").write_text(bad)
+        assert len(measured.kept_shares()) == 1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    assert measured.kept_shares() == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import copy
 import json
 import math
 import os
-import platform
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from iddpm.builders.network import count_inputs, count_outputs
 from iddpm.config import ResolvedConfig
 from iddpm.data.cache import digest, user_cache
 from iddpm.runtime.atomic_files import write_json
+from iddpm.runtime.processor import processor_name
 from iddpm.training.precision import Precision, PrecisionName, computes_bfloat16
 
 MARGIN = 1.1
@@ -148,11 +148,7 @@ def _items(config: ResolvedConfig) -> int:
 def _facts(config: ResolvedConfig) -> dict[str, Any]:
     """Return all that the choice depends on, without building a network."""
     return {
-        "processor": _processor(),
-        "capability": os.environ.get("ATEN_CPU_CAPABILITY", ""),
-        "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        **_machine(),
         "task": config.task,
         "model": config.model.model_dump(mode="json"),
         "channels": [count_inputs(config), count_outputs(config)],
@@ -161,15 +157,30 @@ def _facts(config: ResolvedConfig) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def _machine() -> dict[str, Any]:
+    """Return what a measurement depends on besides the network."""
+    return {
+        "processor": processor_name(),
+        "capability": os.environ.get("ATEN_CPU_CAPABILITY", ""),
+        "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def kept_shares() -> list[float]:
+    """Return the measurements that are kept for this machine, version and number of threads.
+
+    Each is the time of a network's convolutions in bfloat16 as a share of that in float32.
+    """
+    found = []
+    for path in sorted((user_cache() / "precision").glob("*.json")):
+        with suppress(OSError, ValueError, AttributeError):
+            facts = json.loads(path.read_text(encoding="utf-8")).get("facts", {})
+            share = _read(path, facts)
+            if share is not None and facts.items() >= _machine().items():
+                found.append(share)
+    return found
 
 
 def _read(path: Any, facts: dict[str, Any]) -> float | None:

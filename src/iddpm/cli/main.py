@@ -41,6 +41,7 @@ ORDER = (
     "import_",
     "export",
     "info",
+    "doctor",
     "ui",
     "demo",
     "inspect",

@@ -1,7 +1,6 @@
 """Items decoded, cropped and resized once, then read from a memory-mapped array."""
 
 import copy
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from iddpm.data.sources.npy import map_npy
 from iddpm.data.sources.source import DerivedSource, Source
 from iddpm.runtime.atomic_files import fsync_file
 from iddpm.runtime.console import open_console, progress_bar
+from iddpm.runtime.processor import usable_cores
 
 ITEMS = "items.npy"
 _LAYOUTS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
@@ -84,7 +84,7 @@ def cached(
     values = source.form.values
     filled = () if values is None or values.fill is None else (values.fill,)
     directory = folder / f"{name}-{digest(source.shape, source.bits, values, *filled, *settings)}"
-    build = partial(_write, source, console=console, threads=threads or _processors())
+    build = partial(_write, source, console=console, threads=threads or usable_cores())
     return CachedSource(map_npy(built_once(directory, facts, build, console.print) / ITEMS), source)
 
 
@@ -126,9 +126,3 @@ def _in_order(pool: ThreadPoolExecutor, source: Source, ahead: int) -> Iterator[
     read: Callable[[range], NDArray[Any]] = source.read_many
     for first in range(0, len(chunks), ahead):
         yield from pool.map(read, chunks[first : first + ahead])
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

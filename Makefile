@@ -23,12 +23,13 @@ TIMES ?= 1
 RUNS ?= runs
 RUN ?= demo
 
-# Threads of each of the two processes that run tests, and of the processes that tests start.
+# Threads of each of the two processes that run tests, and of the processes that tests start. They
+# keep compiled modules even where the environment forbids it: a hundred processes read them.
 THREADS ?= 1
-PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
+PYTEST := OMP_NUM_THREADS=$(THREADS) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow ui-test ui-screens browser docs kill-test export-test fuzz lint parity benchmark notebook release clean \
+.PHONY: help setup demo test test-system test-slow ui-test ui-screens browser docs kill-test export-test fuzz lint parity benchmark notebook release clean \
 	run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
 
 help:  ## list the targets
@@ -50,10 +51,13 @@ demo: setup  ## train on real digits, sample new ones and measure them (3 minute
 	$(BIN)/iddpm demo
 
 test: setup  ## run the tests (some minutes; THREADS=2 for two threads each)
-	$(PYTEST) -n 2 -p tests.every_file -m "not slow"
+	$(PYTEST) -n 2 --dist worksteal -p tests.every_file -m "not slow and not system"
 
-test-slow: setup  ## also run the slow tests
-	$(PYTEST) -n 2 -p tests.every_file
+test-system: setup browser  ## run the tests that start servers, browsers or several processes
+	$(PYTEST) -n 2 --dist loadfile -p tests.every_file --count-only -m "system and not slow"
+
+test-slow: setup browser  ## run all tests, the slow ones too
+	$(PYTEST) -n 2 --dist worksteal -p tests.every_file
 
 kill-test: setup  ## kill training and every other command at each change of its files (some 40 minutes)
 	$(PYTEST) tests/faults/test_kill.py tests/faults/test_kill_points.py -m slow
@@ -64,7 +68,7 @@ export-test: setup  ## open exported models by diffusers, ONNX Runtime and PyTor
 fuzz: setup  ## 20,000 hostile settings, options and damaged files (some 15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz 20000
 
-ui-test: setup browser  ## test the pages of iddpm ui in a real browser (Chromium), the long story too
+ui-test: setup browser  ## test the pages of iddpm ui, also in a real browser (Chromium)
 	$(PYTEST) tests/ui
 
 ui-screens: setup browser  ## take the pictures of docs/ui.md: make ui-screens RUNS=runs RUN=demo

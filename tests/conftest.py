@@ -55,6 +55,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_power_failure() -> Iterator[None]:
+    """Do not wait for the disk, a hundredth of a second each time; only a power failure would tell.
+
+    That files are synced, and before they are renamed, is tested by the calls.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which also refuses what is no open file
+        yield
+
+
 def final_tensors(directory: Path, step: int | None = None) -> dict[str, torch.Tensor]:
     """Return all that a checkpoint holds, by group and name; the newest by default."""
     checkpoint = load_checkpoint(directory, step)

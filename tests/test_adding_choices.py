@@ -287,6 +287,7 @@ def extended(tmp_path_factory) -> tuple[Path, list[str], str, str]:
     return root, settings, metric(copy), new_command(copy)
 
 
+@pytest.mark.system
 def test_added_choices_train_sample_and_measure(extended, tmp_path, array_file, tiny):
     root, added, measured, counted = extended
     settings = [part for text in (*tiny, *added) for part in ("-s", text)]
@@ -300,6 +301,7 @@ def test_added_choices_train_sample_and_measure(extended, tmp_path, array_file, 
     assert counted in run(root, "count", directory)
 
 
+@pytest.mark.system
 def test_an_added_format_is_read_and_written(extended, tmp_path, tiny):
     root, *_ = extended
     data, directory = tmp_path / "lines.bytes", tmp_path / "run"

@@ -33,6 +33,7 @@ def counted(suite, *options):
     return done.returncode, done.stdout.splitlines()
 
 
+@pytest.mark.system
 def test_the_tests_of_each_folder_are_counted_over_all_processes(suite):
     status, said = counted(suite, "-n", "2")
     assert status == 0, said
@@ -61,9 +62,21 @@ def test_a_file_of_which_no_test_ran_fails_the_whole(suite):
     assert "3 passed" in said[-1]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("processes", [("-p", "no:xdist"), ("-n", "2")])
 def test_a_file_whose_tests_another_target_runs_is_named(suite, processes):
-    write(suite / "tests/test_slow.py", "import pytest\n@pytest.mark.slow\n" + A_TEST)
-    status, said = counted(suite, *processes, "-m", "not slow")
+    for marker in ("slow", "system"):
+        text = f"import pytest\npytestmark = pytest.mark.{marker}\n" + A_TEST
+        write(suite / f"tests/test_{marker}.py", text)
+    status, said = counted(suite, *processes, "-m", "not slow and not system")
     assert status == 0, said
-    assert "left to another target: tests/test_slow.py" in said
+    for marker in ("slow", "system"):
+        assert f"left to another target: tests/test_{marker}.py" in said
+
+
+def test_a_part_of_the_suite_is_counted_only(suite):
+    write(suite / "tests/test_system.py", "import pytest\n@pytest.mark.system\n" + A_TEST)
+    status, said = counted(suite, "-p", "no:xdist", "--count-only", "-m", "system and not slow")
+    assert status == 0, said
+    assert "     1  in all" in said
+    assert not [line for line in said if "tests/build" in line]

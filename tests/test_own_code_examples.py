@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = ("own_network", "own_data", "own_loss", "own_loop")
 

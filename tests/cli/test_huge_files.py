@@ -14,7 +14,10 @@ ROOT = Path(__file__).parents[2]
 MOST = 40
 """MiB by which a file may raise the peak of the process; what the bombs hold is 128."""
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc and in KiB")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc and in KiB"),
+]
 
 
 @pytest.fixture(scope="module")

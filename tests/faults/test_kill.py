@@ -31,6 +31,8 @@ from iddpm.training.checkpoints.weights import read_weights
 from iddpm.training.monitoring.log_files import read_log
 from tests.conftest import TINY, images
 
+pytestmark = pytest.mark.system
+
 CHILD = Path(__file__).with_name("child.py")
 SETTINGS = (
     *TINY,

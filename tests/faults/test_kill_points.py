@@ -18,6 +18,8 @@ from tests.conftest import TINY, images
 from tests.faults.kill_points import contents, in_a_fork
 from tests.faults.test_kill import differences
 
+pytestmark = pytest.mark.system
+
 SETTINGS = [
     word
     for setting in (

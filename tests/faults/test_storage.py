@@ -239,6 +239,7 @@ def same_runs(a, b):
     return True
 
 
+@pytest.mark.system
 def test_a_limit_on_the_size_of_files(tmp_path, array_file, tiny):
     out = tmp_path / "run"
     train(array_file, out, *tiny, "training.steps=4")
@@ -332,6 +333,7 @@ def test_a_damaged_file_of_any_kind_costs_no_more_than_its_checkpoint(
     assert same_runs(out, tmp_path / "whole")
 
 
+@pytest.mark.system
 def test_signals_while_a_checkpoint_is_written(tmp_path, array_file, tiny):
     """One lets it be finished; a second one leaves at once. Neither damages anything."""
     out, facts = tmp_path / "run", {"hold": str(tmp_path), "grace": 0.1}

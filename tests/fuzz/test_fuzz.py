@@ -32,6 +32,7 @@ def test_in_one_process(first, world):
     assert faults == {}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("arguments", [
     ["train", "DATA", "-s", "batch-size=8"],
     ["train", "DATA", "-s", "data=&a {x: *a}"],
@@ -59,6 +60,7 @@ def test_in_processes_of_their_own(arguments, world: World, tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.system
 def test_a_few_cases_in_processes_of_their_own(world, tmp_path, monkeypatch):
     monkeypatch.setenv("IDDPM_CACHE", str(tmp_path))
     for seed, case in commands(COUNT, 6, world):

@@ -86,6 +86,7 @@ def survivors(tmp_path_factory):
     return said
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("what", CASES)
 def test_the_lost_rank_is_named(survivors, what):
     count, lost, sentence = CASES[what]
@@ -93,6 +94,7 @@ def test_the_lost_rank_is_named(survivors, what):
         assert survivors[what, rank]["said"] == sentence
 
 
+@pytest.mark.system
 def test_all_hear_the_same(survivors):
     for (what, _), heard in survivors.items():
         count = CASES[what][0]

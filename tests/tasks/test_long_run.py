@@ -13,7 +13,10 @@ import iddpm
 from iddpm.training.checkpoints.checkpoint import list_checkpoints
 from iddpm.training.monitoring.terminal import SilentReporter
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="reads what Linux says")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="reads what Linux says"),
+]
 
 EVERYTHING = (
     "training.save_every=100",

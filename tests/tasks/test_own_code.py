@@ -155,6 +155,7 @@ def test_the_command_line_takes_a_factory(tmp_path, array_file, factory, capsys)
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, array_file, factory):
     base = [x for s in (*SETTINGS, "training.save_every=20") for x in ("-s", s)]
     start = ["train", str(array_file), *base, "--steps", "400", "--network", factory]

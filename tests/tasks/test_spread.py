@@ -23,6 +23,8 @@ from pathlib import Path
 from iddpm.runtime import processes
 from iddpm.cli.main import run
 
+pytestmark = pytest.mark.system
+
 joined = processes.joined_ranks
 with joined("cpu", 86400) as us:
     processes.joined_ranks = lambda *_: nullcontext(us)  # one start of two processes serves all

@@ -279,6 +279,7 @@ def test_workers_change_nothing(tmp_path, array_file, tiny):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signalled_process_saves_and_says_so_by_its_status(tmp_path, array_file, tiny, number):
     """Also where all of its processes get the signal, as from a terminal or from torchrun."""

@@ -21,6 +21,8 @@ from tests.conftest import TINY, assert_same_state, final_tensors, free_port, im
 from tests.runtime.test_processes import world
 from tests.tasks.test_spread import TOGETHER
 
+pytestmark = pytest.mark.system
+
 OPTIONS = (
     *TINY,
     "training.precision=float32",

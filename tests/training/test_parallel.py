@@ -19,6 +19,8 @@ from iddpm.training.monitoring.terminal import SilentReporter
 from iddpm.training.timesteps import LossSecondMomentTimesteps
 from tests.training import two_ranks
 
+pytestmark = pytest.mark.system
+
 KINDS = ("ddp", "fsdp")
 ROOT = Path(__file__).parents[2]
 

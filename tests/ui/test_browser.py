@@ -13,6 +13,8 @@ from tests.ui.browser import accessibility_faults, watched_page
 from tests.ui.conftest import SCRIPT, record_line, write_run
 from tests.ui.served import CHROMIUM, served
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def browser():

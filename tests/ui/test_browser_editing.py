@@ -14,6 +14,8 @@ from tests.conftest import TINY, images
 from tests.ui.browser import accessibility_faults, watched_page
 from tests.ui.served import CHROMIUM, served
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def address(signal_and_volume, tmp_path_factory):

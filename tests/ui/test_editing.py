@@ -221,6 +221,7 @@ def test_a_run_is_measured_as_by_the_command(hub, client, runs):
         assert client.post("/measure", data=form | wrong).status_code in (400, 404)
 
 
+@pytest.mark.system
 def test_a_training_is_looked_at_started_and_waited_for(hub, client, runs):
     data = send(client, "x.npz", _npz())
     settings = {f"set:{name}": value for name, _, value in (s.partition("=") for s in TINY)}

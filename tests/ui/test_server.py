@@ -21,6 +21,8 @@ from iddpm.training.checkpoints.checkpoint import list_checkpoints
 from iddpm.ui.event_stream import MOST_WATCHERS
 from tests.conftest import TINY, wait_until
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def start(tmp_path):

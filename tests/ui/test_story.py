@@ -13,7 +13,7 @@ from tests.ui.served import CHROMIUM, served
 STEPS = 200
 
 
-@pytest.mark.slow
+@pytest.mark.system
 @pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
 def test_from_an_empty_directory_to_a_model_that_is_measured(tmp_path):
     np.savez(tmp_path / "digits.npz", arr_0=images(60), arr_1=np.arange(60) % 3)

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import warnings
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -105,6 +106,11 @@ def _main(
         raise error
 
 
+@cache  # a second call in the same process parses with what the first one built
+def _command() -> Any:
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 bad input, 1 a run failed, 130/143/138 stopped."""
     sys.exit(run(arguments))
@@ -117,7 +123,7 @@ def run(arguments: list[str] | None = None) -> int:
     """
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
-        status: Any = typer.main.get_command(app)(arguments, standalone_mode=False)
+        status: Any = _command()(arguments, standalone_mode=False)
         return status if isinstance(status, int) else 0
     except UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":

@@ -1,5 +1,7 @@
 """YAML that people write: read without running anything, and bounded in depth and size."""
 
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -17,6 +19,11 @@ def parse_yaml(text: str) -> Any:
         yaml.YAMLError: it is no YAML, is nested too deeply, contains itself, or its aliases stand
             for too many values.
     """
+    return deepcopy(_parsed(text))
+
+
+@lru_cache(maxsize=16)  # the same few texts are read by each step of a command and of the page
+def _parsed(text: str) -> Any:
     loader = _BoundedLoader(text)
     try:
         root = loader.get_single_node()

@@ -13,6 +13,8 @@ import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 NAMES = ["network"]
+TUTORIALS = sorted({path.stem for path in NOTEBOOKS.glob("*.py")} - {"regenerate", *NAMES})
+"""Executed where the documentation is built; no executed copy is kept."""
 MACHINE_PATH = re.compile(
     r"(?<![\w.])/(home|root|Users|work|tmp|usr|opt|mnt|var|private|content)/"
     r"|\b[A-Za-z]:\\|site-packages|ipykernel_\d|\.venv/lib"
@@ -41,7 +43,7 @@ def test_every_notebook_is_tested():
 
 
 @pytest.mark.slow  # CI runs it beside the others
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *TUTORIALS])
 def test_source_runs(name, tmp_path):
     environment = {**os.environ, "MPLBACKEND": "Agg"}
     done = subprocess.run(
@@ -89,3 +91,16 @@ def test_every_text_is_in_both_languages(name):
         if cell.cell_type == "markdown":
             assert re.search(r"[a-z]{4}", cell.source), cell.source
             assert re.search(r"[\u4e00-\u9fff]", cell.source), cell.source
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_tutorials_have_pictures_and_link_to_pages_that_exist(name):
+    notebook = jupytext.read(NOTEBOOKS / f"{name}.py")
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert len(re.findall(r"plt\.show\(\)|^Image\.open\(", code, re.MULTILINE)) >= 2
+    assert re.match(r"# \w", text), "the title comes first"
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert len(links) >= 2
+    for link in links:
+        assert (NOTEBOOKS / link).is_file(), link

@@ -58,3 +58,14 @@ def test_lines_and_progress_can_be_watched_and_the_work_ended():
     ):
         done.extend(progress.track(range(3)))
     assert done == [0, 1]
+
+
+def test_environments_that_take_colors_get_lines_as_files_do(capsys, monkeypatch):
+    """Notebooks set FORCE_COLOR, and a bar there is a page of control characters."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console = open_console()
+    with progress_bar(console, "measuring") as bar:
+        for _ in bar.track(range(3)):
+            pass
+    console.print("a line")
+    assert capsys.readouterr().out == "a line\n"

@@ -19,20 +19,33 @@ _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class _PrintableConsole(Console):
-    """A console that prints the control characters of names as escapes."""
+    """A console for plain lines, in notebooks too: brackets, colons and long lines stay.
+
+    The control characters of names are printed as escapes.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            force_jupyter=False,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=True,
+            **options,
+        )
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether lines can be drawn over: environments that only take colors ask as terminals."""
+        return bool(getattr(self.file, "isatty", bool)())
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **options)
 
 
 def open_console(speaks: bool = True, *, stderr: bool = False) -> Console:
-    """Return standard output, or standard error, for plain lines: brackets and colons stay.
-
-    Silent unless this process ``speaks``.
-    """
-    return _PrintableConsole(
-        highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=not speaks, stderr=stderr
-    )
+    """Return standard output, or standard error; silent unless this process ``speaks``."""
+    return _PrintableConsole(quiet=not speaks, stderr=stderr)
 
 
 class WatchedConsole(_PrintableConsole):
@@ -48,9 +61,7 @@ class WatchedConsole(_PrintableConsole):
     def __init__(
         self, on_line: Callable[[str], None], on_progress: Callable[[float, float | None], None]
     ) -> None:
-        super().__init__(
-            highlight=False, markup=False, emoji=False, soft_wrap=True, file=io.StringIO()
-        )
+        super().__init__(file=io.StringIO())
         self.on_line = on_line
         self.on_progress = on_progress
 

@@ -1,6 +1,7 @@
 """The likelihood under the probability-flow ODE against exact densities."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from iddpm.evaluation.flow_likelihood import (
     flow_likelihood,
     flow_of,
     probes_of,
+    refined_flow_likelihood,
     with_width,
 )
 from tests.exact import gaussian_denoiser
@@ -85,6 +87,37 @@ def test_of_a_mixture_in_the_plane_each_item_has_its_density():
     difference = probed - found
     assert float(difference.abs().max()) > 1e-3
     assert float(difference.mean().abs()) < 4 * float(difference.std()) / math.sqrt(90)
+
+
+def test_each_item_takes_the_steps_that_its_tolerance_needs():
+    x0 = (CENTERS[torch.arange(9) % 3] + SPREAD * normal((9, 2)))[:, None]
+    whole, probes, seen = log_snr(100), probes_of(x0[None], 2), []
+
+    def counted(x_t, level, scale):
+        seen.append(len(x_t))
+        assert torch.equal(scale[:, 0], x_t.new_ones(len(x_t)))
+        return mixture(x_t, level)
+
+    def refined(x, vectors, tolerance):
+        kept = {"scale": x.new_ones(len(x), 1)}
+        measure = partial(flow_likelihood, counted, clip=False)
+        return refined_flow_likelihood(
+            measure, flow_of(whole, 10), x, vectors, tolerance=tolerance, **kept
+        )
+
+    exact = flow_likelihood(mixture, flow_of(whole, 1280), x0, probes, clip=False).total
+    tolerance = 1e-3
+    found = refined(x0, probes, tolerance)
+    assert found.vb.shape == (9, 10)
+    # A third of the last change is the error of order two; the rest of the series is smaller.
+    assert float((found.total - exact).abs().max()) < 1.5 * tolerance
+    assert len(set(seen)) > 1  # some items were done before others
+    alone = torch.cat(
+        [refined(x0[k : k + 1], probes[:, k : k + 1], tolerance).total for k in range(9)]
+    )
+    assert torch.allclose(alone, found.total, rtol=1e-12)
+    with pytest.warns(UserWarning, match=r"9 of 9 items .* after 640 steps"):
+        refined(x0, probes, 1e-12)
 
 
 def test_probes_are_signs_or_every_direction():

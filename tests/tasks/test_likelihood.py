@@ -258,6 +258,8 @@ def test_the_continuous_bound_is_measured_and_drawn_from_without_bias(labeled, c
         ({"method": "ode", "few_steps": "stratified"}, "few_steps=stratified is set"),
         ({"method": "ode", "steps": 0}, "at least 1 step, not 0"),
         ({"method": "ode", "samples_per_item": 0}, "samples_per_item=0 vectors for a divergence"),
+        ({"method": "ode", "tolerance": 0}, "tolerance=0 must be above 0, such as 0.01"),
+        ({"tolerance": 0.1}, "method=steps has no tolerance"),
         ({"steps": 0}, "cannot take 0 steps"),
         ({"method": "continuous", "stride": "optimal"}, "stride=optimal is set"),
         ({"method": "continuous", "variance": "analytic"}, "variance=analytic is set"),
@@ -309,6 +311,9 @@ def test_levels_are_dequantized_for_the_ode(labeled):
     assert found.decoder.mean == pytest.approx(math.log2(255 / 2))
     assert again.total.mean == pytest.approx(found.total.mean, rel=1e-4)
     assert other.total.mean != found.total.mean
+    finer = likelihood(run, **options, tolerance=0.5)
+    assert finer.total.mean != found.total.mean
+    assert finer.facts["tolerance"] == 0.5
 
 
 def test_the_ode_refuses_what_it_does_not_carry(folder):
@@ -435,6 +440,8 @@ def test_other_data_are_read_as_the_runs_own(labeled, tmp_path):
     ("options", "message"),
     [
         ({"steps": 51}, "cannot take 51 steps of a process of 50"),
+        ({"method": "ode", "tolerance": 0}, "tolerance=0 must be above 0, such as 0.01"),
+        ({"tolerance": 0.1}, "method=steps has no tolerance"),
         ({"steps": 0}, "cannot take 0 steps"),
         ({"stride": "odd"}, "stride 'odd' is unknown: use even or optimal"),
         ({"variance": "free"}, "variance 'free' is unknown: use learned, analytic"),

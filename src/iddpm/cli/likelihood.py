@@ -54,6 +54,10 @@ class Bound:
     few_steps: Annotated[
         str, typer.Option(help="How these evaluations are drawn: importance or stratified.")
     ] = "importance"
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Of the ODE: more steps for an item until its error is at most this."),
+    ] = None
     bits: Annotated[
         int | None, typer.Option(help="Bit depth of data that is stored as floats but has levels.")
     ] = None
@@ -121,7 +125,7 @@ def _print(result: "Likelihood", config: "Config") -> None:
         say(f"  {part:<8} {value.mean:10.4f} +- {value.error:.4f}")
     steps = f"{facts['steps']} of {facts['trained_steps']} steps"
     if facts["method"] != "steps":
-        steps = {"continuous": "continuous time", "ode": f"{facts['steps'] - 1} steps of the ODE"}[
-            facts["method"]
-        ]
+        more = "" if facts["tolerance"] is None else " or more"
+        ode = f"{facts['steps'] - 1}{more} steps of the ODE"
+        steps = {"continuous": "continuous time", "ode": ode}[facts["method"]]
     say(f"{result}{beside} ({facts['items']} items, {steps}, {facts['seconds']:.1f} s)")

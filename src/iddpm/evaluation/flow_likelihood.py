@@ -12,8 +12,9 @@ both are integrated; the variational bound is about its stochastic ones.
 """
 
 import math
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ from iddpm.evaluation.bound_terms import Process, Terms
 
 SIGMA_MAX = 80.0
 """Noise, in units of the data, above which the flow stands still."""
+DOUBLINGS = 6
+"""How often an item's steps are halved at most to reach a tolerance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +128,82 @@ def flow_likelihood(
     mse = torch.stack(x0_mse, dim=1).cpu().double()
     prior = nats.cpu() / math.log(2)
     return Terms(prior, positions, vb, torch.ones_like(vb), mse, torch.full_like(mse, math.nan))
+
+
+def refined_flow_likelihood(
+    measure: Callable[..., Terms],
+    flow: Flow,
+    x0: Tensor,
+    probes: Tensor,
+    *,
+    tolerance: float,
+    **conditioning: Any,
+) -> Terms:
+    """Return what :func:`flow_likelihood` does, with as many steps as each item needs.
+
+    The steps are halved until the error that is left is at most the tolerance: a third of what the
+    last halving changed, since the error of Heun's method falls by four (Richardson 1911). An item
+    never depends on the others of its batch. Each of the steps of ``flow`` holds what its parts add
+    up to, and the last of their errors of x0.
+
+    Args:
+        measure: :func:`flow_likelihood` of a model.
+        flow: the steps to start with.
+        x0: as there.
+        probes: as there, the same at every number of steps.
+        tolerance: in bits per dimension.
+        conditioning: tensors of N rows, or mappings of such.
+
+    Warns:
+        UserWarning: items whose error is larger after six halvings.
+    """
+
+    terms = measure(flow, x0, probes, **conditioning)
+    rows, steps = torch.arange(len(x0)), len(flow.kept) - 1
+    for doubling in range(1, DOUBLINGS + 1):
+        finer = flow_of(flow.whole, steps * 2**doubling)
+        at = rows.to(x0.device)
+        given = {name: _taken(value, at) for name, value in conditioning.items()}
+        found = measure(finer, x0[at], probes[:, at], **given)
+        left = (found.total - terms.total[rows]).abs() / 3
+        terms = _with_rows(terms, rows, _summed(found, 2**doubling))
+        rows = rows[left > tolerance]
+        if not len(rows):
+            return terms
+    warnings.warn(
+        f"{len(rows)} of {len(x0)} items have a larger error than the tolerance after "
+        f"{steps * 2**DOUBLINGS} steps of the ODE",
+        stacklevel=2,
+    )
+    return terms
+
+
+def _taken(value: Any, rows: Tensor) -> Any:
+    if isinstance(value, Tensor):
+        return value[rows.to(value.device)]
+    if isinstance(value, dict):
+        return {name: _taken(part, rows) for name, part in value.items()}
+    return value
+
+
+def _summed(terms: Terms, parts: int) -> Terms:
+    """Return terms of a flow as those of one with ``parts`` times fewer steps."""
+    vb = terms.vb.unflatten(1, (-1, parts)).sum(dim=2)
+    x0_mse = terms.x0_mse[:, parts - 1 :: parts]
+    weights, none = torch.ones_like(vb), torch.full_like(vb, math.nan)
+    positions = torch.arange(1, vb.shape[1] + 1).expand(len(vb), -1)
+    return Terms(terms.prior, positions, vb, weights, x0_mse, none)
+
+
+def _with_rows(terms: Terms, rows: Tensor, found: Terms) -> Terms:
+    """Return terms with those of some items replaced."""
+    places = (rows,)
+    return replace(
+        terms,
+        prior=terms.prior.index_put(places, found.prior),
+        vb=terms.vb.index_put(places, found.vb),
+        x0_mse=terms.x0_mse.index_put(places, found.x0_mse),
+    )
 
 
 def probes_of(noise: Tensor, count: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Which bound on the likelihood is measured."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from iddpm.diffusion import NoiseSchedule
@@ -35,6 +36,7 @@ class Bound:
         looks: network evaluations for an item.
         few_steps: how the steps of those are drawn.
         probes: random vectors for a divergence of the ODE.
+        tolerance: for an item's value by the ODE, in bits per dimension; None for no such.
     """
 
     method: str
@@ -46,6 +48,29 @@ class Bound:
     looks: int
     few_steps: str
     probes: int = 1
+    tolerance: float | None = None
+
+    def to_tolerance(self, tolerance: float | None, bits: int | None) -> "Bound":
+        """Return the same with a tolerance for the error that the steps of the ODE leave.
+
+        Args:
+            tolerance: in the unit of the result; None for none.
+            bits: the data's, None for a result in nats.
+
+        Raises:
+            ValueError: a tolerance that is not above 0, or of another method.
+        """
+        if tolerance is None:
+            return self
+        if self.method != "ode":
+            raise ValueError(
+                f"method={self.method} has no tolerance, and tolerance={tolerance:g} is set: leave "
+                "it out, or use method=ode"
+            )
+        if not 0 < tolerance < math.inf:
+            raise ValueError(f"tolerance={tolerance:g} must be above 0, such as 0.01")
+        unit = 1.0 if bits is not None else math.log(2)
+        return replace(self, tolerance=tolerance / unit)
 
     @property
     def count(self) -> int:

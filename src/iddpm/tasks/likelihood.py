@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from iddpm.evaluation.flow_likelihood import (
     dequantized,
     flow_likelihood,
     probes_of,
+    refined_flow_likelihood,
     with_width,
 )
 from iddpm.evaluation.sampled_bound import (
@@ -78,6 +79,7 @@ def likelihood(
     variance: str | None = None,
     samples_per_item: int | None = None,
     few_steps: str = "importance",
+    tolerance: float | None = None,
     bits: int | None = None,
     clip: bool = True,
     max_items: int | None = None,
@@ -114,6 +116,8 @@ def likelihood(
             Of the ODE: random vectors behind each divergence, 1 by default.
         few_steps: which ones those are: ``"importance"`` draws them in proportion to the size of
             their terms in a pilot, ``"stratified"`` evenly.
+        tolerance: of the ODE: halve the steps of each item until the error that they leave in its
+            value is at most this, in the unit of the result; None for the stated steps alone.
         bits: depth of data that is stored as floats although it has levels.
         clip: keep the estimate of x0 within [-1, 1].
         max_items: measure that many items, evenly spread.
@@ -142,6 +146,7 @@ def likelihood(
                 raise ValueError(f"{name}={number} must be 1 or more")
         how = Measuring(depth_of(run, bits), clip, seed, size, precision)
         bound = choose_bound(run, method, steps, stride, variance, samples_per_item, few_steps)
+        bound = bound.to_tolerance(tolerance, how.bits)
         source, items = measured.open(run)
         items = spread(items, max_items)
     table = None
@@ -150,9 +155,7 @@ def likelihood(
     each = bound.process(table, ranks)
     with progress_bar(console, "measuring") as progress:
         task = progress.add_task("likelihood", total=None)
-        job = _Job(
-            run, source, each, how, lambda: progress.advance(task), bits, ranks, bound.probes
-        )
+        job = _Job(run, source, each, how, lambda: progress.advance(task), bits, ranks, bound)
         probability = job.probability(items, bound)
         batches = -(-len(items) // size)
         progress.reset(task, total=bound.looks * -(-batches // ranks.count))
@@ -169,6 +172,7 @@ def likelihood(
         "given": conditioning_in_words(run),
         "bits": how.bits,
         **bound.facts(samples_per_item),
+        "tolerance": tolerance,
         "table_items": table_items if table else None,
         "clip": clip,
         "seed": seed,
@@ -208,7 +212,7 @@ class _Job:
     on_step: Callable[[], None]
     stated_bits: int | None
     ranks: Ranks
-    probes: int = 1
+    bound: Bound
 
     @cached_property
     def denoise(self) -> Denoise:
@@ -248,13 +252,16 @@ class _Job:
         self, flow: Flow, x0: Tensor, noise: ItemNoise, conditioning: dict[str, Any]
     ) -> Terms:
         """Measure a batch by the ODE; levels get uniform noise of an item's own, and its width."""
-        options, bits = self.options, self.how.bits
+        options, bits, count = self.options, self.how.bits, self.bound.probes
         del options["bits"]
-        drawn = [noise(torch.full((len(x0),), number)) for number in range(self.probes + 1)]
+        drawn = [noise(torch.full((len(x0),), number)) for number in range(count + 1)]
         if bits is not None:
             x0 = dequantized(x0, torch.special.ndtr(drawn[0]), bits)
-        probes = probes_of(torch.stack(drawn[1:]), self.probes)
-        terms = flow_likelihood(self.denoise, flow, x0, probes, **options, **conditioning)
+        probes = probes_of(torch.stack(drawn[1:]), count)
+        measure: Callable[..., Terms] = partial(flow_likelihood, self.denoise, **options)
+        if self.bound.tolerance is not None:
+            measure = partial(refined_flow_likelihood, measure, tolerance=self.bound.tolerance)
+        terms = measure(flow, x0, probes, **conditioning)
         return terms if bits is None else with_width(terms, bits)
 
     def pilot(self, items: NDArray[np.int64]) -> Tensor:

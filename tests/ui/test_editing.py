@@ -111,6 +111,29 @@ def test_an_item_is_edited_as_by_the_command(hub, client, runs, kind):
         np.testing.assert_array_equal(kept, images(1)[0, :4, :, 0])
 
 
+def test_a_file_is_filled_in_at_its_own_size(hub, client, runs):
+    picture = io.BytesIO()
+    Image.fromarray(images(1, 12)[0, ..., 0]).save(picture, "PNG")
+    item = send(client, "large.png", picture.getvalue())
+    place = {"run": "pictures", "item": item}
+    assert client.get("/edit/values", params=place).headers["x-shape"] == "1,8,8"
+    own = client.get("/edit/values", params=place | {"tiled": "true"})
+    assert own.headers["x-shape"] == "1,12,12"
+    assert 'name="tiled" value="true"' in client.get("/edit", params=place | {"tiled": "1"}).text
+    mask = np.zeros((12, 12), np.uint8)
+    mask[6:] = 1
+    form = place | {"kind": "inpaint", "tiled": "true", "mask": send(client, "m.npy", npy(mask))}
+    form |= {"n": "1", "steps": "3", "guidance": "2", "class_name": "plain", "jump": "2"}
+    assert client.post("/edit", data=form | {"spacing": "even"}).status_code == 200
+    job = finish(hub)
+    drawn = pictures_of(runs / "pictures/samples/inpainting")["000000.png"]
+    place = {"run": "pictures", "samples": "inpainting", "number": "0"}
+    found = np.frombuffer(client.get("/item/values", params=place).content, np.uint8)
+    np.testing.assert_array_equal(found.reshape(12, 12)[:6], images(1, 12)[0, :6, :, 0])
+    assert command(shown_command(hub, client, job)[1:]) == 0
+    assert pictures_of(runs / "pictures/samples/inpainting")["000000.png"] == drawn
+
+
 def test_an_item_is_restored_as_by_the_command(client, hub, runs):
     form = {"run": "pictures", "kind": "restore", "item": "0", "simulate": "true", "n": "1",
             "operator": "downscale", "factor": "2x2", "width": "1", "steps": "3"}  # fmt: skip

@@ -46,8 +46,17 @@ FORM = {
     "guidance": "2",
     "guidance_low": "0.1",
     "guidance_high": "50",
+    "guidance_rescale": "0.5",
+    "autoguidance": "2",
+    "autoguidance_scale": "1.5",
     "sampler": "ddim",
-    "checkpoint": "2",
+    "eta": "0.5",
+    "spacing": "fitted",
+    "threshold": "0.9",
+    "batch_size": "2",
+    "size": "8x12",
+    "npz": "true",
+    "checkpoint": "4",
     "ema": "none",
     "gif": "true",
 }
@@ -63,7 +72,7 @@ def test_the_page_the_command_and_python_draw_the_same(hub, trained_runs, monkey
     assert job.pictures >= 1
     assert Image.open(io.BytesIO(client.get("/job/picture?number=1").content)).size[0] > 8
     drawn = files_of(run / "samples/seed_5")
-    assert {"000002.png", "grid.png", "denoising.gif", "labels.csv"} <= set(drawn)
+    assert {"000002.png", "grid.png", "denoising.gif", "labels.csv", "samples.npz"} <= set(drawn)
     part = client.get("/job?number=1").text
     assert "samples%2Fseed_5%2F000002.png" in part
 
@@ -125,6 +134,9 @@ def test_the_data_of_a_run_is_drawn(hub, trained_runs):
         {"name": ".x"},
         {"more": "1"},
         {"ema_length": "2"},
+        {"guidance_rescale": "2"},
+        {"size": "8x"},
+        {"threshold": "0"},
         {"class_name": "x" * 2000},
     ],
 )
@@ -147,7 +159,7 @@ def test_a_class_cannot_become_an_option_or_a_shell_command(trained_runs):
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_the_lines_of_python_are_python_and_the_words_are_a_command(trained_runs, kind):
     hostile = "a'b\"c\n)"
-    names = ("item", "other", "mask", "file", "out", "path", "class_name", "checkpoint")
+    names = ("item", "other", "mask", "file", "out", "path", "class_name", "checkpoint", "given")
     fields = ACTIONS[kind].model_fields
     values = {name: hostile for name in names if name in fields}
     action = ACTIONS[kind].model_validate({"run": "pictures", **values})

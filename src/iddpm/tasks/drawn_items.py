@@ -9,6 +9,7 @@ from rich.console import Console
 from torch import Tensor
 
 from iddpm.builders import form_of, values_of
+from iddpm.config import ResolvedConfig
 from iddpm.data.upscaling.find import open_low_res
 from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.writers.data_files import save_files
@@ -43,8 +44,14 @@ def open_whole(run: Run, file: Path | str | int) -> LowRes:
         ValueError: a file that does not fit the model, or of several items.
     """
     run.task.check_edits(run.directory)
-    axes = (1,) * (len(run.shape) - 1)
-    target = Target(run.shape[0], axes, form_of(run.config), run.config.data.labels)
+    return whole_file(run.config, file)
+
+
+def whole_file(config: ResolvedConfig, file: Path | str | int) -> LowRes:
+    """Open a file of one item of any size, as it is; errors as for :func:`open_whole`."""
+    shape = config.model.shape
+    axes = (1,) * (len(shape) - 1)
+    target = Target(shape[0], axes, form_of(config), config.data.labels)
     opened = list(open_low_res([str(file)], target).values())
     count = sum(one.count for one in opened)
     if count != 1:

@@ -1,4 +1,4 @@
-"""The measurements that a run directory holds: likelihoods and evaluation reports."""
+"""The measurements of a run directory: likelihoods, evaluation reports, samplers compared."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,9 @@ from iddpm.ui.run_index import entries_of
 
 LARGEST = 5_000_000
 """Bytes of a report that is read."""
+TUNED = "tuned.json"
+TRIED = ("distance", "recall", "coverage", "spread")
+"""What is shown of each sampler before its score."""
 MEASURES = ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage")
 """Those of an evaluation that are shown, where it has them."""
 
@@ -31,6 +34,42 @@ class Measurement(NamedTuple):
     unit: str
     path: str
     picture: str | None
+
+
+class Tried(NamedTuple):
+    """A sampler and a spacing that ``iddpm tune`` has tried.
+
+    Attributes:
+        evaluations: of the network.
+        method: the sampler and the spacing, in words.
+        values: distance, recall, coverage, spread and score.
+        error: of the score.
+        chosen: whether it is used from then on.
+    """
+
+    evaluations: int
+    method: str
+    values: tuple[float, ...]
+    error: float | None
+    chosen: bool
+
+
+def find_tried(run: Path) -> list[Tried]:
+    """Return what ``RUN/tuned.json`` says, the best of each number of evaluations first."""
+    report, found = _read(run / TUNED), []
+    scores, won = report.get("scores"), report.get("won")
+    for count, methods in scores.items() if isinstance(scores, dict) else ():
+        for method, measured in methods.items() if isinstance(methods, dict) else ():
+            parts = measured if isinstance(measured, dict) else {}
+            whole = parts.get("score")
+            value = whole if isinstance(whole, dict) else {}
+            numbers = [_number(parts.get(name)) for name in TRIED] + [_number(value.get("value"))]
+            if not count.isdecimal() or len(count) > 9 or None in numbers:
+                continue
+            chosen = isinstance(won, dict) and won.get(count) == method.split(", ")
+            values = tuple(number for number in numbers if number is not None)
+            found.append(Tried(int(count), method, values, _number(value.get("error")), chosen))
+    return sorted(found, key=lambda tried: (tried.evaluations, tried.values[-1]))
 
 
 def find_measurements(run: Path) -> list[Measurement]:

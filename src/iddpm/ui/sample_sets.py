@@ -148,13 +148,17 @@ def read_sample(samples: SampleSet, number: int, config: ResolvedConfig) -> "Ten
     from iddpm.builders import values_of
     from iddpm.data.item import read_item
     from iddpm.data.levels import to_model_range
+    from iddpm.tasks.drawn_items import whole_file
 
     if samples.files and not (samples.path / SAMPLES).exists():
         # No manifest says which of the pictures there show several items.
         if not 0 <= number < len(samples.files):
             raise UnknownNameError(f"there is no sample {number} in {samples.name}")
         path = confined(samples.path, samples.files[number])
-        return read_item(path, config.model.shape, config.bits, values_of(config)).x
+        try:  # those of a file that was filled in at its own size have that size
+            return whole_file(config, path).read(0, 1)[0]
+        except ValueError:  # a picture of numbers that pictures round
+            return read_item(path, config.model.shape, config.bits, values_of(config)).x
     source = _open(_data_of(samples), stamp(samples.path), config)
     if not 0 <= number < len(source):
         raise UnknownNameError(f"there is no sample {number} in {samples.name}")

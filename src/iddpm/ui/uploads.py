@@ -28,6 +28,9 @@ DEEPEST = 4
 """Parts of the name of a file among several."""
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 
+UPLOAD = "upload/"
+"""What stands before the names of files that were sent, in forms."""
+
 
 class UploadTooLargeError(ValueError):
     """A file, or all of them, would be larger than is kept."""

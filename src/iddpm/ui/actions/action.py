@@ -17,6 +17,14 @@ if TYPE_CHECKING:  # they bring torch, which the server does without
 
 Text = Annotated[str, Field(max_length=1_000)]
 
+Extent = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}(x[1-9][0-9]{0,4}){0,2}$")]
+"""A size such as 64 or 64x48."""
+
+
+def read_extent(text: str) -> tuple[int, ...]:
+    """Return an :data:`Extent` as numbers."""
+    return tuple(map(int, text.split("x")))
+
 
 @dataclass(frozen=True)
 class Bench:

@@ -6,7 +6,7 @@ from iddpm.ui.actions.action import Action
 from iddpm.ui.actions.edit_actions import EditAction, InpaintAction, InterpolateAction
 from iddpm.ui.actions.inspect_action import InspectAction
 from iddpm.ui.actions.look_action import LookAction
-from iddpm.ui.actions.measure_actions import EvaluateAction, LikelihoodAction
+from iddpm.ui.actions.measure_actions import EvaluateAction, LikelihoodAction, TuneAction
 from iddpm.ui.actions.restore_action import RestoreAction
 from iddpm.ui.actions.sample_action import SampleAction
 from iddpm.ui.actions.upscale_action import UpscaleAction
@@ -24,5 +24,6 @@ ACTIONS: Mapping[str, type[Action]] = {
         InspectAction,
         LikelihoodAction,
         EvaluateAction,
+        TuneAction,
     )
 }

@@ -6,11 +6,13 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from iddpm.config.choices import SAMPLERS, OneOf
 from iddpm.ui.actions.action import Action, Bench, Text, keywords, option
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Evaluations = Annotated[int, Field(ge=1, le=100_000)]
 MOST_VERSIONS = 256
+SAMPLING = ("steps", "sampler", "spacing", "guidance")
 
 
 class ItemAction(Action):
@@ -25,6 +27,8 @@ class ItemAction(Action):
     seed: Seed = 0
     class_name: Text | None = None
     steps: Evaluations | None = None
+    sampler: Annotated[str, OneOf(SAMPLERS, "auto")] | None = None
+    spacing: Text | None = None
     guidance: Annotated[float, Field(ge=-1e6, le=1e6)] | None = None
     folder: ClassVar[str]
     """Where the versions are written, in ``RUN/samples``."""
@@ -36,18 +40,13 @@ class ItemAction(Action):
 
     @property
     def _versions(self) -> dict[str, Any]:
-        return {
-            "n": self.n,
-            "seed": self.seed,
-            "class_name": self.class_name,
-            "steps": self.steps,
-            "guidance": self.guidance,
-        }
+        names = ("n", "seed", "class_name", *SAMPLING)
+        return {name: getattr(self, name) for name in names}
 
     def arguments(self, run: Path) -> list[str]:
         """Return the words of the command line after ``iddpm``."""
         words = [self.kind, str(run), self.item, "-n", str(self.n), "--seed", str(self.seed)]
-        rest = {"class": self.class_name, "steps": self.steps, "guidance": self.guidance}
+        rest = {"class": self.class_name} | {name: getattr(self, name) for name in SAMPLING}
         for name, value in (self._own | rest).items():
             words += option(f"--{name}", value)
         return words
@@ -88,16 +87,21 @@ class InpaintAction(ItemAction):
 
     Attributes:
         mask: a file that the server has.
+        resample, jump: passes over each interval of so many steps.
+        tiled: keep the size of the file, which is drawn in tiles.
     """
 
     kind: ClassVar[str] = "inpaint"
     folder: ClassVar[str] = "inpainting"
     mask: Text
     resample: Annotated[int, Field(ge=1, le=100)] = 1
+    jump: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    tiled: bool = False
 
     @property
     def _own(self) -> dict[str, Any]:
-        return {"mask": self.mask, "resample": self.resample}
+        own = {"mask": self.mask, "resample": self.resample, "jump": self.jump}
+        return own | ({"tiled": True} if self.tiled else {})
 
     def perform(self, bench: Bench, run: Path) -> list[Path]:
         """Do what ``iddpm inpaint`` does."""
@@ -105,7 +109,8 @@ class InpaintAction(ItemAction):
 
         draw: Callable[..., list[Path]] = inpaint
         opened = bench.open_run(run)
-        how = self._own | self._versions
+        own = {name: value for name, value in self._own.items() if value is not None}
+        how = own | self._versions
         return draw(opened, self.item, **how, console=bench.console, on_state=bench.show)
 
 

@@ -1,4 +1,4 @@
-"""Measurements: ``iddpm likelihood`` and ``iddpm evaluate``."""
+"""Measurements: ``iddpm likelihood``, ``iddpm evaluate`` and ``iddpm tune``."""
 
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -97,3 +97,39 @@ class EvaluateAction(Action):
             console=bench.console,
         )
         return [run / "evaluation" / "report.md"]
+
+
+class TuneAction(Action):
+    """Measure which sampler and timesteps are best for a run."""
+
+    kind: ClassVar[str] = "tune"
+
+    n: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    evaluations: Annotated[str, Field(pattern=r"^[0-9]{1,5}(,[0-9]{1,5}){0,9}$")] = "5,10,20"
+    features: Text = "pca"
+
+    @property
+    def counts(self) -> list[int]:
+        """The numbers of network evaluations."""
+        return [int(part) for part in self.evaluations.split(",")]
+
+    def arguments(self, run: Path) -> list[str]:
+        """Return the words of the command line after ``iddpm``."""
+        words = ["tune", str(run), "-n", str(self.n), "--evaluations", self.evaluations]
+        return [*words, "--features", self.features]
+
+    def python(self, run: Path) -> str:
+        """Return lines of Python that do the same."""
+        return (
+            "import iddpm\nfrom iddpm.tasks.tune import TuneRequest, tune\n\n"
+            f"run = iddpm.load({str(run)!r})\n"
+            f"tune(run, TuneRequest(n={self.n}, evaluations={self.counts}, "
+            f"features={self.features!r}))"
+        )
+
+    def perform(self, bench: Bench, run: Path) -> list[Path]:
+        """Measure, and write ``RUN/tuned.json``, which the automatic sampler reads."""
+        from iddpm.tasks.tune import TuneRequest, tune
+
+        request = TuneRequest(n=self.n, evaluations=self.counts, features=self.features)
+        return [tune(bench.open_run(run), request, console=bench.console).path]

@@ -5,10 +5,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from iddpm.config.choices import OPERATORS, RESTORATIONS, OneOf
-from iddpm.ui.actions.action import Action, Bench, Text, keywords, option
-
-Factor = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}(x[1-9][0-9]{0,3}){0,2}$")]
+from iddpm.config.choices import OPERATORS, RESTORATIONS, SAMPLERS, OneOf
+from iddpm.ui.actions.action import Action, Bench, Extent, Text, keywords, option, read_extent
 
 
 class RestoreAction(Action):
@@ -26,7 +24,7 @@ class RestoreAction(Action):
     out: Text
     operator: Annotated[str, OneOf(OPERATORS)] = "blur"
     width: Annotated[float, Field(gt=0, le=1_000)] | None = None
-    factor: Factor | None = None
+    factor: Extent | None = None
     mask: Text | None = None
     noise: Annotated[float, Field(ge=0, le=100)] | None = None
     simulate: bool = False
@@ -34,6 +32,9 @@ class RestoreAction(Action):
     n: Annotated[int, Field(ge=1, le=256)] = 1
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    sampler: Annotated[str, OneOf(SAMPLERS, "auto")] | None = None
+    spacing: Text | None = None
+    guidance: Annotated[float, Field(ge=-1e6, le=1e6)] | None = None
     class_name: Text | None = None
 
     @property
@@ -44,7 +45,8 @@ class RestoreAction(Action):
 
     @property
     def _how(self) -> dict[str, Any]:
-        names = ("noise", "method", "n", "seed", "steps", "class_name")
+        sampling = ("steps", "sampler", "spacing", "guidance")
+        names = ("noise", "method", "n", "seed", *sampling, "class_name")
         return {name: getattr(self, name) for name in names}
 
     def arguments(self, run: Path) -> list[str]:
@@ -80,8 +82,5 @@ class RestoreAction(Action):
 
 def _read(measured: dict[str, Any]) -> dict[str, Any]:
     """Return the option of an operator as the task takes it."""
-    read: dict[str, Any] = {
-        "factor": lambda text: tuple(int(part) for part in text.split("x")),
-        "mask": Path,
-    }
+    read: dict[str, Any] = {"factor": read_extent, "mask": Path}
     return {k: v if v is None else read.get(k, float)(v) for k, v in measured.items()}

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from iddpm.config.choices import OPERATORS, RESTORATIONS
+from iddpm.config.choices import MEASURED_SPACINGS, OPERATORS, RESTORATIONS, SAMPLERS, SPACINGS
 from iddpm.ui.actions.action import Action
 from iddpm.ui.actions.edit_actions import EditAction, InpaintAction, InterpolateAction
 from iddpm.ui.actions.restore_action import RestoreAction
@@ -25,14 +25,15 @@ from iddpm.ui.pages.queue_page import commands_part, queued
 from iddpm.ui.pages.sample_page import drawing_runs
 from iddpm.ui.run_index import stamp
 from iddpm.ui.sample_sets import kind_of
+from iddpm.ui.uploads import UPLOAD
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 router = APIRouter()
 Name = Annotated[str, Query(max_length=1_000)]
-UPLOAD, SAMPLES = "upload/", "samples/"
-"""What stands before the names of items that were sent, and of those that were drawn."""
+SAMPLES = "samples/"
+"""What stands before the names of items that were drawn."""
 KINDS: dict[str, type[Action]] = {
     action.kind: action for action in (InpaintAction, EditAction, InterpolateAction, RestoreAction)
 }
@@ -43,8 +44,9 @@ def show(
     request: Request,
     run: Annotated[str | None, Query(max_length=1_000)] = None,
     item: Name = "0",
+    tiled: bool = False,
 ) -> HTMLResponse:
-    """Show an item and the forms."""
+    """Show an item and the forms; ``tiled`` shows a file at its own size."""
     hub = hub_of(request)
     names = [name for name in drawing_runs(hub) if _edits(hub, name)]
     chosen = run if run is not None else (names[0] if names else None)
@@ -60,6 +62,9 @@ def show(
         run=facts,
         names=names,
         item=item,
+        tiled=tiled,
+        samplers=SAMPLERS,
+        spacings=("auto", *SPACINGS, *MEASURED_SPACINGS),
         kind=kind_of(config),
         shape=config.model.shape,
         classes=config.class_names if config.model.class_conditional else (),
@@ -94,19 +99,21 @@ def find_item(hub: Hub, run: Path, text: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _read(run: Path, item: str, version: tuple[int, int]) -> "Tensor":
+def _read(run: Path, item: str, version: tuple[int, int], tiled: bool) -> "Tensor":
     from iddpm.runs.run import Run
+    from iddpm.tasks.drawn_items import open_whole
     from iddpm.tasks.edit import open_item
 
-    return open_item(Run(run, device="cpu"), item).x
+    opened = Run(run, device="cpu")
+    return open_whole(opened, item).read(0, 1)[0] if tiled else open_item(opened, item).x
 
 
-def read_item_of(request: Request, run: str, item: str) -> "Tensor":
-    """Return an item of a run's shape, [C, *spatial] in [-1, 1]."""
+def read_item_of(request: Request, run: str, item: str, tiled: bool = False) -> "Tensor":
+    """Return an item of a run's shape, or of its own, [C, *spatial] in [-1, 1]."""
     hub = hub_of(request)
     path = hub.index.path(run)
     found = find_item(hub, path, item)
-    return _read(path, found, stamp(Path(found)))
+    return _read(path, found, stamp(Path(found)), tiled)
 
 
 @router.get("/edit/picture")
@@ -123,9 +130,9 @@ def picture(request: Request, run: Name, item: Name) -> Response:
 
 
 @router.get("/edit/values")
-def values(request: Request, run: Name, item: Name) -> Response:
+def values(request: Request, run: Name, item: Name, tiled: bool = False) -> Response:
     """Return the values of an item: JSON of a signal, else uint8 [C, ..., H, W]."""
-    x = read_item_of(request, run, item).numpy()
+    x = read_item_of(request, run, item, tiled).numpy()
     if x.ndim == 2:
         places = np.arange(x.shape[1], dtype=np.float64)
         at, channels = thinned(places, [c.astype(np.float64) for c in x], POINTS)

@@ -7,12 +7,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from iddpm.ui.actions.action import Action
-from iddpm.ui.actions.measure_actions import EvaluateAction, LikelihoodAction
-from iddpm.ui.confined_paths import UnknownNameError
+from iddpm.ui.actions.measure_actions import EvaluateAction, LikelihoodAction, TuneAction
 from iddpm.ui.hub import Hub, fields_of, hub_of
-from iddpm.ui.measurements import Measurement, find_measurements
+from iddpm.ui.measurements import TRIED, Measurement, find_measurements, find_tried
 from iddpm.ui.pages.queue_page import queued
-from iddpm.ui.pages.sample_page import drawing_runs
+from iddpm.ui.pages.sample_page import classifier_runs, drawing_runs
 from iddpm.ui.run_index import RunFacts
 
 router = APIRouter()
@@ -20,6 +19,11 @@ CLASSIFIER = "classifier:"
 """What stands before the name of a run whose features are used."""
 FORWARD = 3.0
 """How many times faster a network is evaluated than trained, about."""
+METHODS = 9
+"""Samplers that :mod:`iddpm.tasks.tune` tries, which the server does not import."""
+FORMS: dict[str, type[Action]] = {
+    action.kind: action for action in (LikelihoodAction, EvaluateAction, TuneAction)
+}
 
 
 @router.get("/measure")
@@ -33,13 +37,12 @@ def show(
     if chosen is None:
         return hub.render.page(request, "sample_none.html")
     facts = hub.index.facts(chosen)
-    classifiers = [name for name in hub.index.names() if _is_classifier(hub, name)]
     return hub.render.page(
         request,
         "measure.html",
         run=facts,
         names=names,
-        classifiers=classifiers,
+        classifiers=classifier_runs(hub),
         **table_values(hub, names),
     )
 
@@ -51,36 +54,26 @@ def show_table(request: Request) -> HTMLResponse:
     return hub.render.page(request, "measure_table.html", **table_values(hub, drawing_runs(hub)))
 
 
-def _is_classifier(hub: Hub, name: str) -> bool:
-    try:
-        config = hub.index.facts(name).config
-    except UnknownNameError:
-        return False
-    return config is not None and config.task == "classification"
-
-
 def table_values(hub: Hub, names: list[str]) -> dict[str, Any]:
-    """Return a row for each measure, with a cell for each run that has it."""
+    """Return a row for each measure, with a cell for each run that has it; samplers by run."""
     rows: dict[tuple[str, str, str], dict[str, Measurement]] = {}
     for name in names:
         for m in find_measurements(hub.index.path(name)):
             rows.setdefault((m.kind, m.what, m.unit), {})[name] = m
     measured = [name for name in names if any(name in cells for cells in rows.values())]
-    return {"rows": rows, "measured": measured}
+    tried = {name: found for name in names if (found := find_tried(hub.index.path(name)))}
+    return {"rows": rows, "measured": measured, "tried": tried, "columns": (*TRIED, "score")}
 
 
 async def read_action(request: Request, hub: Hub) -> Action:
-    """Read one of the two forms."""
+    """Read one of the forms."""
     fields = await fields_of(request)
-    kind = fields.pop("kind", "")
-    if kind == LikelihoodAction.kind:
-        return LikelihoodAction.read(fields)
-    features = fields.get("features", "")
-    if kind != EvaluateAction.kind or features not in ("", "pca"):
-        if kind != EvaluateAction.kind or not features.startswith(CLASSIFIER):
-            raise ValueError("a measurement is likelihood or evaluate, of pca or a classifier")
+    kind, features = FORMS.get(fields.pop("kind", "")), fields.get("features", "pca")
+    if kind is None or not (features in ("", "pca") or features.startswith(CLASSIFIER)):
+        raise ValueError(f"a measurement is {', '.join(FORMS)}, of pca or a classifier")
+    if features.startswith(CLASSIFIER):
         fields["features"] = str(hub.index.path(features.removeprefix(CLASSIFIER)))
-    return EvaluateAction.read(fields)
+    return kind.read(fields)
 
 
 @router.post("/measure")
@@ -116,6 +109,8 @@ def expected_seconds(action: Action, facts: RunFacts) -> float | None:
         if action.max_items is None:
             return None
         evaluations = action.max_items * each
+    elif isinstance(action, TuneAction):
+        evaluations = action.n * METHODS * sum(action.counts)
     else:
         return None
     return evaluations / (FORWARD * float(speed))

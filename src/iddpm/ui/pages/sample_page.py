@@ -1,5 +1,6 @@
 """Sampling: what is drawn and how, the samples as they come, and those drawn before."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -14,6 +15,7 @@ from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.pages.queue_page import commands_part, queued, set_values
 from iddpm.ui.run_index import RunFacts
 from iddpm.ui.sample_sets import list_sets
+from iddpm.ui.uploads import UPLOAD
 
 router = APIRouter()
 CONDITION = "condition:"
@@ -36,21 +38,30 @@ def show(request: Request, run: Name = None, samples: Name = None) -> HTMLRespon
         raise ValueError(facts.why)
     shown = {} if samples is None else set_values(hub, chosen, samples)
     values = form_values(facts) | command_values(hub, chosen)
+    values["classifiers"] = classifier_runs(hub)
     return hub.render.page(request, "sample.html", names=names, shown=shown, **values)
 
 
 def drawing_runs(hub: Hub) -> list[str]:
     """Return the names of the runs that samples can be drawn of."""
-    found = []
+    return [name for name, task in _trained_runs(hub) if task != "classification"]
+
+
+def classifier_runs(hub: Hub) -> list[str]:
+    """Return the names of the classifiers."""
+    return [name for name, task in _trained_runs(hub) if task == "classification"]
+
+
+def _trained_runs(hub: Hub) -> Iterator[tuple[str, str]]:
+    """Yield the names of the runs that have weights, and their tasks."""
     for name in hub.index.names():
         try:
             facts = hub.index.facts(name)
         except UnknownNameError:
             continue
         trained = facts.facts.get("checkpoints") or "weights" in facts.facts
-        if facts.config is not None and facts.config.task != "classification" and trained:
-            found.append(name)
-    return found
+        if facts.config is not None and trained:
+            yield name, facts.config.task
 
 
 def form_values(facts: RunFacts) -> dict[str, Any]:
@@ -70,6 +81,9 @@ def form_values(facts: RunFacts) -> dict[str, Any]:
         "defaults": config.sampling,
         "most_steps": config.diffusion.num_steps,
         "rates": config.training.ema_rates,
+        "plain": config.task == "generation" and not facts.offered,
+        "resized": config.task == "generation" and not config.model.given_channels,
+        "given": bool(config.model.given_channels),
         "posthoc": config.training.posthoc_ema is not None,
         "checkpoints": [step_of(facts.path / n) for n in facts.facts.get("checkpoints", [])],
         "best": "best" in facts.facts,
@@ -84,8 +98,12 @@ def command_values(hub: Hub, run: str) -> dict[str, str]:
 
 
 async def read_action(request: Request) -> SampleAction:
-    """Read the form."""
-    fields: dict[str, Any] = dict(await fields_of(request))
+    """Read the form; the classifier and the file of paired data become ours."""
+    hub, fields = hub_of(request), dict[str, Any](await fields_of(request))
+    if fields.get("classifier"):
+        fields["classifier"] = str(hub.index.path(fields["classifier"]))
+    if fields.get("given"):
+        fields["given"] = str(hub.uploads.path(fields["given"].removeprefix(UPLOAD), folder=True))
     fields["conditions"] = {
         name.removeprefix(CONDITION): fields.pop(name)
         for name in list(fields)

@@ -14,11 +14,12 @@ from iddpm.config.run_config import CONFIG
 from iddpm.ui.actions.look_action import LookAction, data_word
 from iddpm.ui.actions.sample_action import SIMPLE_NAME
 from iddpm.ui.hub import Hub, fields_of, hub_of
-from iddpm.ui.pages.edit_page import UPLOAD, Name
+from iddpm.ui.pages.edit_page import Name
 from iddpm.ui.pages.queue_page import queued
 from iddpm.ui.render import address
 from iddpm.ui.setting_fields import setting_fields
 from iddpm.ui.training_processes import OUTPUT, last_line
+from iddpm.ui.uploads import UPLOAD
 
 router = APIRouter()
 FIRST = (

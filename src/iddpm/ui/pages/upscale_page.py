@@ -8,9 +8,9 @@ from starlette.responses import HTMLResponse
 
 from iddpm.ui.actions.upscale_action import UpscaleAction
 from iddpm.ui.hub import Hub, fields_of, hub_of
-from iddpm.ui.pages.edit_page import UPLOAD
 from iddpm.ui.pages.queue_page import commands_part, queued
 from iddpm.ui.pages.sample_page import drawing_runs
+from iddpm.ui.uploads import UPLOAD
 
 router = APIRouter()
 

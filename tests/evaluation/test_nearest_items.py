@@ -33,6 +33,10 @@ def test_nearest_items_by_brute_force():
     torch.testing.assert_close(found.distance, two.values[:, 0], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found.ratio, two.values[:, 0] / two.values[:, 1], rtol=1e-4, atol=0)
     assert torch.equal(found.item, two.indices[:, 0])
+    five = search([queries], batches(training, 7), count=5)[0]
+    expected = distances.topk(5, largest=False)
+    torch.testing.assert_close(five.distances, expected.values, rtol=1e-4, atol=1e-6)
+    assert torch.equal(five.items, expected.indices)
 
 
 def test_copies_are_flagged_and_new_items_are_not():
@@ -71,7 +75,9 @@ def test_too_few_held_out_items_say_nothing():
 
 def test_a_copy_is_both_near_and_nearer_to_one_item_than_to_the_next():
     def nearest(distance, ratio):
-        return Nearest(torch.tensor(distance), torch.tensor(ratio), torch.zeros(len(distance)))
+        first = torch.tensor(distance)
+        both = torch.stack([first, first / torch.tensor(ratio)], dim=1)
+        return Nearest(both, torch.zeros_like(both))
 
     held_out = nearest([1.0] * 100, [0.9] * 100)
     samples = nearest([0.5, 0.5, 2.0, 2.0], [0.1, 1.0, 0.1, 1.0])

@@ -63,7 +63,7 @@ def test_a_file_that_is_chosen_before_the_script_has_loaded_is_sent(address, tmp
                 ("/train", "#file", "#data"),
                 ("/upscale", "#file", "#sent-file"),
                 ("/edit?run=pictures", "input[data-upload=mask]", "#mask-name"),
-                ("/edit?run=pictures", "#file", "input[type=hidden][name=item]"),
+                ("/edit?run=pictures", "#file", "#edit-form [name=item]"),
             ):
                 page.goto(base + path, wait_until="commit")
                 page.locator(field).set_input_files(tmp_path / "x.npy")

@@ -11,7 +11,7 @@ from iddpm.config.choices import OPERATORS
 from iddpm.ui.actions.actions import ACTIONS
 from iddpm.ui.job_queue import ENDED
 from iddpm.ui.languages import CATALOGS, LANGUAGES, catalog, choose_language, translate
-from iddpm.ui.measurements import TRIED
+from iddpm.ui.measurements import TRIED, VERDICTS
 from iddpm.ui.pages import PAGES
 from iddpm.ui.pages.edit_page import KINDS
 from iddpm.ui.pages.run_page import PLOTS
@@ -41,6 +41,7 @@ def families():
         "measure.": ("likelihood", "evaluation"),
         "measure.picture.": ("likelihood", "evaluation"),
         "tune.": (*TRIED, "score"),
+        "nearest.": VERDICTS,
         "edit.kind.": KINDS,
         "edit.operator.": OPERATORS,
         "edit.box.": ("d", "y", "x"),

@@ -2,9 +2,12 @@
 
 import json
 import re
+import shlex
+import shutil
 
 import pytest
 
+from iddpm.cli.main import run as command
 from iddpm.evaluation.tuning import Score
 from iddpm.tasks import tune
 from iddpm.tasks.tune import TuneRequest
@@ -12,6 +15,7 @@ from iddpm.ui.actions.action import Bench
 from iddpm.ui.actions.measure_actions import TuneAction
 from iddpm.ui.application import build_hub
 from iddpm.ui.pages.measure_page import METHODS
+from tests.conftest import wait_until
 from tests.ui.conftest import open_client
 
 
@@ -51,3 +55,32 @@ def test_samplers_are_compared_and_what_was_found_is_listed(hub, trained_runs, m
     assert re.findall(r">([\d.]+)", row) == ["0.25", "0.5", "0.75", "1", "0.347"]
     assert "chosen" in row
     assert "er_sde, fitted" not in page  # it is damaged
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_nearest_training_items_of_a_sample_are_shown(hub, trained_runs, alone):
+    run, client = trained_runs / "pictures", open_client(hub)
+    out = run / "samples/near"
+    words = ["sample", str(run), "-n", "2", "--steps", "2", "--out", str(out)]
+    assert command(words) == 0
+    form = {"run": "pictures", "samples": "near", "number": "1"}
+    if alone:  # as of an edit: no list says which files are items
+        (out / "samples.json").unlink()
+    assert 'hx-post="/item/nearest"' in client.get("/item", params=form).text
+    assert client.post("/item/nearest", data=form).status_code == 200
+    job = hub.jobs.all()[0]
+    wait_until(lambda: job.ended)
+    assert job.state == "done", job.message
+    part = client.get(f"/job?number={job.number}").text
+    assert f"/job/file?number={job.number}&amp;place=0" in part
+    assert "Too few items are held out" in part
+    report = job.files[-1].read_text()
+    assert part.count("<tr><td>") == len(json.loads(report)["neighbors"]) == 5
+    assert command(shlex.split(job.action.command(run))[1:]) == 0
+    assert job.files[-1].read_text() == report
+    assert job.action.number == (None if alone else 1)
+    shutil.rmtree(out)
+    for wrong in ({"number": "x"}, {"samples": "none"}, {"run": ".."}):
+        client.post("/item/nearest", data=form | wrong)
+    wait_until(lambda: all(job.ended for job in hub.jobs.all()))
+    assert len(hub.jobs.all()) == 1

@@ -36,6 +36,7 @@ ORDER = (
     "restore",
     "upscale",
     "evaluate",
+    "nearest",
     "tune",
     "likelihood",
     "train_classifier",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -20,30 +21,45 @@ DEVIATIONS = 4
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """The nearest training item of each query.
+    """The nearest training items of each query, two or more.
 
     Attributes:
-        distance: [N], root mean squared difference of the values.
-        ratio: [N], that distance over the one to the second nearest; 1 where both are 0.
-        item: [N] int64, its position in the training items.
+        distances: [N, K], root mean squared difference of the values, rising.
+        items: [N, K] int64, their positions in the training items.
     """
 
-    distance: Tensor
-    ratio: Tensor
-    item: Tensor
+    distances: Tensor
+    items: Tensor
+
+    @property
+    def distance(self) -> Tensor:
+        """[N], the distance to the nearest."""
+        return self.distances[:, 0]
+
+    @property
+    def ratio(self) -> Tensor:
+        """[N], that distance over the one to the second nearest; 1 where both are 0."""
+        first, second = self.distances[:, 0], self.distances[:, 1]
+        return torch.where(second > 0, first / second.clamp(min=1e-300), 1.0)
+
+    @property
+    def item(self) -> Tensor:
+        """[N] int64, the position of the nearest."""
+        return self.items[:, 0]
 
 
 class NearestSearch:
-    """Look for the two nearest of many training items that are shown batch by batch.
+    """Look for the nearest of many training items that are shown batch by batch.
 
     Args:
         queries: [N, C, *spatial] in [-1, 1].
+        count: how many of each query are kept, 2 or more.
     """
 
-    def __init__(self, queries: Tensor) -> None:
+    def __init__(self, queries: Tensor, count: int = 2) -> None:
         self._queries = queries.flatten(1).float().cpu()
-        self._squared = torch.full((len(queries), 2), torch.inf)
-        self._items = torch.zeros((len(queries), 2), dtype=torch.int64)
+        self._squared = torch.full((len(queries), count), torch.inf)
+        self._items = torch.zeros((len(queries), count), dtype=torch.int64)
         self._seen = 0
 
     def add(self, batch: Tensor, start: int) -> None:
@@ -61,17 +77,40 @@ class NearestSearch:
     def _keep(self, squared: Tensor, items: Tensor, seen: int) -> None:
         squared = torch.cat([self._squared, squared], dim=1)
         items = torch.cat([self._items, items], dim=1)
-        self._squared, places = squared.topk(2, dim=1, largest=False)
+        self._squared, places = squared.topk(self._squared.shape[1], dim=1, largest=False)
         self._items = items.gather(1, places)
         self._seen += seen
 
     def nearest(self) -> Nearest:
-        """Return what was found; ValueError when fewer than two items were shown."""
-        if self._seen < 2:
-            raise ValueError(f"a nearest neighbor needs at least 2 items, not {self._seen}")
-        first, second = (self._squared.double() / self._queries.shape[1]).sqrt().unbind(dim=1)
-        ratio = torch.where(second > 0, first / second.clamp(min=1e-300), 1.0)
-        return Nearest(first, ratio, self._items[:, 0])
+        """Return what was found; ValueError when fewer items were shown than are kept."""
+        count = self._squared.shape[1]
+        if self._seen < count:
+            raise ValueError(f"a nearest neighbor needs at least {count} items, not {self._seen}")
+        distances = (self._squared.double() / self._queries.shape[1]).sqrt()
+        return Nearest(distances, self._items)
+
+
+class Limits(NamedTuple):
+    """What one in twenty held-out items falls below; others are near, and copies, by chance."""
+
+    distance: float
+    ratio: float
+
+    @classmethod
+    def of(cls, held_out: Nearest) -> Self | None:
+        """Return the limits by held-out items; None when those are too few to judge by."""
+        if len(held_out.distance) < FEWEST_HELD_OUT:
+            return None
+        quantiles = (x.quantile(QUANTILE) for x in (held_out.distance, held_out.ratio))
+        return cls(*map(float, quantiles))
+
+    def near(self, samples: Nearest) -> Tensor:
+        """Return which samples [N] are nearer to their training item than held-out items are."""
+        return samples.distance < self.distance
+
+    def copies(self, samples: Nearest) -> Tensor:
+        """Return which of them [N] are, by as rare a margin, nearer to it than to the next."""
+        return self.near(samples) & (samples.ratio < self.ratio)
 
 
 @dataclass(frozen=True)
@@ -95,12 +134,11 @@ class Memorization:
 
 def memorization(samples: Nearest, held_out: Nearest) -> Memorization | None:
     """Judge samples by held-out items; None when those are too few to judge by."""
-    n, m = len(samples.distance), len(held_out.distance)
-    if m < FEWEST_HELD_OUT:
+    limits = Limits.of(held_out)
+    if limits is None:
         return None
-    near = samples.distance < held_out.distance.quantile(QUANTILE)
-    alone = samples.ratio < held_out.ratio.quantile(QUANTILE)
-    copies = float((near & alone).double().mean())
+    n, m = len(samples.distance), len(held_out.distance)
+    near, copies = limits.near(samples), float(limits.copies(samples).double().mean())
     # The quantile itself is uncertain, hence the held-out items' own share of the variance.
     error = math.sqrt(QUANTILE * (1 - QUANTILE) * (1 / n + 1 / m))
     limit = QUANTILE + DEVIATIONS * error
@@ -108,7 +146,10 @@ def memorization(samples: Nearest, held_out: Nearest) -> Memorization | None:
 
 
 def search(
-    queries: Iterable[Tensor], training: Iterable[tuple[int, Tensor]], ranks: Ranks = ALONE
+    queries: Iterable[Tensor],
+    training: Iterable[tuple[int, Tensor]],
+    ranks: Ranks = ALONE,
+    count: int = 2,
 ) -> list[Nearest]:
     """Return the nearest training items of several sets of queries in one pass.
 
@@ -116,8 +157,9 @@ def search(
         queries: each [N, C, *spatial] in [-1, 1].
         training: the number of a batch's first item, and the batch.
         ranks: who shares the work; each has all queries and its own batches.
+        count: how many training items of each query, 2 or more.
     """
-    searches = [NearestSearch(each) for each in queries]
+    searches = [NearestSearch(each, count) for each in queries]
     with ranks.together():
         for start, batch in training:
             for each in searches:

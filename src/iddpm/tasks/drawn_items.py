@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from iddpm.builders import form_of, values_of
 from iddpm.config import ResolvedConfig
+from iddpm.data.sources.open import open_source
+from iddpm.data.sources.source import Source
 from iddpm.data.upscaling.find import open_low_res
 from iddpm.data.upscaling.low_res import LowRes, Target
 from iddpm.data.writers.data_files import save_files
@@ -17,6 +20,9 @@ from iddpm.data.writers.image_files import fits_picture, save_grid, save_images,
 from iddpm.runs.run import Run
 from iddpm.runtime.atomic_files import write_atomically
 from iddpm.sampling import State
+
+LAYOUTS = {2: "NLC", 3: "NHWC", 4: "NDHWC"}
+"""Axes of ``samples.npz`` by those of an item."""
 
 
 def save_items(run: Run, x: Tensor, directory: Path) -> list[Path]:
@@ -57,6 +63,16 @@ def whole_file(config: ResolvedConfig, file: Path | str | int) -> LowRes:
     if count != 1:
         raise ValueError(f"{file} holds {count} items: give a file of one")
     return opened[0]
+
+
+def open_drawn(config: ResolvedConfig, path: Path) -> Source:
+    """Open samples as data: a folder with a file of each, ``samples.npz`` or ``samples.csv``."""
+    options: dict[str, Any] = {}
+    if path.suffix == ".npz":
+        values = values_of(config)
+        options["layout"] = LAYOUTS[len(config.model.shape)]
+        options["value_range"] = None if values.natural else (values.low, values.high)
+    return open_source(path, labels="none", **options)
 
 
 def save_alike(whole: LowRes, x: Tensor, directory: Path) -> list[Path]:

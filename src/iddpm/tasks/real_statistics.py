@@ -113,8 +113,9 @@ def nearest_items(
     items: NDArray[np.int64],
     console: Console,
     ranks: Ranks,
+    near: int = 2,
 ) -> list[Nearest]:
-    """Return the nearest of some items to each query of several sets, each [N, C, *spatial]."""
+    """Return the ``near`` nearest of some items to each query of several sets, [N, C, *spatial]."""
     with progress_bar(console, "looking for neighbors") as progress:
         count = -(-len(items) // BATCH)
         task = progress.add_task("neighbors", total=-(-count // ranks.count))
@@ -124,7 +125,7 @@ def nearest_items(
                 progress.advance(task)
                 yield number * BATCH, batch
 
-        return search(queries, batches(), ranks)
+        return search(queries, batches(), ranks, near)
 
 
 def numbered_batches(

@@ -11,6 +11,8 @@ LARGEST = 5_000_000
 TUNED = "tuned.json"
 TRIED = ("distance", "recall", "coverage", "spread")
 """What is shown of each sampler before its score."""
+VERDICTS = ("copy", "typical", "new", "unknown")
+"""Of the nearest training items of a sample."""
 MEASURES = ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage")
 """Those of an evaluation that are shown, where it has them."""
 
@@ -79,6 +81,25 @@ def find_measurements(run: Path) -> list[Measurement]:
         if entry.name.endswith(".json"):
             found += _likelihood(Path(entry.path))
     return found + _evaluation(run / "evaluation" / "report.json")
+
+
+class Near(NamedTuple):
+    """The training items nearest to a sample: their names and distances, and what follows."""
+
+    verdict: str
+    neighbors: list[tuple[str, float]]
+
+
+def read_nearest(path: Path) -> Near | None:
+    """Return what ``nearest.json`` says; None where it is damaged."""
+    report, found = _read(path), []
+    neighbors = report.get("neighbors")
+    for each in neighbors if isinstance(neighbors, list) else ():
+        distance = _number(each.get("distance")) if isinstance(each, dict) else None
+        if distance is not None:
+            found.append((str(each.get("key")), distance))
+    verdict = report.get("verdict")
+    return Near(str(verdict), found) if verdict in VERDICTS else None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 ITEM = re.compile(r"[0-9]{6,}(\.[a-z.]{2,7})?")
 FILM_ITEMS = 100
 """Samples of ``denoising.gif``, at most."""
-LAYOUTS = {2: "NLC", 3: "NHWC", 4: "NDHWC"}
-"""Axes of ``samples.npz`` by those of an item."""
 OPEN_SETS = 4
 WHOLE = ("samples.npz", "samples.csv")
 """Files that hold all samples of a set."""
@@ -159,13 +157,21 @@ def read_sample(samples: SampleSet, number: int, config: ResolvedConfig) -> "Ten
             return whole_file(config, path).read(0, 1)[0]
         except ValueError:  # a picture of numbers that pictures round
             return read_item(path, config.model.shape, config.bits, values_of(config)).x
-    source = _open(_data_of(samples), stamp(samples.path), config)
+    source = _open(data_of(samples), stamp(samples.path), config)
     if not 0 <= number < len(source):
         raise UnknownNameError(f"there is no sample {number} in {samples.name}")
     return to_model_range(source.read(number), source.bits)
 
 
-def _data_of(samples: SampleSet) -> Path:
+def source_of(samples: SampleSet, number: int) -> tuple[Path, int | None]:
+    """Return a file of a sample alone and None, or the data of all samples and its number."""
+    file = item_file(samples, number)
+    if file is not None and not (samples.path / SAMPLES).exists():
+        return confined(samples.path, Path(file).name), None
+    return data_of(samples), number
+
+
+def data_of(samples: SampleSet) -> Path:
     """Return what the samples are read from: the folder of files, or the one file with all."""
     if samples.files:
         return samples.path
@@ -180,18 +186,12 @@ _open_sets: dict[tuple[Path, tuple[int, int]], Any] = {}
 
 def _open(path: Path, version: tuple[int, int], config: ResolvedConfig) -> Any:
     """Return the samples as data; the last sets stay open."""
-    from iddpm.builders import values_of
-    from iddpm.data.sources.open import open_source
+    from iddpm.tasks.drawn_items import open_drawn
 
     if (path, version) not in _open_sets:
-        options: dict[str, Any] = {}
-        if path.suffix == ".npz":
-            options["layout"] = LAYOUTS[len(config.model.shape)]
-            values = values_of(config)
-            options["value_range"] = None if values.natural else (values.low, values.high)
         while len(_open_sets) >= OPEN_SETS:
             _open_sets.pop(next(iter(_open_sets)), None)
-        _open_sets[path, version] = open_source(path, labels="none", **options)
+        _open_sets[path, version] = open_drawn(config, path)
     return _open_sets[path, version]
 
 

@@ -7,6 +7,7 @@ from iddpm.ui.actions.edit_actions import EditAction, InpaintAction, Interpolate
 from iddpm.ui.actions.inspect_action import InspectAction
 from iddpm.ui.actions.look_action import LookAction
 from iddpm.ui.actions.measure_actions import EvaluateAction, LikelihoodAction, TuneAction
+from iddpm.ui.actions.nearest_action import NearestAction
 from iddpm.ui.actions.restore_action import RestoreAction
 from iddpm.ui.actions.sample_action import SampleAction
 from iddpm.ui.actions.upscale_action import UpscaleAction
@@ -25,5 +26,6 @@ ACTIONS: Mapping[str, type[Action]] = {
         LikelihoodAction,
         EvaluateAction,
         TuneAction,
+        NearestAction,
     )
 }

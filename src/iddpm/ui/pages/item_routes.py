@@ -9,9 +9,11 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from iddpm.ui.actions.nearest_action import NearestAction
 from iddpm.ui.confined_paths import UnknownNameError
-from iddpm.ui.hub import hub_of
+from iddpm.ui.hub import fields_of, hub_of
 from iddpm.ui.log_columns import thinned
+from iddpm.ui.pages.queue_page import queued
 from iddpm.ui.run_index import RunFacts
 from iddpm.ui.sample_sets import (
     SampleSet,
@@ -20,6 +22,7 @@ from iddpm.ui.sample_sets import (
     read_sample,
     read_set,
     sample_picture,
+    source_of,
     way_frames,
     way_picture,
 )
@@ -106,6 +109,20 @@ def values(
     shape = ",".join(map(str, levels.shape))
     kind = "application/octet-stream"
     return Response(levels.tobytes(), media_type=kind, headers={"X-Shape": shape})
+
+
+@router.post("/item/nearest")
+async def find_nearest(request: Request) -> HTMLResponse:
+    """Put a search for the nearest training items of a sample into the queue."""
+    fields = await fields_of(request)
+    number = fields.get("number", "")
+    if not number.isdecimal() or len(number) > 7:
+        raise UnknownNameError("there is no such sample")
+    facts, found = _set_of(request, fields.get("run", ""), fields.get("samples", ""))
+    file, place = source_of(found, int(number))
+    out = facts.path / "nearest" / f"{found.name}_{number}"
+    action = {"run": facts.name, "file": str(file), "number": place, "out": str(out)}
+    return await queued(request, NearestAction.read(action))
 
 
 def _png(picture: "Image.Image") -> Response:

@@ -10,15 +10,17 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from iddpm.ui.actions.action import Action
+from iddpm.ui.actions.nearest_action import NearestAction
 from iddpm.ui.actions.upscale_action import UpscaleAction
 from iddpm.ui.confined_paths import UnknownNameError, confined
 from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.job_queue import Job
+from iddpm.ui.measurements import read_nearest
 from iddpm.ui.sample_sets import SHOWN, has_items, item_file, kind_of, read_set
 
 router = APIRouter()
 MOST_PICTURES = 8
-SHOWN_KINDS = ("look", "inspect", "upscale", "likelihood", "restore")
+SHOWN_KINDS = ("look", "inspect", "upscale", "likelihood", "restore", "nearest")
 """Jobs whose pictures are shown as they are; those of others are sets of samples."""
 Number = Annotated[int, Query(ge=1, le=10**9)]
 
@@ -136,6 +138,8 @@ def job_part(request: Request, hub: Hub, job: Job) -> HTMLResponse:
         values |= set_values(hub, job.action.run, folder)
         count = getattr(job.action, "n", None) or getattr(job.action, "frames", SHOWN)
         values["items"] = values["items"][:count]  # an earlier call may have drawn more
+    if isinstance(job.action, NearestAction) and job.state == "done":
+        values["nearest"] = read_nearest(job.files[-1])
     return hub.render.page(request, "job.html", **values)
 
 

@@ -19,6 +19,8 @@ from email.message import Message
 from email.parser import Parser
 from pathlib import Path
 
+from iddpm.tasks.installed_packages import DEVELOPERS
+
 ROOT = Path(__file__).parents[1]
 SMOKE = Path(__file__).with_name("smoke.py")
 DOWNSTREAM = ROOT / "tests/release/downstream.py"
@@ -74,9 +76,9 @@ def package_version(init: Path = ROOT / "src/iddpm/__init__.py") -> str:
 
 
 def user_extras() -> list[str]:
-    """Return the extras of ``pyproject.toml`` but that of the developers."""
+    """Return the extras of ``pyproject.toml`` but those of developers."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [name for name in project["optional-dependencies"] if name != "dev"]
+    return [name for name in project["optional-dependencies"] if name not in DEVELOPERS]
 
 
 def call(command: Sequence[str | Path], cwd: Path = ROOT) -> str:

@@ -6,6 +6,9 @@ from importlib import metadata
 
 from packaging.requirements import Requirement
 
+DEVELOPERS = ("dev", "docs")
+"""Extras for work on iddpm itself."""
+
 
 @dataclass(frozen=True)
 class Package:
@@ -50,7 +53,7 @@ def packages_by_extra() -> Mapping[str, list[Package]]:
     return {
         extra: [_package(r) for r in optional if r.marker and r.marker.evaluate({"extra": extra})]
         for extra in extras
-        if extra != "dev"
+        if extra not in DEVELOPERS
     }
 
 

@@ -41,7 +41,7 @@ from tests.data.sources.test_tables import CLASS, parquet, pictures, saved, writ
 from tests.data.sources.test_videos import write as video
 
 ROOT = Path(__file__).parents[1]
-TABLES = {"README.md": "input", "docs/formats.md": "input", "docs/data.md": "DATA"}
+TABLES = {"docs/formats.md": "input", "docs/data.md": "DATA"}
 """Documents and the first heading of the table in each."""
 ELSEWHERE = "sounds, series, HDF5, volumes, clips, stacks"
 """A row that is a reference to the other document."""
@@ -547,19 +547,6 @@ def test_every_row_has_a_case_and_every_case_a_row():
         suffixes = re.findall(r"`x?(\.[a-z0-9.]+)`", row)
         missing = [s for s in suffixes if not any(re.search(rf"{s}\b", name) for name in cases)]
         assert not missing, f"the row {row!r} names {missing}, and none of its cases is one"
-
-
-def test_the_readme_has_every_row_of_formats():
-    assert set(rows("docs/formats.md")) <= set(rows("README.md"))
-
-
-def test_the_chinese_readme_has_the_same_rows():
-    def names(readme: str, heading: str) -> list[set[str]]:
-        text = (ROOT / readme).read_text(encoding="utf-8")
-        table = text[text.index(f"| {heading} |") :].split("\n\n")[0]
-        return [set(re.findall("`[^`]+`", line)) for line in table.splitlines()]
-
-    assert names("README.zh-CN.md", "输入") == names("README.md", "input")
 
 
 @pytest.mark.parametrize(

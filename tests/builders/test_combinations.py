@@ -1,6 +1,6 @@
 """Every prediction, variance, loss and weighting that the settings allow trains and samples."""
 
-from itertools import product
+from itertools import combinations, product
 
 import pytest
 
@@ -40,6 +40,19 @@ def allowed():
 
 
 COMBINATIONS = allowed()
+
+
+def pairs_of(combination):
+    return set(combinations(enumerate(combination.id.split("-")), 2))
+
+
+def every_pair():
+    """As few of the combinations as show any two choices together that may go together."""
+    found, missing = [], set().union(*map(pairs_of, COMBINATIONS))
+    while missing:
+        found.append(max(COMBINATIONS, key=lambda c: len(pairs_of(c) & missing)))
+        missing -= pairs_of(found[-1])
+    return found
 
 
 @pytest.mark.parametrize("variance", VARIANCES)

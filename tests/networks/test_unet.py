@@ -178,8 +178,9 @@ def test_a_skip_of_an_odd_size_crops_the_decoder():
 # --- torch.compile and memory layout -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("training", ["no", "yes", "recomputing"])
-@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("dims", "training"), [*itertools.product([1, 2, 3], ["no", "recomputing"]), (2, "yes")]
+)
 def test_compile_sees_one_graph(dims, training):
     torch._dynamo.reset()
     network = randomise(
@@ -199,9 +200,7 @@ def test_compile_sees_one_graph(dims, training):
         torch.tensor([0, -1]),
     )
     with torch.set_grad_enabled(training != "no"):
-        if training == "no":
-            assert torch._dynamo.explain(network)(*inputs).graph_break_count == 0
-        compiled = torch.compile(network, fullgraph=True, backend="eager")
+        compiled = torch.compile(network, fullgraph=True, backend="eager")  # refuses two graphs
         torch.testing.assert_close(compiled(*inputs), network(*inputs))
         if training != "no":
             compiled(*inputs).sum().backward()
@@ -221,7 +220,7 @@ def test_compile_sees_one_graph_of_bfloat16_signals(training):
 
 
 def test_compile_breaks_at_the_hand_written_function_and_stays_right():
-    network = randomise(small(use_checkpoint=True))
+    network = randomise(small(use_checkpoint=True, channel_mult=(1,)))
     x, t = torch.randn(1, 3, 8, 8), torch.zeros(1)
     torch._dynamo.reset()
     with pytest.raises(torch._dynamo.exc.Unsupported, match=r"autograd\.Function"):

@@ -245,6 +245,58 @@ def test_a_run_is_measured_as_by_the_command(hub, client, runs):
 
 
 @pytest.mark.system
+def test_runs_and_data_are_compared_as_by_the_command(hub, client, runs, monkeypatch):
+    shutil.copytree(runs / "pictures", runs / "second")
+    monkeypatch.setattr(hub.index, "_scanned", -9.0)
+    form = {"run": "pictures", "kind": "compare_runs", "other": "second", "n": "6", "steps": "1"}
+    shown = client.post("/measure/commands", data=form).text
+    assert "Takes about" in shown
+    assert client.post("/measure", data=form).status_code == 200
+    assert "second |" in "\n".join(finish(hub).lines)
+    table = runs / "evaluation/comparison.json"
+    first = json.loads(table.read_text())
+    assert (
+        command(shlex.split(unescape(re.search(r"(?s)<pre[^>]*>(.*?)</pre>", shown)[1]))[1:]) == 0
+    )
+    assert [row["frechet_distance"] for row in json.loads(table.read_text())] == [
+        row["frechet_distance"] for row in first
+    ]
+
+    assert command(["sample", str(runs / "second"), "-n", "6", "--steps", "1"]) == 0
+    dropped = send(client, "x.npy", npy(images(8)))
+    data = {"run": "pictures", "kind": "compare_data", "generated": "second/samples/seed_0"}
+    assert client.post("/measure", data=data).status_code == 200
+    assert client.post("/measure", data=data | {"real": dropped}).status_code == 200
+    finish(hub)
+    reports = sorted((runs / "pictures/compared").glob("*/report.json"))
+    assert [path.parent.name[:13] for path in reports] == ["second_seed_0", "second_seed_0"]
+    own, other = (json.loads(path.read_text())["samples"] for path in reports)
+    shown = client.post("/measure/commands", data=data).text
+    assert (
+        command(shlex.split(unescape(re.search(r"(?s)<pre[^>]*>(.*?)</pre>", shown)[1]))[1:]) == 0
+    )
+    assert json.loads(reports[0].read_text())["samples"] == own != other
+    page = client.get("/measure?run=pictures").text
+    assert "recall: second_seed_0" in unescape(page)
+    assert '<option value="second/samples/seed_0">' in page
+    for wrong in (
+        form | {"other": "none"},
+        form | {"other": "/etc"},
+        data | {"generated": ""},
+        data | {"generated": "/etc/passwd"},
+        data | {"generated": "../x/samples/seed_0"},
+        data | {"real": "second/samples/../../.."},
+        data | {"more": "training.steps=1"},
+    ):
+        answer = client.post("/measure", data=wrong)
+        if answer.status_code == 200:  # an option that only the command knows
+            wait_until(lambda: hub.jobs.all()[0].ended)
+            assert "training.steps=1" in hub.jobs.all()[0].message
+        else:
+            assert answer.status_code in (400, 404)
+
+
+@pytest.mark.system
 def test_a_training_is_looked_at_started_and_waited_for(hub, client, runs):
     data = send(client, "x.npz", _npz())
     settings = {f"set:{name}": value for name, _, value in (s.partition("=") for s in TINY)}

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from iddpm.ui.actions.compare_actions import COMPARED
 from iddpm.ui.run_index import entries_of
 
 LARGEST = 5_000_000
@@ -21,7 +22,7 @@ class Measurement(NamedTuple):
     """One result.
 
     Attributes:
-        kind: ``likelihood`` or ``evaluation``.
+        kind: ``likelihood``, ``evaluation``, or ``comparison`` of data that was there.
         what: which measure, or how it was measured.
         value, error: the number, and one standard error or None.
         unit: such as ``bits/dim``.
@@ -80,7 +81,10 @@ def find_measurements(run: Path) -> list[Measurement]:
     for entry in entries_of(run / "likelihood"):
         if entry.name.endswith(".json"):
             found += _likelihood(Path(entry.path))
-    return found + _evaluation(run / "evaluation" / "report.json")
+    found += _evaluation(run, "evaluation")
+    for entry in entries_of(run / COMPARED):
+        found += _evaluation(run, f"{COMPARED}/{entry.name}")
+    return found
 
 
 class Near(NamedTuple):
@@ -136,12 +140,13 @@ def _likelihood(path: Path) -> list[Measurement]:
     ]
 
 
-def _evaluation(path: Path) -> list[Measurement]:
-    report = _read(path)
+def _evaluation(run: Path, folder: str) -> list[Measurement]:
+    """Return the measures of a report: of the run's samples, or of generated data elsewhere."""
+    report = _read(run / folder / "report.json")
     samples = report.get("samples")
     if not isinstance(samples, dict):
         return []
-    picture = path.with_name("neighbours.png")
+    shown = f"{folder}/neighbours.png" if (run / folder / "neighbours.png").is_file() else None
     found = []
     for name in MEASURES:
         measured = samples.get(name)
@@ -149,9 +154,9 @@ def _evaluation(path: Path) -> list[Measurement]:
         value = _number(parts.get("value"))
         if value is not None:
             what = str(report.get("frechet_name", name)) if name == MEASURES[0] else name
-            shown = "evaluation/neighbours.png" if picture.is_file() else None
             error = _number(parts.get("error"))
-            found.append(
-                Measurement("evaluation", what, value, error, "", "evaluation/report.md", shown)
-            )
+            kind = "evaluation"
+            if report.get("generated") is not None:
+                kind, what = "comparison", f"{what}: {Path(folder).name}"
+            found.append(Measurement(kind, what, value, error, "", f"{folder}/report.md", shown))
     return found

@@ -23,9 +23,11 @@ from iddpm.ui.log_columns import LogColumns
 DEEPEST = 3
 """Folders between the directory and a run."""
 MOST_RUNS = 2_000
-INNER = frozenset(("checkpoints", "averages", "samples", "evaluation", "upscaled", "tensorboard"))
+INNER = frozenset(
+    ("checkpoints", "averages", "samples", "evaluation", "compared", "upscaled", "tensorboard")
+)
 """Folders of a run directory that hold no other run."""
-READ = (CONFIG, LOG, EXIT, "checkpoints", "samples", "averages", "evaluation")
+READ = (CONFIG, LOG, EXIT, "checkpoints", "samples", "averages", "evaluation", "compared")
 """What is read of a run, and may not be a link to elsewhere."""
 SCAN_AGE = 2.0
 """Seconds for which a list of runs is good."""
@@ -237,7 +239,7 @@ def find_pictures(run: Path) -> tuple[dict[int, Path], Path | None]:
 def content_signature(path: Path) -> Signature:
     """Return what changes when checkpoints, samples or measurements come or go."""
     inner = tuple((e.name, stamp(Path(e.path))) for e in entries_of(path / "samples"))
-    folders = ("checkpoints", "averages", "evaluation", "upscaled", ".")
+    folders = ("checkpoints", "averages", "evaluation", "compared", "upscaled", ".")
     return (inner, *(stamp(path / name) for name in folders))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from iddpm.ui.actions.action import Action
+from iddpm.ui.actions.compare_actions import CompareDataAction, CompareRunsAction
 from iddpm.ui.actions.edit_actions import EditAction, InpaintAction, InterpolateAction
 from iddpm.ui.actions.inspect_action import InspectAction
 from iddpm.ui.actions.look_action import LookAction
@@ -27,5 +28,7 @@ ACTIONS: Mapping[str, type[Action]] = {
         EvaluateAction,
         TuneAction,
         NearestAction,
+        CompareRunsAction,
+        CompareDataAction,
     )
 }

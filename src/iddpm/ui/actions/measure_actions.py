@@ -1,11 +1,14 @@
 """Measurements: ``iddpm likelihood``, ``iddpm evaluate`` and ``iddpm tune``."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from iddpm.ui.actions.action import Action, Bench, Text, keywords, option
+
+if TYPE_CHECKING:  # it brings torch, which the server does without
+    from iddpm.tasks.evaluation_report import Evaluation
 
 Count = Annotated[int, Field(ge=1, le=10**7)]
 
@@ -75,28 +78,37 @@ class EvaluateAction(Action):
 
     def python(self, run: Path) -> str:
         """Return lines of Python that do the same."""
-        steps = {} if self.steps is None else {"steps": self.steps}
         return (
-            "import iddpm\n\n"
-            f"run = iddpm.load({str(run)!r})\n"
-            f"iddpm.evaluate(run, n={self.n}, features={self.features!r}, seed={self.seed}, "
-            f"sampling={steps!r})"
+            f"import iddpm\n\nrun = iddpm.load({str(run)!r})\niddpm.evaluate(run, {self.options})"
         )
+
+    @property
+    def _sampling(self) -> dict[str, int]:
+        return {} if self.steps is None else {"steps": self.steps}
+
+    @property
+    def options(self) -> str:
+        """The options of :func:`iddpm.evaluate`, as Python."""
+        how = {"n": self.n, "features": self.features, "seed": self.seed}
+        return keywords(how | {"sampling": self._sampling})
 
     def perform(self, bench: Bench, run: Path) -> list[Path]:
         """Draw, measure, and write the report into ``RUN/evaluation``."""
+        self.evaluate(bench, run)
+        return [run / "evaluation" / "report.md"]
+
+    def evaluate(self, bench: Bench, run: Path) -> "Evaluation":
+        """Do what ``iddpm evaluate`` does for one run."""
         from iddpm.tasks.evaluate import evaluate
 
-        sampling = {} if self.steps is None else {"steps": self.steps}
-        evaluate(
+        return evaluate(
             bench.open_run(run),
             n=self.n,
             features=self.features,
             seed=self.seed,
-            sampling=sampling,
+            sampling=self._sampling,
             console=bench.console,
         )
-        return [run / "evaluation" / "report.md"]
 
 
 class TuneAction(Action):

@@ -1,5 +1,7 @@
 """Measurements: those of all runs beside each other, and new ones."""
 
+import re
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -7,22 +9,35 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from iddpm.ui.actions.action import Action
+from iddpm.ui.actions.compare_actions import COMPARED, CompareDataAction, CompareRunsAction
 from iddpm.ui.actions.measure_actions import EvaluateAction, LikelihoodAction, TuneAction
 from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.measurements import TRIED, Measurement, find_measurements, find_tried
 from iddpm.ui.pages.queue_page import queued
 from iddpm.ui.pages.sample_page import classifier_runs, drawing_runs
-from iddpm.ui.run_index import RunFacts
+from iddpm.ui.run_index import ITSELF, RunFacts
+from iddpm.ui.sample_sets import list_sets, read_set
+from iddpm.ui.uploads import UPLOAD
 
 router = APIRouter()
 CLASSIFIER = "classifier:"
 """What stands before the name of a run whose features are used."""
+SAMPLES = "/samples/"
+"""What stands between a run and the name of a set of its samples."""
+MOST_SETS = 200
 FORWARD = 3.0
 """How many times faster a network is evaluated than trained, about."""
 METHODS = 9
 """Samplers that :mod:`iddpm.tasks.tune` tries, which the server does not import."""
 FORMS: dict[str, type[Action]] = {
-    action.kind: action for action in (LikelihoodAction, EvaluateAction, TuneAction)
+    action.kind: action
+    for action in (
+        LikelihoodAction,
+        EvaluateAction,
+        TuneAction,
+        CompareRunsAction,
+        CompareDataAction,
+    )
 }
 
 
@@ -43,6 +58,7 @@ def show(
         run=facts,
         names=names,
         classifiers=classifier_runs(hub),
+        sets=sample_sets(hub, names),
         **table_values(hub, names),
     )
 
@@ -65,15 +81,58 @@ def table_values(hub: Hub, names: list[str]) -> dict[str, Any]:
     return {"rows": rows, "measured": measured, "tried": tried, "columns": (*TRIED, "score")}
 
 
+def sample_sets(hub: Hub, names: list[str]) -> list[str]:
+    """Return the sets of samples of all runs, ``RUN/samples/SET``."""
+    return [
+        f"{name}{SAMPLES}{found.name}"
+        for name in names
+        for found in list_sets(hub.index.path(name))
+        if found.count
+    ][:MOST_SETS]
+
+
 async def read_action(request: Request, hub: Hub) -> Action:
-    """Read one of the forms."""
-    fields = await fields_of(request)
-    kind, features = FORMS.get(fields.pop("kind", "")), fields.get("features", "pca")
-    if kind is None or not (features in ("", "pca") or features.startswith(CLASSIFIER)):
-        raise ValueError(f"a measurement is {', '.join(FORMS)}, of pca or a classifier")
-    if features.startswith(CLASSIFIER):
+    """Read one of the forms; data and runs become paths that are ours."""
+    fields: dict[str, Any] = dict(await fields_of(request))
+    kind = FORMS.get(fields.pop("kind", ""))
+    if kind is None:
+        raise ValueError(f"unknown measurement: use {', '.join(FORMS)}")
+    features = fields.get("features", "")
+    if features not in ("", "pca"):
+        if not features.startswith(CLASSIFIER):
+            raise ValueError("features are pca, or those of a classifier of this directory")
         fields["features"] = str(hub.index.path(features.removeprefix(CLASSIFIER)))
+    run = fields.get("run", "")
+    if kind is CompareRunsAction:
+        if run == ITSELF:  # the table would lie beside it, outside
+            raise ValueError("runs are compared where both lie in the directory of the page")
+        fields["other"] = str(hub.index.path(fields.get("other", "")))
+    if kind is CompareDataAction:
+        names = {s: fields[s] for s in ("generated", "real") if fields.get(s)}
+        fields["out"] = str(hub.index.path(run) / COMPARED / report_name(run, *names.values()))
+        lines = fields.pop("more", "").splitlines()
+        fields["settings"] = tuple(line.strip() for line in lines if line.strip())
+        fields |= {side: str(find_data(hub, name)) for side, name in names.items()}
     return kind.read(fields)
+
+
+def report_name(run: str, *data: str) -> str:
+    """Return the name of the folder of a report, from what is compared by a run."""
+    own = (name.removeprefix(f"{run}{SAMPLES}").removeprefix(UPLOAD) for name in data)
+    plain = (re.sub("[^A-Za-z0-9._-]+", "_", name.replace(SAMPLES, "_")) for name in own)
+    return "-".join(name[-60:].lstrip(".") for name in plain) or "data"
+
+
+def find_data(hub: Hub, text: str) -> Path:
+    """Return a file or folder that was dropped, or a set of samples.
+
+    Raises:
+        UnknownNameError: it is neither, or is not there.
+    """
+    if text.startswith(UPLOAD):
+        return hub.uploads.path(text.removeprefix(UPLOAD), folder=True)
+    run, _, name = text.rpartition(SAMPLES)
+    return read_set(hub.index.path(run), name).path
 
 
 @router.post("/measure")
@@ -87,13 +146,17 @@ async def commands(request: Request) -> HTMLResponse:
     """Return the commands that do what a form says, and how long it takes, about."""
     hub = hub_of(request)
     action = await read_action(request, hub)
-    facts, path = hub.index.facts(action.run), hub.command_path(action.run)
+    path = hub.command_path(action.run)
+    runs = [action.run]
+    if isinstance(action, CompareRunsAction):
+        runs.append(Path(action.other).relative_to(hub.index.root).as_posix())
+    times = [expected_seconds(action, hub.index.facts(run)) for run in runs]
     return hub.render.page(
         request,
         "measure_commands.html",
         command=action.command(path),
         python=action.python(path),
-        seconds=expected_seconds(action, facts),
+        seconds=None if None in times else sum(time for time in times if time),
     )
 
 

@@ -20,7 +20,7 @@ from iddpm.ui.sample_sets import SHOWN, has_items, item_file, kind_of, read_set
 
 router = APIRouter()
 MOST_PICTURES = 8
-SHOWN_KINDS = ("look", "inspect", "upscale", "likelihood", "restore", "nearest")
+SHOWN_KINDS = ("look", "inspect", "upscale", "likelihood", "restore", "nearest", "compare_data")
 """Jobs whose pictures are shown as they are; those of others are sets of samples."""
 Number = Annotated[int, Query(ge=1, le=10**9)]
 

@@ -9,13 +9,14 @@ const WAVE = { width: 960, height: 240 };
 export function startEditing() {
   const part = document.getElementById("painter");
   for (const field of document.querySelectorAll("input[data-upload]")) watchFile(field);
-  const drop = document.getElementById("drop");
-  drop?.addEventListener("dragover", (event) => event.preventDefault());
-  drop?.addEventListener("drop", (event) => {
-    event.preventDefault();
-    const { files } = event.dataTransfer;
-    if (files.length) sendItem(drop.querySelector("input"), files);
-  });
+  for (const drop of document.querySelectorAll(".drop")) {
+    drop.addEventListener("dragover", (event) => event.preventDefault());
+    drop.addEventListener("drop", (event) => {
+      event.preventDefault();
+      const { files } = event.dataTransfer;
+      if (files.length) sendItem(drop.querySelector("input"), files);
+    });
+  }
   startComparing();
   if (!part) return;
   const painter = new Painter(part);
@@ -75,7 +76,8 @@ async function sendItem(field, files) {
   try {
     const several = field.multiple && (files.length > 1 || field.webkitdirectory);
     const name = several ? await sendAll(files) : await send(files[0], files[0].name);
-    const kept = document.querySelector(`input[name="${field.dataset.upload}"]:not([type="number"])`);
+    const kept = document.querySelector(`[name="${field.dataset.upload}"]:not([type="number"])`);
+    if (kept.options) kept.add(new Option(files[0].name, name));
     kept.value = name;
     kept.dispatchEvent(new Event("change", { bubbles: true }));
     if (field.dataset.upload !== "item") return;

@@ -75,3 +75,26 @@ def test_a_run_without_a_record_goes_on_in_what_it_had(tmp_path, clock):
     name, said = train(out, settings=["training.steps=8"], resume=True)
     assert name == "float32"
     assert "float32 on cpu" in said
+
+
+def test_samples_and_likelihoods_are_computed_in_what_is_faster(
+    tmp_path, array_file, tiny, clock, monkeypatch
+):
+    clock(3.0)
+    out = tmp_path / "run"
+    train(out, array_file, [*tiny, *SHORT])
+    run, dtypes = iddpm.load(out), []
+
+    def drawn(name):
+        run.denoiser.network.register_forward_hook(lambda *a: dtypes.append(a[2].dtype))
+        run.sample(1, steps=1, precision=name)
+        iddpm.likelihood(run, steps=2, max_items=1, precision=name)
+        found = set(dtypes)
+        dtypes.clear()
+        return found
+
+    assert drawn("auto") == {torch.float32}  # as it was measured for the training
+    shutil.rmtree(tmp_path / "cache")
+    clock(0.5)
+    assert drawn("auto") == drawn("bf16")
+    assert drawn("auto") != drawn("float32")

@@ -54,7 +54,8 @@ class SamplingConfig(Section):
     those of the training lack."""
     batch_size: Annotated[Whole, Field(gt=0, le=10**7)] = 64
     precision: Literal["auto", "float32", "bf16", "fp16"] = "float32"
-    """Precision of the network; previews use the precision of the training."""
+    """Precision of the network; ``auto`` measures once whether bf16 is faster for it. Previews use
+    the precision of the training."""
 
     @property
     def needs_table(self) -> bool:

@@ -12,7 +12,6 @@ from iddpm.data.conditioning.labels import Wanted
 from iddpm.data.conditioning.requested import RequestedConditions, ask
 from iddpm.runs.opened_run import OpenedRun
 from iddpm.sampling import NO_CLASS, SampleNoise
-from iddpm.training.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def draw_batches(
     shape = run.shape if requested.size is None else (run.shape[0], *requested.size)
     conditioning = _conditioning(run, plan, requested, shape)
     labels, at_once = conditioning.get("y"), plan.sampling.batch_size
-    context = Precision(plan.sampling.precision, run.device)
+    context = run.precision(plan.sampling.precision)
 
     def batches() -> Iterator[SampleBatch]:
         for first in range(start, start + n, at_once)[turns]:

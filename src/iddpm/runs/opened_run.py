@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from iddpm.builders import Task, build_denoiser, build_network, conditions_of, place, task_of
+from iddpm.builders.measured_precision import choose_precision
 from iddpm.builders.own_network import Network, expect_own, make_own
 from iddpm.builders.run_data import Split
 from iddpm.config import ResolvedConfig
@@ -18,7 +19,7 @@ from iddpm.runs.layout import read_run_config, read_run_weights
 from iddpm.runs.training_data import expect_memory, known_memory, open_training_data
 from iddpm.training.checkpoints.state import load_weights
 from iddpm.training.monitoring.log_files import read_log
-from iddpm.training.precision import choose_device
+from iddpm.training.precision import Precision, PrecisionName, choose_device
 
 
 class OpenedRun:
@@ -86,6 +87,14 @@ class OpenedRun:
         load_weights(network, weights, source)
         place(network.eval().requires_grad_(False), self.device)
         return build_denoiser(self.config, network)
+
+    def precision(self, name: PrecisionName) -> Precision:
+        """Return how its network computes; ``auto`` is what is faster for it, measured once."""
+        if name == "auto":
+            training = self.config.training.model_copy(update={"precision": "auto"})
+            config = self.config.model_copy(update={"training": training})
+            name = choose_precision(config, self.device).name
+        return Precision(name, self.device)
 
     def open_split(self) -> Split:
         """Open the training data with its split; ValueError if it is other data."""

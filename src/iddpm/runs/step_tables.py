@@ -5,10 +5,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from safetensors import SafetensorError, safe_open
@@ -76,7 +75,7 @@ class Measuring:
     clip: bool = True
     seed: int = 0
     batch_size: int = 64
-    precision: str = "float32"
+    precision: PrecisionName = "float32"
 
 
 def step_table(
@@ -157,7 +156,7 @@ def _measured(
                     yield Group(x0, noise, conditioning)
 
         return measure_steps(
-            in_precision(denoiser, how.precision, device),
+            in_precision(denoiser, run.precision(how.precision)),
             denoiser.diffusion,
             groups(),
             bits=how.bits,
@@ -174,9 +173,8 @@ def spread(items: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
     return items[np.linspace(0, len(items) - 1, count).round().astype(np.int64)]
 
 
-def in_precision(denoise: Denoise, name: str, device: torch.device) -> Denoise:
+def in_precision(denoise: Denoise, precision: Precision) -> Denoise:
     """Return the model with only its network in this precision."""
-    precision = Precision(cast(PrecisionName, name), device)
 
     def computed(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
         with precision.autocast():

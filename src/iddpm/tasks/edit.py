@@ -47,7 +47,6 @@ from iddpm.tasks.drawn_items import (
     say_written,
     shown_states,
 )
-from iddpm.training.precision import Precision
 
 INTERPOLATION_STEPS = 250
 """Steps each way; the round trip's error falls as one over them."""
@@ -333,7 +332,7 @@ def _drawn(
 ) -> Tensor:
     """Sample to the end with a progress bar and return the data, on the CPU."""
     console.print(what, markup=False)
-    precision = Precision(plan.sampling.precision, run.device)
+    precision = run.precision(plan.sampling.precision)
     with progress_bar(console, "drawing") as progress, precision.autocast():
         return _last(progress.track(states)).cpu()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -144,7 +144,8 @@ def likelihood(
         for name, number in (("max_items", max_items), ("batch_size", size)):
             if number is not None and number < 1:
                 raise ValueError(f"{name}={number} must be 1 or more")
-        how = Measuring(depth_of(run, bits), clip, seed, size, precision)
+        computes = cast(PrecisionName, precision)
+        how = Measuring(depth_of(run, bits), clip, seed, size, computes)
         bound = choose_bound(run, method, steps, stride, variance, samples_per_item, few_steps)
         bound = bound.to_tolerance(tolerance, how.bits)
         source, items = measured.open(run)
@@ -217,7 +218,7 @@ class _Job:
     @cached_property
     def denoise(self) -> Denoise:
         """The model, in the requested precision."""
-        return in_precision(self.run.denoiser, self.how.precision, self.run.device)
+        return in_precision(self.run.denoiser, self.run.precision(self.how.precision))
 
     @property
     def options(self) -> dict[str, Any]:

@@ -39,6 +39,19 @@ def test_flags_decide_the_process(checkpoint):
     assert denoiser.predicts == "x0"
 
 
+def test_flags_may_be_those_of_a_command_line(checkpoint):
+    line = " ".join(f"--{name} {value}" for name, value in FLAGS.items())
+    x = torch.randn(1, 3, 32, 32)
+    answers = []
+    for flags in (FLAGS, line):
+        denoiser = load_published(checkpoint, "improved-diffusion", flags)
+        level = denoiser.diffusion.schedule.at(torch.tensor([50]))
+        answers.append(denoiser(x, level))
+    assert torch.equal(answers[0].eps, answers[1].eps)
+    with pytest.raises(ValueError, match="noise_shedule is not a published flag"):
+        load_published(checkpoint, "improved-diffusion", line + " --noise_shedule cosine")
+
+
 def test_what_is_not_this_model_is_named(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="belongs to other flags"):
         load_published(checkpoint, "improved-diffusion", FLAGS | {"num_channels": 64})

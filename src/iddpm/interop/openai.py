@@ -11,7 +11,7 @@ from typing import Any
 
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, linear
 from iddpm.diffusion.prediction import VarianceKind
-from iddpm.interop.published_flags import Family, family_of, read_flags
+from iddpm.interop.published_flags import Family, family_of, read_flags, split_flags
 from iddpm.interop.published_weights import UNSTATED, Facts, check_fit, facts_of, read_published
 from iddpm.networks import EncoderUNet, SuperResUNet, UNet
 
@@ -221,7 +221,7 @@ def diffusion_from_flags(family: str, flags: Mapping[str, Any]) -> tuple[Gaussia
     return GaussianDiffusion(make(steps, rescale_timesteps=rescale), variance), predicts
 
 
-def load_published(path: Path | str, family: str, flags: Mapping[str, Any]) -> Denoiser:
+def load_published(path: Path | str, family: str, flags: str | Mapping[str, Any]) -> Denoiser:
     """Open a network of improved-diffusion, guided-diffusion or Recode-IDM, ready to be sampled.
 
     ``iddpm import`` makes a run of such a file, classifiers included.
@@ -229,7 +229,8 @@ def load_published(path: Path | str, family: str, flags: Mapping[str, Any]) -> D
     Args:
         path: the ``.pt`` file of the weights (``model*.pt`` or ``ema*.pt``).
         family: whose it is.
-        flags: the model and diffusion flags that its README gives, the rest at their defaults.
+        flags: the model and diffusion flags that its README gives, as on the command line or as
+            names and values; the rest at their defaults.
 
     Returns:
         The model in evaluation mode on the CPU.
@@ -240,7 +241,7 @@ def load_published(path: Path | str, family: str, flags: Mapping[str, Any]) -> D
             it is executed.
     """
     weights = read_published(path)
-    flags = read_flags(flags, family)
+    flags = read_flags(split_flags(flags, family) if isinstance(flags, str) else flags, family)
     facts = facts_of(weights, flags)
     if facts.kind == "classifier":
         raise ValueError(f"{path} holds a classifier, not a generative model: use iddpm import")

@@ -1,7 +1,9 @@
 """The pages say what the files say."""
 
+import fcntl
 import io
 import json
+import os
 import re
 import zipfile
 
@@ -16,7 +18,10 @@ from iddpm.tasks.summary import summarize
 from iddpm.ui.application import build_hub
 from iddpm.ui.run_index import RunIndex
 from iddpm.ui.sample_sets import kind_of
+from iddpm.ui.training_processes import OUTPUT
 from tests.ui.conftest import SCRIPT, open_client, record_line, write_run
+
+FAILED = {"status": 2, "reason": "failed", "step": 30}
 
 
 def text_of(html):
@@ -81,6 +86,35 @@ def test_a_distilled_run_is_offered_what_it_was_made_for(client, root):
         ]
     assert 'name="sampler"' not in client.get("/sample?run=few").text
     assert "few" not in client.get("/edit").text
+
+
+def test_why_a_training_did_not_start_is_read_from_what_it_printed(hub, client, root):
+    """Also by another server, for which no process is its own."""
+    run, now = write_run(root / "a", status=0, reason="finished", step=30, message="done"), 2e9
+    says = "error: photos/ is not there"
+    for name, text in {"a": f"opening\n{says}\n", "fresh": f"{says}\n", "cut": "opening\n"}.items():
+        (root / name).mkdir(exist_ok=True)
+        (root / name / OUTPUT).write_text(text)
+        os.utime(root / name / OUTPUT, (now, now))
+    page = client.get("/").text
+    assert page.count(says) == 2
+    assert "It ended before the training began." in page
+    assert says in client.get("/run?run=a").text
+    assert says in client.get("/train/started?name=fresh").text
+    with open(root / "fresh" / OUTPUT) as held:  # by a process that goes on
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert hub.trainings.is_starting(root / "fresh")
+        assert client.get("/").text.count(says) == 1
+        with pytest.raises(ValueError, match="stop it first"):
+            hub.trainings.start(root / "fresh", ["--version"])
+    (run / "exit.json").write_text(json.dumps({**FAILED, "message": says.removeprefix("error: ")}))
+    assert client.get("/run?run=a").text.count("photos/ is not there") == 1
+    os.utime(run / "log.jsonl", (now + 1, now + 1))  # it was trained since
+    (run / "exit.json").unlink()
+    assert says not in client.get("/run?run=a").text
+    (root / "fresh" / OUTPUT).unlink()
+    os.symlink("/etc/passwd", root / "fresh" / OUTPUT)
+    assert "root:" not in client.get("/").text + client.get("/train/started?name=fresh").text
 
 
 def test_runs_are_found_at_any_depth_and_folders_of_runs_are_not(root):

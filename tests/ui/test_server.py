@@ -142,10 +142,14 @@ def test_a_training_that_cannot_start_is_explained(start, tmp_path, array_file):
     settings = [part for text in TINY for part in ("-s", text)]
     assert command(["train", str(array_file), *settings, "--steps", "1", "--out", str(run)]) == 0
     array_file.unlink()
-    _, line = start()
+    process, line = start()
     browser = Browser(line.strip())
     browser.post("/run/resume", "run=a&steps=5")
     wait_until(lambda: "pictures.npz" in browser.get("/run/head?run=a") or time.sleep(0.2))
+    process.kill()
+    process.wait()
+    _, line = start()
+    assert "pictures.npz" in Browser(line.strip()).get("/run/head?run=a")
 
 
 def test_many_idle_connections_and_slow_ones_hold_nobody_up(start):

@@ -9,13 +9,32 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
-from iddpm.runtime.directory_lock import LOCK, holder
+from iddpm.config.run_config import CONFIG
+from iddpm.runtime.directory_lock import LOCK, TAKEN, holder
+from iddpm.training.monitoring.log_files import LOG
+from iddpm.training.stop import EXIT, read_exit
+from iddpm.ui.run_index import entries_of, stamp
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock
+    fcntl = None  # type: ignore[assignment]
 
 OUTPUT = ".train_output.txt"
 """A file of the run directory: what a training that a page started has printed."""
 TAIL = 4_000
 """Bytes of it that are looked at."""
+ERROR = "error: "
+"""What stands before the sentence with which a command fails."""
+
+
+class Unstarted(NamedTuple):
+    """A training that ended before it had a run, and the last line that it printed."""
+
+    name: str
+    line: str
 
 
 class TrainingProcesses:
@@ -39,7 +58,11 @@ class TrainingProcesses:
             if self.is_starting(run) or holder(run) is not None:
                 raise ValueError(f"a process is training in {run}: stop it first")
             run.mkdir(parents=True, exist_ok=True)
-            with open(run / OUTPUT, "wb") as output:
+            (run / OUTPUT).unlink(missing_ok=True)  # a link there is not followed
+            with open(run / OUTPUT, "xb") as output:
+                if fcntl is not None:
+                    with suppress(OSError):  # of a file system without locks
+                        fcntl.flock(output, fcntl.LOCK_EX)  # the process inherits it
                 self._started[run] = subprocess.Popen(
                     [sys.executable, "-m", "iddpm", *arguments],
                     stdin=subprocess.DEVNULL,
@@ -49,16 +72,33 @@ class TrainingProcesses:
                 )
 
     def is_starting(self, run: Path) -> bool:
-        """Say whether a process that was started here has not ended."""
+        """Say whether a process that a page started has not ended, also before this server."""
         process = self._started.get(run)
-        return process is not None and process.poll() is None
+        return _is_locked(run / OUTPUT) if process is None else process.poll() is None
 
     def problem(self, run: Path) -> str:
-        """Return why a training that was started here ended with an error; else nothing."""
-        process = self._started.get(run)
-        if process is None or process.poll() != 2:
+        """Return why the training that a page started last failed, also before this server.
+
+        Nothing if it goes on, if the run was trained since, or if ``exit.json`` says the same.
+        """
+        printed = stamp(run / OUTPUT)
+        if printed < max(stamp(run / EXIT), stamp(run / LOG)):
             return ""
-        return last_line(run / OUTPUT)
+        line = last_line(run / OUTPUT)
+        if not line.startswith(ERROR) or self.is_starting(run) or holder(run) is not None:
+            return ""
+        known = read_exit(run).get("message", "")
+        return "" if line.removeprefix(ERROR) in known else line
+
+    def unstarted(self, root: Path) -> list[Unstarted]:
+        """Return the trainings below a directory that ended before they had settings."""
+        return [
+            Unstarted(entry.name, last_line(Path(entry.path, OUTPUT)))
+            for entry in entries_of(root)
+            if Path(entry.path, OUTPUT).is_file()
+            and not Path(entry.path, CONFIG).exists()
+            and not self.is_starting(Path(entry.path))
+        ]
 
     def stop(self, run: Path) -> None:
         """Ask the process that trains in a directory to save and end.
@@ -96,8 +136,26 @@ def _holds(process: int, lock: Path) -> bool:
     return False
 
 
+def _is_locked(path: Path) -> bool:
+    """Say whether the process that prints into a file is still there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError as error:
+        return error.errno in TAKEN
+    finally:
+        os.close(descriptor)
+
+
 def last_line(path: Path) -> str:
     """Return the last line of a text file that says something."""
+    if path.is_symlink():
+        return ""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL))

@@ -21,14 +21,20 @@ FIRST = {"training": 0, "failed": 1, "damaged": 1}
 def runs(request: Request) -> HTMLResponse:
     """Show all runs."""
     hub = hub_of(request)
-    return hub.render.page(request, "runs.html", rows=rows_of(hub), root=str(hub.shown))
+    return hub.render.page(request, "runs.html", **list_values(hub))
 
 
 @router.get("/runs/rows")
 def rows(request: Request) -> HTMLResponse:
     """Return the rows alone, for an open page."""
     hub = hub_of(request)
-    return hub.render.page(request, "runs_rows.html", rows=rows_of(hub), root=str(hub.shown))
+    return hub.render.page(request, "runs_rows.html", **list_values(hub))
+
+
+def list_values(hub: Hub) -> dict[str, Any]:
+    """Return what the list shows: the runs, and trainings that did not get that far."""
+    unstarted = hub.trainings.unstarted(hub.index.root)
+    return {"rows": rows_of(hub), "unstarted": unstarted, "root": str(hub.shown)}
 
 
 def rows_of(hub: Hub) -> list[dict[str, Any]]:
@@ -41,7 +47,15 @@ def rows_of(hub: Hub) -> list[dict[str, Any]]:
         except UnknownNameError:  # it went meanwhile
             continue
     found.sort(key=lambda pair: FIRST.get(pair[0].state, 2))
-    return [{"run": facts, "curve": curve, "picture": picture_of(facts)} for facts, curve in found]
+    return [
+        {
+            "run": facts,
+            "curve": curve,
+            "picture": picture_of(facts),
+            "problem": hub.trainings.problem(facts.path),
+        }
+        for facts, curve in found
+    ]
 
 
 def small_curve(hub: Hub, name: str) -> list[float]:

@@ -1,6 +1,7 @@
 """CONTRIBUTING's recipes, followed in a copy: what is added works, and takes two files at most."""
 
 import filecmp
+import json
 import os
 import shutil
 import subprocess
@@ -237,21 +238,22 @@ def changed_files(copy: Path) -> list[str]:
     ]
 
 
-def run(root: Path, *arguments: str) -> str:
-    """Run the command of the copy and return what it prints."""
+def run(root: Path, *commands: tuple[str, ...]) -> list[str]:
+    """Run commands of the copy, in one process, and return what each prints."""
     code = (
-        "import iddpm, sys; assert iddpm.__file__.startswith(sys.argv[1]), iddpm.__file__\n"
-        "from iddpm.cli.main import run; sys.exit(run(sys.argv[2:]))"
+        "import iddpm, json, sys; assert iddpm.__file__.startswith(sys.argv[1]), iddpm.__file__\n"
+        "from iddpm.cli.main import run\n"
+        "for command in json.loads(sys.argv[2]): print('\\0' if run(command) == 0 else sys.exit(1))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code, str(root), *arguments],
+        [sys.executable, "-c", code, str(root), json.dumps(commands)],
         env=os.environ | {"PYTHONPATH": str(root / "src")},
         capture_output=True,
         text=True,
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    return result.stdout
+    return result.stdout.split("\0")
 
 
 def fresh(folder: Path) -> Path:
@@ -292,13 +294,18 @@ def test_added_choices_train_sample_and_measure(extended, tmp_path, array_file, 
     root, added, measured, counted = extended
     settings = [part for text in (*tiny, *added) for part in ("-s", text)]
     directory = str(tmp_path / "run")
-    run(root, "train", str(array_file), *settings, "--steps", "1", "--out", directory)
+    said = run(
+        root,
+        ("train", str(array_file), *settings, "--steps", "1", "--out", directory),
+        ("sample", directory, "-n", "1", "--steps", "3"),
+        ("evaluate", directory, "-n", "8", "--steps", "1"),
+        ("count", directory),
+    )
     kept = (tmp_path / "run/config.yaml").read_text()
     for setting in added:
         assert setting.partition("=")[2].split(":")[-1].strip(" }") in kept
-    run(root, "sample", directory, "-n", "1", "--steps", "3")
-    assert measured in run(root, "evaluate", directory, "-n", "8", "--steps", "1")
-    assert counted in run(root, "count", directory)
+    assert measured in said[2]
+    assert counted in said[3]
 
 
 @pytest.mark.system
@@ -307,7 +314,10 @@ def test_an_added_format_is_read_and_written(extended, tmp_path, tiny):
     data, directory = tmp_path / "lines.bytes", tmp_path / "run"
     data.write_bytes(bytes(range(128)))
     settings = [part for text in tiny for part in ("-s", text)]
-    run(root, "train", str(data), *settings, "--steps", "1", "--out", str(directory))
-    run(root, "sample", str(directory), "-n", "2", "--steps", "2")
+    run(
+        root,
+        ("train", str(data), *settings, "--steps", "1", "--out", str(directory)),
+        ("sample", str(directory), "-n", "2", "--steps", "2"),
+    )
     drawn = sorted((directory / "samples/seed_0").glob("*.bytes"))
     assert [len(path.read_bytes()) for path in drawn] == [8, 8]

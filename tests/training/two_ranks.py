@@ -169,7 +169,7 @@ def compare(ranks, parallel):
     tensors["history"] = torch.from_numpy(timesteps.losses.copy())
     skipped = with_a_bad_item(ranks, parallel)
     state, step = make(ranks, parallel, sgd, gradient_clip=1.0)
-    take(state, step, 20)
+    take(state, step, 8)
     for name, value in step.network.state_dict().items():
         tensors[f"weights/{name}"] = whole(value)
     for name, value in step.emas[0].network.state_dict().items():

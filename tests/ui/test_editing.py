@@ -193,7 +193,8 @@ def test_a_file_is_upscaled_as_by_the_command(hub, client, runs):
     Image.fromarray(images(1, 6)[0, ..., 0]).save(picture, "PNG")
     name = send(client, "small.png", picture.getvalue())
     assert client.post("/upscale", data={"run": "finer", "file": "/etc/passwd"}).status_code == 400
-    answer = client.post("/upscale", data={"run": "finer", "file": name, "steps": "2"})
+    form = {"run": "finer", "file": name, "steps": "2", "seed": "4", "sampler": "ddim"}
+    answer = client.post("/upscale", data=form | {"spacing": "fitted"})
     assert answer.status_code == 200, answer.text
     job = finish(hub)
     made = next(path for path in job.files if path.name == "small.png")
@@ -213,8 +214,7 @@ def test_a_file_is_upscaled_as_by_the_command(hub, client, runs):
     made_levels = np.frombuffer(after.content, np.uint8).reshape(3, 12, 12)
     np.testing.assert_array_equal(made_levels[0], np.asarray(Image.open(made).convert("L")))
     words = shown_command(hub, client, job)
-    form = {"run": "finer", "file": name, "steps": "2"}
-    shown = client.post("/upscale/commands", data=form).text
+    shown = client.post("/upscale/commands", data=form | {"spacing": "fitted"}).text
     assert shlex.join(words) in unescape(shown)
     assert "photo.png" in client.post("/upscale/commands", data=form | {"file": ""}).text
     words[words.index("--out") + 1] = str(runs.parent / "again")

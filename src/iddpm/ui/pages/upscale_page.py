@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from iddpm.config.choices import MEASURED_SPACINGS, SAMPLERS, SPACINGS
 from iddpm.ui.actions.upscale_action import UpscaleAction
 from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.pages.queue_page import commands_part, queued
@@ -37,6 +38,9 @@ def show(
         classes=classes,
         learns=facts.config.learns,
         steps=facts.config.sampling.steps,
+        samplers=SAMPLERS,
+        spacings=("auto", *SPACINGS, *MEASURED_SPACINGS),
+        noise=facts.config.degradation.augment,
     )
 
 

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from _site.commands import command_page
+from _site.interface import interface_pages
 from _site.notebooks import render_notebooks
+from _site.settings import settings_page
 from _site.stage import DOCS, Stage
 
 BUILD = DOCS / "_build"
@@ -21,6 +24,10 @@ def stage_pages() -> None:
     stage = Stage(SOURCE)
     render_notebooks(stage, BUILD / "notebooks")
     stage.gather()
+    stage.write("reference/cli.md", command_page())
+    stage.write("reference/settings.md", settings_page())
+    for name, page in interface_pages().items():
+        stage.write(f"reference/{name}.rst", page)
     stage.finish()
 
 

@@ -3,10 +3,12 @@
 import sys
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from _site import html_parts, inventories  # noqa: E402
+from _site import html_parts, interface_hooks, inventories  # noqa: E402
 
 from iddpm import __version__  # noqa: E402
 
@@ -43,6 +45,7 @@ autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 python_display_short_literal_types = True
@@ -67,4 +70,10 @@ html_sidebars = {
         "sidebar/scroll-end.html",
     ]
 }
-setup = html_parts.setup
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect what the site has of its own."""
+    interface_hooks.setup(app)
+    html_parts.setup(app)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

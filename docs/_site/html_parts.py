@@ -34,10 +34,9 @@ def add_other_language(
     context["language"] = app.config.language
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: Sphinx) -> None:
     """Register both with Sphinx."""
     app.add_html_math_renderer(
         "mathml", inline_renderers=(math, None), block_renderers=(math_block, None)
     )
     app.connect("html-page-context", add_other_language)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

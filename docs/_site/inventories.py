@@ -12,8 +12,17 @@ PAGES = {
     "torch": "https://docs.pytorch.org/docs/stable/",
     "numpy": "https://numpy.org/doc/stable/",
 }
-IGNORED: list[tuple[str, str]] = []
-"""References that nothing documents."""
+IGNORED = [
+    ("py:.*", r"'.*'"),  # the values of a Literal
+    ("py:.*", r".*\.T(_co)?"),  # type variables
+    ("py:.*", r"(rich|pydantic|PIL|typing)\..*"),
+    ("py:.*", r"iddpm\.(config\.choices\.SPACINGS|networks\.(trunk\.Init|layers\.AnyModule))"),
+    ("py:.*", r"iddpm\.builders\.(choices\.load|run_data\.Split|tiling\.Tiling|task\.Task)"),
+    ("py:.*", r"iddpm\.tasks\.(pairs\.Pairs|fidelity_ways\.Ways|samples\.Samples)"),
+    ("py:.*", r"iddpm\.data\.sources\.(zip_files|tables|shards)\.\w+"),
+    ("py:.*", r"iddpm\.(data\.conditioning\.conditions|training\.checkpoints\.weights)\.\w+"),
+]
+"""References that nothing documents: kind and name, as patterns."""
 
 
 def mapping(folder: Path) -> dict[str, tuple[str, str]]:

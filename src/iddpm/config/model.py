@@ -58,19 +58,26 @@ class ModelConfig(Section):
     """Downsampling factors with attention; by default those that leave 7 to 16 positions per axis,
     and for volumes at most 1,024 in total."""
     num_heads: Few = 4
+    """Heads of each attention block; 4 as published."""
     num_head_channels: Width | None = None
     """Width of an attention head; if set, it determines the number of heads."""
     num_heads_upsample: Few | None = None
     """Heads in the decoder; ``num_heads`` by default."""
     qkv_order: Literal["heads_first", "qkv_first"] = "heads_first"
+    """Order of the channels of queries, keys and values: those of each head together, as in
+    improved-diffusion, or all queries first."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the activations of a residual block that training sets to 0."""
     use_scale_shift_norm: bool = True
     """FiLM: scale and shift the normalized activations by the embedding; otherwise add the
     embedding."""
     upsample: Literal["transpose", "nearest_conv", "nearest"] = "transpose"
+    """A learned transposed convolution, nearest neighbors with a convolution as published, or nearest
+    neighbors alone (benchmarks/upsampling.md)."""
     smooth_start: bool = True
     """Initialize transposed convolutions as linear interpolation."""
     downsample: Literal["conv", "avg_pool"] = "conv"
+    """A convolution with stride 2, or the average of each block."""
     resblock_updown: bool = False
     """Resample inside residual blocks."""
     stride: tuple[Literal[1, 2], ...] | None = None

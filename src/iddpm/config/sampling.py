@@ -53,6 +53,7 @@ class SamplingConfig(Section):
     ``degradation.augment``; the network receives it too. Use it for inputs with artifacts that
     those of the training lack."""
     batch_size: Annotated[Whole, Field(gt=0, le=10**7)] = 64
+    """Samples that are drawn together; it does not change them."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "float32"
     """Precision of the network; ``auto`` measures once whether bf16 is faster for it. Previews use
     the precision of the training."""

@@ -32,6 +32,7 @@ class Config(Section):
     """All settings of a run; ``config.yaml`` of a run directory holds them resolved."""
 
     task: Literal["generation", "super_resolution", "classification"] = "generation"
+    """What the network learns; super_resolution needs a scale, classification labels."""
     preset: Annotated[str, OneOf(PRESETS)] | None = None
     """Settings that go together: likelihood. Others that are stated override them."""
     data: DataConfig = DataConfig()

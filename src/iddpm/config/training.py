@@ -42,8 +42,11 @@ class TrainingConfig(Section):
     timeout: Annotated[float, Field(gt=0, le=1e6)] = 600.0
     """Seconds after which a process that does not answer counts as lost."""
     learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-4
+    """Of AdamW; 1e-4 as published."""
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """Of AdamW; 0 as published."""
     betas: tuple[Rate, Rate] = (0.9, 0.999)
+    """Rates of the averages of AdamW: of the gradient and of its square."""
     warmup_steps: Annotated[Whole, Field(ge=0, le=10**12)] = 0
     """The learning rate rises linearly over these steps."""
     anneal: Literal["none", "linear"] = "none"
@@ -72,10 +75,13 @@ class TrainingConfig(Section):
     compile: bool = False
     """Compile the network with torch.compile; it pays off after minutes."""
     device: str = "auto"
+    """cpu, cuda, cuda:1 or mps; auto takes a GPU if there is one."""
     threads: Few | None = None
     """CPU threads; by default PyTorch's choice."""
     seed: Annotated[Whole, Field(ge=-(2**63), lt=2**64)] = 0
+    """Of the initial weights, the order of the items, the timesteps and the noise."""
     log_every: Positive = 50
+    """Steps between records of the log."""
     save_every: Positive = 1000
     """Steps between checkpoints."""
     save_minutes: Annotated[float, Field(gt=0, le=1e7)] | None = 10.0

@@ -1,22 +1,40 @@
 """What the HTML has beside Sphinx's own: MathML, the link to the other language."""
 
+import re
 from typing import Any
 
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+COMMAND = re.compile(r"\\[a-zA-Z]+")
+SYNONYMS = {"\\dots": "\\ldots", "\\lvert": "|", "\\rvert": "|", "\\lVert": "\\|", "\\rVert": "\\|"}
+"""Commands of LaTeX that docutils knows by another name."""
+
+
+def mathml(node: nodes.math | nodes.math_block, block: bool) -> str:
+    """Return an equation as MathML, which browsers render without a script or a font."""
+    text = COMMAND.sub(lambda found: SYNONYMS.get(found[0], found[0]), node.astext())
+    try:
+        return tex2mathml(text, as_block=block)
+    except MathError as error:
+        logger.warning("%s in %r", error, text, location=node)
+        return ""
 
 
 def math(writer: Any, node: nodes.math) -> None:
-    """Write an equation in a line as MathML, which browsers render without a script or a font."""
-    writer.body.append(tex2mathml(node.astext(), as_block=False))
+    """Write an equation in a line."""
+    writer.body.append(mathml(node, block=False))
     raise nodes.SkipNode
 
 
 def math_block(writer: Any, node: nodes.math_block) -> None:
     """Write an equation of its own, with its number if it has one."""
     writer.body.append('<div class="equation">')
-    writer.body.append(tex2mathml(node.astext(), as_block=True))
+    writer.body.append(mathml(node, block=True))
     if node.get("number"):
         writer.body.append(f'<span class="eqno">({node["number"]})</span>')
     writer.body.append("</div>\n")

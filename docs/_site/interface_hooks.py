@@ -121,8 +121,12 @@ def find(
     target = node["reftarget"]
     objects = env.domains.python_domain.objects
     shown = documented_as(target) if target.startswith("iddpm.") else None
-    alike = [name for name in objects if name.endswith(f".{target}")]
-    entry = objects.get(shown or (alike[0] if len(alike) == 1 else ""))
+    alike = [
+        name for name, entry in objects.items() if name.endswith(f".{target}") and not entry.aliased
+    ]
+    offered = [name for name in alike if name == f"iddpm.{target}"]
+    found = offered or alike
+    entry = objects.get(shown or (found[0] if len(found) == 1 else ""))
     return _link(app, node, text, entry.docname, entry.node_id) if entry is not None else None
 
 

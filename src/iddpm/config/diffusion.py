@@ -132,9 +132,9 @@ class DiffusionConfig(Section):
     """Pass the previous estimate of the data to the network; it is trained so in half of the
     steps."""
     variance: Literal["learned_range", "learned", "fixed_small", "fixed_large"] = "learned_range"
-    """Variance of the reverse steps: that of the posterior (fixed_small), beta (fixed_large), between
-    the two as the network says (learned_range; Nichol & Dhariwal 2021, equation 15), or any
-    (learned)."""
+    """Variance of the reverse steps: that of the posterior (fixed_small), beta (fixed_large),
+    between the two as the network says (learned_range; Nichol & Dhariwal 2021, equation 15), or
+    any (learned)."""
     decoder: Literal["gaussian", "levels", "categorical"] | None = None
     """Probability of the data at step 0: the last reverse step (gaussian, by default), the
     likelihood of each level on its own (levels), or logits of the network (categorical)."""

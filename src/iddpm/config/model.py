@@ -72,8 +72,8 @@ class ModelConfig(Section):
     """FiLM: scale and shift the normalized activations by the embedding; otherwise add the
     embedding."""
     upsample: Literal["transpose", "nearest_conv", "nearest"] = "transpose"
-    """A learned transposed convolution, nearest neighbors with a convolution as published, or nearest
-    neighbors alone (benchmarks/upsampling.md)."""
+    """A learned transposed convolution, nearest neighbors with a convolution as published, or
+    nearest neighbors alone (benchmarks/upsampling.md)."""
     smooth_start: bool = True
     """Initialize transposed convolutions as linear interpolation."""
     downsample: Literal["conv", "avg_pool"] = "conv"

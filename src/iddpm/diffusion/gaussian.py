@@ -50,18 +50,34 @@ class GaussianDiffusion:
         return self.variance in ("learned", "learned_range")
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Draw x_t ~ q(x_t | x0) with the given noise (Ho et al. 2020, equation 4).
+        r"""Draw x_t ~ q(x_t | x0) with the given noise (Ho et al. 2020, equation 4).
+
+        .. math::
+
+            x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon
 
         Args:
             x0: data in [-1, 1], [N, C, *spatial].
             t: [N] int64 steps of the schedule.
             noise: standard normal, the shape of ``x0``.
+
+        >>> from iddpm import cosine
+        >>> x0, t = torch.zeros(2, 1, 8, 8), torch.tensor([0, 999])
+        >>> x_t = GaussianDiffusion(cosine(1000)).q_sample(x0, t, torch.ones(2, 1, 8, 8))
+        >>> [round(float(x), 2) for x in x_t[:, 0, 0, 0]]
+        [0.01, 1.0]
         """
         alpha_bar = self.schedule.at(t).alpha_bar
         return broadcast(alpha_bar.sqrt(), x0) * x0 + broadcast((1 - alpha_bar).sqrt(), x0) * noise
 
     def q_posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> Gaussian:
-        """Return q(x_{t-1} | x_t, x0) (Ho et al. 2020, equations 6 and 7).
+        r"""Return q(x_{t-1} | x_t, x0) (Ho et al. 2020, equations 6 and 7).
+
+        .. math::
+
+            \tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\, \beta_t}{1 - \bar\alpha_t} x_0
+            + \frac{\sqrt{\alpha_t} (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t} x_t, \qquad
+            \tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t} \beta_t
 
         The variance of step 0, which is 0, is replaced by that of step 1.
         """
@@ -77,7 +93,13 @@ class GaussianDiffusion:
         return Gaussian(mean, self.log_variance(prediction, x_t, t))
 
     def log_variance(self, prediction: Prediction, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return the log-variance of the reverse step; it broadcasts against ``x_t``.
+        r"""Return the log-variance of the reverse step; it broadcasts against ``x_t``.
+
+        Of ``learned_range``, with v between 0 and 1 from the network:
+
+        .. math::
+
+            \log \sigma_t^2 = v \log \beta_t + (1 - v) \log \tilde\beta_t
 
         Raises:
             ValueError: the variance is learned or analytic and the prediction has none.

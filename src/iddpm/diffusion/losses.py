@@ -37,7 +37,13 @@ def simple(
     own_estimate: bool = False,
     **conditioning: Any,
 ) -> LossTerms:
-    """Return the mean squared error (Ho et al. 2020, equation 14), weighted by noise level.
+    r"""Return the mean squared error (Ho et al. 2020, equation 14), weighted by noise level.
+
+    .. math::
+
+        L_{\mathrm{simple}} = w(t)\, \lVert \epsilon - \epsilon_\theta(x_t, t) \rVert^2 / d
+
+    with d values in an item, and the errors of ``space`` for those of eps.
 
     Args:
         denoiser: the model.
@@ -67,7 +73,11 @@ def vlb(
     own_estimate: bool = False,
     **conditioning: Any,
 ) -> LossTerms:
-    """Return the bound's term at t in bits per dimension, times the number of steps.
+    r"""Return the bound's term at t in bits per dimension, times the number of steps.
+
+    .. math::
+
+        T \cdot D_{KL}\left(q(x_{t-1} | x_t, x_0)\, \Vert\, p_\theta(x_{t-1} | x_t)\right)
 
     Its mean over uniform t is the whole bound without the prior term, which has no parameters.
     ``bits`` is the bit depth of the data, None for continuous data; the other arguments are those
@@ -93,7 +103,11 @@ def hybrid(
     own_estimate: bool = False,
     **conditioning: Any,
 ) -> LossTerms:
-    """Return ``simple`` plus ``vb_weight`` times ``vlb``, the bound's mean held constant.
+    r"""Return ``simple`` plus ``vb_weight`` times ``vlb``, the bound's mean held constant.
+
+    .. math::
+
+        L_{\mathrm{hybrid}} = L_{\mathrm{simple}} + \lambda L_{\mathrm{vlb}}
 
     The gradient of the bound then reaches only the variance channels (Nichol & Dhariwal 2021,
     equation 16 with its lambda). Other arguments as in :func:`simple` and :func:`vlb`.

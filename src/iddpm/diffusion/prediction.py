@@ -79,7 +79,12 @@ def eps_given_x0(x_t: Tensor, x0: Tensor, level: Level) -> Tensor:
 
 
 def from_eps(x_t: Tensor, eps: Tensor, level: Level) -> Prediction:
-    """Read a prediction of the noise (Ho et al. 2020, equation 15)."""
+    r"""Read a prediction of the noise (Ho et al. 2020, equation 15).
+
+    .. math::
+
+        x_0 = \frac{x_t - \sqrt{1 - \bar\alpha_t}\, \epsilon}{\sqrt{\bar\alpha_t}}
+    """
     signal, noise = _roots(x_t, level)
     return Prediction((x_t - noise * eps) / signal, eps)
 
@@ -90,7 +95,12 @@ def from_x0(x_t: Tensor, x0: Tensor, level: Level) -> Prediction:
 
 
 def from_v(x_t: Tensor, v: Tensor, level: Level) -> Prediction:
-    """Read a prediction of v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0.
+    r"""Read a prediction of v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0.
+
+    .. math::
+
+        x_0 = \sqrt{\bar\alpha_t}\, x_t - \sqrt{1 - \bar\alpha_t}\, v, \qquad
+        \epsilon = \sqrt{1 - \bar\alpha_t}\, x_t + \sqrt{\bar\alpha_t}\, v
 
     Source: Salimans & Ho 2022, section 4.
     """

@@ -176,7 +176,11 @@ def linear(
     beta_end: float = 0.02,
     rescale_timesteps: bool = True,
 ) -> NoiseSchedule:
-    """Return the linear schedule (Ho et al. 2020), scaled to the same noise for every length.
+    r"""Return the linear schedule (Ho et al. 2020), scaled to the same noise for every length.
+
+    .. math::
+
+        \bar\alpha_t = \prod_{s=1}^{t} (1 - \beta_s)
 
     Args:
         num_steps: T; the betas are multiplied by 1000 / T.
@@ -202,12 +206,23 @@ def linear(
 def cosine(
     num_steps: int = 1000, *, offset: float = 0.008, rescale_timesteps: bool = True
 ) -> NoiseSchedule:
-    """Return the cosine schedule (Nichol & Dhariwal 2021, equation 17).
+    r"""Return the cosine schedule (Nichol & Dhariwal 2021, equation 17).
+
+    .. math::
+
+        \bar\alpha_t = \frac{f(t)}{f(0)}, \qquad
+        f(t) = \cos^2\left(\frac{t / T + s}{1 + s} \cdot \frac{\pi}{2}\right)
 
     Args:
         num_steps: T.
         offset: s, which keeps the first betas from being too small.
         rescale_timesteps: show the network t * 1000 / T instead of t.
+
+    >>> schedule = cosine(1000)
+    >>> len(schedule), round(float(schedule.alpha_bar[499]), 2)
+    (1000, 0.49)
+    >>> len(schedule.respace([0, 499, 999]))
+    3
     """
     _check_length(num_steps)
     time = torch.arange(num_steps + 1, dtype=torch.float64) / num_steps

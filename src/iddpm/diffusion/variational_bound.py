@@ -198,7 +198,13 @@ def bits_per_dim(
     bits: int | None = 8,
     **conditioning: Any,
 ) -> BitsPerDim:
-    """Measure the variational bound of a whole process on the data ``x0``.
+    r"""Measure the variational bound of a whole process on the data ``x0``.
+
+    .. math::
+
+        L = D_{KL}(q(x_T | x_0)\, \Vert\, N(0, 1))
+        + \sum_{t > 1} D_{KL}(q(x_{t-1} | x_t, x_0)\, \Vert\, p_\theta(x_{t-1} | x_t))
+        - \log p_\theta(x_0 | x_1)
 
     Args:
         diffusion: the process, respaced or not.

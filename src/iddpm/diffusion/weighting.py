@@ -16,7 +16,12 @@ Weighting = Callable[[Level], Tensor]
 
 
 def min_snr(level: Level, gamma: float = 5.0) -> Tensor:
-    """Return min(SNR, gamma) / SNR, which limits the weight of the error of x0 to ``gamma``.
+    r"""Return min(SNR, gamma) / SNR, which limits the weight of the error of x0 to ``gamma``.
+
+    .. math::
+
+        w = \min(\mathrm{SNR}, \gamma) / \mathrm{SNR}, \qquad
+        \mathrm{SNR} = \bar\alpha_t / (1 - \bar\alpha_t)
 
     This is a weight of min(SNR, gamma) on x0 and of min(SNR, gamma) / (SNR + 1) on v.
 

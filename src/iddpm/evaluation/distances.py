@@ -92,9 +92,14 @@ class Moments:
 
 
 def frechet_distance(a: FrechetStats, b: FrechetStats) -> float:
-    """Return the squared Frechet distance of two Gaussians (Dowson & Landau 1982, equation 4).
+    r"""Return the squared Frechet distance of two Gaussians (Dowson & Landau 1982, equation 4).
 
-    ``|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))``; it has the unit of the features squared.
+    .. math::
+
+        \lvert m_a - m_b \rvert^2
+        + \mathrm{tr}\left(S_a + S_b - 2 (S_a S_b)^{1/2}\right)
+
+    It has the unit of the features squared.
     The trace of the root is the sum of the singular values of ``S_a^(1/2) S_b^(1/2)``, which stays
     real and accurate where the covariances are singular.
 

@@ -17,6 +17,11 @@ def psnr(x: Tensor, truth: Tensor) -> Estimate:
     The error is the mean square over all items, each [C, *spatial], of values clamped to [-1, 1];
     a mean of the items' decibels would follow the emptiest of them, which may be exact. Its
     standard error is that of the items' errors, by the logarithm's slope.
+
+    >>> import torch
+    >>> truth = torch.zeros(4, 1, 8, 8)
+    >>> round(psnr(truth + 0.2, truth).value, 2)
+    20.0
     """
     return psnr_of_errors(squared_errors(x, truth))
 

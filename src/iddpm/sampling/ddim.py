@@ -16,7 +16,13 @@ from iddpm.sampling.sampler_loop import State, Step, level_of
 
 @dataclass(frozen=True)
 class DDIM:
-    """Step along the estimates of data and noise (Song et al. 2021, equation 12).
+    r"""Step along the estimates of data and noise (Song et al. 2021, equation 12).
+
+    .. math::
+
+        x_{t-1} = \sqrt{\bar\alpha_{t-1}}\, x_0
+            + \sqrt{1 - \bar\alpha_{t-1} - \sigma_t^2}\, \epsilon
+        + \sigma_t z
 
     An analytic variance also includes the variance of x0 given x_t, so ``eta`` = 0 is then not
     deterministic (Bao et al. 2022, theorem 1).

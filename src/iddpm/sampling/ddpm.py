@@ -14,7 +14,11 @@ from iddpm.sampling.sampler_loop import Step, level_of
 
 @dataclass(frozen=True)
 class DDPM:
-    """Draw x_{t-1} from the reverse Gaussian (Ho et al. 2020, algorithm 2).
+    r"""Draw x_{t-1} from the reverse Gaussian (Ho et al. 2020, algorithm 2).
+
+    .. math::
+
+        x_{t-1} = \mu_\theta(x_t, t) + \sigma_t z, \qquad z \sim N(0, 1)
 
     The variance is that of the prediction: learned, fixed or analytic. A slope in the prediction
     shifts the mean by variance times slope (Dhariwal & Nichol 2021, algorithm 1).

@@ -27,6 +27,10 @@ def slerp(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
 
     Returns:
         [F, C, *spatial].
+
+    >>> a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> slerp(a, b, torch.tensor([0.5]))
+    tensor([[[0.7071, 0.7071]]])
     """
     x, y = a.double().flatten(), b.double().flatten()
     angle = torch.acos((x @ y / (x.norm() * y.norm())).clamp(-1, 1))

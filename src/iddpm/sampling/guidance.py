@@ -74,7 +74,12 @@ def classifier_free(
     sigma_interval: Interval = EVERYWHERE,
     rescale: float = 0.0,
 ) -> Denoise:
-    """Push estimates away from the unconditional ones (Ho & Salimans 2022, equation 6).
+    r"""Push estimates away from the unconditional ones (Ho & Salimans 2022, equation 6).
+
+    .. math::
+
+        \hat\epsilon = \epsilon_\theta(x_t)
+            + s \left(\epsilon_\theta(x_t, y) - \epsilon_\theta(x_t)\right)
 
     The network must have been trained with its conditioning hidden at random.
 
@@ -209,7 +214,12 @@ def classifier_guided(
     conditional: bool = True,
     sigma_interval: Interval = EVERYWHERE,
 ) -> Denoise:
-    """Follow the gradient of a noise-aware classifier (Dhariwal & Nichol 2021).
+    r"""Follow the gradient of a noise-aware classifier (Dhariwal & Nichol 2021).
+
+    .. math::
+
+        \hat\epsilon = \epsilon_\theta(x_t)
+            - s \sqrt{1 - \bar\alpha_t}\, \nabla_{x_t} \log p(y | x_t)
 
     Args:
         denoise: the model.

@@ -117,7 +117,20 @@ def sample(
     levels: LevelChoice = "mode",
     **conditioning: Any,
 ) -> Tensor:
-    """Sample from noise to data and return the samples; arguments as in :func:`trajectory`."""
+    """Sample from noise to data and return the samples; arguments as in :func:`trajectory`.
+
+    >>> import torch
+    >>> from iddpm import DDIM, Denoiser, GaussianDiffusion, UNet, cosine, space_timesteps
+    >>> network = UNet(
+    ...     dims=2, in_channels=1, out_channels=2, model_channels=8, num_res_blocks=1,
+    ...     channel_mult=(1, 2),
+    ... )
+    >>> diffusion = GaussianDiffusion(cosine(1000), "learned_range")
+    >>> few = diffusion.schedule.respace(space_timesteps(1000, 4))
+    >>> x = sample(DDIM(), Denoiser(network, diffusion), few, torch.randn(2, 1, 8, 8))
+    >>> x.shape
+    torch.Size([2, 1, 8, 8])
+    """
     x = x_T
     for state in trajectory(
         sampler,

@@ -91,6 +91,13 @@ def space_timesteps(num_steps: int, request: str | int) -> list[int]:
     Returns:
         The kept timesteps in increasing order.
 
+    >>> space_timesteps(1000, 5)
+    [0, 250, 500, 749, 999]
+    >>> space_timesteps(1000, "ddim5")
+    [0, 200, 400, 600, 800]
+    >>> space_timesteps(100, "2,3")
+    [0, 49, 50, 74, 99]
+
     Raises:
         ValueError: the request cannot be met.
     """

@@ -131,7 +131,11 @@ class PureNoiseTimesteps(_ShareTimesteps):
 
 
 class LossSecondMomentTimesteps:
-    """Timesteps in proportion to the root of their mean squared loss.
+    r"""Timesteps in proportion to the root of their mean squared loss.
+
+    .. math::
+
+        p_t \propto \sqrt{\mathrm{E}[L_t^2]}
 
     This reduces the variance of the bound's gradient (Nichol & Dhariwal 2021, section 3.3). It is
     uniform until every timestep has occurred ``history`` times.

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+from _site.stage import DOCS, ROOT, Stage
 from babel.messages.catalog import Catalog
 from sphinx_intl.catalog import dump_po, load_po
-
-from _site.stage import DOCS, ROOT, Stage
 
 BUILD = DOCS / "_build"
 FOLDER = DOCS / "locale/zh_CN/LC_MESSAGES"

@@ -19,7 +19,7 @@ from iddpm.config.validation_message import _all_keys
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "docs/guides/*.md", "benchmarks/*.md")
+    for pattern in ("*.md", "docs/*.md", "benchmarks/*.md")
     for path in ROOT.glob(pattern)
     if path.name != "CHANGELOG.md"  # it tells of the past
 )

@@ -75,7 +75,8 @@ PAGES = {
          "evaluation.distances", "evaluation.precision_recall", "evaluation.fidelity",
          "evaluation.similarity", "evaluation.whitening", "evaluation.nearest_items",
          "evaluation.reference", "evaluation.metrics", "evaluation.bound_terms",
-         "evaluation.sampled_bound", "evaluation.step_costs", "evaluation.stride", "evaluation.tuning"),
+         "evaluation.sampled_bound", "evaluation.step_costs", "evaluation.stride",
+         "evaluation.tuning"),
     ),
     "data": Page(
         "Data",

@@ -31,21 +31,24 @@ def stage_pages() -> None:
     stage.finish()
 
 
-def sphinx(builder: str, output: Path, *options: str) -> None:
-    """Run Sphinx; raise SystemExit where it fails or warns."""
-    command = [sys.executable, "-m", "sphinx", "-q", "-b", builder, "-c", str(DOCS), *options]
-    done = subprocess.run([*command, str(SOURCE), str(output)])
-    if done.returncode:
-        raise SystemExit(done.returncode)
+def start_sphinx(language: str, output: Path) -> subprocess.Popen[bytes]:
+    """Start Sphinx, which fails where it warns."""
+    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", str(DOCS)]
+    strict = ["-W", "--keep-going", "-n", "-D", f"language={language}"]
+    cache = ["-d", str(BUILD / f"doctrees_{language}")]
+    return subprocess.Popen([*command, *strict, *cache, str(SOURCE), str(output)])
 
 
 def main() -> None:
-    """Build everything."""
+    """Build everything, both languages at once."""
     stage_pages()
-    for language, output in (("en", HTML), ("zh_CN", HTML / "zh")):
-        cache = BUILD / f"doctrees_{language}"
-        strict = ("-W", "--keep-going", "-n")
-        sphinx("html", output, *strict, "-d", str(cache), "-D", f"language={language}")
+    output = {"en": BUILD / "en", "zh_CN": BUILD / "zh"}
+    running = [start_sphinx(language, folder) for language, folder in output.items()]
+    if any([process.wait() for process in running]):
+        raise SystemExit("the documentation was not built: Sphinx says why above")
+    shutil.rmtree(HTML, ignore_errors=True)
+    shutil.copytree(output["en"], HTML)
+    shutil.copytree(output["zh_CN"], HTML / "zh")
     shutil.make_archive(str(BUILD / "iddpm-docs"), "zip", HTML)
     print(f"wrote {HTML / 'index.html'} and {BUILD / 'iddpm-docs.zip'}")
 

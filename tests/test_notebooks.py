@@ -42,7 +42,7 @@ def test_every_notebook_is_tested():
     assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == set(NAMES)
 
 
-@pytest.mark.system
+@pytest.mark.slow  # `make docs` runs them in CI
 @pytest.mark.parametrize("name", [*NAMES, *TUTORIALS])
 def test_source_runs(name, tmp_path):
     environment = {**os.environ, "MPLBACKEND": "Agg"}

@@ -44,7 +44,8 @@ def main() -> None:
     stage_pages()
     output = {"en": BUILD / "en", "zh_CN": BUILD / "zh"}
     running = [start_sphinx(language, folder) for language, folder in output.items()]
-    if any([process.wait() for process in running]):
+    codes = [process.wait() for process in running]
+    if any(codes):
         raise SystemExit("the documentation was not built: Sphinx says why above")
     shutil.rmtree(HTML, ignore_errors=True)
     shutil.copytree(output["en"], HTML)

@@ -37,5 +37,7 @@ def mapping(folder: Path) -> dict[str, tuple[str, str]]:
         head = f"# Sphinx inventory version 2\n# Project: {library}\n# Version: \n"
         head += "# The remainder of this file is compressed using zlib.\n"
         body = zlib.compress("\n".join([*rows, ""]).encode())
-        (folder / f"{library}.inv").write_bytes(head.encode() + body)
+        path, whole = folder / f"{library}.inv", head.encode() + body
+        if not path.exists() or path.read_bytes() != whole:  # two builds may run at once
+            path.write_bytes(whole)
     return {library: (page, str(folder / f"{library}.inv")) for library, page in PAGES.items()}

@@ -1,10 +1,12 @@
 """Editing, upscaling, measuring and training from the pages, against the command line."""
 
+import copy
 import io
 import json
 import re
 import shlex
 import shutil
+import zipfile
 from html import unescape
 
 import numpy as np
@@ -242,6 +244,27 @@ def test_a_run_is_measured_as_by_the_command(hub, client, runs):
     assert "neighbours.png" in page
     for wrong in ({"features": "/etc"}, {"features": "classifier:none"}, {"kind": "x"}, {"n": "1"}):
         assert client.post("/measure", data=form | wrong).status_code in (400, 404)
+
+
+@pytest.mark.parametrize(("name", "member"), [("a.npz", "a.npy"), ("a.zip", "a.bmp")])
+def test_a_zip_bomb_is_refused_with_one_sentence(hub, client, runs, name, member):
+    """65 MiB of zeros, listed twenty times."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        start = npy(np.zeros(65 << 20, np.uint8))
+        archive.writestr(member, start)
+        for number in range(20):
+            again = copy.copy(archive.infolist()[0])
+            again.filename = again.orig_filename = f"{number}{member}"
+            archive.filelist.append(again)
+    sent = send(client, name, packed.getvalue())
+    assert client.post("/train/look", data={"data": sent, "name": "x"}).status_code == 200
+    job = hub.jobs.all()[0]
+    wait_until(lambda: job.ended)
+    assert job.state == "failed"
+    assert re.search(r"promises \d+ bytes(, of which it holds| out of) \d+", job.message)
+    assert "\n" not in job.message
+    assert client.get("/").status_code == 200
 
 
 @pytest.mark.system

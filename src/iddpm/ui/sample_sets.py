@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from iddpm.config import ResolvedConfig
+from iddpm.data.sources.zip_directory import open_zip
 from iddpm.runtime.made_files import SAMPLES, read_made
 from iddpm.ui.confined_paths import UnknownNameError, confined
 from iddpm.ui.run_index import entries_of, stamp
@@ -100,7 +101,7 @@ def _count_in(path: Path) -> int:
     if not file.is_file() or file.is_symlink():
         return 0
     try:
-        with zipfile.ZipFile(file) as members, members.open("arr_0.npy") as array:
+        with open_zip(file) as members, members.open("arr_0.npy") as array:
             known = np.lib.format.read_magic(array) == (1, 0)
             shape = np.lib.format.read_array_header_1_0(array)[0] if known else ()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):

@@ -1,3 +1,5 @@
+import copy
+import struct
 import zipfile
 
 import numpy as np
@@ -118,5 +120,50 @@ def test_a_member_that_unpacks_to_far_more_than_it_holds_is_refused(tmp_path, mo
     np.savez_compressed(tmp_path / "bomb.npz", np.zeros(2 << 20, np.uint8))
     with pytest.raises(ValueError, match=r"above 1 MiB, .* may unpack to at most 100 times"):
         read_npz(tmp_path / "bomb.npz")
-    np.savez_compressed(tmp_path / "small.npz", np.zeros(1 << 19, np.uint8))
+    small = np.zeros(1 << 19, np.uint8)
+    np.savez_compressed(tmp_path / "small.npz", small)
     assert len(read_npz(tmp_path / "small.npz")["arr_0"]) == 1 << 19
+    np.savez_compressed(tmp_path / "many.npz", small, small, small)
+    with pytest.raises(
+        ValueError, match=r"many\.npz promises 1573248 bytes out of \d+: above 1 MiB"
+    ):
+        read_npz(tmp_path / "many.npz")
+    random = np.random.default_rng(0).integers(0, 256, 1 << 19, np.uint8)
+    np.savez_compressed(tmp_path / "full.npz", *[random] * 3)
+    assert len(read_npz(tmp_path / "full.npz")) == 3
+    list_again(tmp_path / "full.npz", 400)
+    with pytest.raises(ValueError, match=r"full\.npz promises \d+ bytes out of"):
+        read_npz(tmp_path / "full.npz")
+
+
+def list_again(path, count):
+    """Let the list of members name the first one ``count`` times more."""
+    with zipfile.ZipFile(path, "a") as archive:
+        first = archive.infolist()[0]
+        for number in range(count):
+            again = copy.copy(first)
+            again.filename = again.orig_filename = f"{number}.npy"
+            archive.filelist.append(again)
+            archive.NameToInfo[again.filename] = again
+        archive._didModify = True
+
+
+def test_a_longer_list_of_members_than_is_read_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    np.savez(path, *np.zeros((40, 1)))
+    assert len(read_npz(path)) == 40
+    monkeypatch.setattr("iddpm.data.sources.zip_directory.MOST", 2000)
+    message = r"a\.npz has a list of members of \d+ bytes, and at most 2000 are read"
+    with pytest.raises(ValueError, match=message):
+        read_npz(path)
+    content = bytearray(path.read_bytes())  # the same with zip64's record of the end
+    end = content.rindex(b"PK\5\6")
+    size, place = struct.unpack_from("<II", content, end + 12)
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 40, 40, size, place)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
+    content[end + 12 : end + 20] = b"\xff" * 8
+    path.write_bytes(content[:end] + record + locator + content[end:])
+    with pytest.raises(ValueError, match=message):
+        read_npz(path)
+    monkeypatch.undo()
+    assert len(read_npz(path)) == 40

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iddpm.data.sources.source import DENSEST
+from iddpm.data.sources.zip_directory import open_zip
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of name, length of extra field
 _UNPACKED = 1 << 30
@@ -63,19 +64,21 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     Members that hold Python objects are never loaded: they are left out with a warning.
 
     Raises:
-        ValueError: a damaged file, or one that holds Python objects alone.
+        ValueError: a damaged file, one that holds Python objects alone, or one whose compressed
+            members promise more, each or together, than so many bytes can hold.
     """
     members: dict[str, NDArray[Any]] = {}
     objects: dict[str, PickledError] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if info.filename.endswith(".npy"):
-                    name = info.filename.removesuffix(".npy")
-                    try:
-                        members[name] = _read_member(path, archive, info)
-                    except PickledError as error:
-                        objects[name] = error
+        with open_zip(path) as archive:
+            arrays = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            _refuse_dense_together(path, arrays)
+            for info in arrays:
+                name = info.filename.removesuffix(".npy")
+                try:
+                    members[name] = _read_member(path, archive, info)
+                except PickledError as error:
+                    objects[name] = error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ValueError(
             f"{path} is not a complete .npz file ({error}); copy or save it again"
@@ -92,12 +95,23 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
-    # A mapping skips the checksum, which would read the whole file.
-    if info.compress_type == zipfile.ZIP_STORED and info.file_size >= _SMALL:
+    if _is_mapped(info):
         return map_npy(path, _data_offset(path, info))
     refuse_dense(f"{path}: {info.filename}", info.file_size, info.compress_size)
     with archive.open(info) as file:
         return _read_array(f"{path}: {info.filename}", file)
+
+
+def _is_mapped(info: zipfile.ZipInfo) -> bool:
+    # A mapping skips the checksum, which would read the whole file.
+    return info.compress_type == zipfile.ZIP_STORED and info.file_size >= _SMALL
+
+
+def _refuse_dense_together(path: Path, arrays: list[zipfile.ZipInfo]) -> None:
+    """Refuse members that promise too much together; they may name the same bytes."""
+    loaded = [info for info in arrays if not _is_mapped(info)]
+    held = min(sum(info.compress_size for info in loaded), path.stat().st_size)
+    refuse_dense(str(path), sum(info.file_size for info in loaded), held)
 
 
 def refuse_dense(name: str, promised: int, held: int, free: int | None = None) -> None:

@@ -17,6 +17,7 @@ from iddpm.data.sources.npy import refuse_dense
 from iddpm.data.sources.picture import SUFFIXES
 from iddpm.data.sources.source import Stamp
 from iddpm.data.sources.unreadable import UnreadablePictureError
+from iddpm.data.sources.zip_directory import open_zip
 
 ZIP = ".zip"
 _FREE = 1 << 26
@@ -98,8 +99,8 @@ class ZipFiles(Files):
         """Return the archive, which each process opens for itself."""
         if self._open is None or self._open[0] != os.getpid():
             try:
-                self._open = os.getpid(), zipfile.ZipFile(self.path)
-            except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+                self._open = os.getpid(), open_zip(self.path)
+            except (zipfile.BadZipFile, NotImplementedError) as error:
                 raise ValueError(
                     f"{self.path} is not a complete .zip file ({error}); copy it again"
                 ) from None

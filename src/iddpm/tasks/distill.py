@@ -145,6 +145,7 @@ def _own_features(run: Path) -> str:
 def _base(config: ResolvedConfig, made: DistillationConfig) -> dict[str, Any]:
     """Return the settings of a distilled run that the user's override."""
     values = config.model_dump(mode="json")
+    del values["preset"]  # it is about the teacher's training
     steps = max(FEWEST_STEPS, min(config.training.steps // STEPS_SHARE, MOST_STEPS))
     steps = min(steps, config.training.steps)
     every = max(1, steps // MEASUREMENTS)

@@ -265,8 +265,10 @@ TOP = {
         }),
     ],
     "preset": [
-        Effect(lambda s: [s.config.diffusion.schedule, type(build_network(s.config)).__name__],
-               {"null": ["cosine", "UNet"], "likelihood": ["log_snr", "LevelHead"]}),
+        Effect(lambda s: [s.config.diffusion.schedule, type(build_network(s.config)).__name__,
+                          s.config.training.steps],
+               {"null": ["cosine", "UNet", 20_000], "likelihood": ["log_snr", "LevelHead", 20_000],
+                "quick": ["cosine", "UNet", 800]}),
     ],
     "imported_from": [
         Effect(

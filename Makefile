@@ -54,7 +54,8 @@ test: setup  ## run the tests (some minutes; THREADS=2 for two threads each)
 	$(PYTEST) -n 2 --dist worksteal -p tests.every_file -m "not slow and not system"
 
 test-system: setup browser  ## run the tests that start servers, browsers or several processes
-	$(PYTEST) -n 2 --dist loadfile -p tests.every_file --count-only -m "system and not slow"
+	$(PYTEST) -n 2 --dist loadfile -p tests.every_file --count-only -m "system and not slow" \
+		$$(grep -rl --include='test_*.py' mark.system tests)
 
 test-slow: setup browser  ## run all tests, the slow ones too
 	$(PYTEST) -n 2 --dist worksteal -p tests.every_file

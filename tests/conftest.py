@@ -11,7 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from iddpm.builders import proposal
+from iddpm.builders.memory_footprint import Footprint, footprint
+from iddpm.config import ResolvedConfig
 from iddpm.training.checkpoints.checkpoint import load_checkpoint
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in its background
@@ -63,6 +67,25 @@ def _no_power_failure() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", os.fstat)  # which also refuses what is no open file
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _memory_counted_once() -> Iterator[None]:
+    """Count the memory of the same settings once: it takes half of the time of a tiny training."""
+    known: dict[tuple[int, str], Footprint] = {}
+    left_out = {"data": True, "sampling": True, "training": {"steps"}}
+
+    def counted(config: ResolvedConfig, number: int = 4, own: nn.Module | None = None) -> Footprint:
+        if own is not None:
+            return footprint(config, number, own)
+        key = number, config.model_dump_json(exclude=left_out)
+        if key not in known:
+            known[key] = footprint(config, number)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proposal, "footprint", counted)
         yield
 
 

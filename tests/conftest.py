@@ -1,5 +1,6 @@
 """What several test folders share."""
 
+import gc
 import os
 import signal
 import socket
@@ -23,6 +24,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 # Tests run in parallel, so that more threads each would fight for the cores; `make test THREADS=2`.
 THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
 torch.set_num_threads(THREADS)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported and collected out of every garbage collection: they took 5 %."""
+    gc.collect()
+    gc.freeze()
+
 
 TINY = (
     "model.model_channels=8",

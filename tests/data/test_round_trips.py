@@ -252,3 +252,13 @@ def test_one_of_several_arrays_is_named(tmp_path, suffix):
     assert np.allclose(source.read(3)[0], arrays["t1"][3])
     if suffix == ".h5":
         assert len(open_source(path, column="train/t3")) == 2
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(np.uint8, 8), (np.float32, None)])
+def test_arrays_that_cannot_be_written_are_copied(dtype, bits):
+    """PyTorch warns of tensors that share memory with them."""
+    x = np.zeros(3, dtype)
+    x.flags.writeable = False
+    values = to_model_range(x, bits)
+    values += 1
+    assert not x.any()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -11,6 +12,8 @@ def to_model_range(x: torch.Tensor | NDArray[Any], bits: int | None) -> torch.Te
 
     With ``bits=None`` the values are in [-1, 1] already and only the dtype changes.
     """
+    if not isinstance(x, torch.Tensor):
+        x = np.require(x, requirements="W")  # of a read-only array, a copy: tensors can be written
     values = torch.as_tensor(x).to(torch.float32)
     return values if bits is None else values / _half_range(bits) - 1.0
 

@@ -185,7 +185,7 @@ plt.show()
 # %% [markdown]
 # ## 2. A trained model
 #
-# Now a real network. It is an own one, because a U-Net is of no use for points (`notebooks/own_network_and_loss.py` explains the call). It
+# Now a real network. It is an own one, because a U-Net is of no use for points ([your own network and loss](own_network_and_loss.py) explains the call). It
 # predicts `v`, which distillation needs later.
 
 
@@ -345,9 +345,9 @@ workspace.cleanup()
 # %% [markdown]
 # ## Where to go next
 #
-# - On pictures: `iddpm tune RUN` and `iddpm distill RUN`. `docs/sampling.md` lists all samplers and spacings, `docs/few_steps.md` the method of
+# - On pictures: `iddpm tune RUN` and `iddpm distill RUN`. [docs/sampling.md](../docs/sampling.md) lists all samplers and spacings, [docs/few_steps.md](../docs/few_steps.md) the method of
 #   distillation, its settings, and what it refuses.
 # - `--guidance W` of `iddpm distill` makes classifier-free guidance part of the distilled model, at no extra evaluations.
-# - `benchmarks/samplers.md` compares the samplers on MNIST with 5 to 100 evaluations; there the automatic choice from 5 on, `dpmpp_2m_sde`, is the best in every
-#   column. `benchmarks/distillation.py` distills a run and prints the distances at 1, 2 and 4 evaluations beside the teacher's.
-# - Fewer steps also for the likelihood: `iddpm likelihood RUN --steps 32 --stride optimal` (`docs/likelihood.md`).
+# - [benchmarks/samplers.md](../benchmarks/samplers.md) compares the samplers on MNIST with 5 to 100 evaluations; there the automatic choice from 5 on, `dpmpp_2m_sde`, is the best in every
+#   column. [benchmarks/distillation.py](../benchmarks/distillation.py) distills a run and prints the distances at 1, 2 and 4 evaluations beside the teacher's.
+# - Fewer steps also for the likelihood: `iddpm likelihood RUN --steps 32 --stride optimal` ([docs/likelihood.md](../docs/likelihood.md)).

@@ -313,7 +313,7 @@ workspace.cleanup()
 # %% [markdown]
 # ## Where to go next
 #
-# - `docs/distributed.md`: several machines, FSDP, Slurm (`examples/slurm.sh` requeues itself until the run is finished), spot machines, exit statuses, and the test
+# - [docs/distributed.md](../docs/distributed.md): several machines, FSDP, Slurm ([examples/slurm.sh](../examples/slurm.sh) requeues itself until the run is finished), spot machines, exit statuses, and the test
 #   behind each guarantee. `make kill-test` kills training at each change of its files.
-# - `docs/run_directory.md`: what a run and a checkpoint consist of.
-# - `docs/observation.md`: the log, and what `iddpm info RUN` says about a run that was killed.
+# - [docs/run_directory.md](../docs/run_directory.md): what a run and a checkpoint consist of.
+# - [docs/observation.md](../docs/observation.md): the log, and what `iddpm info RUN` says about a run that was killed.

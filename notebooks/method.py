@@ -324,7 +324,7 @@ plt.show()
 # catastrophic with few steps, and its samples have too little spread. The upper bound errs on the other side.
 #
 # **Real digits, cited.** `python benchmarks/likelihood.py` on networks of 0.31 million parameters after 1,200 steps
-# (benchmarks/likelihood.md, bits/dim of held-out MNIST digits at even steps):
+# ([benchmarks/likelihood.md](../benchmarks/likelihood.md), bits/dim of held-out MNIST digits at even steps):
 #
 # | variance | 25 steps | 100 steps | 1000 steps |
 # |---|---|---|---|
@@ -333,7 +333,7 @@ plt.show()
 # | learned, loss `hybrid` | 3.88 | 2.35 | 2.05 |
 #
 # The order is that of the exact example. The paper also says that DDIM draws better pictures than ancestral sampling with fewer than 50
-# steps. **Ours contradict that in part**: on a small network of MNIST (benchmarks/samplers.md, `python benchmarks/samplers.py`, Frechet distance
+# steps. **Ours contradict that in part**: on a small network of MNIST ([benchmarks/samplers.md](../benchmarks/samplers.md), `python benchmarks/samplers.py`, Frechet distance
 # of classifier features, three seeds) DDIM is ahead with 5 evaluations, 10.04 against 10.32, and behind from 8 on: 6.58 against 6.35, and 3.77
 # against 2.60 with 100.
 
@@ -463,11 +463,11 @@ claims.append(
 )
 
 # %% [markdown]
-# **What the losses give, cited.** The same network with each loss (benchmarks/likelihood.md, "By loss", with the command; 1,000 steps, held-out
+# **What the losses give, cited.** The same network with each loss ([benchmarks/likelihood.md](../benchmarks/likelihood.md), "By loss", with the command; 1,000 steps, held-out
 # digits): `simple` 2.170, `hybrid` 2.048, `vlb` 1.599 bits/dim. The order is the paper's.
 #
 # The paper also finds pictures of `hybrid` about as good as those of `simple`. **With a network that predicts $x_0$ this is not so** after a
-# short training (docs/choosing.md, `python benchmarks/predictions.py --steps 300`): the background of digits is off by 0.219 with `hybrid` and by 0.023
+# short training ([docs/choosing.md](../docs/choosing.md), `python benchmarks/predictions.py --steps 300`): the background of digits is off by 0.219 with `hybrid` and by 0.023
 # with `simple`; with `v` and `hybrid` it is 0.027.
 
 # %%
@@ -616,7 +616,7 @@ plt.show()
 # %% [markdown]
 # ## Part 2: the notes on the network
 #
-# The notes explain the U-Net of the published code and where the project departs from it. `notebooks/network.py` looks at the
+# The notes explain the U-Net of the published code and where the project departs from it. [Inside the network](network.py) looks at the
 # same blocks in depth; here each claim is only put to the test.
 #
 # ### Notes 1: transposed convolution instead of nearest neighbor and convolution
@@ -663,7 +663,7 @@ claims.append(
 )
 
 # %% [markdown]
-# Does it draw better pictures? **Cited**: `python benchmarks/upsampling.py` (benchmarks/upsampling.md) trains the same network with each kind
+# Does it draw better pictures? **Cited**: `python benchmarks/upsampling.py` ([benchmarks/upsampling.md](../benchmarks/upsampling.md)) trains the same network with each kind
 # for 200 steps on MNIST, with three seeds. The picture shows its means and standard errors. Nearest + convolution is ahead in bits/dim, by two standard errors; the
 # distances agree. Longer trainings were not measured. The transposed convolution stays our default because it is the design of the project.
 
@@ -864,7 +864,7 @@ claims.append(
 
 # %% [markdown]
 # With the parameters the gradients are those of the plain block, bit for bit, dropout included. What it saves, **cited**
-# (benchmarks/network.md, `python benchmarks/checkpointing.py --rounds 3 --threads 1 --batch 4`): 64 MB are kept for the backward pass instead of 312, for 1.27
+# ([benchmarks/network.md](../benchmarks/network.md), `python benchmarks/checkpointing.py --rounds 3 --threads 1 --batch 4`): 64 MB are kept for the backward pass instead of 312, for 1.27
 # times the time of a step.
 #
 # ### Notes 3.4 and 4: TimestepBlock and attention
@@ -899,7 +899,7 @@ assert sum("contradicted" in verdict or "not" in verdict for _, _, verdict, _ in
 # %% [markdown]
 # ## Where to go next
 #
-# - `notebooks/network.py`: the blocks in depth, with checkerboards, FiLM as a per-noise-level filter, and volumes.
-# - `docs/training.md`: all predictions, losses, weightings and schedules; `docs/likelihood.md`: how the bound is measured.
-# - `docs/choosing.md`: which settings to use, with the measurements.
-# - `notebooks/few_steps.py`: samplers and distillation, for 1 to 20 evaluations.
+# - [Inside the network](network.py): the blocks in depth, with checkerboards, FiLM as a per-noise-level filter, and volumes.
+# - [docs/training.md](../docs/training.md): all predictions, losses, weightings and schedules; [docs/likelihood.md](../docs/likelihood.md): how the bound is measured.
+# - [docs/choosing.md](../docs/choosing.md): which settings to use, with the measurements.
+# - [Few steps](few_steps.py): samplers and distillation, for 1 to 20 evaluations.

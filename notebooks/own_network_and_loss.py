@@ -275,9 +275,9 @@ workspace.cleanup()
 # %% [markdown]
 # ## Where to go next
 #
-# - `docs/own_code.md` lists all arguments that a network and a loss receive: conditions, paired data, low-resolution inputs,
+# - [docs/own_code.md](../docs/own_code.md) lists all arguments that a network and a loss receive: conditions, paired data, low-resolution inputs,
 #   self-conditioning; and what an own network needs for several processes.
-# - `examples/own_network.py` is a small transformer, `examples/own_loss.py` a loss, `examples/own_data.py` a data set, each in fewer than
-#   50 lines. `examples/own_loop.py` writes the training loop itself and uses our parts one by one.
-# - `notebooks/network.py` looks inside our own network.
-# - `iddpm distill` also accepts runs with an own network: `notebooks/few_steps.py`.
+# - [examples/own_network.py](../examples/own_network.py) is a small transformer, [examples/own_loss.py](../examples/own_loss.py) a loss, [examples/own_data.py](../examples/own_data.py) a data set, each in fewer than
+#   50 lines. [examples/own_loop.py](../examples/own_loop.py) writes the training loop itself and uses our parts one by one.
+# - [Inside the network](network.py) looks inside our own network.
+# - `iddpm distill` also accepts runs with an own network: [few steps](few_steps.py).

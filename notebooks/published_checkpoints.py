@@ -263,8 +263,8 @@ workspace.cleanup()
 # %% [markdown]
 # ## Where to go next
 #
-# - `docs/migrating.md`: every flag of improved-diffusion, guided-diffusion and Recode-IDM beside our setting; the same for the training script of
+# - [docs/migrating.md](../docs/migrating.md): every flag of improved-diffusion, guided-diffusion and Recode-IDM beside our setting; the same for the training script of
 #   diffusers and for denoising-diffusion-pytorch; how to reproduce published samples, with classifier guidance.
-# - `iddpm import FOLDER` takes a pipeline folder of diffusers, and `iddpm export RUN --to diffusers` writes one (`docs/exporting.md`).
+# - `iddpm import FOLDER` takes a pipeline folder of diffusers, and `iddpm export RUN --to diffusers` writes one ([docs/exporting.md](../docs/exporting.md)).
 # - Fine-tune an imported model on your own data: `iddpm train DATA --init-from runs/imported`.
-# - `notebooks/method.py`: what the published method is, equation by equation. `notebooks/few_steps.py`: fewer evaluations.
+# - [The method, line by line](method.py): what the published method is, equation by equation. [Few steps](few_steps.py): fewer evaluations.

@@ -23,6 +23,13 @@ TIMES ?= 1
 RUNS ?= runs
 RUN ?= demo
 
+# Of `make gpu-check`: a Python that has PyTorch for CUDA, and, of `make gpu-wheels`, its version.
+GPU_PYTHON ?= python3
+GPU_VERSION ?= 3.11
+
+# Looks for wheels for other versions of Python.
+RESOLVER ?= uv==0.13.9
+
 # Threads of each of the two processes that run tests, and of the processes that tests start. They
 # keep compiled modules even where the environment forbids it: a hundred processes read them.
 THREADS ?= 1
@@ -30,6 +37,7 @@ PYTEST := OMP_NUM_THREADS=$(THREADS) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m p
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-system test-slow ui-test ui-screens browser docs kill-test export-test fuzz lint parity benchmark notebook release clean \
+	python-versions gpu-check gpu-wheels \
 	run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
 
 help:  ## list the targets
@@ -135,6 +143,18 @@ notebook: setup  ## run the notebook and store its output
 
 release: setup  ## build a wheel and an sdist into dist/ and use both in new virtual environments (some 10 minutes)
 	$(BIN)/python -m release.distributions --torch '$(TORCH)'
+
+python-versions: setup  ## check types and wheels for newer versions of Python: release/python_versions.md (some 5 minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(RESOLVER)
+	$(BIN)/python -m release.python_versions
+
+gpu-wheels: setup  ## collect what a machine with PyTorch for CUDA and no network lacks: dist/gpu_wheels
+	$(BIN)/python -m release.gpu_wheels --python-version $(GPU_VERSION)
+
+gpu-check:  ## check and measure a GPU in at most 8 minutes: make gpu-check GPU_PYTHON=a Python with PyTorch for CUDA
+	[ ! -d dist/gpu_wheels ] || $(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade \
+		--target dist/gpu_packages dist/gpu_wheels/*.whl
+	PYTHONPATH=src:dist/gpu_packages $(GPU_PYTHON) -m benchmarks.gpu_check --out dist/gpu_check
 
 clean:  ## remove the virtual environment and caches, never runs/
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Callable
 
 import torch
+from cifar10_networks import our_network
 from common import interleave, processor, ratio
-from network import our_network
 from torch import Tensor, nn
 
 ENGINES = {"off": None, "function": "function", "torch": "torch"}

@@ -1,7 +1,6 @@
 """Time our U-Net against diffusers' UNet2DModel of the same widths, interleaved in one process.
 
-The network is the released CIFAR-10 one of Improved DDPM: 128 channels, multipliers 1, 2, 2, 2,
-three residual blocks per level, attention of four heads at 16 and 8 pixels, learned variance.
+The network is the released CIFAR-10 one of Improved DDPM.
 """
 
 import argparse
@@ -13,53 +12,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from cifar10_networks import Peer, our_network
 from common import best_rate, interleave, processor, ratio
-from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from iddpm.networks import UNet
-
 Case = Callable[[], object]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
-
-
-def our_network() -> nn.Module:
-    """Return our network, 52.5M parameters."""
-    return UNet(
-        in_channels=3,
-        out_channels=6,
-        model_channels=128,
-        num_res_blocks=3,
-        channel_mult=(1, 2, 2, 2),
-        attention_downsampling=(2, 4),
-        num_heads=4,
-        dropout=0.3,
-        upsample="nearest_conv",
-    )
-
-
-class Peer(nn.Module):
-    """diffusers' network with the same widths, called like ours."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.unet = UNet2DModel(
-            sample_size=32,
-            in_channels=3,
-            out_channels=6,
-            layers_per_block=3,
-            block_out_channels=(128, 256, 256, 256),
-            down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-            attention_head_dim=64,
-            resnet_time_scale_shift="scale_shift",
-            dropout=0.3,
-        )
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.unet(x, t, return_dict=False)[0]  # type: ignore[no-any-return]
 
 
 def forward_case(

@@ -49,16 +49,16 @@ class Package(NamedTuple):
 def packages() -> list[Package]:
     """Return all packages that iddpm needs, directly or not, from what is installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    core = _with_their_own(project["dependencies"])
+    core = with_their_own(project["dependencies"])
     by_extra: dict[str, list[str]] = {}
     for extra in sorted(user_extras()):
-        for name in _with_their_own(project["optional-dependencies"][extra]) - core:
+        for name in with_their_own(project["optional-dependencies"][extra]) - core:
             by_extra.setdefault(name, []).append(extra)
     found = [Package(name, _license(name), "iddpm") for name in sorted(core)]
     return found + [Package(n, _license(n), ", ".join(by_extra[n])) for n in sorted(by_extra)]
 
 
-def _with_their_own(requirements: Iterable[str]) -> set[str]:
+def with_their_own(requirements: Iterable[str]) -> set[str]:
     """Return the names of what is required, and of all that these require in turn."""
     found: set[str] = set()
     waiting = [(Requirement(text), {""}) for text in requirements]
@@ -111,10 +111,16 @@ def scripts() -> list[Script]:
     return found
 
 
+def pinned_versions() -> dict[str, str]:
+    """Return the versions of constraints.txt by name."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    parts = (line.partition("==") for line in lines[1:])
+    return {canonicalize_name(name): version for name, _, version in parts}
+
+
 def listing() -> str:
     """Return the whole list as Markdown."""
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pinned = {canonicalize_name(n): v for n, _, v in (line.partition("==") for line in lines[1:])}
+    pinned = pinned_versions()
     rows = [f"| {p.name} | {pinned.get(p.name, '-')} | {p.license} | {p.brought_by} |"
             for p in packages()]  # fmt: skip
     vendored = [f"| {' | '.join(script)} |" for script in scripts()]

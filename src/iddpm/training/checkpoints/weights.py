@@ -174,7 +174,8 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
 
 def _bytes(value: Tensor) -> memoryview:
     """Return the bytes of a contiguous tensor on the CPU, without a copy."""
-    return memoryview(value.reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+    array: Any = value.reshape(-1).view(torch.uint8).numpy()  # a buffer to types from 3.12 on
+    return memoryview(array)
 
 
 def _open(path: Path) -> Any:

@@ -116,6 +116,8 @@ def test_lines_of_other_json_are_left_out(tmp_path):
         '{"step": 3, "loss": NaN}',
         '{"step": 4}, {"step": 5}',
         "[" * 5000,
+        f'{{"step": 6, "loss": {10**400}}}',
+        f'{{"step": {10**400}}}',
     ]
     (tmp_path / "log.jsonl").write_text("\n".join(lines) + "\n")
     log = LogColumns(tmp_path)

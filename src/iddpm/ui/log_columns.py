@@ -5,6 +5,7 @@ A log of 100,000 records has 50 MB of text. It is read once; afterwards only wha
 
 import json
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,6 +20,8 @@ Floats = NDArray[np.float64]
 
 BLOCK = 8_000_000
 """Bytes of the log that are read at once."""
+LARGE = 2**1000
+"""Whole numbers from which on a float64 may not hold them."""
 RECENT = 64
 """Records that are kept as they are, for the summary of a run."""
 POINTS = 1_000
@@ -71,11 +74,14 @@ class LogColumns:
                 file.seek(self._place)
 
     def _take(self, records: list[dict[str, Any]]) -> None:
+        try:
+            columns = _columns(records)
+        except (TypeError, OverflowError):  # seldom, so that not every value is looked at alone
+            records = [record for record in records if _is_record(record)]
+            columns = _columns(records)
         if not records:
             return
-        nan = float("nan")
-        for name in COLUMNS:
-            column = np.array([record.get(name, nan) for record in records], dtype=np.float64)
+        for name, column in zip(COLUMNS, columns, strict=True):
             self._parts[name].append(column)
         self.count += len(records)
         together = [*self._recent, *records]
@@ -106,7 +112,7 @@ def _records(text: bytes) -> list[dict[str, Any]]:
     try:  # one call for all of them is several times faster
         found = from_json(b"[" + b",".join(lines) + b"]")
         if len(found) == len(lines):
-            return [record for record in found if _is_record(record)]
+            return [record for record in found if _has_step(record)]
     except ValueError:
         pass
     kept = []
@@ -115,15 +121,36 @@ def _records(text: bytes) -> list[dict[str, Any]]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if _is_record(record):
+        if _has_step(record):
             kept.append(record)
     return kept
 
 
-def _is_record(record: Any) -> bool:
-    if not isinstance(record, dict) or type(record.get("step")) is not int:
-        return False
-    return all(type(record[name]) in (int, float) for name in COLUMNS if name in record)
+def _has_step(record: Any) -> bool:
+    return isinstance(record, dict) and type(record.get("step")) is int
+
+
+def _is_record(record: dict[str, Any]) -> bool:
+    return all(_is_number(record[name]) for name in COLUMNS if name in record)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < LARGE)
+
+
+def _columns(records: list[dict[str, Any]]) -> list[Floats]:
+    """Return the columns of some records.
+
+    Raises:
+        TypeError, OverflowError: one holds what is no number of a column.
+    """
+    columns = []
+    for name in COLUMNS:
+        values = list(map(dict.get, records, repeat(name), repeat(float("nan"))))
+        if not set(map(type, values)) <= {int, float}:
+            raise TypeError(f"{name} holds other values than numbers")
+        columns.append(np.fromiter(values, np.float64, len(values)))
+    return columns
 
 
 def moving_average(values: Floats, width: int) -> Floats:

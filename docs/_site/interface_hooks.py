@@ -14,7 +14,9 @@ from docutils import nodes
 from pydantic import BaseModel
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.inspect import stringify_signature
 from torch import nn
 
@@ -25,6 +27,8 @@ LITERAL = re.compile(r"(``.*?``|`[^`]*`)")
 SEVERAL = re.compile(r"^:(ivar|param|keyword) \w+(, \w+)+:")
 PLAIN = ("attribute", "data", "property")
 _kept: dict[str, list[str]] = {}
+_kept_class: list[type] = []
+"""The class whose members are read; its docstring comes before theirs."""
 
 
 def escape(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
@@ -35,6 +39,8 @@ def escape(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: l
         lines[number] = "".join(parts)
     if what in PLAIN:
         _kept[name] = list(lines)
+    if what == "class":
+        _kept_class[:] = [value]
 
 
 def join_names(
@@ -52,9 +58,12 @@ def restore(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: 
 
 
 def skip(app: Sphinx, what: str, name: str, value: Any, skipped: bool, options: Any) -> bool | None:
-    """Leave out fields that the list of attributes describes."""
-    text = str(getattr(value, "__doc__", ""))
-    return True if text.startswith("Alias for field number") else None
+    """Leave out fields without a text of their own: the list of attributes describes them."""
+    if not str(getattr(value, "__doc__", "")).startswith("Alias for field number"):
+        return None
+    owner = _kept_class[-1]
+    described = ModuleAnalyzer.for_module(owner.__module__).find_attr_docs()
+    return None if (owner.__qualname__, name.rpartition(".")[2]) in described else True
 
 
 def signature(
@@ -141,6 +150,9 @@ def _link(
 
 def setup(app: Sphinx) -> None:
     """Connect all of them to Sphinx."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     app.connect("autodoc-process-docstring", escape, priority=400)
     app.connect("autodoc-process-docstring", restore, priority=600)
     app.connect("autodoc-process-docstring", join_names, priority=600)

@@ -35,8 +35,9 @@ def start_sphinx(language: str, output: Path) -> subprocess.Popen[bytes]:
     """Start Sphinx, which fails where it warns."""
     command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", str(DOCS)]
     strict = ["-W", "--keep-going", "-n", "-D", f"language={language}"]
-    cache = ["-d", str(BUILD / f"doctrees_{language}")]
-    return subprocess.Popen([*command, *strict, *cache, str(SOURCE), str(output)])
+    more = ["-d", str(BUILD / f"doctrees_{language}")]
+    more += ["-t", "chinese"] if language != "en" else []
+    return subprocess.Popen([*command, *strict, *more, str(SOURCE), str(output)])
 
 
 def main() -> None:

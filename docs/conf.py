@@ -1,8 +1,10 @@
 """Settings of Sphinx for the documentation; ``python docs/build.py`` builds it."""
 
+import logging
 import sys
 from pathlib import Path
 
+import jieba
 from sphinx.application import Sphinx
 
 HERE = Path(__file__).resolve().parent
@@ -11,6 +13,8 @@ sys.path.insert(0, str(HERE))
 from _site import html_parts, interface_hooks, inventories  # noqa: E402
 
 from iddpm import __version__  # noqa: E402
+
+jieba.setLogLevel(logging.WARNING)  # it splits Chinese into words for the search
 
 project = "iddpm"
 author = "the iddpm maintainers"
@@ -26,8 +30,9 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.viewcode",
 ]
+if not tags.has("chinese"):  # noqa: F821 - of Sphinx; the English pages alone show the source
+    extensions.append("sphinx.ext.viewcode")
 exclude_patterns: list[str] = []
 nitpicky = True
 nitpick_ignore_regex = inventories.IGNORED

@@ -197,5 +197,8 @@ folder.cleanup()
 #
 # Where to go next:
 #
+# - [Your own pictures](own_pictures.py), [sounds and sensor signals](signals.py), [volumes and scans](volumes.py)
+# - [Super-resolution](super_resolution.py), [conditioning](conditioning.py)
+# - [How good is it?](how_good.py): what the measures say and what they do not
 # - [Choosing settings](../docs/choosing.md), [training](../docs/training.md), [sampling](../docs/sampling.md)
 # - [The run directory](../docs/run_directory.md): each file of a run

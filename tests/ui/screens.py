@@ -1,8 +1,10 @@
-"""``python -m tests.ui.screens RUNS RUN OUT``: pictures of the pages, for docs and to look at.
+"""``python -m tests.ui.screens RUNS RUN OUT [NAMES]``: pictures of the pages, all or some.
 
 Those of a volume and of upscaling are of the first run of each kind below RUNS, if there is one.
 """
 
+import io
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, TimeoutError, sync_playwright
 
 from iddpm.ui.run_index import RunIndex
-from iddpm.ui.sample_sets import kind_of, list_sets
+from iddpm.ui.sample_sets import has_items, kind_of, list_sets
 from tests.ui.served import CHROMIUM, served
 
 
@@ -85,12 +87,14 @@ class Pages:
         while not self.page.evaluate(there):  # wait_for_function would need the page to allow eval
             self.page.wait_for_timeout(50)
 
-    def _first(self, task: str, kind: str) -> str | None:
-        """Return the first run of a task and a kind of data that has samples."""
+    def _first(
+        self, kind: str, tasks: tuple[str, ...] = ("generation", "super_resolution")
+    ) -> str | None:
+        """Return the first run of a kind of data."""
         for name in self.index.names():
             facts = self.index.facts(name)
             config = facts.config
-            if config is not None and (config.task, kind_of(config)) == (task, kind):
+            if config is not None and config.task in tasks and kind_of(config) == kind:
                 return name
         return None
 
@@ -103,6 +107,12 @@ class Pages:
         self.page.locator("#name").fill("digits")
         self.page.locator("button[hx-post='/train/look']").click()
         self.page.wait_for_selector("#result img.preview", timeout=0)
+        self.page.evaluate("scrollTo(0, 0)")
+        return True
+
+    def _measure(self) -> bool:
+        self._go(f"/measure?run={self.run}")
+        self.page.locator("#table-title").evaluate("part => part.scrollIntoView()")
         return True
 
     def _run(self) -> bool:
@@ -110,20 +120,26 @@ class Pages:
         self.page.wait_for_selector(".uplot canvas")
         return True
 
-    def _sample(self) -> bool:
-        self._go(f"/sample?run={self.run}")
-        self.page.locator(".sets a").first.click()
-        self.page.wait_for_selector(".items img, .preview")
+    def _sample(self, run: str | None = None) -> bool:
+        """Show the newest samples of a run that have items."""
+        run = run or self.run
+        sets = [each.name for each in list_sets(self.index.path(run)) if has_items(each)]
+        if not sets:
+            return False
+        self._go(f"/sample?run={quote(run)}&samples={quote(sets[0])}")
+        self.page.wait_for_selector(".items img")
         return True
 
-    def _item(self) -> bool:
-        self._sample()
+    def _item(self, run: str | None = None) -> bool:
+        if not self._sample(run):
+            return False
         self.page.locator(".item").first.click()
         self.page.wait_for_selector("dialog[open]")
         return True
 
     def _nearest(self) -> bool:
-        self._item()
+        if not self._item():
+            return False
         self.page.locator("dialog form[hx-post='/item/nearest'] button").click()
         self.page.wait_for_selector("dialog .job.done img", timeout=0)
         self.page.locator("dialog .job").scroll_into_view_if_needed()
@@ -136,28 +152,28 @@ class Pages:
         return True
 
     def _volume(self) -> bool:
-        run = self._first("generation", "volume")
-        sets = [] if run is None else list_sets(self.index.path(run))
-        if run is None or not sets:
+        run = self._first("volume")
+        if run is None or not self._item(run):
             return False
-        self._go(f"/sample?run={quote(run)}&samples={quote(sets[0].name)}")
-        self.page.locator(".item").first.click()
         self.page.wait_for_selector("dialog[open] canvas[data-axis='2']")
         return True
 
     def _upscale(self) -> bool:
-        run = self._first("super_resolution", "picture")
+        run = self._first("picture", ("super_resolution",))
         if run is None:
             return False
         self._go(f"/upscale?run={quote(run)}")
+        config = self.index.facts(run).config
+        mode = "L" if config is not None and config.model.channels == 1 else "RGB"
         small = next((self.runs / self.run).glob("samples/*/grid.png"))
-        self.page.locator("#file").set_input_files(small)
-        self.page.wait_for_selector(
-            "#sent-file[value], #sent-file:not([value=''])", state="attached"
-        )
+        file = io.BytesIO()
+        Image.open(small).convert(mode).crop((0, 0, 92, 92)).save(file, "PNG")
+        sent = {"name": "small.png", "mimeType": "image/png", "buffer": file.getvalue()}
+        with self.page.expect_response(re.compile("/upload.name=")):
+            self.page.locator("#file").set_input_files([sent])
         self.page.locator("#steps").fill("10")
         self.page.locator("#upscale-form button.primary").click()
-        self.page.wait_for_selector("#compare[data-shown]", timeout=0)
+        self.page.wait_for_selector("#compare[data-shown], .job.failed", timeout=0)
         return True
 
     def _queue(self) -> bool:
@@ -183,12 +199,14 @@ def save(page: Page, path: Path) -> None:
         raise ValueError(f"{path} has {path.stat().st_size} bytes: more than {LONGEST}")
 
 
-def main(runs: str, run: str, out: str) -> None:
-    """Take all pictures."""
+def main(runs: str, run: str, out: str, *names: str) -> None:
+    """Take all pictures, or those of some names."""
     Path(out).mkdir(parents=True, exist_ok=True)
     with served(Path(runs)) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         for shot in SHOTS:
+            if names and shot.file not in names:
+                continue
             context = browser.new_context(
                 viewport={"width": shot.width, "height": HEIGHT},
                 color_scheme=shot.theme,
@@ -199,7 +217,7 @@ def main(runs: str, run: str, out: str) -> None:
             if Pages(page, url.partition("/?")[0], Path(runs), run).show(shot.page):
                 save(page, Path(out) / f"{shot.file}.png")
             else:
-                print(f"{shot.file}: there is no run for it below {runs}")
+                print(f"{shot.file}: there is no run with samples for it below {runs}")
             context.close()
         browser.close()
 

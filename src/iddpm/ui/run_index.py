@@ -23,9 +23,10 @@ from iddpm.ui.log_columns import LogColumns
 DEEPEST = 3
 """Folders between the directory and a run."""
 MOST_RUNS = 2_000
-INNER = frozenset(
-    ("checkpoints", "averages", "samples", "evaluation", "compared", "upscaled", "tensorboard")
-)
+INNER = {
+    "averages", "cache", "checkpoints", "compared", "evaluation", "likelihood", "nearest",
+    "restored", "samples", "tensorboard", "upscaled",
+}  # fmt: skip
 """Folders of a run directory that hold no other run."""
 READ = (CONFIG, LOG, EXIT, "checkpoints", "samples", "averages", "evaluation", "compared")
 """What is read of a run, and may not be a link to elsewhere."""

@@ -42,6 +42,7 @@ suppress_warnings = ["config.cache"]  # tables of functions in this file cannot 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "attrs_block"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # docs/_site/notebooks.py has executed them
+nb_merge_streams = True  # one block for the lines that a cell prints
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import jupytext
 import pytest
 import typer
 
@@ -19,9 +20,9 @@ from iddpm.config.validation_message import _all_keys
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "benchmarks/*.md")
+    for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "notebooks/*.py")
     for path in ROOT.glob(pattern)
-    if path.name != "CHANGELOG.md"  # it tells of the past
+    if path.name not in ("CHANGELOG.md", "regenerate.py")  # the former tells of the past
 )
 KEYS = set(_all_keys(Config))
 SECTIONS = {key.partition(".")[0] for key in KEYS if "." in key}
@@ -32,8 +33,16 @@ PLACE = re.compile(r"^(.*\.\.\.|\[.*|<.*|.*…)$")
 """Words that stand for others: a line with one is not parsed as a whole."""
 
 
+def read(page: str) -> str:
+    """Return the text of a page, or that between the code of a notebook."""
+    if not page.endswith(".py"):
+        return (ROOT / page).read_text(encoding="utf-8")
+    cells = jupytext.read(ROOT / page).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
 def blocks(page: str) -> Iterator[tuple[str, str]]:
-    for _, _, language, text in FENCE.findall((ROOT / page).read_text(encoding="utf-8")):
+    for _, _, language, text in FENCE.findall(read(page)):
         yield language.strip().strip("{}").split(" ")[0], text
 
 
@@ -47,7 +56,7 @@ def lines(page: str) -> Iterator[str]:
 
 def named(page: str) -> Iterator[str]:
     """Yield code within the text, in tables too."""
-    prose = FENCE.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    prose = FENCE.sub("", read(page))
     yield from re.findall(r"(?<!`)`([^`\n]+)`(?!`)", prose)
 
 
@@ -113,7 +122,7 @@ def check_settings(context: typer.Context | None) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_exist(page):
     """Also those in a sentence: what a section's name starts has to be a setting."""
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = read(page)
     found = set(re.findall(r"(?<![\w./-])([a-z_]+(?:\.[a-z_]+)+)=", text))
     settings = {name for name in found if name.partition(".")[0] in SECTIONS}
     unknown = {name for name in settings if name not in KEYS and "conditions." not in name}

@@ -5,8 +5,9 @@ import os
 import time
 from multiprocessing.connection import Connection
 
-CRASH, SLOW, FAIL = 66, 77, 88
-"""Seeds of jobs that end their process, that go on until they are cancelled, and that fail."""
+CRASH, SLOW, FAIL, GARBAGE, OTHER = 66, 77, 88, 55, 56
+"""Seeds of jobs that end their process, run until they are cancelled, fail, and send no JSON or no
+event."""
 
 
 def work(connection: Connection, root: str) -> None:
@@ -29,6 +30,9 @@ def do(connection: Connection, job: dict) -> None:
     say(event="line", text=f"process {os.getpid()}")
     if seed == CRASH:
         os._exit(3)
+    if seed in (GARBAGE, OTHER):
+        connection.send_bytes(b"\xff\x00[" if seed == GARBAGE else b'["no event"]')
+        return
     if seed == FAIL:
         say(event="failed", message="no such class")
         return

@@ -8,7 +8,7 @@ from iddpm.ui import job_queue
 from iddpm.ui.actions.sample_action import SampleAction
 from iddpm.ui.job_queue import JobQueue
 from tests.conftest import wait_until
-from tests.ui.stand_ins import CRASH, FAIL, SLOW, hang, work
+from tests.ui.stand_ins import CRASH, FAIL, GARBAGE, OTHER, SLOW, hang, work
 
 
 @pytest.fixture
@@ -44,6 +44,15 @@ def test_jobs_run_in_their_order_and_what_fails_or_crashes_is_a_message(queue):
     assert processes[4] != processes[3]  # but the one that crashed
     assert queue.active() == 0
     assert [job.number for job in queue.all()] == [5, 4, 3, 2, 1]
+
+
+def test_events_that_are_malformed_end_their_job_alone(queue):
+    jobs = [add(queue, seed) for seed in (GARBAGE, 1, OTHER, 2)]
+    wait_until(lambda: all(job.ended for job in jobs))
+    assert [job.state for job in jobs] == ["failed", "done", "failed", "done"]
+    assert {jobs[0].message, jobs[2].message} == {
+        "the process that computed said what nobody understands; the queue goes on with a new one"
+    }
 
 
 def test_jobs_are_cancelled_while_they_wait_and_while_they_run(queue):

@@ -235,3 +235,46 @@ def test_large_requests_are_refused(client):
     assert client.get("/?" + "x" * 9_000).status_code == 414
     assert client.post("/preferences", content="&".join(["a=1"] * 300)).status_code == 400
     assert client.post("/preferences", content=b"\xff\xfe=\xff").status_code == 400
+
+
+MALFORMED = (
+    b"",
+    b"\x00\xff\xfe" * 40,
+    b"[" * 100_000,
+    b'{"a": ' * 50_000,
+    b"[]",
+    b"null",
+    b'"text"',
+    b'{"step": [], "status": {}, "samples": 7, "total": [], "scores": 3, "files": 1, "kind": 0}',
+    b'{"samples": {"recall": {"value": {}}}, "total": {"mean": "x"}, "step": -1, "items": 5}',
+    b'{"scores": {"5": {"ddim, even": 1}}, "won": 2, "samples": {"recall": []}, "generated": 4}',
+    b'{"step": 1, "cause": null, "items": 5}\n{"step": 2, "items": [1]}',
+    b'{"step": 1' + b"0" * 400 + b', "loss": 1e999}',
+)
+RUN, SAMPLES = ("/", "/run?run=a"), ("/sample?run=a&samples=a", "/samples?run=a&samples=a")
+FILES = {
+    "exit.json": RUN,
+    "log.jsonl": (*RUN, "/run/curves?run=a"),
+    "bad_steps.jsonl": RUN,
+    "tuned.json": ("/measure?run=a",),
+    "lock": RUN,
+    ".train_output.txt": RUN,
+    "likelihood/a.json": ("/run?run=a", "/measure"),
+    "evaluation/report.json": ("/run?run=a", "/measure"),
+    "compared/a/report.json": ("/run?run=a", "/measure"),
+    "samples/a/samples.json": ("/run?run=a", *SAMPLES),
+    "samples/a/samples.npz": SAMPLES,
+    "checkpoints/step_00000001/progress.json": RUN,
+}
+"""Files of a run directory, and the pages that read them."""
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_malformed_files_of_a_run_are_no_fault(client, root, name):
+    run = write_run(root / "a")
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
+    for content in MALFORMED:
+        (run / name).write_bytes(content)
+        for path in FILES[name]:
+            answer = client.get(path)
+            assert answer.status_code < 500, (path, content[:40])

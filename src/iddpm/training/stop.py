@@ -60,7 +60,7 @@ def read_exit(directory: Path) -> dict[str, Any]:
     """Return the content of ``exit.json``, or nothing if it is absent or damaged."""
     try:
         said = json.loads((directory / EXIT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     whole = isinstance(said, dict) and all(
         isinstance(said.get(name), kind) for name, kind in _FIELDS.items()

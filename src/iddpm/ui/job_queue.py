@@ -203,6 +203,8 @@ class _Device:
                 self._run(job)
             except (EOFError, OSError):
                 self._lost(job)
+            except (ValueError, KeyError, TypeError):  # no message of ours: its pipe is of no use
+                self._lost(job, "said what nobody understands")
 
     def _run(self, job: Job) -> None:
         """Let the process do a job, and note what it says."""
@@ -241,7 +243,7 @@ class _Device:
         else:
             self.queue.end(job, event, said.get("message", ""))
 
-    def _lost(self, job: Job) -> None:
+    def _lost(self, job: Job, how: str = "") -> None:
         """Note that the process is gone; the next job gets a new one."""
         process, self.process, self.connection = self.process, None, None
         if process is not None:
@@ -252,12 +254,9 @@ class _Device:
             return
         code = None if process is None else process.exitcode
         signal = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
-        self.queue.end(
-            job,
-            "failed",
-            f"the process that computed ended ({signal}), perhaps for lack of memory; the queue "
-            "goes on with a new one",
-        )
+        how = how or f"ended ({signal}), perhaps for lack of memory"
+        message = f"the process that computed {how}; the queue goes on with a new one"
+        self.queue.end(job, "failed", message)
 
     def _connected(self) -> Connection:
         if self.connection is None or not self.process.is_alive():

@@ -104,7 +104,8 @@ def read_bad_steps(run: Path) -> list[dict[str, Any]]:
             continue
         if isinstance(record, dict) and type(record.get("step")) is int:
             items = record.get("items")
-            keys = [str(i.get("key")) for i in items if isinstance(i, dict)] if items else []
+            known = items if isinstance(items, list) else []
+            keys = [str(item.get("key")) for item in known if isinstance(item, dict)]
             found.append({"step": record["step"], "cause": str(record.get("cause")), "keys": keys})
     return found[::-1]
 

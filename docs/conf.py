@@ -62,6 +62,7 @@ html_static_path = [str(HERE / "_static")]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 templates_path = [str(HERE / "_templates")]
 html_math_renderer = "mathml"
 html_theme_options = {"navigation_with_keys": False, "top_of_page_buttons": []}

@@ -1,4 +1,4 @@
-"""What the HTML has beside Sphinx's own: MathML, the link to the other language."""
+"""What the HTML has beside Sphinx's own: MathML, a search in Chinese, a link to the language."""
 
 import re
 from typing import Any
@@ -7,6 +7,7 @@ from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.search.zh import SearchChinese
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,20 @@ def math_block(writer: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+class ChineseSearch(SearchChinese):
+    """Search in Chinese pages; the words of a query are found by the browser.
+
+    Sphinx 9.0 asks for a ChineseStemmer in the browser and brings the English one.
+    """
+
+    language_name = "English"
+    js_splitter_code = """
+const segmenter = new Intl.Segmenter("zh", {granularity: "word"});
+var splitQuery = (query) =>
+  [...segmenter.segment(query)].filter((part) => part.isWordLike).map((part) => part.segment);
+"""
+
+
 def add_other_language(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
@@ -53,7 +68,8 @@ def add_other_language(
 
 
 def setup(app: Sphinx) -> None:
-    """Register both with Sphinx."""
+    """Register all of them with Sphinx."""
+    app.add_search_language(ChineseSearch)
     app.add_html_math_renderer(
         "mathml", inline_renderers=(math, None), block_renderers=(math_block, None)
     )

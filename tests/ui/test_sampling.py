@@ -7,16 +7,18 @@ import re
 import shlex
 from html import unescape
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import iddpm
 from iddpm.cli.main import run as command
+from iddpm.training.monitoring.terminal import SilentReporter
 from iddpm.ui.actions.actions import ACTIONS
 from iddpm.ui.actions.inspect_action import InspectAction
 from iddpm.ui.actions.sample_action import SampleAction
 from iddpm.ui.application import build_hub
-from tests.conftest import wait_until
+from tests.conftest import TINY, images, wait_until
 from tests.ui.conftest import SCRIPT, open_client
 
 
@@ -89,6 +91,38 @@ def test_the_page_the_command_and_python_draw_the_same(hub, trained_runs, monkey
     exec(python, scope)
     iddpm.save_grid(scope["x"], tmp_path / "expected.png")
     assert (tmp_path / "grid.png").read_bytes() == drawn["grid.png"]
+
+
+def test_samples_are_drawn_for_paired_data_that_was_sent(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", images(24))
+    np.save(tmp_path / "y.npy", 255 - images(24))
+    settings = [*TINY, "training.steps=1", f"data.given={tmp_path / 'y.npy'}"]
+    run = tmp_path / "runs/paired"
+    iddpm.train(tmp_path / "x.npy", out=run, settings=settings, reporter=SilentReporter())
+    hub = build_hub(tmp_path / "runs")
+    client = open_client(hub)
+    assert 'data-upload="given"' in client.get("/sample?run=paired").text
+    np.save(tmp_path / "two.npy", images(2))
+    sent = client.put(
+        "/upload", params={"name": "two.npy"}, content=(tmp_path / "two.npy").read_bytes()
+    )
+    form = {"run": "paired", "n": "3", "steps": "2", "given": sent.json()["name"]}
+    assert client.post("/sample", data=form | {"given": "upload/../x.npy"}).status_code == 404
+    assert client.post("/sample", data=form).status_code == 200
+    job = finish(hub)
+    assert job.state == "done", job.message
+    drawn = files_of(run / "samples/seed_0")
+    words = shlex.split(job.action.command(run))
+    assert words[words.index("--given") + 1].endswith("/two.npy")
+    assert command(words[1:]) == 0
+    assert files_of(run / "samples/seed_0") == drawn
+    scope = {}
+    monkeypatch.chdir(tmp_path)
+    exec(job.action.python(run), scope)
+    pixels = ((scope["x"] + 1) * 127.5).round().to(int)
+    shown = np.asarray(Image.open(run / "samples/seed_0/000002.png"), dtype=int)
+    assert np.abs(pixels[2, 0].numpy() - shown).max() <= 1
+    hub.jobs.close()
 
 
 def test_the_model_stays_open_and_a_wrong_class_is_a_message(hub, trained_runs):

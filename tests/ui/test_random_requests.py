@@ -37,6 +37,14 @@ NAMES = (
     "token",
     "gif",
     "device",
+    "kind",
+    "item",
+    "file",
+    "features",
+    "other",
+    "generated",
+    "real",
+    "more",
 )
 KNOWN = (
     "pictures",
@@ -59,6 +67,13 @@ KNOWN = (
     SCRIPT,
     "%00",
     "config.yaml",
+    "inpaint",
+    "evaluate",
+    "compare_runs",
+    "compare_data",
+    "pictures/samples/seed_0",
+    "upload/x.npy",
+    "upload/",
     "1" * 30,
 )
 texts = st.one_of(st.sampled_from(KNOWN), st.text(max_size=12), st.integers().map(str))

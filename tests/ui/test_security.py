@@ -1,5 +1,6 @@
 """Nobody gets in without the token, from another site, or out of the directory of the runs."""
 
+import asyncio
 import json
 import os
 import socket
@@ -235,6 +236,18 @@ def test_large_requests_are_refused(client):
     assert client.get("/?" + "x" * 9_000).status_code == 414
     assert client.post("/preferences", content="&".join(["a=1"] * 300)).status_code == 400
     assert client.post("/preferences", content=b"\xff\xfe=\xff").status_code == 400
+
+
+def test_an_upload_that_stops_coming_is_given_up_and_removed(hub, monkeypatch):
+    monkeypatch.setattr("iddpm.ui.uploads.SLOWEST", 0.01)
+
+    async def stalling():
+        yield b"some"
+        await asyncio.Event().wait()
+
+    with pytest.raises(ValueError, match=r"nothing came for 0\.01 s"):
+        asyncio.run(hub.uploads.receive("a.npz", 10**6, stalling()))
+    assert not list(hub.uploads.folder.iterdir())
 
 
 MALFORMED = (

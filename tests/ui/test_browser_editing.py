@@ -62,6 +62,7 @@ def test_a_file_that_is_chosen_before_the_script_has_loaded_is_sent(address, tmp
             for path, field, kept in (
                 ("/train", "#file", "#data"),
                 ("/upscale", "#file", "#sent-file"),
+                ("/measure?run=pictures", "#drop-generated", "#generated"),
                 ("/edit?run=pictures", "input[data-upload=mask]", "#mask-name"),
                 ("/edit?run=pictures", "#file", "#edit-form [name=item]"),
             ):

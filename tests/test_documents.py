@@ -41,6 +41,18 @@ def test_links_lead_to_files(page):
             assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
 
 
+def test_every_page_has_its_place_in_the_site():
+    """As Sphinx checks when `make docs` builds it, later."""
+    places = re.findall(r"^(?!:)[\w/]+$", text("docs/index.md"), re.MULTILINE)
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    pages |= {f"benchmarks/{path.stem}" for path in (ROOT / "benchmarks").glob("*.md")}
+    scripts = [p for p in (ROOT / "notebooks").glob("*.py") if "# %%" in p.read_text("utf-8")]
+    pages |= {f"tutorials/{path.stem}" for path in scripts}
+    missing = pages - set(places)
+    assert not missing, f"add to a toctree of docs/index.md: {missing}"
+    assert len(places) == len(set(places))
+
+
 def test_both_readmes_have_the_same_rows_commands_and_links():
     english, chinese = (text(page) for page in READMES)
 

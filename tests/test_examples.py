@@ -57,6 +57,7 @@ OWN = {
     "emoji": (["model.channels=4", "model.size=[32,32]"], 4),
     "mri_crops": (["model.channels=1", "model.size=[32,32,32]"], 1),
     "mri_super_resolution": (["model.channels=1", "model.size=[32,32,32]"], 1),
+    "photo_super_resolution": (["model.channels=3", "model.size=[64,64]"], 3),
     "signals_pigcvp": (["model.channels=1", "model.size=[256]", "model.num_classes=52"], 1),
 }
 """Facts that the data would state, and its channels."""

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.distributions import MultivariateNormal
 
-from benchmarks.runs import bits, digits, emoji, signals, super_resolution, volumes
+from benchmarks.runs import bits, digits, emoji, photos, signals, super_resolution, volumes
 from benchmarks.runs.common import installed, judge, packed
 from benchmarks.runs.gaussian import Directions, dequantized, draw, nats, of_levels, stationary
 from iddpm.data.levels import to_model_range
@@ -183,6 +183,20 @@ def test_super_resolution(tmp_path, dims, example):
     assert all(f"| {way} |" in report for way in ways)
     assert report.count(" dB |") == 2 * len(ways)
     assert "times MMSE (1 + 1/2)" in report
+
+
+def test_patches_of_a_photograph_are_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    picture = images(1)[0, ..., 0].repeat(12, 0).repeat(17, 1)  # 96 x 136
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    monkeypatch.setattr(photos, "installed", lambda package, path, command: tmp_path / "a.png")
+    monkeypatch.setattr(photos, "PHOTOGRAPHS", {"cat": ("a", "a.png"), "cup": ("a", "a.png")})
+    folder = photos.prepare(tmp_path / "photos")
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    assert len(found) == 2 * 2 * 3
+    assert found[0] == "cat/cat_000_000.png"
+    assert found[-1] == "cup/cup_032_064.png"
+    last = np.asarray(Image.open(folder / found[-1]))
+    assert np.array_equal(last[..., 0], picture[32:96, 64:128])
 
 
 def test_low_resolutions_are_repeated():

@@ -14,13 +14,20 @@ logger = logging.getLogger(__name__)
 COMMAND = re.compile(r"\\[a-zA-Z]+")
 SYNONYMS = {"\\dots": "\\ldots", "\\lvert": "|", "\\rvert": "|", "\\lVert": "\\|", "\\rVert": "\\|"}
 """Commands of LaTeX that docutils knows by another name."""
+ACCENTED = re.compile(
+    r"<munderover>\s*(<mi>[^<]*</mi>)\s*(<m[a-z]+>(?:(?!</?munder).)*?)\s*"
+    r'(<mo stretchy="false">[^<]*</mo>)\s*</munderover>',
+    re.DOTALL,
+)
+"""An accented letter with an index, which docutils puts below and not beside it."""
 
 
 def mathml(node: nodes.math | nodes.math_block, block: bool) -> str:
     """Return an equation as MathML, which browsers render without a script or a font."""
     text = COMMAND.sub(lambda found: SYNONYMS.get(found[0], found[0]), node.astext())
     try:
-        return tex2mathml(text, as_block=block)
+        beside = r"<msub><mover accent='true'>\1\3</mover>\2</msub>"
+        return ACCENTED.sub(beside, tex2mathml(text, as_block=block))
     except MathError as error:
         logger.warning("%s in %r", error, text, location=node)
         return ""

@@ -16,14 +16,14 @@ from iddpm.cli.main import run
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, free_port, images
 
+pytestmark = pytest.mark.system
+
 TOGETHER = """
 import json, sys
 from contextlib import nullcontext
 from pathlib import Path
 from iddpm.runtime import processes
 from iddpm.cli.main import run
-
-pytestmark = pytest.mark.system
 
 joined = processes.joined_ranks
 with joined("cpu", 86400) as us:

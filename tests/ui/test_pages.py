@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+import iddpm
 from iddpm.cli.main import run as command
 from iddpm.runtime.directory_lock import DirectoryLock
 from iddpm.tasks.summary import summarize
@@ -207,7 +208,7 @@ def test_a_trained_run_has_its_pictures_checkpoints_and_settings(pages):
     picture = pages.get("/file", params={"run": "pictures", "path": "samples/step_00000002.png"})
     assert picture.headers["content-type"] == "image/png"
     assert Image.open(io.BytesIO(picture.content)).size[0] > 8
-    assert "0.1" in pages.get("/").text
+    assert f"iddpm {iddpm.__version__}" in pages.get("/").text
 
 
 def test_samples_are_listed_shown_kept_and_downloaded(pages, trained_runs):

@@ -194,6 +194,7 @@ def test_a_class_cannot_become_an_option_or_a_shell_command(trained_runs):
 def test_the_lines_of_python_are_python_and_the_words_are_a_command(trained_runs, kind):
     hostile = "a'b\"c\n)"
     names = ("item", "other", "mask", "file", "out", "path", "class_name", "checkpoint", "given")
+    names += ("generated",)
     fields = ACTIONS[kind].model_fields
     values = {name: hostile for name in names if name in fields}
     action = ACTIONS[kind].model_validate({"run": "pictures", **values})

@@ -10,7 +10,7 @@ from playwright.sync_api import expect, sync_playwright
 
 import iddpm
 from iddpm.training.monitoring.terminal import SilentReporter
-from tests.conftest import TINY, images
+from tests.conftest import TINY, images, wait_until
 from tests.ui.browser import accessibility_faults, watched_page
 from tests.ui.served import CHROMIUM, served
 
@@ -150,9 +150,22 @@ def _upscaled(page, base, path):
     page.locator("#file").set_input_files(path)
     expect(page.locator("#sent-file")).to_have_value(re.compile("small.png$"))
     page.get_by_label("Network evaluations").fill("2")
+    held = []
+
+    def hold(route):
+        """Deliver what was true while the job ran when it has ended."""
+        answer = route.fetch()
+        if not held:
+            held.append(answer.text())
+            wait_until(lambda: 'data-state="done"' in page.request.get(route.request.url).text())
+        route.fulfill(response=answer)
+
+    page.route("**/job?number=*", hold)
     page.locator("#upscale-form button.primary").click()
     part = page.locator("#compare")
     expect(part).to_have_attribute("data-shown", "0")
+    page.unroute("**/job?number=*")
+    assert 'data-state="running"' in held[0]
     widths = [c.evaluate("canvas => canvas.width") for c in part.locator("canvas").all()]
     assert widths == [6, 12]
     assert accessibility_faults(page) == []

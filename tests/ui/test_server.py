@@ -131,8 +131,7 @@ def test_a_training_goes_on_when_the_server_is_killed_and_the_next_one_stops_it(
     wait_until(lambda: holder(run) is None)
     assert json.loads((run / "exit.json").read_text())["reason"] == "stopped by SIGINT"
     assert list_checkpoints(run)[-1].name > "step_00000002"
-    page = browser.get("/run?run=a")
-    assert 'class="state stopped"' in page
+    wait_until(lambda: 'class="state stopped"' in browser.get("/run?run=a"))  # the process ends
     with pytest.raises(urllib.error.HTTPError, match="400"):
         browser.post("/run/stop", "run=a")
 

@@ -36,7 +36,11 @@ const contentChanged = throttled(() => {
   if (parts && !parts.contains(document.activeElement)) htmx.trigger(parts, "content-changed");
 }, SLOW);
 
+const heard = new Map(); // the newest state of each job
+const progressOf = (state) => ["waiting", "running"].indexOf(state) + 1 || 3;
+
 function jobChanged(message) {
+  heard.set(message.number, message.state);
   const count = document.getElementById("active-jobs");
   count.textContent = message.active;
   count.hidden = !message.active;
@@ -60,6 +64,18 @@ function jobChanged(message) {
     live.hidden = false;
   }
 }
+
+// What is loaded may be older than what was heard while it was on its way.
+document.addEventListener("htmx:load", (event) => {
+  const part = event.detail.elt;
+  const panels = [part, ...part.querySelectorAll("[data-job]")];
+  for (const panel of panels.filter((one) => one.matches("[data-job]"))) {
+    const state = heard.get(Number(panel.dataset.job));
+    if (!state || progressOf(state) <= progressOf(panel.dataset.state)) continue;
+    htmx.trigger(panel, "refresh");
+    if (state === "done") fire("sets-changed");
+  }
+});
 
 function setProgress(part, message) {
   const bar = part.querySelector("progress");

@@ -21,6 +21,14 @@ def test_file_then_assignments(tmp_path):
     assert config.training.learning_rate == 1e-3  # YAML reads 1e-3 as text
     assert config.training.steps == 7
     assert config.training.max_time == 1800
+    for said, seconds in {
+        "1m30s": 90,
+        "1h 30m": 5400,
+        "1.5h": 5400,
+        "2d": 172800,
+        "45": 45,
+    }.items():
+        assert read_config(None, [f"training.max_time={said}"]).training.max_time == seconds
     assert config.model.channel_mult == (1, 2)
     assert validate(yaml.safe_load(to_yaml(config))) == config
 

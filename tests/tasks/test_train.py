@@ -196,12 +196,16 @@ def test_epochs_give_the_length(tmp_path, array_file, tiny):
     assert load_checkpoint(tmp_path / "run").step == 16
 
 
-def test_a_time_limit_is_for_one_session(tmp_path, array_file, tiny):
+def test_a_time_limit_is_for_one_session(tmp_path, array_file, tiny, capsys):
     out = tmp_path / "run"
-    train(array_file, out, [*tiny, "training.steps=5", "training.max_time=0.001"])
+    short = ["training.steps=5", "training.max_time=0.001"]
+    iddpm.train(array_file, out=out, settings=[*tiny, *short])
     assert load_checkpoint(out).step == 1
-    train(None, out, [], resume=True)
+    ended = f"time is up at step 1 of 5; the run is in {out}: iddpm train --resume --out {out}"
+    assert ended in capsys.readouterr().out
+    iddpm.train(out=out, resume=True)
     assert load_checkpoint(out).step == 5
+    assert f"finished at step 5; the run is in {out}\n" in capsys.readouterr().out
 
 
 def test_a_small_set_gets_a_batch_that_fits(tmp_path, tiny):

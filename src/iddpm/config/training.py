@@ -114,9 +114,15 @@ class TrainingConfig(Section):
     @field_validator("max_time", mode="before")
     @classmethod
     def _duration(cls, value: Any) -> Any:
-        """Read 90s, 30m, 2h or 1d as seconds."""
-        if isinstance(value, str):
-            match = re.fullmatch(r"\s*([0-9.]+)\s*([smhd])\s*", value)
-            if match:
-                return float(match[1]) * _UNITS[match[2]]
-        return value
+        """Read 90s, 30m, 1h30m or 1d as seconds."""
+        if not isinstance(value, str):
+            return value
+        parts = re.findall(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([dhms])", value)
+        units = [unit for _, unit in parts]
+        whole = "".join(map("".join, parts)) == "".join(value.split())
+        if parts and whole and units == [unit for unit in "dhms" if unit in units]:
+            return sum(float(number) * _UNITS[unit] for number, unit in parts)
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is no duration: give 90s, 30m, 1h30m or 2d") from None

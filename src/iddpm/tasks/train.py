@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -118,6 +119,8 @@ def train_until_stop(request: TrainRequest) -> tuple[Run, Stop]:
             reporter = SilentReporter()
         # Everything is opened, built and checked before the first byte is written.
         opened, chosen = choose(open_training(request, ranks), ranks)
+        if isinstance(reporter, TerminalReporter):
+            reporter.limit = opened.config.training.max_time
         directory, device = opened.directory, opened.device
         network, started = first_weights(opened, request.init_from, ranks)
         facts = ranks.by_first(lambda: fingerprint(opened.split.source))
@@ -130,8 +133,14 @@ def train_until_stop(request: TrainRequest) -> tuple[Run, Stop]:
         if opened.before is not None:
             restore(state, directory, ranks)
         reason = _session(opened, state, step, [*started, *chosen], reporter, ranks)
-        reporter.say(f"{reason.value} at step {state.step}; the run is in {directory}")
         own, memory = opened.own, request.memory
+        ended = f"{reason.value} at step {state.step}"
+        resumed = ""
+        if state.step < opened.config.training.steps:
+            ended += f" of {opened.config.training.steps}"
+            if own is None and memory is None:
+                resumed = f": iddpm train --resume --out {quote(str(directory))} continues it"
+        reporter.say(f"{ended}; the run is in {directory}{resumed}")
         return Run(directory, network=own, data=memory, device=str(device)), reason
 
 

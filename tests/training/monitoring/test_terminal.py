@@ -44,6 +44,24 @@ def test_lines_in_a_pipe_stay_plain():
     assert "waiting for data 25%" in second
 
 
+def test_a_silence_without_a_bar_ends_with_the_pace(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    file = io.StringIO()
+    reporter = TerminalReporter(Console(file=file, width=200))
+    reporter.limit = 120.0
+    reporter.start(0, 100)
+    for step in range(1, 13):
+        clock[0] = 10.0 * step
+        reporter.advance(step)
+    reporter.record({"step": 12})
+    assert file.getvalue().splitlines() == [
+        "step 2/100  10.0 s per step  16m20s left, stops in 1m40s",
+        "step 6/100  10.0 s per step  15m40s left, stops in 1m00s",
+        "step 12/100  14m40s left",
+    ]
+
+
 def test_the_distance_of_a_distilled_run_is_called_so():
     file = io.StringIO()
     reporter = TerminalReporter(Console(file=file, width=200))

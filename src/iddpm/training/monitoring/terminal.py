@@ -19,6 +19,8 @@ from iddpm.training.monitoring.log_files import held_out_measure
 
 MOVE_EVERY = 0.5
 """Seconds between two movements of the bar: drawing it ten times a second takes 1 % of a core."""
+SILENCE = 20.0
+"""Seconds without a bar after which a line says how fast the steps are; twice as long for each."""
 _SHOWN = (
     ("loss", "loss {:.4f}"),
     ("held_out_loss", "{measure} {:.4f}"),
@@ -44,10 +46,14 @@ class TerminalReporter:
         self._started = time.monotonic()
         self._first = self._total = 0
         self._moved = 0.0
+        self._said, self._patience = self._started, SILENCE
+        self.limit: float | None = None
+        """Seconds after which training stops before its last step."""
 
     def start(self, step: int, total: int) -> None:
         """Show the bar."""
         self._started, self._first, self._total = time.monotonic(), step, total
+        self._said, self._patience = self._started, SILENCE
         if self.console.is_terminal:
             self._progress = Progress(
                 TextColumn("training"),
@@ -63,9 +69,14 @@ class TerminalReporter:
             self._progress.start()
 
     def advance(self, step: int) -> None:
-        """Move the bar."""
+        """Move the bar; without one, end a long silence."""
         now = time.monotonic()
-        if self._progress is not None and (now - self._moved >= MOVE_EVERY or step == self._total):
+        if self._progress is None:
+            if now - self._said >= self._patience and step < self._total:
+                pace = (now - self._started) / max(step - self._first, 1)
+                self.say(f"step {step}/{self._total}  {pace:.1f} s per step  {self._left(step)}")
+                self._patience *= 2
+        elif now - self._moved >= MOVE_EVERY or step == self._total:
             self._progress.update(self._task, completed=step)
             self._moved = now
 
@@ -83,13 +94,19 @@ class TerminalReporter:
             shown = " ".join("-" if value is None else f"{value:.3f}" for value in quartiles)
             parts.insert(1, f"by quarter {shown}")
         if self._progress is None and step < self._total:
-            spent = time.monotonic() - self._started
-            left = spent / max(step - self._first, 1) * (self._total - step)
-            parts.append(f"{format_seconds(left)} left")
+            parts.append(self._left(step))
         self.say(f"step {step}/{self._total}  " + "  ".join(parts))
+
+    def _left(self, step: int) -> str:
+        spent = time.monotonic() - self._started
+        left = spent / max(step - self._first, 1) * (self._total - step)
+        soon = "" if self.limit is None else f", stops in {format_seconds(self.limit - spent)}"
+        reached = self.limit is not None and not spent < self.limit < spent + left
+        return f"{format_seconds(left)} left{'' if reached else soon}"
 
     def say(self, message: str) -> None:
         """Print a line above the bar."""
+        self._said = time.monotonic()
         self.console.print(message, markup=False)
 
     def close(self) -> None:

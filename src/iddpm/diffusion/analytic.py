@@ -35,6 +35,11 @@ class AnalyticVariance:
         schedule: the trained process, T steps.
         eps_power: float64 [T], the mean of eps^2 over data, noise and dimensions, where eps is
             the model's estimate without clipping.
+
+    >>> from iddpm import cosine
+    >>> analytic = AnalyticVariance(cosine(1000), eps_power=torch.full((1000,), 0.9))
+    >>> round(float(analytic.of_x0[499]), 2)
+    0.1
     """
 
     schedule: NoiseSchedule

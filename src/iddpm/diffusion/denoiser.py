@@ -22,6 +22,15 @@ class Denoise(Protocol):
     """The contract between models and samplers: any function of this form can be sampled.
 
     Guidance, clipping and thresholding are functions from one such function to another.
+
+    The exact one for standard normal data, as an example:
+
+    >>> from iddpm import DDIM, cosine, sample
+    >>> def denoise(x_t, level, /, **conditioning):
+    ...     signal = level.alpha_bar.to(x_t).sqrt().reshape(-1, 1, 1)
+    ...     return Prediction(x0=signal * x_t, eps=(1 - signal**2).sqrt() * x_t)
+    >>> sample(DDIM(), denoise, cosine(10), torch.randn(2, 1, 8)).shape
+    torch.Size([2, 1, 8])
     """
 
     def __call__(self, x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
@@ -56,6 +65,13 @@ class Denoiser(nn.Module):
     Raises:
         ValueError: an unknown ``predicts``, one that is undefined at a step of pure noise, or
             levels of the data together with its residual.
+
+    >>> from iddpm import UNet, cosine
+    >>> network = UNet(dims=1, in_channels=1, out_channels=2, model_channels=8, num_res_blocks=1)
+    >>> denoiser = Denoiser(network, GaussianDiffusion(cosine(1000), "learned_range"), "v")
+    >>> level = denoiser.diffusion.schedule.at(torch.tensor([0, 999]))
+    >>> denoiser(torch.randn(2, 1, 16), level).x0.shape
+    torch.Size([2, 1, 16])
     """
 
     def __init__(

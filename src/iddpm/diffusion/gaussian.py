@@ -16,7 +16,14 @@ from iddpm.diffusion.schedule import NoiseSchedule, broadcast
 
 
 class Gaussian(NamedTuple):
-    """A diagonal Gaussian: mean [N, C, *spatial] and log-variance that broadcasts against it."""
+    """A diagonal Gaussian: mean [N, C, *spatial] and log-variance that broadcasts against it.
+
+    >>> from iddpm import cosine
+    >>> x0, t = torch.zeros(2, 1, 8), torch.tensor([0, 999])
+    >>> q = GaussianDiffusion(cosine(1000)).q_posterior(x0, torch.ones_like(x0), t)
+    >>> q.mean.shape, q.log_variance.shape
+    (torch.Size([2, 1, 8]), torch.Size([2, 1, 1]))
+    """
 
     mean: Tensor
     log_variance: Tensor
@@ -33,6 +40,12 @@ class GaussianDiffusion:
             interpolates between the logarithms of the two fixed ones (Nichol & Dhariwal 2021,
             equation 15); ``"analytic"``: the optimal one for the mean
             (:mod:`iddpm.diffusion.analytic`).
+
+    >>> from iddpm import linear
+    >>> GaussianDiffusion(linear(1000)).learns_variance
+    True
+    >>> GaussianDiffusion(linear(1000), "fixed_small").learns_variance
+    False
     """
 
     schedule: NoiseSchedule

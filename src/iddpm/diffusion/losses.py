@@ -2,6 +2,13 @@
 
 ``simple`` trains the mean, ``vlb`` the bound, and ``hybrid`` both: its bound trains only the
 variance (Nichol & Dhariwal 2021, section 3.1).
+
+>>> from iddpm import GaussianDiffusion, cosine, losses
+>>> diffusion = GaussianDiffusion(cosine(1000), "learned_range")
+>>> denoiser = Denoiser(lambda x_t, shown: torch.zeros(len(x_t), 2, 8), diffusion)
+>>> x0, t, noise = torch.zeros(4, 1, 8), torch.tensor([0, 10, 500, 999]), torch.randn(4, 1, 8)
+>>> [len(loss(denoiser, x0, t, noise).loss) for loss in (losses.simple, losses.hybrid)]
+[4, 4]
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +24,12 @@ from iddpm.diffusion.weighting import Weighting
 
 
 class LossTerms(NamedTuple):
-    """A loss and its parts, each [N]."""
+    """A loss and its parts, each [N].
+
+    >>> terms = LossTerms(loss=torch.ones(4), mse=torch.ones(4), vb=None)
+    >>> float(terms.loss.mean())
+    1.0
+    """
 
     loss: Tensor
     mse: Tensor | None
@@ -56,6 +68,12 @@ def simple(
         own_estimate: first estimate x0 without a gradient, and condition the denoiser on this
             estimate (Chen et al. 2022, algorithm 1).
         conditioning: passed to the network.
+
+    >>> from iddpm import GaussianDiffusion, cosine
+    >>> diffusion = GaussianDiffusion(cosine(1000), "fixed_small")
+    >>> denoiser = Denoiser(lambda x_t, shown: torch.zeros_like(x_t), diffusion)
+    >>> simple(denoiser, torch.zeros(2, 1, 8), torch.tensor([0, 999]), torch.ones(2, 1, 8)).loss
+    tensor([1., 1.])
     """
     x_t, level = _noisy(denoiser, x0, t, noise)
     prediction = _predict(denoiser, x_t, level, own_estimate, conditioning)
@@ -82,6 +100,12 @@ def vlb(
     Its mean over uniform t is the whole bound without the prior term, which has no parameters.
     ``bits`` is the bit depth of the data, None for continuous data; the other arguments are those
     of :func:`simple`.
+
+    >>> from iddpm import GaussianDiffusion, cosine
+    >>> diffusion = GaussianDiffusion(cosine(1000), "fixed_small")
+    >>> denoiser = Denoiser(lambda x_t, shown: torch.zeros_like(x_t), diffusion)
+    >>> vlb(denoiser, torch.zeros(2, 1, 8), torch.tensor([0, 999]), torch.ones(2, 1, 8)).loss.shape
+    torch.Size([2])
     """
     x_t, level = _noisy(denoiser, x0, t, noise)
     prediction = _predict(denoiser, x_t, level, own_estimate, conditioning)
@@ -114,6 +138,13 @@ def hybrid(
 
     Raises:
         ValueError: the variance is fixed, so that the bound would train nothing.
+
+    >>> from iddpm import GaussianDiffusion, cosine
+    >>> diffusion = GaussianDiffusion(cosine(1000), "learned_range")
+    >>> denoiser = Denoiser(lambda x_t, shown: torch.zeros(len(x_t), 2, 8), diffusion)
+    >>> terms = hybrid(denoiser, torch.zeros(2, 1, 8), torch.tensor([9, 999]), torch.ones(2, 1, 8))
+    >>> torch.equal(terms.loss, terms.mse + terms.vb)
+    True
     """
     diffusion = denoiser.diffusion
     if not diffusion.learns_variance:

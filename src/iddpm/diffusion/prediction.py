@@ -36,6 +36,12 @@ class Prediction:
         levels: the probability of each level of the data, if the model has one: the decoder, from
             which the last step of sampling draws.
         residual: the relation between ``x0`` and the data, if ``x0`` is a residual.
+
+    >>> from iddpm import cosine
+    >>> level = cosine(1000).at(torch.tensor([499]))
+    >>> prediction = Prediction(x0=torch.full((1, 1, 4), 2.0), eps=torch.zeros(1, 1, 4))
+    >>> prediction.clipped(torch.ones(1, 1, 4), level).x0
+    tensor([[[1., 1., 1., 1.]]])
     """
 
     x0: Tensor

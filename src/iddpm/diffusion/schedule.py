@@ -17,7 +17,12 @@ LOG_SNR_MAX, LOG_SNR_MIN = 13.3, -5.0
 
 
 class Level(NamedTuple):
-    """The noise level of each item of a batch: float64 [N] on the CPU."""
+    """The noise level of each item of a batch: float64 [N] on the CPU.
+
+    >>> level = cosine(1000).at(torch.tensor([0, 499]))
+    >>> [round(float(a), 2) for a in level.alpha_bar], level.shown.tolist()
+    ([1.0, 0.49], [0.0, 499.0])
+    """
 
     alpha_bar: Tensor
     """Remaining share of the signal's variance, in [0, 1)."""
@@ -40,6 +45,11 @@ class NoiseSchedule:
         index: [N] int64, each step's index in the schedule that was respaced; float64 if a step
             lies between two of them.
         shown: [N], the network's time input at each step.
+
+    >>> alpha_bar = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
+    >>> schedule = NoiseSchedule(alpha_bar, index=torch.arange(3), shown=torch.arange(3))
+    >>> schedule.respace([0, 2]).alpha_bar.tolist()
+    [0.9, 0.1]
     """
 
     alpha_bar: Tensor
@@ -189,6 +199,9 @@ def linear(
 
     Raises:
         ValueError: so few steps that a beta would reach 1 (20 or fewer by default).
+
+    >>> f"{float(linear(1000).alpha_bar[-1]):.1e}"
+    '4.0e-05'
     """
     _check_length(num_steps)
     scale = 1000 / num_steps
@@ -252,6 +265,9 @@ def log_snr(
 
     Raises:
         ValueError: no steps, or a log-SNR that does not decrease.
+
+    >>> [round(2 * float(half), 1) for half in log_snr(100).half_log_snr[[0, -1]]]
+    [13.3, -5.0]
     """
     _check_length(num_steps)
     if not log_snr_min < log_snr_max:
@@ -283,6 +299,9 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
 
     Raises:
         ValueError: a schedule of one step.
+
+    >>> linear(1000).ends_in_pure_noise, zero_terminal_snr(linear(1000)).ends_in_pure_noise
+    (False, True)
     """
     if len(schedule) < 2:
         raise ValueError("a zero terminal SNR needs at least 2 steps and the schedule has 1")

@@ -178,6 +178,13 @@ class BitsPerDim:
         prior: [N], the divergence of the noisiest step from pure noise.
         vb: [N, T], the bound's terms from the noisiest step to the decoder (last column).
         x0_mse, eps_mse: [N, T], mean squared errors of the estimates of data and noise.
+
+    >>> bound = BitsPerDim(
+    ...     total=torch.ones(2), prior=torch.zeros(2), vb=torch.full((2, 4), 0.25),
+    ...     x0_mse=torch.zeros(2, 4), eps_mse=torch.zeros(2, 4),
+    ... )
+    >>> torch.equal(bound.total, bound.prior + bound.vb.sum(dim=1))
+    True
     """
 
     total: Tensor
@@ -215,6 +222,13 @@ def bits_per_dim(
         clip: clip the estimate of x0 to [-1, 1].
         bits: bit depth of the data; None for continuous data (a bound on the density).
         conditioning: passed to ``denoise``.
+
+    >>> from iddpm import Denoiser, cosine
+    >>> diffusion = GaussianDiffusion(cosine(10), "fixed_small")
+    >>> denoiser = Denoiser(lambda x_t, shown: torch.zeros_like(x_t), diffusion)
+    >>> bound = bits_per_dim(diffusion, denoiser, torch.zeros(2, 1, 8))
+    >>> bound.total.shape, bound.vb.shape
+    (torch.Size([2]), torch.Size([2, 10]))
     """
     vb, x0_mse, eps_mse = [], [], []
     for number, step in enumerate(reversed(range(len(diffusion.schedule)))):

@@ -26,6 +26,11 @@ def min_snr(level: Level, gamma: float = 5.0) -> Tensor:
     This is a weight of min(SNR, gamma) on x0 and of min(SNR, gamma) / (SNR + 1) on v.
 
     Source: Hang et al. 2023, section 3.
+
+    >>> from iddpm import cosine
+    >>> weights = min_snr(cosine(1000).at(torch.tensor([0, 100, 999])))
+    >>> [round(float(w), 2) for w in weights]
+    [0.0, 0.15, 1.0]
     """
     snr = level.alpha_bar / (1 - level.alpha_bar)
     return (gamma / snr).clamp(max=1)
@@ -38,5 +43,10 @@ def sigmoid(level: Level, bias: float = 0.0) -> Tensor:
     this is the same sigmoid times the density of log-SNR under the schedule.
 
     Source: Kingma & Gao 2023; Hoogeboom et al. 2024 (the bias).
+
+    >>> from iddpm import cosine
+    >>> weights = sigmoid(cosine(1000).at(torch.tensor([0, 499, 999])))
+    >>> [round(float(w), 2) for w in weights]
+    [0.0, 0.51, 1.0]
     """
     return torch.sigmoid(bias - torch.logit(level.alpha_bar))

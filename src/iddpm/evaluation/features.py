@@ -37,6 +37,12 @@ class Extractor:
         beside: how many of the last features only the measures of neighbors take (precision,
             recall, density, coverage), and not the distances.
         fitted: whether the function was fitted to the data: it sees its directions alone.
+
+    >>> extractor = Extractor("channel means", "0" * 64, lambda x: x.flatten(2).mean(dim=2))
+    >>> extractor(torch.zeros(4, 3, 8, 8)).shape
+    torch.Size([4, 3])
+    >>> extractor.distance_name
+    'Frechet distance (channel means features)'
     """
 
     name: str
@@ -93,6 +99,10 @@ def pixel_pca(items: Tensor, components: int = COMPONENTS) -> Extractor:
     Args:
         items: training data [N, C, *spatial] in [-1, 1]; two or more.
         components: how many directions.
+
+    >>> items = torch.randn(32, 1, 8, 8)
+    >>> pixel_pca(items, components=4)(items).shape
+    torch.Size([32, 5])
     """
     x = items.flatten(1).double()
     if len(x) < 2:
@@ -146,6 +156,15 @@ def onnx_file(path: Path) -> Extractor:
     Raises:
         FileNotFoundError: no such file.
         ValueError: onnxruntime is not installed, or a file that is not what it should be.
+
+    >>> import onnx.parser, tempfile
+    >>> code = 'agraph (float[N, 1, 8] x) => (float[N, 8] y) {y = Flatten(x)}'
+    >>> model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 13]> {code}')
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     onnx.save(model, f"{directory}/features.onnx")
+    ...     extractor = onnx_file(Path(directory, "features.onnx"))
+    >>> extractor(torch.zeros(4, 1, 8)).shape
+    torch.Size([4, 8])
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no features file {path}")

@@ -67,6 +67,12 @@ def measure(
 
     Raises:
         ValueError: too few items to have neighbors, or features of another size.
+
+    >>> import torch
+    >>> features = torch.arange(16.0)[:, None]
+    >>> measures = measure(features, Reference.of(features, {}), pairs=16)
+    >>> round(abs(measures.frechet.value), 4), measures.values["recall"]
+    (0.0, 1.0)
     """
     if whiten:
         white = Whitening.of(reference.stats)
@@ -132,6 +138,12 @@ def class_accuracy(logits: Tensor, y: Tensor, names: tuple[str, ...]) -> Accurac
 
     Raises:
         ValueError: classes that the classifier does not know, or another number of them.
+
+    >>> import torch
+    >>> logits = torch.tensor([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    >>> accuracy = class_accuracy(logits, torch.tensor([0, 1, 1, 1]), ("cat", "dog"))
+    >>> accuracy.overall.value, {k: round(v, 2) for k, v in accuracy.per_class.items()}
+    (0.75, {'cat': 1.0, 'dog': 0.67})
     """
     if y.shape != logits.shape[:1]:
         raise ValueError(f"{len(y)} labels were given for {len(logits)} items")

@@ -18,6 +18,10 @@ def ssim(x: Tensor, truth: Tensor) -> Estimate:
     """Return the mean structural similarity, at most 1: higher is nearer.
 
     Arguments and source are those of :func:`similarities`.
+
+    >>> truth = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
+    >>> round(ssim(truth, truth).value, 4), ssim(truth.flip(2), truth).value < 0.5
+    (1.0, True)
     """
     return Estimate.of_mean(similarities(x, truth))
 

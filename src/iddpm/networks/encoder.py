@@ -75,6 +75,12 @@ class EncoderUNet(Trunk):
 
     Raises:
         ValueError: numbers that do not fit together, named in the message.
+
+    >>> classifier = EncoderUNet(
+    ...     dims=2, in_channels=1, out_channels=10, model_channels=8, num_res_blocks=1
+    ... )
+    >>> classifier(torch.randn(2, 1, 16, 16), torch.tensor([0.0, 999.0])).shape
+    torch.Size([2, 10])
     """
 
     @with_keywords_of(Trunk)

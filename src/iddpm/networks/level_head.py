@@ -22,6 +22,12 @@ class LevelHead(Around):
         channels: channels of the data.
         levels: levels of the data, such as 256.
         features: of each channel.
+
+    >>> from iddpm import UNet
+    >>> network = UNet(dims=1, in_channels=1, out_channels=3, model_channels=8, num_res_blocks=1)
+    >>> head = LevelHead(network, channels=1, levels=16, features=3)
+    >>> [list(part.shape) for part in head(torch.zeros(2, 1, 16), torch.zeros(2))]
+    [[2, 3, 16], [1, 3, 16], [1, 16]]
     """
 
     def __init__(

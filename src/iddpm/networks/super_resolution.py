@@ -36,6 +36,12 @@ class SuperResUNet(UNet):
 
     Raises:
         ValueError: numbers that do not fit together, named in the message.
+
+    >>> network = SuperResUNet(
+    ...     dims=2, in_channels=1, out_channels=1, model_channels=8, num_res_blocks=1
+    ... )
+    >>> network(torch.randn(2, 1, 16, 16), torch.zeros(2), torch.randn(2, 1, 8, 8)).shape
+    torch.Size([2, 1, 16, 16])
     """
 
     @with_keywords_of(UNet)

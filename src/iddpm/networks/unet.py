@@ -76,6 +76,13 @@ class UNet(Trunk):
 
     Raises:
         ValueError: numbers that do not fit together, named in the message.
+
+    >>> network = UNet(
+    ...     dims=2, in_channels=1, out_channels=2, model_channels=8, num_res_blocks=1,
+    ...     channel_mult=(1, 2), num_classes=10,
+    ... )
+    >>> network(torch.randn(4, 1, 8, 8), torch.zeros(4), y=torch.tensor([0, 1, 9, NO_CLASS])).shape
+    torch.Size([4, 2, 8, 8])
     """
 
     @with_keywords_of(Trunk)

@@ -18,6 +18,12 @@ class EMA:
         rate: share of the average that is kept at each update.
         warmup: let the n-th update keep at most (1 + n) / (10 + n), so that short runs do not
             average the random start.
+
+    >>> network = nn.Linear(2, 2)
+    >>> ema = EMA(network, 0.9999)
+    >>> ema.update(network)
+    >>> ema.name, ema.updates, round(ema.kept(), 2)
+    ('ema_0.9999', 1, 0.18)
     """
 
     def __init__(self, network: nn.Module, rate: float, *, warmup: bool = True) -> None:

@@ -33,7 +33,12 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """Length, learning rate and intervals of the loop; steps are counted from 1, 0 means never."""
+    """Length, learning rate and intervals of the loop; steps are counted from 1, 0 means never.
+
+    >>> settings = LoopSettings(total_steps=1000, learning_rate=0.5, warmup_steps=4)
+    >>> [settings.learning_rate_at(step) for step in (0, 1, 999)]
+    [0.125, 0.25, 0.5]
+    """
 
     total_steps: int
     learning_rate: float

@@ -46,6 +46,10 @@ class PowerEMA(EMA):
     Args:
         network: the network that is trained; copied.
         length: sigma_rel, such as 0.05.
+
+    >>> ema = PowerEMA(nn.Linear(2, 2), 0.05)
+    >>> ema.name, round(ema.gamma, 2)
+    ('power_0.05', 16.97)
     """
 
     def __init__(self, network: nn.Module, length: float) -> None:

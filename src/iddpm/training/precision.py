@@ -79,6 +79,11 @@ class Precision:
     Args:
         name: ``"auto"`` is bfloat16 if the device is certainly faster with it, otherwise float32.
         device: of the network.
+
+    >>> precision = Precision("bf16", torch.device("cpu"))
+    >>> with precision.autocast():
+    ...     torch.nn.functional.linear(torch.ones(1, 2), torch.ones(1, 2)).dtype
+    torch.bfloat16
     """
 
     def __init__(self, name: PrecisionName, device: torch.device) -> None:

@@ -70,6 +70,18 @@ class TrainStep:
         halve: if memory runs out, halve the microbatch, repeat the step and keep the new size; only
             for one process.
         guard: skips steps with spikes.
+
+    >>> from iddpm import GaussianDiffusion, UNet, UniformTimesteps, cosine, simple
+    >>> network = UNet(dims=1, in_channels=1, out_channels=1, model_channels=8, num_res_blocks=1)
+    >>> denoiser = Denoiser(network, GaussianDiffusion(cosine(100), "fixed_small"))
+    >>> optimizer, emas = torch.optim.AdamW(network.parameters()), [EMA(network, 0.99)]
+    >>> precision = Precision("float32", torch.device("cpu"))
+    >>> step = TrainStep(
+    ...     denoiser, network, simple, UniformTimesteps(100), optimizer, emas, precision
+    ... )
+    >>> result = step(torch.zeros(4, 1, 16), 0)
+    >>> result.loss.shape, result.skipped
+    (torch.Size([4]), False)
     """
 
     denoiser: Denoiser | NoisyClassifier

@@ -35,7 +35,11 @@ class TimestepSampler(Protocol):
 
 
 class UniformTimesteps:
-    """Uniform timesteps."""
+    """Uniform timesteps.
+
+    >>> UniformTimesteps(1000).sample(np.array([0.0, 0.25, 0.5]))
+    Timesteps(t=tensor([  0, 250, 500]), weights=tensor([1., 1., 1.]))
+    """
 
     def __init__(self, num_steps: int) -> None:
         self.num_steps = num_steps
@@ -63,6 +67,9 @@ class LowDiscrepancyTimesteps(UniformTimesteps):
     item's timestep is still uniform, and the mean loss of a batch varies less.
 
     Source: Kingma et al. 2021, the low-discrepancy sampler of the appendix.
+
+    >>> LowDiscrepancyTimesteps(1000).sample(np.full(4, 0.125)).t
+    tensor([125, 375, 625, 875])
     """
 
     def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
@@ -144,6 +151,11 @@ class LossSecondMomentTimesteps:
         num_steps: T.
         history: number of last losses of each timestep that count.
         uniform_share: probability of a uniform draw, so that every timestep stays possible.
+
+    >>> timesteps = LossSecondMomentTimesteps(2, history=1, uniform_share=0.0)
+    >>> timesteps.update(torch.tensor([0, 1]), torch.tensor([3.0, 1.0]))
+    >>> timesteps.probabilities().tolist()
+    [0.75, 0.25]
     """
 
     def __init__(self, num_steps: int, history: int = 10, uniform_share: float = 0.001) -> None:

@@ -43,6 +43,11 @@ def save_images(
 
     Raises:
         ValueError: a shape, depth or value that cannot be written.
+
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     [path.name for path in save_images(torch.zeros(2, 3, 8, 8), directory)]
+    ['000000.png', '000001.png']
     """
     _check(x, dims=(2,))
     channels = x.shape[1]
@@ -101,6 +106,12 @@ def save_grid(
 
     Raises:
         ValueError: a shape, number or value that cannot be drawn.
+
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = save_grid(torch.zeros(4, 1, 8, 8), f"{directory}/grid.png", columns=2, scale=1)
+    ...     Image.open(path).size
+    (22, 22)
     """
     mosaic = _mosaic(x, columns, padding, scale, film)
     if below is not None:
@@ -131,6 +142,12 @@ def save_gif(
 
     Raises:
         ValueError: no frames, or one that `save_grid` would refuse.
+
+    >>> import tempfile, torch
+    >>> frames = [torch.full((4, 1, 8, 8), level) for level in (-1.0, 0.0, 1.0)]
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     Image.open(save_gif(frames, f"{directory}/frames.gif")).n_frames
+    3
     """
     if not frames:
         raise ValueError("an animation needs at least one frame; 0 were given")
@@ -163,6 +180,12 @@ def save_npz(
 
     Raises:
         ValueError: a shape, value or number of labels that does not fit.
+
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     images = np.load(save_npz(torch.zeros(4, 3, 8, 8), f"{directory}/samples.npz"))["arr_0"]
+    >>> images.shape, images.dtype
+    ((4, 8, 8, 3), dtype('uint8'))
     """
     _check(x, dims=(1, 2, 3))
     stored = (values or natural_values(bits)).restore(x)

@@ -21,6 +21,14 @@ class TrainState:
     """The whole state of a run.
 
     Data order, noise and dropout are functions of the step, so only its number is stored.
+
+    >>> from iddpm import UniformTimesteps
+    >>> network = nn.Linear(2, 2)
+    >>> optimizer, emas = torch.optim.AdamW(network.parameters()), [EMA(network, 0.99)]
+    >>> precision = Precision("float32", torch.device("cpu"))
+    >>> state = TrainState(network, optimizer, emas, UniformTimesteps(1000), precision)
+    >>> state.step, list(state.tensors())
+    (0, ['network', 'optimizer', 'ema_0.99'])
     """
 
     network: nn.Module

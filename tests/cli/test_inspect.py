@@ -29,6 +29,9 @@ def test_it_says_what_it_found(tmp_path):
     ):
         assert part in out
     assert Image.open(tmp_path / "p.png").size[0] > 100
+    assert "few items" not in out
+    _, out, _ = outcome("data", "inspect", tmp_path / "sounds", "--out", tmp_path / "p.png")
+    assert "few items  -s data.window=[256] cuts windows out of them" in out
 
 
 def test_it_says_what_it_found_of_clips(tmp_path):

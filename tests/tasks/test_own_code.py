@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,9 @@ def test_refusals_of_networks(tmp_path, array_file):
             array_file, tmp_path / "warned", "model.num_res_blocks=7", "training.steps=1",
             network=Tiny(),
         )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what a preset sets was not asked for
+        train(array_file, tmp_path / "quick", "preset=quick", "training.steps=1", network=Tiny())
 
 
 def absolute_error(denoiser, x0, t, noise, **conditioning):

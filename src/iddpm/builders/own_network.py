@@ -15,6 +15,7 @@ from iddpm.builders.network import count_outputs
 from iddpm.builders.task import TASKS
 from iddpm.config import Config, OwnLoss, ResolvedConfig, SimpleLoss, settle, validate
 from iddpm.config.model import FACTS
+from iddpm.config.presets import PRESETS
 
 Network = nn.Module | str
 """A module, or ``package.module:factory`` that makes one."""
@@ -118,11 +119,16 @@ def claim(wanted: Config, network: object, loss: object) -> Config:
         return wanted
     defaults = type(model)()
     stated = sorted(model.model_fields_set - FACTS)
-    unused = [n for n in stated if getattr(model, n) != getattr(defaults, n)]
+    preset = PRESETS.get(wanted.preset or "", {}).get("model", {})
+    unused = [
+        n
+        for n in stated
+        if getattr(model, n) not in (getattr(defaults, n), preset.get(n, getattr(defaults, n)))
+    ]
     if unused:
         warnings.warn(
             f"{', '.join(f'model.{name}' for name in unused)} "
-            f"{('are' if len(unused) > 1 else 'is')} for the built-in network and has no "
+            f"{('are' if len(unused) > 1 else 'is')} for the built-in network, without "
             "effect on your own",
             stacklevel=2,
         )

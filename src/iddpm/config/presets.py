@@ -17,6 +17,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "validate_every": 200,
             "preview_every": 400,
         },
+        "sampling": {"steps": 20},
     },
     # The best likelihood of data of at most 8 bits in a short training (docs/likelihood.md).
     "likelihood": {

@@ -33,6 +33,8 @@ COMPARED = 100_000
 """Items that are all read to find identical ones, where they are no files."""
 CHECKED_ITEMS = 1000
 """Items whose range is measured and printed."""
+FEW = 20
+"""Items below which windows are recommended, where they can be cut."""
 _BINS = 128
 """Bars of the histogram; integers of fewer levels have one a level."""
 
@@ -56,7 +58,8 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     values = source.form.values or natural_values(source.bits)
 
     shape = f"{_by(source.shape)} ({_what(source)})"
-    yield f"found      {source.name}: {len(source)} items, each {shape}"
+    count = f"{len(source)} item{'s' if len(source) > 1 else ''}"
+    yield f"found      {source.name}: {count}, each {shape}"
     yield f"values     {values}"
     used = _look(source, values)
     yield f"used       {used.say(len(source))}"
@@ -73,6 +76,8 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     if source.given is not None:
         yield f"paired     {source.given.name}: {_by(source.given.shape)} with each item"
     yield f"split      {len(split.train)} training items, {len(split.held_out)} held out"
+    if len(source) < FEW and (window := _window(config, source)):
+        yield f"few items  -s data.window={window} cuts windows out of them"
     yield f"identical  {_identical(source)}"
     size = len(source) * int(np.prod(source.shape)) * (4 if source.bits is None else _bytes(source))
     item = size / len(source)
@@ -175,6 +180,15 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
 
 def _coding(form: Form) -> str:
     return f"{form.encoding} in {form.container or 'WAV'}"
+
+
+def _window(config: Config, source: Source) -> str:
+    """Return a window for recordings and volumes, or nothing for what has or takes none."""
+    if config.data.window is not None or source.form.kind not in ("signal", "volume"):
+        return ""
+    most = 32 if source.form.kind == "volume" else 1024
+    sizes = [max(1 << (n // 2).bit_length() - 1, 1) for n in source.shape[1:]]
+    return f"[{','.join(str(min(n, most)) for n in sizes)}]"
 
 
 def _what(source: Source) -> str:

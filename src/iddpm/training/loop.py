@@ -253,6 +253,7 @@ class _Loop:
             self.reporter.say(f"{name}{by}: saving; send it again to exit at once")
         elif late:
             self.stop = Stop.TIME
+            self.reporter.say("time is up: measuring, saving and drawing what is due at the end")
         if self.state.step >= settings.total_steps:
             self.stop = Stop.FINISHED
 

@@ -30,6 +30,15 @@ class DDIM:
     Attributes:
         eta: 0 for the deterministic sampler, 1 for as much fresh noise as DDPM's posterior.
         last_noise: as in :class:`~iddpm.sampling.ddpm.DDPM`.
+
+    On standard normal data the exact solution leaves the state as it is:
+
+    >>> import torch
+    >>> from iddpm import DDIM, Prediction, cosine, log_snr_timesteps, sample
+    >>> normal = lambda x, l: Prediction(l.alpha_bar.sqrt() * x, (1 - l.alpha_bar).sqrt() * x)
+    >>> few = cosine(1000).respace(log_snr_timesteps(cosine(1000), 100))
+    >>> round(float(sample(DDIM(), normal, few, torch.ones(1, 1))), 2)
+    0.98
     """
 
     eta: float = 0.0
@@ -93,6 +102,12 @@ def inversion(
         schedule: the steps that decoding will visit.
         x0: data in [-1, 1], [N, C, *spatial].
         conditioning: passed to ``denoise``.
+
+    >>> from iddpm import Prediction, cosine, even_timesteps
+    >>> normal = lambda x, l: Prediction(l.alpha_bar.sqrt() * x, (1 - l.alpha_bar).sqrt() * x)
+    >>> few = cosine(1000).respace(even_timesteps(1000, 4))
+    >>> [(state.number, state.index) for state in inversion(normal, few, torch.ones(1, 1))]
+    [(1, 0), (2, 1), (3, 2), (4, 3)]
     """
     if conditioning:
         denoise = partial(denoise, **conditioning)
@@ -109,7 +124,14 @@ def inversion(
 
 
 def invert(denoise: Denoise, schedule: NoiseSchedule, x0: Tensor, **conditioning: Any) -> Tensor:
-    """Return the noise [N, C, *spatial] of the data; arguments as in :func:`inversion`."""
+    """Return the noise [N, C, *spatial] of the data; arguments as in :func:`inversion`.
+
+    >>> from iddpm import Prediction, cosine, sample
+    >>> normal = lambda x, l: Prediction(l.alpha_bar.sqrt() * x, (1 - l.alpha_bar).sqrt() * x)
+    >>> noise = invert(normal, cosine(100), torch.ones(1, 1))
+    >>> round(float(sample(DDIM(), normal, cosine(100), noise)), 1)
+    1.0
+    """
     x = x0
     for state in inversion(denoise, schedule, x0, **conditioning):
         x = state.x

@@ -26,6 +26,14 @@ class DDPM:
     Attributes:
         last_noise: largest mean size, in levels of 8 bits, of the noise of step 1 where the
             variance is analytic; see :func:`~iddpm.sampling.noise.limited`.
+
+    >>> import torch
+    >>> from iddpm import DDPM, cosine, even_timesteps, sample
+    >>> from iddpm.diffusion.prediction import from_x0
+    >>> half = lambda x, level: from_x0(x, torch.full_like(x, 0.5), level)  # all data is 0.5
+    >>> few = cosine(1000).respace(even_timesteps(1000, 4))
+    >>> sample(DDPM(), half, few, torch.randn(1, 3))
+    tensor([[0.5000, 0.5000, 0.5000]])
     """
 
     last_noise: float = 1.0

@@ -67,6 +67,13 @@ def redraw(
             :func:`~iddpm.sampling.sampler_loop.trajectory`.
         x0: data in [-1, 1], [N, C, *spatial].
         initial: standard normal, the shape of ``x0``.
+
+    >>> from iddpm import DDIM, cosine
+    >>> from iddpm.diffusion.prediction import from_x0
+    >>> half = lambda x, level: from_x0(x, torch.full_like(x, 0.5), level)  # all data is 0.5
+    >>> x0, lower = torch.zeros(1, 2), cosine(1000).respace([0, 200, 400])  # to step 400 of 999
+    >>> [state.x for state in redraw(DDIM(), half, lower, x0, torch.randn(1, 2))][-1]
+    tensor([[0.5000, 0.5000]])
     """
     x = noised(schedule, x0, initial)
     return trajectory(sampler, denoise, schedule, x, noise=noise, **conditioning)
@@ -82,6 +89,13 @@ def keep_known(denoise: Denoise, known: Tensor, mask: Tensor) -> Denoise:
         denoise: the model.
         known: data in [-1, 1], [N, C, *spatial]; looked at only where ``mask`` is false.
         mask: bool, broadcasts against ``known``; true where the model is to fill in.
+
+    >>> from iddpm import cosine
+    >>> from iddpm.diffusion.prediction import from_x0
+    >>> half = lambda x, level: from_x0(x, torch.full_like(x, 0.5), level)
+    >>> known, mask = torch.tensor([[-1.0, 0.0]]), torch.tensor([False, True])
+    >>> keep_known(half, known, mask)(torch.randn(1, 2), cosine(1000).at(torch.tensor([500]))).x0
+    tensor([[-1.0000,  0.5000]])
     """
 
     def kept(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
@@ -132,6 +146,13 @@ def inpaint(
 
     Raises:
         ValueError: ``resample`` or ``jump`` below 1, or a jump as long as the schedule.
+
+    >>> from iddpm import DDIM, cosine
+    >>> from iddpm.diffusion.prediction import from_x0
+    >>> half = lambda x, level: from_x0(x, torch.full_like(x, 0.5), level)  # all data is 0.5
+    >>> known, mask = torch.tensor([[-1.0, 0.0]]), torch.tensor([False, True])
+    >>> [state.x for state in inpaint(DDIM(), half, cosine(4), known, mask, torch.randn(1, 2))][-1]
+    tensor([[-1.0000,  0.5000]])
     """
     noise = noise or (lambda _: torch.randn_like(initial))
     kept = keep_known(denoise, known, mask)

@@ -29,6 +29,11 @@ def clip_x0(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
     """Keep the estimate of x0 within [low, high]; the noise estimate follows.
 
     For a model of the residual, the data is clipped.
+
+    >>> from iddpm import Prediction, cosine
+    >>> two = lambda x, level: Prediction(torch.full_like(x, 2.0), x)  # out of range
+    >>> clip_x0(two)(torch.randn(1, 2), cosine(1000).at(torch.tensor([500]))).x0
+    tensor([[1., 1.]])
     """
 
     def clipped(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
@@ -46,6 +51,11 @@ def threshold_x0(denoise: Denoise, share: float) -> Denoise:
 
     Raises:
         ValueError: a share outside (0, 1].
+
+    >>> from iddpm import Prediction, cosine
+    >>> wide = lambda x, level: Prediction(torch.tensor([[0.5, 1.0, -2.0]]), x)
+    >>> threshold_x0(wide, 1.0)(torch.randn(1, 3), cosine(1000).at(torch.tensor([500]))).x0
+    tensor([[ 0.2500,  0.5000, -1.0000]])
     """
     if not 0 < share <= 1:
         raise ValueError(
@@ -99,6 +109,12 @@ def classifier_free(
     Raises:
         ValueError: a scale or ``rescale`` out of range; when called, conditioning that cannot be
             guided, or none to guide.
+
+    >>> from iddpm import Prediction, cosine
+    >>> level = cosine(1000).at(torch.tensor([500]))
+    >>> model = lambda x, level, y: Prediction(0.1 * y[:, None].float(), x)  # -0.1 without a class
+    >>> classifier_free(model, 3.0)(torch.randn(1, 1), level, y=torch.tensor([2])).x0
+    tensor([[0.8000]])
     """
 
     _check_finite("the scale of classifier-free guidance", scale)
@@ -182,6 +198,12 @@ def autoguided(
 
     Raises:
         ValueError: a scale below 1, or one that is not finite.
+
+    >>> from iddpm import Prediction, cosine
+    >>> good = lambda x, level: Prediction(torch.full_like(x, 0.5), x)
+    >>> poor = lambda x, level: Prediction(torch.full_like(x, 0.25), x)
+    >>> autoguided(good, poor, 2.0)(torch.randn(1, 2), cosine(1000).at(torch.tensor([500]))).x0
+    tensor([[0.7500, 0.7500]])
     """
     _check_finite("the scale of autoguidance", scale)
     if scale < 1:
@@ -234,6 +256,13 @@ def classifier_guided(
 
     Raises:
         ValueError: a scale that is not finite, or an unknown form.
+
+    >>> from iddpm import Prediction, cosine
+    >>> zero = lambda x, level: Prediction(torch.zeros_like(x), x)
+    >>> guided = classifier_guided(zero, lambda x, l, y: torch.ones_like(x), 1.0, conditional=False)
+    >>> level = cosine(1000).at(torch.tensor([500]))
+    >>> bool(guided(torch.zeros(1, 1), level, y=torch.tensor([0])).x0 > 0)  # along the gradient
+    True
     """
     _check_finite("the scale of a classifier", scale)
     if form not in ("score", "mean"):
@@ -264,6 +293,12 @@ def classifier_gradient(classifier: Callable[[Tensor, Tensor], Tensor]) -> Gradi
 
     It returns logits [N, K]. Items without a class (-1) are not guided. Gradients are enabled here,
     also under ``torch.no_grad``.
+
+    >>> from iddpm import cosine
+    >>> classifier = lambda x, shown: torch.cat([x, -x], dim=1)  # logits of 2 classes
+    >>> level = cosine(1000).at(torch.tensor([500, 500]))
+    >>> classifier_gradient(classifier)(torch.zeros(2, 1), level, torch.tensor([0, -1])).flatten()
+    tensor([1., 0.])
     """
 
     def gradient(x_t: Tensor, level: Level, y: Tensor) -> Tensor:

@@ -23,6 +23,15 @@ class Heun:
     Do not use it for few steps or from the noisiest steps of the cosine schedule: where sigma
     decreases by a large factor, as there from 2e4, a step multiplies the difference of the slopes
     by the same factor. From pure noise, where sigma is infinite, the step is Euler's.
+
+    On standard normal data the exact solution leaves the state as it is:
+
+    >>> import torch
+    >>> from iddpm import Heun, Prediction, cosine, log_snr_timesteps, sample
+    >>> normal = lambda x, l: Prediction(l.alpha_bar.sqrt() * x, (1 - l.alpha_bar).sqrt() * x)
+    >>> few = cosine(1000).respace(log_snr_timesteps(cosine(1000), 100))
+    >>> round(float(sample(Heun(), normal, few, torch.ones(1, 1))), 2)
+    1.0
     """
 
     def step(

@@ -28,6 +28,15 @@ class IPNDM:
         variable_step: False for the published iPNDM, whose weights (Liu et al. 2022) are those of
             equal steps in sigma whatever the steps are: on other grids its order is 2 at most.
             True for the weights that are exact for the steps taken (rhoAB-DEIS).
+
+    On standard normal data the exact solution leaves the state as it is:
+
+    >>> import torch
+    >>> from iddpm import IPNDM, Prediction, cosine, log_snr_timesteps, sample
+    >>> normal = lambda x, l: Prediction(l.alpha_bar.sqrt() * x, (1 - l.alpha_bar).sqrt() * x)
+    >>> few = cosine(1000).respace(log_snr_timesteps(cosine(1000), 100))
+    >>> round(float(sample(IPNDM(), normal, few, torch.ones(1, 1))), 2)
+    1.0
     """
 
     order: int = 4

@@ -17,6 +17,14 @@ class Consistency:
 
     It is for models whose estimate of x0 is a sample, such as those that ``iddpm distill`` makes.
     A denoiser's estimate is a mean, and its samples would be too smooth.
+
+    >>> import torch
+    >>> from iddpm import Consistency, cosine, even_timesteps, sample
+    >>> from iddpm.diffusion.prediction import from_x0
+    >>> half = lambda x, level: from_x0(x, torch.full_like(x, 0.5), level)  # all data is 0.5
+    >>> few = cosine(1000).respace(even_timesteps(1000, 4))
+    >>> sample(Consistency(), half, few, torch.randn(1, 3))
+    tensor([[0.5000, 0.5000, 0.5000]])
     """
 
     def step(

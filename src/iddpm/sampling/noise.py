@@ -31,6 +31,13 @@ class SampleNoise:
         shape: [N, C, *spatial] of the batch.
         start: number of the first image; image k draws the same in every batch that holds it.
         device: of the result; the noise is drawn on the CPU, in float32.
+
+    >>> from iddpm import SampleNoise
+    >>> batch, alone = SampleNoise(7, (4, 1, 8, 8)), SampleNoise(7, (1, 1, 8, 8), start=3)
+    >>> torch.equal(batch.initial()[3:], alone.initial())  # x_T of image 3
+    True
+    >>> torch.equal(batch(0)[3:], alone(0))  # its noise of the first step
+    True
     """
 
     seed: int

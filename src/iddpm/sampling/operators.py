@@ -23,6 +23,13 @@ class Operator(ABC):
 
     Attributes:
         shape: (C, *spatial) of an item.
+
+    >>> from iddpm import Mask, Operator
+    >>> mask = Mask((1, 3), torch.tensor([True, False, True]))
+    >>> isinstance(mask, Operator), mask.norm
+    (True, 1.0)
+    >>> mask.place(torch.zeros(1, 1, 3), mask.forward(torch.ones(1, 1, 3)))
+    tensor([[[1., 0., 1.]]])
     """
 
     shape: tuple[int, ...]
@@ -74,6 +81,10 @@ class Mask(Operator):
     Attributes:
         shape: (C, *spatial) of an item.
         measured: bool, broadcasts against an item; true where it is measured.
+
+    >>> mask = Mask((1, 3), torch.tensor([True, False, True]))
+    >>> mask.forward(torch.tensor([[[1.0, 2.0, 3.0]]]))
+    tensor([[[1., 0., 3.]]])
     """
 
     shape: tuple[int, ...]
@@ -117,6 +128,11 @@ class Subsample(Operator):
     Attributes:
         shape: (C, *spatial) of an item.
         factors: distance of measured positions along each axis.
+
+    >>> every_second = Subsample((1, 4), (2,))
+    >>> y = every_second.forward(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]))
+    >>> y, every_second.adjoint(y)
+    (tensor([[[1., 3.]]]), tensor([[[1., 0., 3., 0.]]]))
     """
 
     shape: tuple[int, ...]
@@ -170,6 +186,11 @@ class Downscale(Operator):
 
     Raises:
         ValueError: blocks that do not divide the item.
+
+    >>> pairs = Downscale((1, 4), (2,))
+    >>> y = pairs.forward(torch.tensor([[[1.0, 3.0, 5.0, 7.0]]]))
+    >>> y, pairs.inverse(y)
+    (tensor([[[2., 6.]]]), tensor([[[2., 2., 6., 6.]]]))
     """
 
     shape: tuple[int, ...]

@@ -55,6 +55,14 @@ def ddnm(
         operator: what was measured.
         noise: its noise's standard deviation.
         data_std: standard deviation of the data, from which v follows where there is noise.
+
+    >>> from iddpm import Mask, cosine
+    >>> from iddpm.diffusion.prediction import from_x0
+    >>> normal = lambda x, l: from_x0(x, l.alpha_bar.sqrt().float() * x, l)  # standard normal data
+    >>> model = ddnm(normal, Mask((1, 2), torch.tensor([True, False])), data_std=1.0)
+    >>> level, y = cosine(1000).at(torch.tensor([500])), torch.tensor([[[0.25, 0.0]]])
+    >>> [round(float(v), 2) for v in model(torch.zeros(1, 1, 2), level, measured=y).x0[0, 0]]
+    [0.25, 0.0]
     """
     _check_noise(noise)
 
@@ -79,6 +87,14 @@ def pigdm(
 
     Args:
         denoise, operator, noise, data_std: as for :func:`ddnm`.
+
+    >>> from iddpm import Mask, cosine
+    >>> from iddpm.diffusion.prediction import from_x0
+    >>> normal = lambda x, l: from_x0(x, l.alpha_bar.sqrt().float() * x, l)  # standard normal data
+    >>> model = pigdm(normal, Mask((1, 2), torch.tensor([True, False])), data_std=1.0)
+    >>> level, y = cosine(1000).at(torch.tensor([500])), torch.tensor([[[0.25, 0.0]]])
+    >>> [round(float(v), 2) for v in model(torch.zeros(1, 1, 2), level, measured=y).x0[0, 0]]
+    [0.25, 0.0]
     """
     _check_noise(noise)
 
@@ -109,6 +125,14 @@ def mmps(
         solves: steps of conjugate gradients; as many as there are measurements are exact.
         ridge: what is added to A C A^T, as a share of its norm for white data. The Jacobian of a
             network is neither quite symmetric nor positive; 0 is exact for Gaussian data.
+
+    >>> from iddpm import Mask, cosine
+    >>> from iddpm.diffusion.prediction import from_x0
+    >>> normal = lambda x, l: from_x0(x, l.alpha_bar.sqrt().float() * x, l)  # standard normal data
+    >>> model = mmps(normal, Mask((1, 2), torch.tensor([True, False])), data_std=1.0)
+    >>> level, y = cosine(1000).at(torch.tensor([500])), torch.tensor([[[0.25, 0.0]]])
+    >>> [round(float(v), 2) for v in model(torch.zeros(1, 1, 2), level, measured=y).x0[0, 0]]
+    [0.24, 0.0]
     """
     _check_noise(noise)
     if solves < 1:

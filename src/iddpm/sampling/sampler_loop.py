@@ -27,7 +27,19 @@ class Step(NamedTuple):
 
 
 class Sampler(Protocol):
-    """One step of a sampler. Samplers hold settings, no state."""
+    """One step of a sampler. Samplers hold settings, no state.
+
+    >>> import torch
+    >>> from iddpm import cosine, sample
+    >>> from iddpm.diffusion.prediction import from_x0
+    >>> class AtOnce:  # a sampler that trusts the estimate of every step
+    ...     def step(self, denoise, x, i, schedule, draw, memory=None):
+    ...         prediction = denoise(x, schedule.at(torch.full((len(x),), i)))
+    ...         return Step(prediction.x0, prediction)
+    >>> half = lambda x, level: from_x0(x, torch.full_like(x, 0.5), level)
+    >>> sample(AtOnce(), half, cosine(4), torch.randn(1, 2))
+    tensor([[0.5000, 0.5000]])
+    """
 
     def step(
         self,
@@ -91,6 +103,16 @@ def trajectory(
             probable level (``"mode"``), a drawn one (``"draw"``), or their mean, which is not a
             level (``"mean"``). Other models ignore it.
         conditioning: passed to ``denoise``, such as class labels ``y``.
+
+    >>> from iddpm import DDIM, cosine, even_timesteps
+    >>> from iddpm.diffusion.prediction import from_x0
+    >>> half = lambda x, level: from_x0(x, torch.full_like(x, 0.5), level)  # all data is 0.5
+    >>> few = cosine(1000).respace(even_timesteps(1000, 3))
+    >>> for state in trajectory(DDIM(), half, few, torch.full((1, 1), 2.0)):
+    ...     print(state.number, state.index, round(float(state.x), 2))
+    1 2 1.78
+    2 1 0.51
+    3 0 0.5
     """
     if conditioning:
         denoise = partial(denoise, **conditioning)

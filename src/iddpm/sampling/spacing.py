@@ -20,6 +20,11 @@ def even_timesteps(num_steps: int, count: int) -> list[int]:
 
     Raises:
         ValueError: fewer than 1 or more than ``num_steps`` timesteps.
+
+    >>> even_timesteps(1000, 5)
+    [0, 250, 500, 749, 999]
+    >>> even_timesteps(1000, 1)
+    [999]
     """
     _check_count(num_steps, count)
     return [num_steps - 1] if count == 1 else space_timesteps(num_steps, str(count))
@@ -55,6 +60,10 @@ def log_snr_timesteps(
 
     Raises:
         ValueError: fewer than 1 or more than T timesteps; a ``sigma_max`` below the lowest level.
+
+    >>> from iddpm import cosine
+    >>> [round(t) for t in log_snr_timesteps(cosine(1000), 5)]
+    [19, 166, 680, 946, 991]
     """
     noisiest, cleanest = _ends(schedule, count, sigma_max)
     return _positions(schedule, cleanest + _parts(count) * (noisiest - cleanest))
@@ -69,6 +78,10 @@ def karras_timesteps(
 
     Raises:
         ValueError: besides, a ``rho`` that is not above 0.
+
+    >>> from iddpm import cosine
+    >>> [round(t) for t in karras_timesteps(cosine(1000), 5)]
+    [87, 582, 906, 974, 991]
     """
     if not 0 < rho < math.inf:
         raise ValueError(f"rho={rho} must be above 0 and finite")

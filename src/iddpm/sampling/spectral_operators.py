@@ -31,6 +31,11 @@ class Convolution(Operator):
         shape: (C, *spatial) of an item.
         kernel: weights, one axis for each spatial axis; its middle is at ``length // 2``.
         circular: which axes are rings; by default none.
+
+    >>> mean = Convolution((1, 4), torch.full((3,), 1 / 3))
+    >>> y = mean.forward(torch.tensor([[[0.0, 0.0, 3.0, 3.0]]]))
+    >>> [round(float(v), 3) for v in y[0, 0]]
+    [0.0, 1.0, 2.0, 3.0]
     """
 
     shape: tuple[int, ...]
@@ -152,6 +157,12 @@ class Matrix(Operator):
 
     Raises:
         ValueError: a matrix for items of another number of values.
+
+    >>> total = Matrix((1, 2), torch.tensor([[1.0, 1.0]]))
+    >>> total.forward(torch.tensor([[[2.0, 4.0]]]))
+    tensor([[6.]])
+    >>> [round(float(v), 3) for v in total.inverse(torch.tensor([[6.0]])).flatten()]
+    [3.0, 3.0]
     """
 
     shape: tuple[int, ...]
@@ -207,6 +218,10 @@ def gaussian_kernel(width: float, dims: int) -> Tensor:
 
     Raises:
         ValueError: a width that is not positive and finite.
+
+    >>> kernel = gaussian_kernel(0.5, dims=2)
+    >>> kernel.shape, round(float(kernel.sum()), 6)
+    (torch.Size([5, 5]), 1.0)
     """
     if not 0 < width < math.inf:
         raise ValueError(f"a blur of width {width:g} is none: give a positive number of positions")

@@ -69,6 +69,16 @@ def tiled(
     Raises:
         ValueError: an ``overlap`` outside [0, 1) or ``at_once`` below 1; when it is called, a
             tensor whose axes are no whole fraction of the state's or of the tile's.
+
+    >>> from iddpm import cosine
+    >>> from iddpm.diffusion.prediction import from_x0
+    >>> shapes = []
+    >>> def small(x, level):  # a model of 8 x 8
+    ...     shapes.append(tuple(x.shape))
+    ...     return from_x0(x, torch.full_like(x, 0.5), level)
+    >>> level = cosine(1000).at(torch.tensor([500]))
+    >>> tiled(small, (8, 8))(torch.randn(1, 1, 8, 20), level).x0.shape, shapes  # three in one batch
+    (torch.Size([1, 1, 8, 20]), [(3, 1, 8, 8)])
     """
     if not 0 <= overlap < 1:
         raise ValueError(

@@ -33,6 +33,15 @@ class UniPC:
 
     Attributes:
         order: 2 or 3, the order of the predictor.
+
+    On standard normal data the exact solution leaves the state as it is:
+
+    >>> import torch
+    >>> from iddpm import Prediction, UniPC, cosine, log_snr_timesteps, sample
+    >>> normal = lambda x, l: Prediction(l.alpha_bar.sqrt() * x, (1 - l.alpha_bar).sqrt() * x)
+    >>> few = cosine(1000).respace(log_snr_timesteps(cosine(1000), 100))
+    >>> round(float(sample(UniPC(), normal, few, torch.ones(1, 1))), 2)
+    1.0
     """
 
     order: int = 3

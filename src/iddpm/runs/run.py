@@ -31,6 +31,18 @@ class Run(OpenedRun):
     """A trained model and the directory that it lives in.
 
     The arguments are those of :class:`~iddpm.runs.opened_run.OpenedRun`.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from iddpm import Run, train
+    >>> from iddpm.training.monitoring.terminal import SilentReporter
+    >>> images = np.random.default_rng(0).integers(0, 256, (8, 8, 8), np.uint8)
+    >>> tiny = ["model.model_channels=8", "model.channel_mult=[1]", "model.num_res_blocks=1"]
+    >>> tiny += ["training.steps=2", "training.preview_every=0"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = train(images, settings=tiny, out=f"{folder}/run", reporter=SilentReporter())
+    ...     print(isinstance(run, Run), run.directory.name, run.sample(2, steps=2).shape)
+    True run torch.Size([2, 1, 8, 8])
     """
 
     def sample(
@@ -277,7 +289,21 @@ def load(
     network: Network | None = None,
     data: Any = None,
 ) -> Run:
-    """Open a run and read its weights; arguments and errors as for :class:`Run`."""
+    """Open a run and read its weights; arguments and errors as for :class:`Run`.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from iddpm import load, train
+    >>> from iddpm.training.monitoring.terminal import SilentReporter
+    >>> images = np.random.default_rng(0).integers(0, 256, (8, 8, 8), np.uint8)
+    >>> tiny = ["model.model_channels=8", "model.channel_mult=[1]", "model.num_res_blocks=1"]
+    >>> tiny += ["training.steps=2", "training.preview_every=0"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = train(images, settings=tiny, out=f"{folder}/run", reporter=SilentReporter())
+    ...     again = load(f"{folder}/run")
+    ...     print(again.config.model.size, again.ema)
+    (8, 8) None
+    """
     run = Run(
         run_directory,
         ema=ema,

@@ -73,6 +73,11 @@ def distill(
         KeyboardInterrupt, SystemExit: on signals, as :func:`~iddpm.tasks.train.train`.
 
     Source: Geng et al. 2024, "Consistency Models Made Easy".
+
+    Example::
+
+        run = iddpm.distill("runs/digits", guidance=2.0, out="runs/digits_fast")
+        x = run.sample(16, steps=1)
     """
     wanted = TrainRequest(
         data,

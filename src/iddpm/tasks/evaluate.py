@@ -103,6 +103,16 @@ def evaluate(
 
     Raises:
         ValueError, FileNotFoundError: something given does not work; nothing has been written.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from rich.console import Console
+    >>> from iddpm import evaluate
+    >>> images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    >>> with tempfile.TemporaryDirectory() as folder:  # the same items in another order
+    ...     found = evaluate(images, images[::-1], out=folder, console=Console(quiet=True))
+    >>> found.samples.count, found.samples.values["precision"], found.samples.values["recall"]
+    (40, 1.0, 1.0)
     """
     console = console or open_console(ranks.first)
     out = None if out is None else Path(out)

@@ -131,6 +131,20 @@ def likelihood(
     Raises:
         ValueError: an unknown choice, a number out of range, data of another shape or depth, no
             held-out items, or bits per dimension of continuous data.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from iddpm import likelihood, train
+    >>> from rich.console import Console
+    >>> from iddpm.training.monitoring.terminal import SilentReporter
+    >>> images = np.random.default_rng(0).integers(0, 256, (8, 8, 8), np.uint8)
+    >>> tiny = ["model.model_channels=8", "model.channel_mult=[1]", "model.num_res_blocks=1"]
+    >>> tiny += ["training.steps=2", "training.preview_every=0"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = train(images, settings=tiny, out=f"{folder}/run", reporter=SilentReporter())
+    ...     bound = likelihood(run, images, steps=3, console=Console(quiet=True))
+    >>> bound.unit, len(bound.per_step), bound.total.mean > 0
+    ('bits/dim', 3, True)
     """
     opened = run.trained_on(data)
     if opened is not run:

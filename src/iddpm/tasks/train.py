@@ -84,6 +84,18 @@ def train(
             written.
         RunFailed: it cannot continue, such as if the loss stays not finite.
         KeyboardInterrupt, SystemExit: on SIGINT, or on SIGTERM or SIGUSR1, after saving the run.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from iddpm import train
+    >>> from iddpm.training.monitoring.terminal import SilentReporter
+    >>> images = np.random.default_rng(0).integers(0, 256, (8, 8, 8), np.uint8)
+    >>> tiny = ["model.model_channels=8", "model.channel_mult=[1]", "model.num_res_blocks=1"]
+    >>> tiny += ["training.steps=2", "training.preview_every=0"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = train(images, settings=tiny, out=f"{folder}/run", reporter=SilentReporter())
+    ...     print(run.sample(2, steps=2).shape)
+    torch.Size([2, 1, 8, 8])
     """
     run, reason = train_until_stop(
         TrainRequest(

@@ -55,6 +55,11 @@ class TuneRequest:
         features: what data is compared by, as for :func:`iddpm.evaluate`.
         weights: the file of weights that ``inception`` needs.
         seed: of the samples, the same for all.
+
+    >>> from iddpm import TuneRequest
+    >>> request = TuneRequest(n=200, evaluations=(5,))
+    >>> request.n, request.features
+    (200, 'pca')
     """
 
     n: int = COUNT
@@ -93,6 +98,12 @@ def tune(run: Run, request: TuneRequest | None = None, *, console: Console | Non
 
     Raises:
         ValueError: a distilled model, evaluations that do not exist, or too few samples or items.
+
+    Example::
+
+        run = iddpm.load("runs/digits")
+        tuned = iddpm.tune(run, iddpm.TuneRequest(n=500, evaluations=(5, 10)))
+        x = run.sample(16, sampler="auto", steps=10)
     """
     request = request or TuneRequest()
     console = console or open_console()

@@ -67,7 +67,10 @@ class Denoiser(nn.Module):
             levels of the data together with its residual.
 
     >>> from iddpm import UNet, cosine
-    >>> network = UNet(dims=1, in_channels=1, out_channels=2, model_channels=8, num_res_blocks=1)
+    >>> network = UNet(
+    ...     dims=1, in_channels=1, out_channels=2, model_channels=8, num_res_blocks=1,
+    ...     channel_mult=(1,),
+    ... )
     >>> denoiser = Denoiser(network, GaussianDiffusion(cosine(1000), "learned_range"), "v")
     >>> level = denoiser.diffusion.schedule.at(torch.tensor([0, 999]))
     >>> denoiser(torch.randn(2, 1, 16), level).x0.shape

@@ -38,7 +38,8 @@ class SuperResUNet(UNet):
         ValueError: numbers that do not fit together, named in the message.
 
     >>> network = SuperResUNet(
-    ...     dims=2, in_channels=1, out_channels=1, model_channels=8, num_res_blocks=1
+    ...     dims=2, in_channels=1, out_channels=1, model_channels=8, num_res_blocks=1,
+    ...     channel_mult=(1, 2),
     ... )
     >>> network(torch.randn(2, 1, 16, 16), torch.zeros(2), torch.randn(2, 1, 8, 8)).shape
     torch.Size([2, 1, 16, 16])

@@ -72,7 +72,10 @@ class TrainStep:
         guard: skips steps with spikes.
 
     >>> from iddpm import GaussianDiffusion, UNet, UniformTimesteps, cosine, simple
-    >>> network = UNet(dims=1, in_channels=1, out_channels=1, model_channels=8, num_res_blocks=1)
+    >>> network = UNet(
+    ...     dims=1, in_channels=1, out_channels=1, model_channels=8, num_res_blocks=1,
+    ...     channel_mult=(1,),
+    ... )
     >>> denoiser = Denoiser(network, GaussianDiffusion(cosine(100), "fixed_small"))
     >>> optimizer, emas = torch.optim.AdamW(network.parameters()), [EMA(network, 0.99)]
     >>> precision = Precision("float32", torch.device("cpu"))

@@ -74,7 +74,7 @@ def test_a_directory_that_moves(tmp_path, array_file, tiny, end, step):
 def test_the_command_ends_with_a_sentence(tmp_path, array_file, tiny, monkeypatch, capsys):
     out, moved = tmp_path / "run", tmp_path / "moved"
     monkeypatch.setattr(
-        "iddpm.tasks.train.TerminalReporter", lambda: Happening(2, lambda: out.rename(moved))
+        "iddpm.tasks.train.TerminalReporter", lambda limit: Happening(2, lambda: out.rename(moved))
     )
     options = [word for setting in (*tiny, *SETTINGS) for word in ("-s", setting)]
     assert command_line(["train", str(array_file), *options, "--out", str(out)]) == 1

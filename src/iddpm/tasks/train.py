@@ -126,13 +126,11 @@ def unless_stopped(run: Run, reason: Stop) -> Run:
 def train_until_stop(request: TrainRequest) -> tuple[Run, Stop]:
     """Train as :func:`train` does and also return why it stopped."""
     with joined_ranks("cuda" if torch.cuda.is_available() else "cpu", JOINING) as ranks:
-        reporter = request.reporter or TerminalReporter()
-        if not ranks.first:
-            reporter = SilentReporter()
         # Everything is opened, built and checked before the first byte is written.
         opened, chosen = choose(open_training(request, ranks), ranks)
-        if isinstance(reporter, TerminalReporter):
-            reporter.limit = opened.config.training.max_time
+        reporter = request.reporter or TerminalReporter(limit=opened.config.training.max_time)
+        if not ranks.first:
+            reporter = SilentReporter()
         directory, device = opened.directory, opened.device
         network, started = first_weights(opened, request.init_from, ranks)
         facts = ranks.by_first(lambda: fingerprint(opened.split.source))

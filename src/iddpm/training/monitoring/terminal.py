@@ -40,14 +40,14 @@ class TerminalReporter:
     See :class:`~iddpm.training.loop_settings.Reporter`.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, limit: float | None = None) -> None:
         self.console = console or open_console()
         self._progress: Progress | None = None
         self._started = time.monotonic()
         self._first = self._total = 0
         self._moved = 0.0
         self._said, self._patience = self._started, SILENCE
-        self.limit: float | None = None
+        self.limit = limit
         """Seconds after which training stops before its last step."""
 
     def start(self, step: int, total: int) -> None:

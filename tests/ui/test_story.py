@@ -17,6 +17,7 @@ DIGITS = 300
 """Of those of scikit-learn: 8 x 8, ten classes."""
 
 
+@pytest.mark.slow  # `make ui-test` runs it
 @pytest.mark.system
 @pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
 def test_from_an_empty_directory_to_a_model_that_is_compared(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from iddpm.data.embedded import embedded
-from tests.conftest import TINY
+from tests.conftest import TINY, wait_until
 from tests.ui.browser import accessibility_faults, watched_page
 from tests.ui.served import CHROMIUM, served
 
@@ -17,7 +17,6 @@ DIGITS = 300
 """Of those of scikit-learn: 8 x 8, ten classes."""
 
 
-@pytest.mark.slow  # `make ui-test` runs it
 @pytest.mark.system
 @pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
 def test_from_an_empty_directory_to_a_model_that_is_compared(tmp_path):
@@ -98,15 +97,25 @@ def _measure(page):
     assert accessibility_faults(page) == []
 
 
+def _after_training(route, page):
+    """Let a page of a run listen only when the training that it shows has ended."""
+    if "run=fewer" in route.request.url:
+        head = route.request.url.replace("/events", "/run/head")
+        wait_until(lambda: 'class="state finished"' in page.request.get(head).text())
+    route.continue_()
+
+
 def _compare(page, runs):
     """Train another model, by the name of the data; both in one plot, and beside each other."""
     page.get_by_role("link", name="Train", exact=True).click()
     page.get_by_label("Data", exact=True).fill("digits")
     page.get_by_label("Name of the run").fill("fewer")
     page.get_by_label("Other settings").fill(_settings(FEWER))
+    page.route("**/events*", lambda route: _after_training(route, page))
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", level=1, name="fewer")).to_be_visible()
     expect(page.locator(".state.finished")).to_be_visible()
+    page.unroute("**/events*")
     page.get_by_label("Compare with").select_option("digits")
     expect(page.locator(".uplot .u-legend").first).to_contain_text("(fewer)")
     expect(page.locator(".uplot .u-legend").first).to_contain_text("(digits)")

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from iddpm.ui.run_index import RunIndex, Signature
+from iddpm.ui.run_index import RunIndex, RunSignature
 
 PACE = 1.0
 """Seconds between looks at the files, while somebody watches."""
@@ -19,6 +19,8 @@ WAITING = 256
 """Messages that may wait for a slow page; it is cut off after that and comes again."""
 
 Message = dict[str, Any]
+Seen = tuple[RunSignature, bool]
+"""What a look at a run's files found, and whether a process that a page started has not ended."""
 
 
 class TooManyWatchersError(RuntimeError):
@@ -30,11 +32,14 @@ class Watcher:
 
     Attributes:
         runs: names of the runs whose files are watched; None for all, and for new ones.
+        active: how many of its runs it shows as training or starting; None once the files were
+            looked at, and for a page that does not show it.
         messages: what it is to be sent.
     """
 
-    def __init__(self, runs: frozenset[str] | None) -> None:
+    def __init__(self, runs: frozenset[str] | None, active: int | None = None) -> None:
         self.runs = runs
+        self.active = active
         self.messages: asyncio.Queue[Message | None] = asyncio.Queue(WAITING)
 
     def send(self, message: Message | None) -> None:
@@ -81,15 +86,21 @@ class EventStream:
         for watcher in list(self._watchers):
             watcher.send(None)
 
-    def watch(self, runs: frozenset[str] | None) -> AsyncIterator[str]:
+    def watch(self, runs: frozenset[str] | None, active: int | None = None) -> AsyncIterator[str]:
         """Return the events of a page, as the lines of ``text/event-stream``.
+
+        A training may end after a page was made and before its files are looked at for it.
+
+        Args:
+            runs: names of the runs that it shows; None for all.
+            active: how many of them it shows as training or starting, where it does.
 
         Raises:
             TooManyWatchersError: too many pages are open.
         """
         if len(self._watchers) >= MOST_WATCHERS or self._ended:
             raise TooManyWatchersError(f"{MOST_WATCHERS} pages are open: close one")
-        return self._lines(Watcher(runs))
+        return self._lines(Watcher(runs, active))
 
     async def _lines(self, watcher: Watcher) -> AsyncIterator[str]:
         self._watchers.add(watcher)
@@ -116,15 +127,17 @@ class EventStream:
 
     async def _look(self) -> None:
         """Compare the files with the last time, for as long as a page is open."""
-        before: dict[str, Signature] = {}
+        before: dict[str, Seen] = {}
         while self._watchers and not self._ended:
-            wanted = self._wanted()
+            wanted, watchers = self._wanted(), list(self._watchers)
             now = await asyncio.to_thread(self._signatures, wanted)
             self._compare(before, now)
+            for watcher in watchers:
+                self._compare_activity(watcher, now)
             before = now
             await asyncio.sleep(self.pace)
 
-    def _signatures(self, names: frozenset[str] | None) -> dict[str, Signature]:
+    def _signatures(self, names: frozenset[str] | None) -> dict[str, Seen]:
         """Return the signature of each of some runs, or of all."""
         chosen = self.index.names() if names is None else names
         return {
@@ -141,7 +154,7 @@ class EventStream:
             names |= watcher.runs
         return frozenset(names)
 
-    def _compare(self, before: dict[str, Signature], now: dict[str, Signature]) -> None:
+    def _compare(self, before: dict[str, Seen], now: dict[str, Seen]) -> None:
         changed = {name for name in now if before.get(name, now[name]) != now[name]}
         came_or_went = set(before) ^ set(now) if before else set()
         for watcher in list(self._watchers):
@@ -150,3 +163,13 @@ class EventStream:
                 mine = changed & watcher.runs
             if mine:
                 watcher.send({"event": "runs", "names": sorted(mine)})
+
+    def _compare_activity(self, watcher: Watcher, now: dict[str, Seen]) -> None:
+        """Tell a page that has just opened if its runs train, or do not, unlike what it shows."""
+        shown, watcher.active = watcher.active, None
+        if shown is None:
+            return
+        mine = set(now) if watcher.runs is None else watcher.runs & set(now)
+        active = sum(run.training or starting for run, starting in (now[name] for name in mine))
+        if active != shown:
+            watcher.send({"event": "runs", "names": sorted(mine)})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from iddpm.config import ResolvedConfig
 from iddpm.config.run_config import CONFIG
@@ -36,6 +36,20 @@ ITSELF = "."
 """The name of a run that is the directory itself."""
 
 Signature = tuple[Any, ...]
+
+
+class RunSignature(NamedTuple):
+    """What changes whenever a page about a run would.
+
+    Attributes:
+        files: stamps of its log, its end and its settings.
+        training: whether a process trains it.
+        content: of its checkpoints and pictures.
+    """
+
+    files: Signature = ()
+    training: bool = False
+    content: Signature = ()
 
 
 @dataclass
@@ -192,14 +206,14 @@ class RunIndex:
             known.config, known.problem = None, in_words(error)
         known.settings = signature
 
-    def signature(self, name: str) -> Signature:
-        """Return what changes whenever a page about a run would; cheap, for asking often."""
+    def signature(self, name: str) -> RunSignature:
+        """Return the signature of a run; cheap, for asking often."""
         try:
             path = self.path(name)
         except UnknownNameError:
-            return ()
+            return RunSignature()
         stamps = tuple(stamp(path / file) for file in (LOG, EXIT, CONFIG))
-        return (*stamps, holder(path) is not None, content_signature(path))
+        return RunSignature(stamps, holder(path) is not None, content_signature(path))
 
 
 def state_of(facts: dict[str, Any]) -> tuple[str, str]:

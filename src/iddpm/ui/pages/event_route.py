@@ -14,12 +14,17 @@ router = APIRouter()
 
 @router.get("/events")
 async def events(
-    request: Request, run: Annotated[list[str] | None, Query(max_length=20)] = None
+    request: Request,
+    run: Annotated[list[str] | None, Query(max_length=20)] = None,
+    active: Annotated[int | None, Query(ge=0, le=10**9)] = None,
 ) -> StreamingResponse:
-    """Stream the changes of some runs, or of all, and those of the queue."""
+    """Stream the changes of some runs, or of all, and those of the queue.
+
+    ``active`` is how many of these runs the page shows as training or starting.
+    """
     runs = None if run is None else frozenset(run)
     try:
-        lines = hub_of(request).events.watch(runs)
+        lines = hub_of(request).events.watch(runs, active)
     except TooManyWatchersError as error:
         raise HTTPException(503, str(error)) from None
     return StreamingResponse(lines, media_type="text/event-stream")

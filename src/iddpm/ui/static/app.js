@@ -40,6 +40,7 @@ const heard = new Map(); // the newest state of each job
 const progressOf = (state) => ["waiting", "running"].indexOf(state) + 1 || 3;
 
 function jobChanged(message) {
+  if (message.state === "done" && heard.get(message.number) !== "done") fire("sets-changed");
   heard.set(message.number, message.state);
   const count = document.getElementById("active-jobs");
   count.textContent = message.active;
@@ -54,7 +55,6 @@ function jobChanged(message) {
   if (panel.dataset.state !== message.state) {
     panel.dataset.state = message.state;
     htmx.trigger(panel, "refresh");
-    if (message.state === "done") fire("sets-changed");
     return;
   }
   setProgress(panel, message);
@@ -71,9 +71,7 @@ document.addEventListener("htmx:load", (event) => {
   const panels = [part, ...part.querySelectorAll("[data-job]")];
   for (const panel of panels.filter((one) => one.matches("[data-job]"))) {
     const state = heard.get(Number(panel.dataset.job));
-    if (!state || progressOf(state) <= progressOf(panel.dataset.state)) continue;
-    htmx.trigger(panel, "refresh");
-    if (state === "done") fire("sets-changed");
+    if (state && progressOf(state) > progressOf(panel.dataset.state)) htmx.trigger(panel, "refresh");
   }
 });
 

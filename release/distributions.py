@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
+from typing import Any
 
 from iddpm.tasks.installed_packages import DEVELOPERS
 
@@ -75,10 +76,16 @@ def package_version(init: Path = ROOT / "src/iddpm/__init__.py") -> str:
     return found[0]
 
 
+def project_table() -> dict[str, Any]:
+    """Return the table ``project`` of ``pyproject.toml``."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    table: dict[str, Any] = tomllib.loads(text)["project"]
+    return table
+
+
 def user_extras() -> list[str]:
     """Return the extras of ``pyproject.toml`` but those of developers."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [name for name in project["optional-dependencies"] if name not in DEVELOPERS]
+    return [name for name in project_table()["optional-dependencies"] if name not in DEVELOPERS]
 
 
 def call(command: Sequence[str | Path], cwd: Path = ROOT) -> str:

@@ -7,10 +7,9 @@ That machine may reach nothing, so the wheels travel with the checkout: ``dist/g
 
 import argparse
 import sys
-import tomllib
 from pathlib import Path
 
-from release.distributions import ROOT, CheckFailed, call
+from release.distributions import ROOT, CheckFailed, call, project_table
 from release.third_party import pinned_versions, with_their_own
 
 BESIDES = ("diffusers", "numpy", "pytest", "pytest-timeout", "hypothesis")
@@ -21,7 +20,7 @@ LARGEST = 64 * 2**20
 
 def needed() -> list[str]:
     """Return the requirements, with versions, of all that PyTorch does not bring."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = project_table()
     names = with_their_own([*project["dependencies"], *BESIDES]) - with_their_own(["torch"])
     pinned = pinned_versions()
     # typing-extensions comes with PyTorch, but perhaps an older one than pydantic needs.

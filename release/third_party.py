@@ -8,7 +8,6 @@ Exit status 1 if a license is not known.
 
 import re
 import sys
-import tomllib
 from collections.abc import Iterable
 from importlib import metadata
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from release.distributions import ROOT, user_extras
+from release.distributions import ROOT, project_table, user_extras
 
 LIST = ROOT / "THIRD_PARTY.md"
 VENDORED = {"iddpm": ROOT / "src/iddpm/ui/static/vendor", "its tests": ROOT / "tests/ui/vendor"}
@@ -48,7 +47,7 @@ class Package(NamedTuple):
 
 def packages() -> list[Package]:
     """Return all packages that iddpm needs, directly or not, from what is installed."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = project_table()
     core = with_their_own(project["dependencies"])
     by_extra: dict[str, list[str]] = {}
     for extra in sorted(user_extras()):

@@ -137,7 +137,7 @@ def refined_flow_likelihood(
     probes: Tensor,
     *,
     tolerance: float,
-    **conditioning: Any,
+    **conditioning: Tensor,
 ) -> Terms:
     """Return what :func:`flow_likelihood` does, with as many steps as each item needs.
 
@@ -152,18 +152,17 @@ def refined_flow_likelihood(
         x0: as there.
         probes: as there, the same at every number of steps.
         tolerance: in bits per dimension.
-        conditioning: tensors of N rows, or mappings of such.
+        conditioning: tensors of N rows.
 
     Warns:
         UserWarning: items whose error is larger after six halvings.
     """
-
     terms = measure(flow, x0, probes, **conditioning)
     rows, steps = torch.arange(len(x0)), len(flow.kept) - 1
     for doubling in range(1, DOUBLINGS + 1):
         finer = flow_of(flow.whole, steps * 2**doubling)
         at = rows.to(x0.device)
-        given = {name: _taken(value, at) for name, value in conditioning.items()}
+        given = {name: value[at] for name, value in conditioning.items()}
         found = measure(finer, x0[at], probes[:, at], **given)
         left = (found.total - terms.total[rows]).abs() / 3
         terms = _with_rows(terms, rows, _summed(found, 2**doubling))
@@ -176,14 +175,6 @@ def refined_flow_likelihood(
         stacklevel=2,
     )
     return terms
-
-
-def _taken(value: Any, rows: Tensor) -> Any:
-    if isinstance(value, Tensor):
-        return value[rows.to(value.device)]
-    if isinstance(value, dict):
-        return {name: _taken(part, rows) for name, part in value.items()}
-    return value
 
 
 def _summed(terms: Terms, parts: int) -> Terms:

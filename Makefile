@@ -32,10 +32,12 @@ GPU_VERSION ?= 3.11
 # Looks for wheels for other versions of Python.
 RESOLVER ?= uv==0.13.9
 
-# Threads of each of the two processes that run tests, and of the processes that tests start. They
-# keep compiled modules even where the environment forbids it: a hundred processes read them.
+# Threads of each of the two processes that run tests, and of the processes that tests start. Where
+# there are more threads than cores, one that waits must sleep: otherwise it takes the core that
+# the awaited one needs. They keep compiled modules even where the environment forbids it: a
+# hundred processes read them.
 THREADS ?= 1
-PYTEST := OMP_NUM_THREADS=$(THREADS) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+PYTEST := OMP_NUM_THREADS=$(THREADS) OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-system test-slow ui-test ui-screens browser docs kill-test export-test fuzz lint parity benchmark notebook release clean \

@@ -11,6 +11,7 @@ from iddpm.config import DiffusionConfig, ModelConfig, SamplingConfig, read_conf
 from iddpm.config.choices import (
     BLIND_AT_PURE_NOISE,
     MEASURED_SPACINGS,
+    OPTIMIZERS,
     PREDICTIONS,
     SAMPLERS,
     SCHEDULES,
@@ -32,6 +33,7 @@ ROWS = {
         "measured_spacing": MEASURED_SPACINGS,
         "schedule": SCHEDULES,
         "timestep_sampler": TIMESTEP_SAMPLERS,
+        "optimizer": OPTIMIZERS,
     }.items()
     for name, row in rows.items()
 }
@@ -111,6 +113,7 @@ def test_a_name_that_no_table_knows_is_refused():
         ("diffusion.predicts=score", "'eps'"),
         ("sampling.sampler=euler", "'ddim'"),
         ("training.timestep_sampler=often", "'uniform'"),
+        ("training.optimizer=lion", "'muon'"),
         ("sampling.spacing=odd", "use auto, even"),
     ):
         with pytest.raises(ValueError, match=known):

@@ -4,7 +4,6 @@ import warnings
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from iddpm.builders.few_steps import build_consistency_timesteps
@@ -85,29 +84,6 @@ def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
     return PureNoiseTimesteps(sampler, num_steps, share) if share else sampler
 
 
-def build_optimizer(config: ResolvedConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Build AdamW, fused: one pass over all weights.
-
-    Distillation takes RAdam (Geng et al. 2024), whose first steps are small without a warm-up.
-    """
-    training = config.training
-    if config.distillation is not None:
-        return torch.optim.RAdam(
-            network.parameters(),
-            lr=training.learning_rate,
-            betas=training.betas,
-            weight_decay=training.weight_decay,
-            decoupled_weight_decay=True,
-        )
-    return torch.optim.AdamW(
-        network.parameters(),
-        lr=training.learning_rate,
-        betas=training.betas,
-        weight_decay=training.weight_decay,
-        fused=True,
-    )
-
-
 def check_sharing(config: ResolvedConfig, ranks: Ranks, own: nn.Module | None = None) -> None:
     """Raise ValueError if the ranks cannot train together, with an own network if there is one."""
     training, count = config.training, ranks.count
@@ -127,6 +103,11 @@ def check_sharing(config: ResolvedConfig, ranks: Ranks, own: nn.Module | None = 
         raise ValueError(
             "training.parallel=fsdp does not support the loss scaling of "
             "training.precision=fp16: use bf16 or float32, or parallel=ddp"
+        )
+    if count > 1 and training.parallel == "fsdp" and training.optimizer == "muon":
+        raise ValueError(
+            "training.optimizer=muon needs whole matrices, and training.parallel=fsdp splits them "
+            "by rows: use parallel=ddp, or optimizer=adamw"
         )
     if count > 1 and training.parallel == "fsdp" and own is not None:
         scalars = [name for name, value in own.named_parameters() if value.dim() == 0]

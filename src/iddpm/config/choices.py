@@ -170,6 +170,15 @@ TIMESTEP_SAMPLERS: Mapping[str, Choice] = {
     ),
 }
 
+OPTIMIZERS: Mapping[str, Choice] = {
+    "adamw": Choice("AdamW (Loshchilov & Hutter 2019)", "iddpm.builders.optimizer:adamw"),
+    "muon": Choice(
+        "Muon for matrices and convolutions, AdamW for the rest (Jordan et al. 2024)",
+        "iddpm.builders.optimizer:muon",
+    ),
+}
+"""Functions of a network and the settings of training."""
+
 DISTILLATIONS: Mapping[str, Choice] = {
     "consistency_tuning": Choice(
         "pairs of noise levels of the data (Geng et al. 2024)",

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from iddpm.config.choices import TIMESTEP_SAMPLERS, OneOf
+from iddpm.config.choices import OPTIMIZERS, TIMESTEP_SAMPLERS, OneOf
 from iddpm.config.section import Few, Positive, Section, Whole
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -41,10 +41,13 @@ class TrainingConfig(Section):
     """Under torchrun: a whole network in every process (ddp), or a shard of each tensor (fsdp)."""
     timeout: Annotated[float, Field(gt=0, le=1e6)] = 600.0
     """Seconds after which a process that does not answer counts as lost."""
+    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "adamw"
+    """adamw, or muon: orthogonalized momentum for the matrices and convolutions inside the network,
+    AdamW for the rest. Distillation always takes RAdam."""
     learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-4
-    """Of AdamW; 1e-4 as published."""
+    """Of the optimizer; 1e-4 as published for AdamW."""
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """Of AdamW; 0 as published."""
+    """Of the optimizer; 0 as published for AdamW."""
     betas: tuple[Rate, Rate] = (0.9, 0.999)
     """Rates of the averages of AdamW: of the gradient and of its square."""
     warmup_steps: Annotated[Whole, Field(ge=0, le=10**12)] = 0

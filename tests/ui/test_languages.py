@@ -43,6 +43,7 @@ def families():
         "tune.": (*TRIED, "score"),
         "nearest.": VERDICTS,
         "edit.kind.": KINDS,
+        "edit.not.": ("task", "paired", "distilled"),
         "edit.operator.": OPERATORS,
         "edit.box.": ("d", "y", "x"),
         "edit.preset.": ("top", "bottom", "left", "right", "center"),

@@ -112,7 +112,6 @@ function listen() {
 
 document.addEventListener("change", (event) => {
   const field = event.target;
-  if (field.matches("[data-submit]")) field.form.submit();
   if (field.id === "only-different") {
     document.getElementById("settings").classList.toggle("only-different", field.checked);
   }

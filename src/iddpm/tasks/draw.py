@@ -212,7 +212,7 @@ def _conditioning(
 
 
 def _film_layout(n: int, plan: SamplingPlan, written: Written) -> dict[str, int]:
-    """Return how many samples ``denoising.gif`` shows, those of the first batch, and its columns."""
+    """Return how many samples ``denoising.gif`` shows, of the first batch, and its columns."""
     count = min(n, plan.sampling.batch_size, GIF_ITEMS)
     return {"samples": count, "columns": min(written.columns or ceil(sqrt(count)), count)}
 

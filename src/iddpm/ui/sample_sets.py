@@ -98,9 +98,12 @@ def read_set(run: Path, name: str) -> SampleSet:
 
 
 def _film_layout(film: Any) -> tuple[int, int] | None:
-    numbers = [film.get(name) for name in ("samples", "columns")] if isinstance(film, dict) else []
-    known = bool(numbers) and all(type(n) is int and 0 < n <= FILM_ITEMS for n in numbers)
-    return (numbers[0], numbers[1]) if known else None
+    if not isinstance(film, dict):
+        return None
+    tiles, columns = film.get("samples"), film.get("columns")
+    if type(tiles) is not int or type(columns) is not int:
+        return None
+    return (tiles, columns) if 0 < columns <= tiles <= FILM_ITEMS else None
 
 
 def _manifest(path: Path) -> tuple[dict[str, Any], bool]:

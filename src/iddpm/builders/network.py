@@ -76,6 +76,7 @@ def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
         given_channels=bands * (model.given_channels or 0),
         upsample=model.upsample,
         smooth_start=model.smooth_start,
+        numbers=() if config.distillation is None else config.distillation.numbers,
         **_trunk_options(config, model),
     )
     return built

@@ -22,6 +22,7 @@ from iddpm.builders import (
     task_of,
     values_of,
 )
+from iddpm.builders.few_steps import training_guidance
 from iddpm.builders.group_columns import grouping_column
 from iddpm.config import Config, ResolvedConfig
 from iddpm.data.batches import Batch, Batches
@@ -237,6 +238,11 @@ def on_device(
         if config.model.given_channels:
             conditioning["given"] = moved.given
         conditioning |= task.inputs(moved.x, items, batch.step if learning else None)
+        if learning and config.distillation is not None:
+            seed = config.training.seed
+            guidance = training_guidance(config.distillation, seed, items, batch.step)
+            if guidance is not None:
+                conditioning["guidance"] = guidance.to(device)
         residual = task.residual(conditioning, moved.x.shape[2:])
         if residual is None:
             yield moved.x, conditioning

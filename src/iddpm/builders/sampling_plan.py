@@ -4,9 +4,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from iddpm.builders.few_steps import check_few_steps, few_step_schedule
+from iddpm.builders.few_steps import (
+    check_few_steps,
+    few_step_denoise,
+    few_step_sampler,
+    few_step_schedule,
+)
 from iddpm.builders.guides import NO_GUIDES, Guides, bounded, guide, guide_alone
 from iddpm.builders.load_choice import load
+from iddpm.builders.low_resolution import check_low_res_noise
 from iddpm.builders.task import task_of
 from iddpm.config import ResolvedConfig, SamplingConfig, validate_sampling
 from iddpm.config.choices import SAMPLERS, SPACINGS, listed
@@ -17,7 +23,7 @@ from iddpm.diffusion.level_distribution import LevelChoice
 from iddpm.diffusion.prediction import VarianceKind
 from iddpm.diffusion.residual import Residual
 from iddpm.evaluation.step_costs import StepTable
-from iddpm.sampling import Consistency, SampleNoise, Sampler, State, space_timesteps, trajectory
+from iddpm.sampling import SampleNoise, Sampler, State, space_timesteps, trajectory
 from iddpm.sampling.fitted_spacing import FittedSteps
 
 FEWEST_FOR_SDE = 5
@@ -236,11 +242,13 @@ def _few_step_plan(
 ) -> SamplingPlan:
     """Return the plan of a distilled model, which has one sampler and its own noise levels."""
     sigmas = ", ".join(f"{sigma:g}" for sigma in made.sigmas(sampling.steps))
+    check_low_res_noise(config, sampling.low_res_noise)
+    sampler = few_step_sampler(made)
     return SamplingPlan(
         sampling,
-        Method("consistency", f"sigma {sigmas}"),
-        Consistency(),
-        guide(config, denoiser, sampling),
+        Method(type(sampler).__name__.lower(), f"sigma {sigmas}"),
+        sampler,
+        few_step_denoise(made, denoiser, sampling),
         few_step_schedule(denoiser.diffusion.schedule, made, sampling.steps),
         classes,
         residual=task_of(config).residual,

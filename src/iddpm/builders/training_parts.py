@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from iddpm.builders.few_steps import build_consistency_timesteps
+from iddpm.builders.few_steps import build_distillation_timesteps
 from iddpm.builders.load_choice import load
 from iddpm.config import HybridLoss, OwnLoss, ResolvedConfig, VLBLoss
 from iddpm.config.choices import TIMESTEP_SAMPLERS
@@ -73,7 +73,7 @@ def _checked_loss(
 def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
     """Build the distribution over timesteps."""
     if config.distillation is not None:
-        return build_consistency_timesteps(config, config.distillation)
+        return build_distillation_timesteps(config, config.distillation)
     num_steps = config.diffusion.num_steps
     sampler: TimestepSampler = load(TIMESTEP_SAMPLERS[config.training.timestep_sampler].home)(
         num_steps

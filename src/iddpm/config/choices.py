@@ -179,14 +179,62 @@ OPTIMIZERS: Mapping[str, Choice] = {
 }
 """Functions of a network and the settings of training."""
 
-DISTILLATIONS: Mapping[str, Choice] = {
-    "consistency_tuning": Choice(
+
+@dataclass(frozen=True)
+class DistillationChoice(Choice):
+    """A loss ``(denoiser, x0, t, noise, **settings, **conditioning)`` of distillation.
+
+    Attributes:
+        settings: those of ``distillation`` that it takes.
+        teacher: what of the teacher it is handed: its ``estimates``, its ``trajectories`` or
+            nothing. With either, the teacher may be guided.
+        differences: it divides small differences of the network's outputs, for which 16-bit
+            precision is too coarse.
+        progress: it takes ``progress``, the share of the training that is done.
+        numbers: what the network is conditioned on beside the time.
+        sampler: the class that draws samples of the model.
+    """
+
+    settings: tuple[str, ...] = ()
+    teacher: str = ""
+    differences: bool = False
+    progress: bool = False
+    numbers: tuple[str, ...] = ()
+    sampler: str = "iddpm.sampling.multistep_consistency:Consistency"
+
+
+DISTILLATIONS: Mapping[str, DistillationChoice] = {
+    "consistency_tuning": DistillationChoice(
         "pairs of noise levels of the data (Geng et al. 2024)",
         "iddpm.training.distillation.consistency_tuning:consistency_tuning",
+        ("divisor", "huber"),
     ),
-    "consistency_distillation": Choice(
+    "consistency_distillation": DistillationChoice(
         "steps of the teacher, guided or not (Song et al. 2023)",
         "iddpm.training.distillation.consistency_distillation:consistency_distillation",
+        ("divisor", "huber"),
+        teacher="estimates",
+    ),
+    "mid_training": DistillationChoice(
+        "the ends of the teacher's trajectories (Hu et al. 2025)",
+        "iddpm.training.distillation.mid_training:mid_training",
+        ("huber",),
+        teacher="trajectories",
+    ),
+    "continuous": DistillationChoice(
+        "the derivative along the path, normalized (Lu & Song 2024)",
+        "iddpm.training.distillation.continuous:continuous",
+        teacher="estimates",
+        differences=True,
+        progress=True,
+    ),
+    "mean_flow": DistillationChoice(
+        "the mean velocity between two levels (Geng et al. 2025)",
+        "iddpm.training.distillation.mean_flow:mean_flow",
+        teacher="estimates",
+        differences=True,
+        numbers=("end",),
+        sampler="iddpm.sampling.mean_velocity:MeanFlow",
     ),
 }
 

@@ -12,7 +12,8 @@ from iddpm.config.choices import BLIND_AT_PURE_NOISE, MOST_BITS, OneOf
 from iddpm.config.data import DataConfig
 from iddpm.config.degradation import DegradationConfig
 from iddpm.config.diffusion import DiffusionConfig
-from iddpm.config.distillation import BFLOAT16_DIVISOR, DistillationConfig
+from iddpm.config.distillable import check_distilled
+from iddpm.config.distillation import DistillationConfig
 from iddpm.config.form import FormConfig
 from iddpm.config.model import ModelConfig
 from iddpm.config.presets import PRESETS
@@ -127,28 +128,9 @@ class Config(Section):
         made = self.distillation
         if made is None:
             return self
-        diffusion, precision = self.diffusion, self.training.precision
         if self.task == "classification":
             raise ValueError("task=classification draws no samples and cannot be distilled")
-        if diffusion.predicts in BLIND_AT_PURE_NOISE:
-            raise ValueError(
-                f"a model that predicts {diffusion.predicts} magnifies the network's error by "
-                f"sigma, {made.sigma_max:g} where sampling starts, and cannot be distilled: train "
-                "a teacher that predicts v or edm, such as with iddpm train --init-from "
-                f"{made.teacher} -s diffusion.predicts=v"
-            )
-        if diffusion.has_levels:
-            raise ValueError(
-                "a model with a probability for each level of the data (diffusion.predicts="
-                f"{diffusion.predicts}, decoder={diffusion.decoder}) cannot be distilled: train a "
-                "teacher with predicts=v and decoder=gaussian"
-            )
-        if made.divisor > BFLOAT16_DIVISOR and precision != "float32":
-            raise ValueError(
-                f"distillation.divisor={made.divisor:g} compares noise levels so close that "
-                f"training.precision={precision} may see only its rounding: use float32, or a "
-                f"divisor of at most {BFLOAT16_DIVISOR}"
-            )
+        check_distilled(made, self.diffusion, self.training, self.model.network)
         made.check(self.sampling)
         return self
 

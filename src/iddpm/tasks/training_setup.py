@@ -250,7 +250,7 @@ def build_training(
     step = TrainStep(
         task.learner(called),
         network,
-        task.loss(loss) if made is None else build_distillation_loss(made, teacher),
+        task.loss(loss) if made is None else build_distillation_loss(made, teacher, training.steps),
         timesteps,
         optimizer,
         emas,

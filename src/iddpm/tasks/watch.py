@@ -54,7 +54,7 @@ def build_validation(
     def validate(network: nn.Module) -> float:
         return held_out_loss(
             task_of(config).learner(network),
-            step.loss,
+            step.loss_of(0),
             held_out,
             len(chosen),
             step.precision,

@@ -51,7 +51,7 @@ def show(
     names = [name for name in drawing_runs(hub) if not hub.index.facts(name).unedited]
     chosen = run if run is not None else (names[0] if names else None)
     if chosen is None:
-        return hub.render.page(request, "sample_none.html")
+        return hub.render.page(request, "sample_none.html", page="edit")
     facts = hub.index.facts(chosen)
     if facts.config is None:
         raise ValueError(facts.why)

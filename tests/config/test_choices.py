@@ -86,10 +86,7 @@ def test_predictions_are_the_ones_that_are_computed():
 
 def test_weightings_are_functions_of_the_level_with_the_options_of_their_settings():
     sections = get_args(get_args(Weighting)[0])
-    assert WEIGHTINGS == {
-        "constant": (), "min_snr": ("gamma",), "sigmoid": ("bias",),
-        "log_normal": ("log_sigma_mean", "log_sigma_spread"),
-    }  # fmt: skip
+    assert WEIGHTINGS == {"constant": (), "min_snr": ("gamma",), "sigmoid": ("bias",)}
     level = cosine(10).at(torch.arange(10))
     for section in sections:
         options = section().model_dump(exclude={"kind"})

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from iddpm.builders.few_steps import build_distillation_timesteps
 from iddpm.builders.load_choice import load
-from iddpm.builders.network import build_diffusion
 from iddpm.config import HybridLoss, OwnLoss, ResolvedConfig, VLBLoss
-from iddpm.config.choices import TIMESTEP_SAMPLERS, WeightedChoice
+from iddpm.config.choices import TIMESTEP_SAMPLERS
 from iddpm.data.augment import Augmentation, Flip, random_crop
 from iddpm.data.sources.volumes import left_right_axis
 from iddpm.diffusion import Denoiser, losses
@@ -38,7 +37,6 @@ def build_loss(config: ResolvedConfig, own: Loss | None = None) -> Loss:
     weighting = None
     if loss.weighting.home is not None:
         options = loss.weighting.model_dump(exclude={"kind"})
-        options |= {name: getattr(config.diffusion, name) for name in loss.weighting.shared}
         weighting = partial(load(loss.weighting.home), **options)
     if isinstance(loss, HybridLoss):
         return partial(
@@ -77,14 +75,9 @@ def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
     if config.distillation is not None:
         return build_distillation_timesteps(config, config.distillation)
     num_steps = config.diffusion.num_steps
-    row = TIMESTEP_SAMPLERS[config.training.timestep_sampler]
-    if isinstance(row, WeightedChoice):
-        weighting = getattr(config.diffusion.loss, "weighting", None)
-        assert weighting is not None, "the settings see to it"
-        options = weighting.model_dump(exclude={"kind"})
-        sampler: TimestepSampler = load(row.home)(build_diffusion(config).schedule, **options)
-    else:
-        sampler = load(row.home)(num_steps)
+    sampler: TimestepSampler = load(TIMESTEP_SAMPLERS[config.training.timestep_sampler].home)(
+        num_steps
+    )
     if config.diffusion.learns_decoder:
         sampler = DecoderTimesteps(sampler, num_steps)
     share = config.training.pure_noise_share

@@ -158,20 +158,6 @@ SCHEDULES: Mapping[str, ScheduleChoice] = {
     ),
 }
 
-
-@dataclass(frozen=True)
-class WeightedChoice(Choice):
-    """A timestep sampler of a weighting, made with the schedule and the weighting's options.
-
-    Others are made with the number of steps.
-
-    Attributes:
-        weighting: its name.
-    """
-
-    weighting: str
-
-
 TIMESTEP_SAMPLERS: Mapping[str, Choice] = {
     "uniform": Choice("all timesteps equally", "iddpm.training.timesteps:UniformTimesteps"),
     "low_discrepancy": Choice(
@@ -181,11 +167,6 @@ TIMESTEP_SAMPLERS: Mapping[str, Choice] = {
     "loss_second_moment": Choice(
         "in proportion to the root mean squared loss, for loss=vlb",
         "iddpm.training.timesteps:LossSecondMomentTimesteps",
-    ),
-    "log_normal": WeightedChoice(
-        "log-normal noise levels, for loss.weighting=log_normal (Karras et al. 2022)",
-        "iddpm.training.timesteps:LogNormalTimesteps",
-        weighting="log_normal",
     ),
 }
 

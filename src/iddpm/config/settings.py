@@ -108,11 +108,6 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _drawn_levels_are_weighted(self) -> Self:
-        self.diffusion.check_timesteps(self.training.timestep_sampler)
-        return self
-
-    @model_validator(mode="after")
     def _pure_noise_teaches(self) -> Self:
         share = self.training.pure_noise_share
         if share and (

@@ -71,8 +71,8 @@ class TrainingConfig(Section):
     posthoc_ema: PosthocEMA | None = None
     """Also keep snapshots of power-function averages: true, or their settings."""
     timestep_sampler: Annotated[str, OneOf(TIMESTEP_SAMPLERS)] = "uniform"
-    """uniform, low_discrepancy (spreads each batch evenly over the timesteps), loss_second_moment
-    (for loss=vlb) or log_normal (for loss.weighting=log_normal)."""
+    """uniform, low_discrepancy (spreads each batch evenly over the timesteps) or loss_second_moment
+    (for loss=vlb)."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     """``auto`` uses bf16 on devices on which it is faster, measured on CPUs, otherwise float32."""
     compile: bool = False

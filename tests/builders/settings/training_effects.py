@@ -118,8 +118,6 @@ TRAINING = {
             "uniform": ["UniformTimesteps"] * 2,
             "low_discrepancy": ["LowDiscrepancyTimesteps"] * 2,
             "loss_second_moment": ["LossSecondMomentTimesteps"] * 2,
-            "log_normal\ndiffusion.loss=hybrid\ndiffusion.predicts=v\n"
-            "diffusion.loss.weighting=log_normal": ["LogNormalTimesteps"] * 2,
         }),
     ],
     "training.precision": [

@@ -193,8 +193,10 @@ def training_batches(
     start_step: int,
     device: torch.device,
     ranks: Ranks = ALONE,
+    *,
+    endless: bool = False,
 ) -> Batches:
-    """Return this rank's rows of the batches from ``start_step`` to the last step."""
+    """Return this rank's rows of the batches from ``start_step`` to the last step, or endless."""
     batch_size = config.training.batch_size
     return Batches(
         source,
@@ -202,7 +204,7 @@ def training_batches(
         batch_size=batch_size,
         seed=config.training.seed,
         start_step=start_step,
-        stop_step=max(config.training.steps, start_step),
+        stop_step=None if endless else max(config.training.steps, start_step),
         workers=config.data.workers,
         worker_timeout=config.data.worker_timeout,
         augmentations=build_augmentations(config),

@@ -30,7 +30,8 @@ class TrainingConfig(Section):
     epochs: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Length in epochs instead; overrides ``steps``."""
     max_time: Annotated[float, Field(gt=0, le=1e10)] | None = None
-    """Stop and save after this many seconds; also written as 90s, 30m, 2h, 1d."""
+    """Train for this many seconds; also written as 90s, 30m, 2h, 1d. The number of steps is planned
+    from the measured pace, so that the learning rate reaches 0 at the end (``anneal``)."""
     batch_size: Annotated[Whole, Field(gt=0, le=10**7)] | None = None
     """Items per step, over all processes; by default 64, fewer for large items, or all items of a
     smaller data set."""
@@ -52,8 +53,8 @@ class TrainingConfig(Section):
     """Rates of the averages of AdamW: of the gradient and of its square."""
     warmup_steps: Annotated[Whole, Field(ge=0, le=10**12)] = 0
     """The learning rate rises linearly over these steps."""
-    anneal: Literal["none", "linear"] = "none"
-    """Decrease the learning rate linearly to 0 over the run."""
+    anneal: Literal["none", "linear"] | None = None
+    """Decrease the learning rate linearly to 0 over the run; by default with ``max_time``."""
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the labels that is hidden from a class-conditional network; guidance needs some."""
     clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.25

@@ -127,6 +127,19 @@ def build_preview(
     return preview
 
 
+def costs_in_steps(
+    config: ResolvedConfig, split: Split, ranks: Ranks = ALONE
+) -> tuple[float, float]:
+    """Estimate the time of a validation and of a preview in training steps.
+
+    A step takes a forward and a backward pass, which is twice as long; they take forward passes.
+    """
+    own = config.training.batch_size / ranks.count
+    held_out = min(len(split.held_out), HELD_OUT_ITEMS) / ranks.count
+    drawn = PREVIEW_ITEMS * min(config.sampling.steps, config.diffusion.num_steps)
+    return held_out / own / 3, drawn / own / 3 if task_of(config).draws else 0.0
+
+
 def _shown(split: Split) -> Batch:
     """Return the items whose conditioning previews use: held-out items, or else training items."""
     items = split.held_out if len(split.held_out) else split.train

@@ -4,7 +4,8 @@ To offer another one, write it and add its row here. ``home`` is ``module:name``
 function that :func:`iddpm.builders.choices.load` returns; nothing here imports torch.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,6 +95,31 @@ SAMPLERS: Mapping[str, SamplerChoice] = {
         {"order": 3},
     ),
 }
+
+
+@dataclass(frozen=True)
+class AutomaticChoice:
+    """A row of :data:`AUTOMATIC`.
+
+    Attributes:
+        evaluations: the largest number of network evaluations that it is for.
+        sampler: the sampler.
+        spacing: the spacing; by default that of the sampler.
+    """
+
+    evaluations: float
+    sampler: str
+    spacing: str = "auto"
+
+
+_ON_IMAGES = (
+    AutomaticChoice(1, "ddim"),
+    AutomaticChoice(4, "ipndm"),
+    AutomaticChoice(math.inf, "dpmpp_2m_sde"),
+)
+AUTOMATIC: Mapping[int, Sequence[AutomaticChoice]] = {1: _ON_IMAGES, 2: _ON_IMAGES, 3: _ON_IMAGES}
+"""What ``sampler=auto`` is, by the number of axes of the data (1 signals, 2 images, 3 volumes) and
+of evaluations: the first row that has enough. ``benchmarks/samplers.md`` measured it on images."""
 
 
 @dataclass(frozen=True)

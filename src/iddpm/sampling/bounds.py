@@ -13,6 +13,7 @@ def clip_x0(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
 
     For a model of the residual, the data is clipped.
 
+    >>> import torch
     >>> from iddpm import Prediction, cosine
     >>> two = lambda x, level: Prediction(torch.full_like(x, 2.0), x)  # out of range
     >>> clip_x0(two)(torch.randn(1, 2), cosine(1000).at(torch.tensor([500]))).x0
@@ -35,6 +36,7 @@ def threshold_x0(denoise: Denoise, share: float) -> Denoise:
     Raises:
         ValueError: a share outside (0, 1].
 
+    >>> import torch
     >>> from iddpm import Prediction, cosine
     >>> wide = lambda x, level: Prediction(torch.tensor([[0.5, 1.0, -2.0]]), x)
     >>> threshold_x0(wide, 1.0)(torch.randn(1, 3), cosine(1000).at(torch.tensor([500]))).x0

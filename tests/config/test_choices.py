@@ -11,7 +11,6 @@ from iddpm.config import DiffusionConfig, ModelConfig, SamplingConfig, read_conf
 from iddpm.config.choices import (
     BLIND_AT_PURE_NOISE,
     MEASURED_SPACINGS,
-    OPTIMIZERS,
     PREDICTIONS,
     SAMPLERS,
     SCHEDULES,
@@ -33,7 +32,6 @@ ROWS = {
         "measured_spacing": MEASURED_SPACINGS,
         "schedule": SCHEDULES,
         "timestep_sampler": TIMESTEP_SAMPLERS,
-        "optimizer": OPTIMIZERS,
     }.items()
     for name, row in rows.items()
 }
@@ -113,7 +111,6 @@ def test_a_name_that_no_table_knows_is_refused():
         ("diffusion.predicts=score", "'eps'"),
         ("sampling.sampler=euler", "'ddim'"),
         ("training.timestep_sampler=often", "'uniform'"),
-        ("training.optimizer=lion", "'muon'"),
         ("sampling.spacing=odd", "use auto, even"),
     ):
         with pytest.raises(ValueError, match=known):

@@ -191,8 +191,6 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
         steps = round(training["epochs"] * train_items / training["batch_size"])
         training["steps"] = max(steps, 1)
         training["epochs"] = None  # stored in steps, which a resume may change
-    if training["anneal"] is None:
-        training["anneal"] = "none" if training["max_time"] is None else "linear"
     posthoc = training["posthoc_ema"]
     if posthoc is not None and posthoc["every"] is None:
         posthoc["every"] = max(training["steps"] // 20, 1)
@@ -260,8 +258,8 @@ def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:
     propose_network(inside, stated)
     model |= {**inside, "size": model["size"]}
     widths = level_widths(model["model_channels"], model["channel_mult"])
-    least = model["group_channels"] or 1
-    if not model["use_scale_shift_norm"] and all(num_groups(w, least) == w for w in widths):
+    least = (model["group_channels"] or 1) if model["layers"] == "group_norm" else None
+    if not model["use_scale_shift_norm"] and all(num_groups(w, least or 1) == w for w in widths):
         raise ValueError(
             f"model.use_scale_shift_norm=false needs a level of more than {MAX_GROUPS} "
             "channels or model.group_channels=4, and the levels have "

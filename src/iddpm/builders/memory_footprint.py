@@ -54,6 +54,7 @@ class _Stored:
     known: set[int]
     block: nn.Module | None = None
     bytes_of: dict[nn.Module | None, dict[int, int]] = field(default_factory=dict)
+    computed_weights: int = 0
     alive: list[Any] = field(default_factory=list)
 
     def keep(self, x: Tensor) -> Tensor:
@@ -62,6 +63,14 @@ class _Stored:
             self.bytes_of.setdefault(self.block, {})[storage._cdata] = storage.nbytes()
             self.alive.append(storage)  # so that no other gets its id
         return x
+
+    def keep_weight(self, weight: Tensor) -> None:
+        """Count a weight that is computed from parameters: it is kept once, not for each item."""
+        storage = weight.untyped_storage()
+        if weight.requires_grad and storage._cdata not in self.known:
+            self.known.add(storage._cdata)
+            self.computed_weights += storage.nbytes()
+            self.alive.append(storage)
 
 
 def footprint(config: ResolvedConfig, number: int = 4, own: nn.Module | None = None) -> Footprint:
@@ -85,7 +94,7 @@ def footprint(config: ResolvedConfig, number: int = 4, own: nn.Module | None = N
             module.use_checkpoint = False  # type: ignore[assignment]  # it is counted here
     stored = _Stored({p.untyped_storage()._cdata for p in network.parameters()})
     skips = _watch(network, stored, checkpointed)
-    with torch.autograd.graph.saved_tensors_hooks(stored.keep, _as_is), _FusedAttention():
+    with torch.autograd.graph.saved_tensors_hooks(stored.keep, _as_is), _Counting(stored):
         call_with(network, conditioning)
 
     outside = stored.bytes_of.pop(None, {})
@@ -102,7 +111,9 @@ def footprint(config: ResolvedConfig, number: int = 4, own: nn.Module | None = N
     loss = _LOSS + (_OF_LEVELS * FEATURES if config.diffusion.gives_levels else 0)
     share = _HALF if number < 4 else 1.0
     return Footprint(
-        fixed=_PROGRAM + weights * (4 + averages + (0.5 if number < 4 else 0)),
+        fixed=_PROGRAM
+        + weights * (4 + averages + (0.5 if number < 4 else 0))
+        + stored.computed_weights,
         item=(activations + _AT_WORK * largest) * share + loss * item,
         sample=(sum(skips) + _AT_WORK * largest) * share + loss * item,
     )
@@ -132,8 +143,19 @@ def _as_is(x: Tensor) -> Tensor:
     return x
 
 
-class _FusedAttention(TorchFunctionMode):
-    """Let attention keep the tensors of its fused kernels: on meta, PyTorch uses another one."""
+_WEIGHTED = (F.linear, F.conv1d, F.conv2d, F.conv3d)
+"""Functions whose second argument is a weight."""
+
+
+class _Counting(TorchFunctionMode):
+    """Let attention keep the tensors of its fused kernels: on meta, PyTorch uses another one.
+
+    Weights of convolutions and linear maps are counted apart from activations.
+    """
+
+    def __init__(self, stored: _Stored) -> None:
+        super().__init__()
+        self.stored = stored
 
     def __torch_function__(
         self,
@@ -145,4 +167,6 @@ class _FusedAttention(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             q, k, v = args
             return q * k * v
+        if func in _WEIGHTED:
+            self.stored.keep_weight(args[1])
         return func(*args, **(kwargs or {}))

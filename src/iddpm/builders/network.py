@@ -1,6 +1,7 @@
 """Networks, the diffusion process and denoisers."""
 
 import copy
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,28 @@ from torch import nn
 from iddpm.builders.load_choice import load
 from iddpm.config import ConditionConfig, ResolvedConfig, UNetModel
 from iddpm.config.choices import SCHEDULES
+from iddpm.config.model import OF_GROUP_NORM
 from iddpm.diffusion import Denoiser, GaussianDiffusion, zero_terminal_snr
-from iddpm.networks import FEATURES, EncoderUNet, LevelHead, SuperResUNet, UNet, WaveletNetwork
+from iddpm.networks import (
+    FEATURES,
+    EncoderUNet,
+    LevelHead,
+    MagnitudeSuperResUNet,
+    MagnitudeUNet,
+    SuperResUNet,
+    UNet,
+    WaveletNetwork,
+)
 from iddpm.networks.blocks import CheckpointEngine
 from iddpm.networks.condition_embedding import ConditionKind
 from iddpm.networks.costs import channels_last
 from iddpm.networks.trunk import TrunkOptions, check_stride
+
+_UNETS: Mapping[str, tuple[Any, Any]] = {
+    "group_norm": (UNet, SuperResUNet),
+    "magnitude_preserving": (MagnitudeUNet, MagnitudeSuperResUNet),
+}
+"""Networks by ``model.layers``: of data alone, and of data and its low resolution."""
 
 
 def build_network(config: ResolvedConfig, own: nn.Module | None = None) -> nn.Module:
@@ -62,11 +79,18 @@ def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
 
     Its input and output channels follow from the settings of the process.
     """
-    network: Any = UNet
+    network, super_resolution = _UNETS[model.layers]
     if config.scale is not None:
-        network = partial(SuperResUNet, noise_levels=config.degradation.augment > 0)
+        network = partial(super_resolution, noise_levels=config.degradation.augment > 0)
     learned = config.diffusion.variance.startswith("learned")
     bands = count_bands(model)
+    options = {
+        "upsample": model.upsample,
+        "smooth_start": model.smooth_start,
+        **_trunk_options(config, model),
+    }
+    if model.layers != "group_norm":
+        options = {name: value for name, value in options.items() if name not in OF_GROUP_NORM}
     built: UNet = network(
         in_channels=bands * count_inputs(config),
         out_channels=bands * (count_outputs(config) + (model.channels if learned else 0)),
@@ -74,12 +98,14 @@ def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
         num_classes=model.num_classes,
         conditions=[_kind(condition) for condition in (model.conditions or {}).values()],
         given_channels=bands * (model.given_channels or 0),
-        upsample=model.upsample,
-        smooth_start=model.smooth_start,
-        numbers=() if config.distillation is None else config.distillation.numbers,
-        **_trunk_options(config, model),
+        **options,
     )
     return built
+
+
+def least_group(model: UNetModel) -> int | None:
+    """Return the fewest channels of a normalization group, None where there are no groups."""
+    return (model.group_channels or 1) if model.layers == "group_norm" else None
 
 
 def _kind(condition: ConditionConfig) -> ConditionKind:

@@ -58,7 +58,7 @@ def propose_network(model: dict[str, Any], stated: set[str]) -> None:
     if volumes and "model_channels" not in stated:
         model["model_channels"] = _VOLUME_WIDTH
     if model["channel_mult"] is None:
-        if model["group_channels"] is None:
+        if model["group_channels"] is None and model["layers"] == "group_norm":
             model["group_channels"] = _GROUP_CHANNELS
         model["channel_mult"] = next(mult for least, mult in _MULTIPLIERS if largest >= least)
         if volumes and model["stride"] is None and 4 * min(size) >= 3 * largest:

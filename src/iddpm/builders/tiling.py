@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from iddpm.builders.low_resolution import low_res_size, scale_of
+from iddpm.builders.network import least_group
 from iddpm.builders.sampling_plan import SamplingPlan
 from iddpm.config import ResolvedConfig, UNetModel
 from iddpm.diffusion import Denoise
@@ -161,7 +162,7 @@ def _tiling(
     stride = check_stride(model.stride, len(scale))
     if isinstance(model, UNetModel):  # others use tiles of the trained size
         widths = level_widths(model.model_channels, model.channel_mult)
-        check_size(tile, stride, widths, circular, model.group_channels or 1)
+        check_size(tile, stride, widths, circular, least_group(model))
     return Tiling(padded, before, tuple(given), scale, tile, overlap)
 
 

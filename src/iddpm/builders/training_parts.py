@@ -4,9 +4,10 @@ import warnings
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from iddpm.builders.few_steps import build_distillation_timesteps
+from iddpm.builders.few_steps import build_consistency_timesteps
 from iddpm.builders.load_choice import load
 from iddpm.config import HybridLoss, OwnLoss, ResolvedConfig, VLBLoss
 from iddpm.config.choices import TIMESTEP_SAMPLERS
@@ -73,7 +74,7 @@ def _checked_loss(
 def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
     """Build the distribution over timesteps."""
     if config.distillation is not None:
-        return build_distillation_timesteps(config, config.distillation)
+        return build_consistency_timesteps(config, config.distillation)
     num_steps = config.diffusion.num_steps
     sampler: TimestepSampler = load(TIMESTEP_SAMPLERS[config.training.timestep_sampler].home)(
         num_steps
@@ -82,6 +83,29 @@ def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
         sampler = DecoderTimesteps(sampler, num_steps)
     share = config.training.pure_noise_share
     return PureNoiseTimesteps(sampler, num_steps, share) if share else sampler
+
+
+def build_optimizer(config: ResolvedConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """Build AdamW, fused: one pass over all weights.
+
+    Distillation takes RAdam (Geng et al. 2024), whose first steps are small without a warm-up.
+    """
+    training = config.training
+    if config.distillation is not None:
+        return torch.optim.RAdam(
+            network.parameters(),
+            lr=training.learning_rate,
+            betas=training.betas,
+            weight_decay=training.weight_decay,
+            decoupled_weight_decay=True,
+        )
+    return torch.optim.AdamW(
+        network.parameters(),
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
 
 
 def check_sharing(config: ResolvedConfig, ranks: Ranks, own: nn.Module | None = None) -> None:
@@ -103,11 +127,6 @@ def check_sharing(config: ResolvedConfig, ranks: Ranks, own: nn.Module | None = 
         raise ValueError(
             "training.parallel=fsdp does not support the loss scaling of "
             "training.precision=fp16: use bf16 or float32, or parallel=ddp"
-        )
-    if count > 1 and training.parallel == "fsdp" and training.optimizer == "muon":
-        raise ValueError(
-            "training.optimizer=muon needs whole matrices, and training.parallel=fsdp splits them "
-            "by rows: use parallel=ddp, or optimizer=adamw"
         )
     if count > 1 and training.parallel == "fsdp" and own is not None:
         scalars = [name for name, value in own.named_parameters() if value.dim() == 0]

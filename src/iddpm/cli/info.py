@@ -55,8 +55,6 @@ def info(
 
 
 def _model(config: "ResolvedConfig") -> Iterator[tuple[str, str]]:
-    from iddpm.config.distillation import scale_text
-
     model, diffusion = config.model, config.diffusion
     shape = " x ".join(map(str, model.shape))
     classes = f", {model.num_classes} classes" if model.num_classes else ""
@@ -70,12 +68,12 @@ def _model(config: "ResolvedConfig") -> Iterator[tuple[str, str]]:
         yield "task", config.learns
     multipliers = ", ".join(f"{m:g}" for m in model.channel_mult or ())
     built = f"{model.model_channels} channels, multipliers {multipliers}"
+    if model.layers != "group_norm":
+        built += f", layers {model.layers}"
     yield "network", f"{model.network or built}, predicts {diffusion.predicts}"
     if config.distillation is not None:
         made = config.distillation
         yield "distilled", f"from {made.teacher} by {made.method}, for {made.offered} evaluations"
-        if made.guidance != 1:
-            yield "guidance", f"{scale_text(made.guidance)}, part of the model"
     yield (
         "process",
         f"{diffusion.num_steps} steps, {diffusion.schedule}, variance {diffusion.variance}, "

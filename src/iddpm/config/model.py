@@ -9,6 +9,16 @@ from iddpm.config.section import Few, Length, Section, Whole
 
 Width = Annotated[Whole, Field(gt=0, le=65_536)]
 
+OF_GROUP_NORM = (
+    "qkv_order",
+    "use_scale_shift_norm",
+    "upsample",
+    "smooth_start",
+    "downsample",
+    "resblock_updown",
+    "group_channels",
+)
+"""Settings of the blocks of ``layers=group_norm`` only."""
 FACTS = frozenset(
     {
         "network",
@@ -46,6 +56,10 @@ class ModelConfig(Section):
     given_channels: Length | None = None
     """Channels of the paired data of each item (data.given)."""
 
+    layers: Literal["group_norm", "magnitude_preserving"] = "group_norm"
+    """Layers with group normalization, as published, or magnitude-preserving ones without (EDM2,
+    Karras et al. 2024); the learning rate of the latter is relative to weights of magnitude 1, and
+    0.01 in the paper."""
     model_channels: Width = 64
     """Base width; by default 64, 32 for volumes, and less if memory is short."""
     num_res_blocks: Annotated[Whole, Field(gt=0, le=64)] = 2
@@ -102,6 +116,20 @@ class ModelConfig(Section):
     def conditioned(self) -> bool:
         """Whether the network has a class or conditions, so that it can be guided."""
         return self.class_conditional or bool(self.conditions)
+
+    @model_validator(mode="after")
+    def _blocks_have_the_settings(self) -> Self:
+        if self.layers == "group_norm":
+            return self
+        fields = type(self).model_fields
+        for name in OF_GROUP_NORM:
+            value = getattr(self, name)
+            if value != fields[name].default:
+                raise ValueError(
+                    f"model.layers={self.layers} has blocks without {name}={str(value).lower()}: "
+                    "leave it out, or use model.layers=group_norm"
+                )
+        return self
 
     @model_validator(mode="after")
     def _classes_fit(self) -> Self:

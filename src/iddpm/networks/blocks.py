@@ -7,16 +7,15 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
 from iddpm.networks.attention import QKVOrder, count_heads, self_attention
-from iddpm.networks.checkpointing import CheckpointFunction
+from iddpm.networks.checkpointing import CheckpointEngine as CheckpointEngine
+from iddpm.networks.checkpointing import run_block
 from iddpm.networks.convolution import conv_nd, conv_transpose_nd
 from iddpm.networks.layers import TokenLinear, avg_pool_nd, linear, normalization, zero_module
 
 UpsampleKind = Literal["transpose", "nearest_conv", "nearest"]
 DownsampleKind = Literal["conv", "avg_pool"]
-CheckpointEngine = Literal["function", "torch"]
 
 
 def default_stride(dims: int) -> tuple[int, ...]:
@@ -169,10 +168,10 @@ class Downsample(nn.Module):
             for axis, factor in enumerate(self.stride, start=2):
                 if x.shape[axis] < factor:  # 3-D pooling refuses what its ceil_mode is for
                     x = x.repeat_interleave(factor, dim=axis)
-        y: Tensor = self.op(x)
-        if self.kind == "avg_pool":  # autocast lifts it to float32 in 3-D, and all that follows
-            y = y.to(x.dtype)
-        return y
+            # In 3-D, PyTorch averages no bfloat16 on CPUs, and autocast lifts what follows.
+            y: Tensor = self.op(x.float() if x.dim() == 5 and x.itemsize == 2 else x)
+            return y.to(x.dtype)
+        return self.op(x)  # type: ignore[no-any-return]
 
 
 class ResBlock(TimestepBlock):
@@ -249,13 +248,7 @@ class ResBlock(TimestepBlock):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Map [N, C, *spatial] and [N, E] to [N, C', *spatial']."""
-        x = x.view_as(x)  # one entry, so that gradients sum in one order with and without recompute
-        if not (self.use_checkpoint and torch.is_grad_enabled()):
-            return self._forward(x, emb)
-        if self.checkpoint_engine == "torch":
-            return torch_checkpoint(self._forward, x, emb, use_reentrant=False)  # type: ignore[no-any-return]
-        out: Tensor = CheckpointFunction.apply(self._forward, 2, x, emb, *self.parameters())
-        return out
+        return run_block(self, x, emb)
 
     def _forward(self, x: Tensor, emb: Tensor) -> Tensor:
         if self.resize is None:
@@ -313,13 +306,7 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, *spatial] to the same shape."""
-        x = x.view_as(x)  # as in ResBlock
-        if not (self.use_checkpoint and torch.is_grad_enabled()):
-            return self._forward(x)
-        if self.checkpoint_engine == "torch":
-            return torch_checkpoint(self._forward, x, use_reentrant=False)  # type: ignore[no-any-return]
-        out: Tensor = CheckpointFunction.apply(self._forward, 1, x, *self.parameters())
-        return out
+        return run_block(self, x)
 
     def _forward(self, x: Tensor) -> Tensor:
         tokens = self.norm(x).flatten(2).mT

@@ -2,10 +2,31 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint as torch_checkpoint
+
+CheckpointEngine = Literal["function", "torch"]
+
+
+def run_block(block: Any, x: Tensor, *rest: Tensor) -> Tensor:
+    """Return ``block._forward(x, *rest)``, recomputed in the backward pass where the block says so.
+
+    The block has ``use_checkpoint`` and ``checkpoint_engine``: ``"function"`` for
+    :class:`CheckpointFunction`, ``"torch"`` for PyTorch's own.
+    """
+    x = x.view_as(x)  # one entry, so that gradients sum in one order with and without recompute
+    if not (block.use_checkpoint and torch.is_grad_enabled()):
+        return block._forward(x, *rest)  # type: ignore[no-any-return]
+    if block.checkpoint_engine == "torch":
+        return torch_checkpoint(block._forward, x, *rest, use_reentrant=False)  # type: ignore[no-any-return]
+    inputs = (x, *rest)
+    out: Tensor = CheckpointFunction.apply(
+        block._forward, len(inputs), *inputs, *block.parameters()
+    )
+    return out
 
 
 class CheckpointFunction(torch.autograd.Function):

@@ -15,10 +15,11 @@ class _Convolution(nn.Module):
     """Let a convolution have periodic axes, and be right for tiny bfloat16 inputs on CPUs."""
 
     circular: tuple[bool, ...] = ()
+    weight: Any
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, *spatial] to [N, C', *spatial']."""
-        return _convolve(self, x)
+        return convolve(self, x, self.weight)
 
 
 class Conv1d(_Convolution, nn.Conv1d):
@@ -84,15 +85,15 @@ def conv_transpose_nd(
     return module
 
 
-def _convolve(conv: Any, x: Tensor) -> Tensor:
-    """Apply a convolution module."""
+def convolve(conv: Any, x: Tensor, weight: Tensor) -> Tensor:
+    """Apply a convolution module with this weight, its own or one computed from it."""
     if not _runs_in_bfloat16(x):
-        return _apply(conv, x, conv.weight, conv.bias)
+        return _apply(conv, x, weight, conv.bias)
     if min(x.shape[2:]) < 3 or _leaves_one(conv, x):
         with torch.autocast("cpu", enabled=False):
             bias = None if conv.bias is None else conv.bias.float()
-            return _apply(conv, x.float(), conv.weight.float(), bias).bfloat16()
-    return _apply(conv, x, conv.weight, conv.bias, signal=x.dim() == 3)
+            return _apply(conv, x.float(), weight.float(), bias).bfloat16()
+    return _apply(conv, x, weight, conv.bias, signal=x.dim() == 3)
 
 
 def _apply(

@@ -1,6 +1,5 @@
 """A U-Net that is conditioned on a low-resolution version of its data."""
 
-from collections.abc import Mapping
 from typing import Unpack
 
 import torch
@@ -30,7 +29,7 @@ class SuperResUNet(UNet):
             the levels, as in :class:`UNet`.
         dims, stride, circular: the spatial axes, as in :class:`UNet`.
         num_heads, num_head_channels, num_heads_upsample, qkv_order: attention, as in :class:`UNet`.
-        num_classes, conditions, given_channels, numbers: other conditioning, as in :class:`UNet`.
+        num_classes, conditions, given_channels: other conditioning, as in :class:`UNet`.
         dropout, use_scale_shift_norm, group_channels: the residual blocks, as in :class:`UNet`.
         upsample, downsample, smooth_start, resblock_updown: the resizing, as in :class:`UNet`.
         use_checkpoint, checkpoint_engine: gradient checkpointing, as in :class:`UNet`.
@@ -51,13 +50,9 @@ class SuperResUNet(UNet):
         self, *, in_channels: int, noise_levels: bool = False, **options: Unpack[UNetOptions]
     ) -> None:
         super().__init__(in_channels=2 * in_channels, **options)
-        self.noise_embed: nn.Sequential | None = None
+        self.noise_embed: nn.Module | None = None
         if noise_levels:
-            self.noise_embed = nn.Sequential(
-                linear(self.model_channels, self.emb_channels),
-                nn.SiLU(),
-                zero_module(linear(self.emb_channels, self.emb_channels)),
-            )
+            self.noise_embed = self._noise_embed()
 
     def forward(  # type: ignore[override]
         self,
@@ -68,7 +63,6 @@ class SuperResUNet(UNet):
         conditions: Tensor | None = None,
         given: Tensor | None = None,
         low_res_noise: Tensor | None = None,
-        **numbers: Tensor,
     ) -> Tensor:
         """Predict from ``x`` [N, C, *spatial] and ``low_res`` [N, C, *any spatial].
 
@@ -79,7 +73,7 @@ class SuperResUNet(UNet):
             ValueError: a shape does not fit, or an argument is missing or unexpected.
         """
         h = self.joined(self.join(x, low_res), given)
-        return self.predict(h, self._embed_all(h, timesteps, y, conditions, low_res_noise, numbers))
+        return self.predict(h, self._embed_all(h, timesteps, y, conditions, low_res_noise))
 
     def features(  # type: ignore[override]
         self,
@@ -90,11 +84,10 @@ class SuperResUNet(UNet):
         conditions: Tensor | None = None,
         given: Tensor | None = None,
         low_res_noise: Tensor | None = None,
-        **numbers: Tensor,
     ) -> Features:
         """Return the output of every stage; see :meth:`UNet.features`."""
         h = self.joined(self.join(x, low_res), given)
-        return self.stages(h, self._embed_all(h, timesteps, y, conditions, low_res_noise, numbers))
+        return self.stages(h, self._embed_all(h, timesteps, y, conditions, low_res_noise))
 
     def join(self, x: Tensor, low_res: Tensor) -> Tensor:
         """Return [N, 2 C, *spatial]: ``x`` and the resized ``low_res``."""
@@ -113,10 +106,9 @@ class SuperResUNet(UNet):
         y: Tensor | None,
         conditions: Tensor | None,
         noise: Tensor | None,
-        numbers: Mapping[str, Tensor],
     ) -> Tensor:
         """Return the embedding of everything, the noise level included if there is one."""
-        emb = self.embed(h, timesteps, y, conditions, numbers)
+        emb = self.embed(h, timesteps, y, conditions)
         if (noise is not None) != (self.noise_embed is not None):
             raise ValueError(
                 f"the network was {('not ' if self.noise_embed is None else '')}built with "
@@ -127,4 +119,14 @@ class SuperResUNet(UNet):
             return emb
         sinusoids = timestep_embedding(NOISE_PERIODS * noise, self.model_channels)
         noise_emb: Tensor = self.noise_embed(sinusoids.to(emb.dtype))
+        return self._with_noise(emb, noise_emb)
+
+    def _noise_embed(self) -> nn.Module:
+        return nn.Sequential(
+            linear(self.model_channels, self.emb_channels),
+            nn.SiLU(),
+            zero_module(linear(self.emb_channels, self.emb_channels)),
+        )
+
+    def _with_noise(self, emb: Tensor, noise_emb: Tensor) -> Tensor:
         return emb + noise_emb

@@ -116,21 +116,16 @@ class Trunk(nn.Module):
         self.attention_at = check_attention(attention_downsampling, len(self.widths))
 
         self.emb_channels = 4 * model_channels
-        self.time_embed = nn.Sequential(
-            linear(model_channels, self.emb_channels),
-            nn.SiLU(),
-            linear(self.emb_channels, self.emb_channels),
-        )
+        self.time_embed = self._time_embed()
         self._build_path_down(downsample)
         ch = self.widths[-1]
         self.middle_block = TimestepEmbedSequential(
-            self._res_block(ch, ch), self._attention(ch, num_heads), self._res_block(ch, ch)
+            self._up_block(ch, ch), self._attention(ch, num_heads), self._up_block(ch, ch)
         )
 
     def _build_path_down(self, downsample: DownsampleKind) -> None:
         ch = self.widths[0]
-        stem = conv_nd(self.dims, self.in_channels, ch, 3, padding=1, circular=self.circular)
-        self.input_blocks = nn.ModuleList([TimestepEmbedSequential(stem)])
+        self.input_blocks = nn.ModuleList([TimestepEmbedSequential(self._stem(ch))])
         self.stage_channels = [ch]
         for level, width in enumerate(self.widths):
             for _ in range(self.num_res_blocks):
@@ -163,15 +158,6 @@ class Trunk(nn.Module):
         """Return the stages of the downward path, whose outputs wait for the upward path."""
         return list(self.input_blocks)
 
-    def edge_layers(self) -> list[nn.Module]:
-        """Return the modules that receive the data, the time and conditions, or return the output.
-
-        These are the children that are not part of a path of blocks, and the first convolution.
-        """
-        paths = ("input_blocks", "middle_block", "output_blocks")
-        edge = [child for name, child in self.named_children() if name not in paths]
-        return [*edge, self.input_blocks[0]]
-
     def embed_time(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Check the inputs and return the embedding [N, 4 model_channels] of the timesteps."""
         check_input(x, timesteps, self.dims, self.in_channels)
@@ -180,9 +166,24 @@ class Trunk(nn.Module):
         emb: Tensor = self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
         return emb
 
+    def _time_embed(self) -> nn.Module:
+        return nn.Sequential(
+            linear(self.model_channels, self.emb_channels),
+            nn.SiLU(),
+            linear(self.emb_channels, self.emb_channels),
+        )
+
+    def _stem(self, width: int) -> nn.Module:
+        """Return the first layer, of ``width`` output channels."""
+        return conv_nd(self.dims, self.in_channels, width, 3, padding=1, circular=self.circular)
+
+    def _up_block(self, channels: int, width: int, *, up: bool = False) -> nn.Module:
+        """Return a block of the middle or of the upward path."""
+        return self._res_block(channels, width, up=up)
+
     def _res_block(
         self, channels: int, width: int, *, up: bool = False, down: bool = False
-    ) -> ResBlock:
+    ) -> nn.Module:
         return ResBlock(
             channels,
             self.emb_channels,
@@ -199,7 +200,7 @@ class Trunk(nn.Module):
             checkpoint_engine=self.checkpoint_engine,
         )
 
-    def _attention(self, channels: int, num_heads: int) -> AttentionBlock:
+    def _attention(self, channels: int, num_heads: int) -> nn.Module:
         return AttentionBlock(
             channels,
             num_heads=num_heads,
@@ -269,13 +270,14 @@ def check_size(
     stride: Sequence[int],
     widths: Sequence[int],
     circular: Sequence[bool] = (),
-    group_channels: int = 1,
+    group_channels: int | None = 1,
 ) -> None:
     """Raise ValueError for a size that the network does not support.
 
     A size is too small if a normalization group holds a single value, which is always normalized
-    to zero. A periodic axis must be divisible by the total stride: otherwise sizes are rounded up
-    and cropped, which breaks the periodicity.
+    to zero; ``group_channels`` is None for networks without groups. A periodic axis must be
+    divisible by the total stride: otherwise sizes are rounded up and cropped, which breaks the
+    periodicity.
     """
     spatial = tuple(size)
     for axis, wraps in enumerate(circular):
@@ -287,6 +289,8 @@ def check_size(
                 "in channel_mult, or circular=false there"
             )
     for level, width in enumerate(widths):
+        if group_channels is None:
+            break
         if width // num_groups(width, group_channels) * math.prod(spatial) < 2:
             raise ValueError(
                 f"size {tuple(size)} shrinks to {spatial} at level {level}, where a normalization "

@@ -1,6 +1,6 @@
 """The U-Net of Improved DDPM for signals, images and volumes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Required, Unpack
 
@@ -8,11 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from iddpm.networks.blocks import TimestepEmbedSequential, Upsample, UpsampleKind
-from iddpm.networks.condition_embedding import (
-    ConditionEmbedding,
-    ConditionKind,
-    NumberEmbedding,
-)
+from iddpm.networks.condition_embedding import ConditionEmbedding, ConditionKind
 from iddpm.networks.convolution import conv_nd
 from iddpm.networks.layers import normalization, zero_module
 from iddpm.networks.trunk import Trunk, TrunkOptions, with_keywords_of
@@ -31,7 +27,6 @@ class UNetOptions(TrunkOptions, total=False):
     given_channels: int
     upsample: UpsampleKind
     smooth_start: bool
-    numbers: Sequence[str]
 
 
 class Features(NamedTuple):
@@ -78,8 +73,6 @@ class UNet(Trunk):
         group_channels: the fewest channels of a normalization group; 1 as published. Groups of one
             channel, in levels of at most 32 channels, hide the level of the data.
         use_checkpoint, checkpoint_engine: see :class:`~iddpm.networks.blocks.ResBlock`.
-        numbers: names of numbers of each item that a network is conditioned on beside the timestep,
-            such as the scale of a guidance: keywords of the call. Their embeddings start at zero.
 
     Raises:
         ValueError: numbers that do not fit together, named in the message.
@@ -104,17 +97,16 @@ class UNet(Trunk):
         given_channels: int = 0,
         upsample: UpsampleKind = "transpose",
         smooth_start: bool = True,
-        numbers: Sequence[str] = (),
         **trunk: Unpack[TrunkOptions],
     ) -> None:
         super().__init__(in_channels=in_channels + given_channels, **trunk)
         self.out_channels = out_channels
         self.num_classes = num_classes
         if num_classes is not None:
-            self.label_emb = nn.Embedding(num_classes, self.emb_channels)
+            self.label_emb = self._label_emb(num_classes)
         self.condition_emb: ConditionEmbedding | None = None
         if conditions:
-            self.condition_emb = ConditionEmbedding(conditions, self.emb_channels)
+            self.condition_emb = self._condition_emb(conditions)
         self.given_channels = given_channels
         make_upsample = partial(
             Upsample,
@@ -125,13 +117,7 @@ class UNet(Trunk):
             circular=self.circular,
         )
         ch = self._build_path_up(make_upsample, num_heads_upsample)
-        last = conv_nd(self.dims, ch, out_channels, 3, padding=1, circular=self.circular)
-        self.out = nn.Sequential(
-            normalization(ch, self.group_channels), nn.SiLU(), zero_module(last)
-        )
-        self.number_emb: NumberEmbedding | None = None
-        if numbers:
-            self.number_emb = NumberEmbedding(numbers, self.model_channels, self.emb_channels)
+        self.out = self._head(ch)
 
     def _build_path_up(
         self, make_upsample: Callable[[int], nn.Module], num_heads_upsample: int | None
@@ -142,7 +128,7 @@ class UNet(Trunk):
         self.output_blocks = nn.ModuleList()
         for level, width in reversed(list(enumerate(self.widths))):
             for i in range(self.num_res_blocks + 1):
-                layers: list[nn.Module] = [self._res_block(ch + skips.pop(), width)]
+                layers: list[nn.Module] = [self._up_block(ch + skips.pop(), width)]
                 ch = width
                 if 2**level in self.attention_at:
                     try:
@@ -155,10 +141,22 @@ class UNet(Trunk):
                         ) from None
                 if level and i == self.num_res_blocks:
                     resizes = self.resblock_updown
-                    up = self._res_block(ch, ch, up=True) if resizes else make_upsample(ch)
+                    up = self._up_block(ch, ch, up=True) if resizes else make_upsample(ch)
                     layers.append(up)
                 self.output_blocks.append(TimestepEmbedSequential(*layers))
         return ch
+
+    def _label_emb(self, num_classes: int) -> nn.Module:
+        return nn.Embedding(num_classes, self.emb_channels)
+
+    def _condition_emb(self, conditions: Sequence[ConditionKind]) -> ConditionEmbedding:
+        return ConditionEmbedding(conditions, self.emb_channels)
+
+    def _head(self, width: int) -> nn.Module:
+        """Return the layers from the last block's ``width`` channels to the prediction."""
+        last = conv_nd(self.dims, width, self.out_channels, 3, padding=1, circular=self.circular)
+        normalized = normalization(width, self.group_channels)
+        return nn.Sequential(normalized, nn.SiLU(), zero_module(last))
 
     def forward(
         self,
@@ -167,7 +165,6 @@ class UNet(Trunk):
         y: Tensor | None = None,
         conditions: Tensor | None = None,
         given: Tensor | None = None,
-        **numbers: Tensor,
     ) -> Tensor:
         """Predict from noisy data.
 
@@ -178,7 +175,6 @@ class UNet(Trunk):
             conditions: [N, K] further conditions, for networks with conditions; NaN where a value
                 is unknown.
             given: [N, given_channels, *spatial] paired data, for networks with ``given_channels``.
-            numbers: [N] each, by the names of the network's ``numbers``.
 
         Returns:
             [N, out_channels, *spatial].
@@ -187,7 +183,7 @@ class UNet(Trunk):
             ValueError: a shape does not fit, or an argument is missing or unexpected.
         """
         h = self.joined(x, given)
-        return self.predict(h, self.embed(h, timesteps, y, conditions, numbers))
+        return self.predict(h, self.embed(h, timesteps, y, conditions))
 
     def features(
         self,
@@ -196,11 +192,10 @@ class UNet(Trunk):
         y: Tensor | None = None,
         conditions: Tensor | None = None,
         given: Tensor | None = None,
-        **numbers: Tensor,
     ) -> Features:
         """Return the output of every encoder block, the middle block and every decoder block."""
         h = self.joined(x, given)
-        return self.stages(h, self.embed(h, timesteps, y, conditions, numbers))
+        return self.stages(h, self.embed(h, timesteps, y, conditions))
 
     def predict(self, h: Tensor, emb: Tensor) -> Tensor:
         """Return the prediction for joined inputs and their embedding [N, 4 model_channels]."""
@@ -210,7 +205,7 @@ class UNet(Trunk):
             skips.append(h)
         h = self.middle_block(h, emb)
         for block in self.output_blocks:
-            h = block(join_skip(h, skips.pop()), emb)
+            h = block(self.join_skip(h, skips.pop()), emb)
         y_out: Tensor = self.out(h)
         return y_out
 
@@ -222,7 +217,7 @@ class UNet(Trunk):
             down.append(h)
         h = middle = self.middle_block(h, emb)
         for block, skip in zip(self.output_blocks, reversed(down), strict=True):
-            h = block(join_skip(h, skip), emb)
+            h = block(self.join_skip(h, skip), emb)
             up.append(h)
         return Features(down, middle, up)
 
@@ -249,40 +244,47 @@ class UNet(Trunk):
         timesteps: Tensor,
         y: Tensor | None,
         conditions: Tensor | None = None,
-        numbers: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """Return the embedding [N, 4 model_channels] of time and conditioning, all checked."""
+        """Return the embedding [N, 4 model_channels] of time, class and conditions, all checked."""
         emb = self.embed_time(x, timesteps)
+        self.check_conditioning(y, conditions)
+        if y is not None:
+            known = (y != NO_CLASS).to(emb.dtype)[:, None]
+            emb = emb + self.label_emb(y.clamp(min=0)) * known
+        if conditions is not None and self.condition_emb is not None:
+            emb = emb + self.condition_emb(conditions)
+        return emb
+
+    def join_skip(self, h: Tensor, skip: Tensor) -> Tensor:
+        """Join the channels of the upward path and of the downward path, at the latter's size."""
+        return join_skip(h, skip)
+
+    def check_conditioning(self, y: Tensor | None, conditions: Tensor | None) -> None:
+        """Raise ValueError for class labels or conditions that are missing or unexpected."""
         if (y is not None) != (self.num_classes is not None):
             wants = f"{self.num_classes} classes" if self.num_classes else "no classes"
             raise ValueError(
                 f"the network has {wants} and was called "
                 f"{'without' if y is None else 'with'} class labels y"
             )
-        if y is not None:
-            known = (y != NO_CLASS).to(emb.dtype)[:, None]
-            emb = emb + self.label_emb(y.clamp(min=0)) * known
         if (conditions is not None) != (self.condition_emb is not None):
             raise ValueError(
                 f"the network takes {len(self.condition_emb.kinds) if self.condition_emb else 'no'}"
                 f" conditions and was called {'without' if conditions is None else 'with'} some"
             )
-        if conditions is not None and self.condition_emb is not None:
-            emb = emb + self.condition_emb(conditions)
-        wanted = () if self.number_emb is None else self.number_emb.names
-        if set(wanted) != set(numbers or ()):
-            raise ValueError(
-                f"the network takes {', '.join(wanted) or 'no further numbers'} and was called "
-                f"with {', '.join(numbers or ()) or 'no numbers'}"
-            )
-        return emb if self.number_emb is None or not numbers else emb + self.number_emb(numbers)
 
 
 def join_skip(h: Tensor, skip: Tensor) -> Tensor:
-    """Crop ``h`` to the skip's spatial size (odd sizes were rounded up) and join the channels."""
-    if h.shape[2:] != skip.shape[2:]:
-        for axis, size in enumerate(skip.shape[2:], start=2):
-            h = h.narrow(axis, 0, size)
+    """Crop ``h`` to the skip's spatial size and join the channels."""
+    h = crop(h, skip.shape[2:])
     if h.dim() == 3:  # joined as pictures, whose layout PyTorch keeps
         return torch.cat([h.unsqueeze(2), skip.unsqueeze(2)], dim=1).squeeze(2)
     return torch.cat([h, skip], dim=1)
+
+
+def crop(h: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return [N, C, *spatial] without what rounding odd sizes up added to them."""
+    if h.shape[2:] != tuple(sizes):
+        for axis, size in enumerate(sizes, start=2):
+            h = h.narrow(axis, 0, size)
+    return h

@@ -10,7 +10,7 @@ from iddpm.builders import (
     task_of,
 )
 from iddpm.config import DataConfig
-from iddpm.networks import EncoderUNet, SuperResUNet, UNet
+from iddpm.networks import EncoderUNet, MagnitudeSuperResUNet, MagnitudeUNet, SuperResUNet, UNet
 from iddpm.runs.training_data import needs_data
 from tests.builders.settings.effect import DIFFERS, Effect, numbers
 
@@ -169,6 +169,16 @@ MODEL = {
         }, ("model.conditions.a.kind=class",), key="model.conditions.a.names"),
     ],
     "model.given_channels": [unet("2", {"given_channels": 2}, other="null")],
+    "model.layers": [
+        Effect(built, {
+            "group_norm": by_hand(UNet, **PLAIN),
+            "magnitude_preserving": by_hand(MagnitudeUNet, **PLAIN),
+        }),
+        Effect(built, {
+            "group_norm": by_hand(SuperResUNet, **PLAIN),
+            "magnitude_preserving": by_hand(MagnitudeSuperResUNet, **PLAIN),
+        }, ("task=super_resolution", "scale=2")),
+    ],
     "model.model_channels": [
         unet("16", {"model_channels": 16}, other="8"), encoder("16", {"model_channels": 16}, "8"),
     ],

@@ -16,7 +16,6 @@ from tests.builders.settings.training_looks import (
     followed,
     handed,
     hidden,
-    muon_rates,
     noisiest,
     of_loop,
     passes,
@@ -60,13 +59,7 @@ TRAINING = {
                             "fsdp": ["torch", ["parts", "parts"]]}),
     ],
     "training.timeout": [trained(patience)({"600": [600.0], "7": [7.0]})],
-    "training.optimizer": [
-        trained(lambda s: handed(s, lambda h: [type(o).__name__ for o in
-                                               (h.step.optimizer, h.state.optimizer)]))(
-            {"adamw": ["AdamW"] * 2, "muon": ["Muon"] * 2}),
-    ],
     "training.learning_rate": [
-        Effect(muon_rates, {r: {float(r)} for r in ("1e-3", "0.2")}),
         Effect(adam, {r: adam_by_hand(float(r)) for r in ("1e-3", "0.2")}),
         trained(rates)({"1e-3": [1.0] * 6, "2e-3": [2.0] * 6}),
     ],

@@ -1,6 +1,5 @@
 """All runs: state, progress, a small curve and the newest picture of each."""
 
-import shlex
 from typing import Any
 
 from fastapi import APIRouter
@@ -35,13 +34,7 @@ def rows(request: Request) -> HTMLResponse:
 def list_values(hub: Hub) -> dict[str, Any]:
     """Return what the list shows: the runs, and trainings that did not get that far."""
     unstarted = hub.trainings.unstarted(hub.index.root)
-    demo = shlex.join(["iddpm", "demo", "--out", str(hub.shown / "demo")])
-    return {
-        "rows": rows_of(hub),
-        "unstarted": unstarted,
-        "root": str(hub.shown),
-        "demo": demo,
-    }
+    return {"rows": rows_of(hub), "unstarted": unstarted, "root": str(hub.shown)}
 
 
 def rows_of(hub: Hub) -> list[dict[str, Any]]:

@@ -1,1 +1,0 @@
-"""The recipe bench: settings compared on equal wall-clock budgets (docs/choosing.md)."""

@@ -21,6 +21,9 @@ PHOTOS ?= scikit-image==0.26.0
 SET ?= digits
 TIMES ?= 1
 
+# Of `make recipes`.
+STAGE ?= screen
+
 # Of `make ui-screens`: which directory of runs, and which run in it.
 RUNS ?= runs
 RUN ?= demo
@@ -32,15 +35,17 @@ GPU_VERSION ?= 3.11
 # Looks for wheels for other versions of Python.
 RESOLVER ?= uv==0.13.9
 
-# Threads of each of the two processes that run tests, and of the processes that tests start. They
-# keep compiled modules even where the environment forbids it: a hundred processes read them.
+# Threads of each of the two processes that run tests, and of the processes that tests start. Where
+# there are more threads than cores, one that waits must sleep: otherwise it takes the core that
+# the awaited one needs. They keep compiled modules even where the environment forbids it: a
+# hundred processes read them.
 THREADS ?= 1
-PYTEST := OMP_NUM_THREADS=$(THREADS) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+PYTEST := OMP_NUM_THREADS=$(THREADS) OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-system test-slow ui-test ui-screens browser docs kill-test export-test fuzz lint parity benchmark notebook release clean \
 	python-versions gpu-check gpu-wheels \
-	run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-photos-sr run-volumes-sr
+	recipes run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-photos-sr run-volumes-sr
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -111,6 +116,10 @@ benchmark: setup  ## time the network against diffusers, the start of the comman
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python -m benchmarks.ui
+
+recipes: setup  ## compare settings on equal time (hours): STAGE=screen, then finalists, final; STAGE=table alone writes the page
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SERIES) $(SCAN)
+	$(BIN)/python -m benchmarks.recipes $(STAGE)
 
 run-signals: setup  ## a real run: windows of blood pressure (docs/runs.md; each at most 15 minutes on 2 cores)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SERIES)

@@ -37,7 +37,7 @@ def power(level: Level, exponent: float = 1.0) -> Tensor:
     """Return alpha_bar to some power."""
     return level.alpha_bar**exponent
 '''
-WEIGHTING_SECTION = '''class PowerWeighting(Section):
+WEIGHTING_SECTION = '''class PowerWeighting(WeightingSection):
     """Weight alpha_bar^exponent on the error of eps."""
 
     home: ClassVar[str | None] = "iddpm.diffusion.weighting:power"

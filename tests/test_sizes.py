@@ -32,7 +32,13 @@ PUBLIC = {
 }
 """Called by users, by keywords that stay; within, what travels together is one value."""
 BUILT = {
-    "training/distillation/consistency_distillation.py:consistency_distillation",  # a loss
+    "training/distillation/consistency.py:consistency_terms",  # and the losses that call it
+    "training/distillation/consistency_distillation.py:consistency_distillation",
+    "training/distillation/consistency_tuning.py:consistency_tuning",
+    "training/distillation/continuous.py:continuous",
+    "training/distillation/mid_training.py:mid_training",
+    "networks/super_resolution.py:SuperResUNet.features",  # the kinds of conditioning
+    "networks/super_resolution.py:SuperResUNet.forward",
     "networks/blocks.py:ResBlock.__init__",  # the arguments of the published class, and ours
     "networks/trunk.py:Trunk.__init__",  # where the networks' arguments have their defaults
 }

@@ -34,6 +34,7 @@ TABLES = {
     "Schedules (`diffusion.schedule`)": choices.SCHEDULES,
     "Predictions (`diffusion.predicts`)": choices.PREDICTIONS,
     "Timestep samplers (`training.timestep_sampler`)": choices.TIMESTEP_SAMPLERS,
+    "Optimizers (`training.optimizer`)": choices.OPTIMIZERS,
     "Distillation methods (`distillation.method`)": choices.DISTILLATIONS,
 }
 

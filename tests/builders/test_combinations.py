@@ -14,7 +14,7 @@ from tests.conftest import TINY
 PREDICTS = ("eps", "x0", "v", "edm", "previous")
 VARIANCES = ("learned_range", "learned", "fixed_small", "fixed_large")
 LOSSES = ("simple", "hybrid", "vlb")
-WEIGHTINGS = ("constant", "min_snr", "sigmoid")
+WEIGHTINGS = ("constant", "min_snr", "sigmoid", "log_normal")
 
 
 def allowed():
@@ -83,10 +83,11 @@ def test_every_sampler_takes_every_variance(sampler, variance):
 def test_the_settings_refuse_what_cannot_work_and_nothing_else():
     """Simple with a fixed variance, hybrid with a learned one, vlb with any, weightings not in vlb.
 
-    Zero terminal SNR takes three of five predictions, and constant weights.
+    Zero terminal SNR takes three of five predictions, and constant weights; log-normal weights take
+    the same three.
     """
     pairs = 2 + 2  # simple with two variances, hybrid with two
-    plain = 5 * (pairs * 3 + 4)
+    plain = 5 * (pairs * 3 + 4) + 3 * pairs
     assert len(COMBINATIONS) == plain + 3 * (pairs + 4)
 
 

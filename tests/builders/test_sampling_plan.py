@@ -1,13 +1,17 @@
 """Which sampler and which timesteps: by name, and by the number of steps."""
 
+import math
+
 import pytest
 import torch
 
 from iddpm.builders.sampling_plan import Method, build_sampling_schedule, choose_method
 from iddpm.config import SamplingConfig
+from iddpm.config.choices import AUTOMATIC, SAMPLERS, SPACINGS, AutomaticChoice
 from iddpm.diffusion import cosine
 
 
+@pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize(
     ("steps", "method"),
     [
@@ -18,17 +22,35 @@ from iddpm.diffusion import cosine
         (1000, ("dpmpp_2m_sde", "karras")),
     ],
 )
-def test_the_number_of_steps_chooses(steps, method):
-    assert choose_method(SamplingConfig(steps=steps)) == method
+def test_the_number_of_steps_chooses(steps, method, dims):
+    assert choose_method(SamplingConfig(steps=steps), dims) == method
+
+
+def test_the_kind_of_data_chooses_and_a_row_may_name_its_spacing(monkeypatch):
+    rows = (AutomaticChoice(8, "er_sde", "log_snr"), AutomaticChoice(math.inf, "ddpm"))
+    monkeypatch.setitem(AUTOMATIC, 1, rows)
+    assert choose_method(SamplingConfig(steps=8), 1) == ("er_sde", "log_snr")
+    assert choose_method(SamplingConfig(steps=8, spacing="karras"), 1) == ("er_sde", "karras")
+    assert choose_method(SamplingConfig(steps=9), 1) == ("ddpm", "even")
+    assert choose_method(SamplingConfig(steps=8), 2) == ("dpmpp_2m_sde", "karras")
+
+
+def test_every_automatic_choice_serves_all_numbers_of_evaluations_and_exists():
+    for rows in AUTOMATIC.values():
+        counts = [row.evaluations for row in rows]
+        assert counts == sorted(set(counts))
+        assert counts[-1] == math.inf
+        assert {row.sampler for row in rows} <= set(SAMPLERS)
+        assert {row.spacing for row in rows} <= {"auto", *SPACINGS}
 
 
 def test_what_is_named_is_taken():
-    assert choose_method(SamplingConfig(steps=10, sampler="dpmpp_3m")) == ("dpmpp_3m", "log_snr")
-    assert choose_method(SamplingConfig(steps=4, spacing="even")) == ("ipndm", "even")
-    assert choose_method(SamplingConfig(steps=10, sampler="ddpm")) == ("ddpm", "even")
-    assert choose_method(SamplingConfig(steps=10, eta=0.5)) == ("ddim", "even")
-    assert choose_method(SamplingConfig(steps=10, variance="analytic")) == ("ddim", "even")
-    assert choose_method(SamplingConfig(steps=20, sampler="unipc_3", spacing="optimal")) == (
+    assert choose_method(SamplingConfig(steps=10, sampler="dpmpp_3m"), 2) == ("dpmpp_3m", "log_snr")
+    assert choose_method(SamplingConfig(steps=4, spacing="even"), 2) == ("ipndm", "even")
+    assert choose_method(SamplingConfig(steps=10, sampler="ddpm"), 2) == ("ddpm", "even")
+    assert choose_method(SamplingConfig(steps=10, eta=0.5), 2) == ("ddim", "even")
+    assert choose_method(SamplingConfig(steps=10, variance="analytic"), 2) == ("ddim", "even")
+    assert choose_method(SamplingConfig(steps=20, sampler="unipc_3", spacing="optimal"), 2) == (
         "unipc_3",
         "optimal",
     )

@@ -11,6 +11,7 @@ from iddpm.config import DiffusionConfig, ModelConfig, SamplingConfig, read_conf
 from iddpm.config.choices import (
     BLIND_AT_PURE_NOISE,
     MEASURED_SPACINGS,
+    OPTIMIZERS,
     PREDICTIONS,
     SAMPLERS,
     SCHEDULES,
@@ -32,6 +33,7 @@ ROWS = {
         "measured_spacing": MEASURED_SPACINGS,
         "schedule": SCHEDULES,
         "timestep_sampler": TIMESTEP_SAMPLERS,
+        "optimizer": OPTIMIZERS,
     }.items()
     for name, row in rows.items()
 }
@@ -84,7 +86,10 @@ def test_predictions_are_the_ones_that_are_computed():
 
 def test_weightings_are_functions_of_the_level_with_the_options_of_their_settings():
     sections = get_args(get_args(Weighting)[0])
-    assert WEIGHTINGS == {"constant": (), "min_snr": ("gamma",), "sigmoid": ("bias",)}
+    assert WEIGHTINGS == {
+        "constant": (), "min_snr": ("gamma",), "sigmoid": ("bias",),
+        "log_normal": ("log_sigma_mean", "log_sigma_spread"),
+    }  # fmt: skip
     level = cosine(10).at(torch.arange(10))
     for section in sections:
         options = section().model_dump(exclude={"kind"})
@@ -111,6 +116,7 @@ def test_a_name_that_no_table_knows_is_refused():
         ("diffusion.predicts=score", "'eps'"),
         ("sampling.sampler=euler", "'ddim'"),
         ("training.timestep_sampler=often", "'uniform'"),
+        ("training.optimizer=lion", "'muon'"),
         ("sampling.spacing=odd", "use auto, even"),
     ):
         with pytest.raises(ValueError, match=known):

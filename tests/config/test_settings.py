@@ -79,6 +79,19 @@ def test_weighting_by_name_by_kind_and_by_option():
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
+        (["training.timestep_sampler=log_normal"], "weighting=log_normal, which is not set"),
+        (["training.timestep_sampler=log_normal", "diffusion.loss=vlb"], "which is not set"),
+        (["diffusion.loss.weighting=log_normal"], "predicts=eps: use predicts=edm, v or x0"),
+    ],
+)
+def test_log_normal_levels_are_refused_where_they_do_not_fit_the_loss(assignments, message):
+    with pytest.raises(ValueError, match=message):
+        read_config(None, assignments)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
         (["predicts=eps"], "predicts=eps does not: use predicts=v, x0 or edm"),
         (["predicts=previous"], "predicts=previous does not: use predicts=v"),
         (["predicts=v", "loss.space=eps"], "loss.space=eps does not train the step of pure noise"),

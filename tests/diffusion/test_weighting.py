@@ -5,7 +5,13 @@ import torch
 
 from iddpm.diffusion import Denoiser, GaussianDiffusion, cosine, losses, zero_terminal_snr
 from iddpm.diffusion.prediction import eps_error_per, in_space, target
-from iddpm.diffusion.weighting import min_snr, sigmoid
+from iddpm.diffusion.weighting import (
+    UNIFORM_SHARE,
+    log_normal,
+    log_normal_density,
+    min_snr,
+    sigmoid,
+)
 
 SPACES = ["eps", "x0", "v", "edm", "previous"]
 SCHEDULE = cosine(40)
@@ -44,6 +50,27 @@ def test_sigmoid_is_one_half_where_the_log_snr_is_the_bias(bias):
     assert float(sigmoid(level()._replace(alpha_bar=alpha_bar), bias)) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("mean", "spread", "sigma_data"), [(-1.2, 1.2, 0.5), (0.3, 0.7, 1.0)])
+def test_log_normal_is_edms_weight_times_its_density(mean, spread, sigma_data):
+    """Table 1 of Karras et al. 2022; the density integrated numerically over each step."""
+    sigma = (1 / SNR).sqrt()
+    edges = [0.0, *(1 / SCHEDULE.alpha_bar - 1).sqrt().tolist()]
+    share = []
+    for t in T.tolist():
+        ln = torch.linspace(math.log(max(edges[t], 1e-9)), math.log(edges[t + 1]), 20_001).double()
+        density = torch.exp(-0.5 * ((ln - mean) / spread) ** 2) / (spread * (2 * math.pi) ** 0.5)
+        share.append(float(torch.trapezoid(density, ln)))
+    density = 0.9 * 40 * torch.tensor(share, dtype=torch.float64) + 0.1
+    of_x0 = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2 * density
+    ours = log_normal(level(), mean, spread, num_steps=40, sigma_data=sigma_data)
+    assert UNIFORM_SHARE == 0.1
+    assert torch.allclose(ours * eps_error_per("x0", level()), of_x0, rtol=1e-4)
+    assert torch.allclose(ours * eps_error_per("edm", level(), sigma_data), density, rtol=1e-4)
+    every = SCHEDULE.at(torch.arange(40))
+    mean_density = log_normal_density(every, 40, mean, spread).mean()
+    assert float(mean_density) == pytest.approx(1, abs=1e-6)
+
+
 @pytest.mark.parametrize("space", SPACES)
 def test_errors_convert_between_spaces_as_measured(space):
     denoiser, x0, t, noise = batch()
@@ -55,7 +82,7 @@ def test_errors_convert_between_spaces_as_measured(space):
     assert torch.allclose(ours, in_eps, rtol=1e-9)
 
 
-@pytest.mark.parametrize("weighting", [min_snr, sigmoid])
+@pytest.mark.parametrize("weighting", [min_snr, sigmoid, log_normal])
 @pytest.mark.parametrize("predicts", SPACES)
 def test_a_weighting_means_the_same_objective_in_every_space(weighting, predicts):
     """Whatever is predicted and wherever it is measured; the mse reported stays unweighted."""

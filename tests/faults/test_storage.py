@@ -177,8 +177,8 @@ def test_what_is_written_beside_checkpoints_never_ends_a_run(tmp_path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     state, step = make()
-    for name in ("write_snapshot", "write_exit"):
-        monkeypatch.setattr(f"iddpm.training.loop.{name}", refuse)
+    for name in ("loop.write_snapshot", "stop.write_exit"):
+        monkeypatch.setattr(f"iddpm.training.{name}", refuse)
     for name in ("point_to_latest", "point_to_best", "rotate"):
         monkeypatch.setattr(f"iddpm.training.checkpoints.saver.{name}", refuse)
     monkeypatch.setattr(saver, "PAUSES", ())

@@ -141,3 +141,28 @@ def test_super_resolution_takes_conditions_too():
     out = network(X, T, low, conditions=conditioned, given=X)
     assert not torch.equal(out, network(X, T, low, conditions=1 - conditioned, given=X))
     assert not torch.equal(out, network(X, T, low, conditions=conditioned, given=-X))
+
+
+@pytest.mark.parametrize("network", [UNet, SuperResUNet])
+def test_further_numbers_change_nothing_at_first_and_something_once_trained(network):
+    low = {"low_res": X} if network is SuperResUNet else {}
+    plain, more = small(network), small(network, numbers=("guidance", "end"))
+    before = plain.state_dict()
+    added = {name for name in more.state_dict() if name not in before}
+    assert {name.split(".")[0] for name in added} == {"number_emb"}
+    more.load_state_dict({**more.state_dict(), **before})
+    numbers = {"guidance": torch.tensor([1.0, 4.0]), "end": torch.tensor([0.1, 0.2])}
+    other = {**numbers, "guidance": torch.tensor([1.0, 3.0])}
+    assert not torch.equal(more(X, T, **numbers, **low)[1], more(X, T, **other, **low)[1])
+    assert torch.equal(more(X, T, **numbers, **low)[0], more(X, T, **other, **low)[0])
+    fresh = network(
+        dims=1, in_channels=1, out_channels=1, model_channels=8, num_res_blocks=1,
+        channel_mult=(1, 2), numbers=("guidance", "end"),
+    ).eval()  # fmt: skip
+    fresh.load_state_dict(before, strict=False)
+    assert torch.equal(fresh(X, T, **numbers, **low), plain(X, T, **low))
+    for wrong in ({}, {"guidance": torch.ones(2)}, {**numbers, "other": torch.ones(2)}):
+        with pytest.raises(ValueError, match="the network takes guidance, end and was called with"):
+            more(X, T, **wrong, **low)
+    with pytest.raises(ValueError, match="takes no further numbers and was called with end"):
+        plain(X, T, end=torch.ones(2), **low)

@@ -109,6 +109,22 @@ def test_outside_the_interval_the_class_is_used_as_trained():
         assert same != inside
 
 
+def test_each_item_may_have_its_own_scale_and_place_in_the_interval():
+    denoiser = make(variance="learned_range")
+    schedule = denoiser.diffusion.schedule
+    level = schedule.at(torch.tensor([20, 50]))
+    scales = torch.tensor([1.5, 4.0])
+    both = classifier_free(denoiser, scales)(X, level, y=Y)
+    inside = (0.0, float(((1 - schedule.alpha_bar) / schedule.alpha_bar).sqrt()[30]))
+    first = classifier_free(denoiser, 1.5, sigma_interval=inside)(X, level, y=Y)
+    for row, scale in enumerate(scales.tolist()):
+        alone = classifier_free(denoiser, scale)(X, level, y=Y)
+        torch.testing.assert_close(both.x0[row], alone.x0[row])
+        torch.testing.assert_close(both.eps[row], alone.eps[row])
+    torch.testing.assert_close(first.eps[0], both.eps[0])
+    torch.testing.assert_close(first.eps[1], denoiser(X, level, y=Y).eps[1])
+
+
 def test_every_sampler_gets_it_by_conditioning():
     denoiser = make("x0")
     schedule = denoiser.diffusion.schedule.respace([0, 30, 60, 99])

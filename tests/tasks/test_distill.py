@@ -176,6 +176,107 @@ def test_guidance_becomes_part_of_the_model(folder):
     assert_same_state(folder / "g4", folder / "g5")
 
 
+def resumed(folder, name, **options):
+    """Distill in two steps, lose the second, go on, and compare with the undisturbed run."""
+    again = folder / f"{name}_again"
+    shutil.copytree(folder / name, again)
+    shutil.rmtree(again / "checkpoints/step_00000002")
+    iddpm.distill(folder / "t", out=again, resume=True, reporter=QUIET, **options)
+    assert_same_state(folder / name, again)
+
+
+def test_a_range_of_scales_is_chosen_from_when_sampling(folder, capsys):
+    settings = (
+        *FEW,
+        "training.validate_every=2",
+        "training.save_every=1",
+        "training.learning_rate=0.1",
+        "training.warmup_steps=0",
+    )
+    out = folder / "range"
+    run = iddpm.distill(
+        folder / "t", out=out, guidance=(1.0, 4.0), settings=settings, reporter=QUIET
+    )
+    assert run.log[-1]["frechet_1"] >= 0
+    x = {scale: run.sample(3, steps=1, classes=[0, 1, 2], guidance=scale) for scale in (1, 4)}
+    assert not torch.equal(x[1], x[4])
+    assert torch.equal(x[1], run.sample(3, steps=1, classes=[0, 1, 2]))  # the teacher's own scale
+    resumed(folder, "range")
+    assert command(["info", str(out)]) == 0
+    assert "1:4, part of the model" in capsys.readouterr().out
+    assert command(["sample", str(out), "-n", "2", "--guidance", "5"]) == 2
+    assert "was distilled for scales from 1 to 4" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="guidance_interval and guidance_rescale change"):
+        run.plan(guidance=2.0, guidance_rescale=0.7)
+
+
+METHODS = {
+    "mid_training": (1.0, 3.0),
+    "continuous": 2.0,
+    "mean_flow": (1.0, 3.0),
+    "consistency_tuning": 1.0,  # in stages
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_samples_and_resumes(folder, method):
+    settings = [*FEW, f"distillation.method={method}", "training.save_every=1"]
+    settings += ["training.precision=float32"]
+    if method == "consistency_tuning":
+        settings += ["distillation.divisor=2", "distillation.stages=2", "distillation.huber=0.01"]
+    run = iddpm.distill(
+        folder / "t", out=folder / method, guidance=METHODS[method], settings=settings,
+        reporter=QUIET,
+    )  # fmt: skip
+    assert str(run.plan(steps=1)).startswith(
+        "1 evaluation: meanflow" if method == "mean_flow" else "1 evaluation: consistency"
+    )
+    assert run.sample(2, steps=2).isfinite().all()
+    before = iddpm.load(folder / "t").denoiser.network.state_dict()
+    after = run.denoiser.network.state_dict()
+    assert not all(torch.equal(value, after[name]) for name, value in before.items())
+    resumed(folder, method)
+
+
+BAD = {
+    "differences, of which training.precision=bf16 may see only its rounding": [
+        "distillation.method=continuous",
+        "training.precision=bf16",
+    ],
+    "divisor=2 with stages=8 compares": ["distillation.divisor=2", "distillation.stages=8"],
+    "with distillation.stages=2 the loss jumps": [
+        "distillation.divisor=2",
+        "distillation.stages=2",
+        "training.spike_guard=10",
+    ],
+    "method=mid_training does not have": [
+        "distillation.method=mid_training",
+        "distillation.stages=2",
+    ],
+    "huber=0.1 is not a setting of method=continuous": [
+        "distillation.method=continuous",
+        "training.precision=float32",
+        "distillation.huber=0.1",
+    ],
+    "guidance=4:1 is empty": ["--guidance", "4:1"],
+    "--guidance '1:2:3' is no scale": ["--guidance", "1:2:3"],
+    "--guidance 'much' is no scale": ["--guidance", "much"],
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_settings_that_do_not_fit_are_one_sentence(folder, message, capsys):
+    words = BAD[message]
+    if not words[0].startswith("--"):
+        words = [word for setting in words for word in ("-s", setting)]
+    out = folder / "never"
+    assert command(["distill", str(folder / "t"), "--out", str(out), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
 def test_guidance_that_is_left_out_is_said(folder):
     own = ["training.steps=3", "sampling.guidance=3"]
     shutil.copytree(folder / "t", folder / "t3")
@@ -246,6 +347,12 @@ def test_every_kind_of_model_is_distilled(kind, tmp_path):
     pairs = zip(before.parameters(), after.parameters(), strict=True)
     assert not all(torch.equal(a, b) for a, b in pairs)
     assert run.log[-1]["frechet_1"] >= 0
+    if kind == "own network":
+        with pytest.raises(ValueError, match="does not take: use one scale of guidance"):
+            iddpm.distill(
+                tmp_path / "t", data, out=tmp_path / "f", reporter=QUIET, **own,
+                settings=["distillation.method=mean_flow", "training.precision=float32"],
+            )  # fmt: skip
     if kind == "super-resolution":
         x = run.upscale(torch.zeros(2, 1, 8, 8), steps=2)
     else:
@@ -262,7 +369,7 @@ def test_conditions_and_paired_data_are_kept(tmp_path, monkeypatch):
     settings = [*PLAIN, "data.conditions=t.csv", "data.given=given.npz"]
     iddpm.train("x.npz", out="t", settings=settings, reporter=QUIET)
     measured = [*FEW[:2], "training.validate_every=2"]
-    run = iddpm.distill("t", out="d", guidance=2, settings=measured, reporter=QUIET)
+    run = iddpm.distill("t", out="d", guidance=(1.0, 2.0), settings=measured, reporter=QUIET)
     given = {"given": torch.zeros(2, 1, 8, 8)}
     young, old = (run.sample(2, steps=1, conditions={"age": a}, given=given) for a in (0, 5))
     assert young.shape == old.shape == (2, 1, 8, 8)

@@ -17,6 +17,7 @@ import iddpm
 from iddpm.tasks.train import train_until_stop
 from iddpm.tasks.training_setup import TrainRequest
 from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
+from iddpm.training.monitoring.log_files import read_log
 from iddpm.training.monitoring.terminal import SilentReporter
 from iddpm.training.stop import Stop
 from tests.conftest import final_tensors, wait_until
@@ -206,6 +207,48 @@ def test_a_time_limit_is_for_one_session(tmp_path, array_file, tiny, capsys):
     iddpm.train(out=out, resume=True)
     assert load_checkpoint(out).step == 5
     assert f"finished at step 5; the run is in {out}\n" in capsys.readouterr().out
+
+
+class HalfSeconds(SilentReporter):
+    """Let half a second pass in each step, on a clock that only this moves; stop at a step."""
+
+    def __init__(self, monkeypatch, at=None):
+        self.now, self.at, self.lines = 100.0, at, []
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+    def advance(self, step):
+        self.now += 0.5
+        if step == self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def say(self, message):
+        self.lines.append(message)
+
+
+def test_a_time_limit_sets_the_number_of_steps_and_the_anneal(
+    tmp_path, array_file, tiny, monkeypatch
+):
+    out, limit = tmp_path / "run", "training.max_time=10s"
+    reporter = HalfSeconds(monkeypatch, at=12)
+    with pytest.raises(KeyboardInterrupt):
+        iddpm.train(array_file, out=out, settings=[*tiny, limit], reporter=reporter)
+    assert "planned 20 steps in 10 s, 0.50 s each: the learning rate falls until then" in (
+        reporter.lines
+    )
+    text = (out / "config.yaml").read_text()
+    assert "steps: 20\n" in text, "what reads the settings knows how long it takes"
+    assert "max_time: null" in text
+    reporter = HalfSeconds(monkeypatch)
+    iddpm.train(out=out, resume=True, settings=[limit], reporter=reporter)
+    checkpoint = load_checkpoint(out)
+    assert (checkpoint.step, checkpoint.state["plan"]["end"]) == (20, 20)
+    assert checkpoint.state["plan"]["spent"] == 10
+    assert iddpm.load(out).config.training.steps == 20
+    rates = {r["step"]: r["learning_rate"] for r in read_log(out)}
+    assert rates[20] == pytest.approx(1e-3 / 15)
+    assert any(line.startswith("finished at step 20;") for line in reporter.lines)
+    iddpm.train(out=out, resume=True, settings=["training.steps=22"], reporter=SilentReporter())
+    assert load_checkpoint(out).step == 22
 
 
 def test_a_small_set_gets_a_batch_that_fits(tmp_path, tiny):

@@ -80,10 +80,10 @@ def test_the_usual_choice_stays_unless_another_is_clearly_better():
     usual, other, last = SMALL
     for better, chosen in [(1.8, usual), (1.5, other)]:  # the error of the difference is 0.28
         scores = {usual: score(2.0, 0.2), other: score(better, 0.2), last: score(3.0, 0.2)}
-        assert best_of(scores, 10) == chosen
+        assert best_of(scores, usual) == chosen
     narrow = Score(1.5, 0.2, 1.0, 1.0, 0.3)  # nearer, but without the spread of the data
-    assert best_of({usual: score(2.0, 0.2), other: narrow}, 10) == usual
-    assert best_of({other: score(2.0, 0.2), last: score(1.9, 0.2)}, 10) == last
+    assert best_of({usual: score(2.0, 0.2), other: narrow}, usual) == usual
+    assert best_of({other: score(2.0, 0.2), last: score(1.9, 0.2)}, usual) == last
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,12 @@ def test_what_one_rank_meets_leaves_the_step_out_on_all(both, kind):
     assert json.loads((folder / f"{kind}.json").read_text())["skipped"] == [True, True]
 
 
+def test_ranks_take_equal_steps_of_muon(both):
+    folder, _, _ = both
+    first, second = json.loads((folder / "ddp.json").read_text())["muon"]
+    assert first == second
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_held_out_loss_is_that_of_one(both, kind):
     folder, _, one = both

@@ -1,10 +1,16 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from iddpm.diffusion import cosine, zero_terminal_snr
+from iddpm.diffusion.prediction import eps_error_per
+from iddpm.diffusion.weighting import log_normal
 from iddpm.runtime.seeds import stream
 from iddpm.training.timesteps import (
     DecoderTimesteps,
+    LogNormalTimesteps,
     LossSecondMomentTimesteps,
     LowDiscrepancyTimesteps,
     UniformTimesteps,
@@ -27,6 +33,38 @@ def test_low_discrepancy_spreads_a_batch_and_wraps_around():
         t, _ = LowDiscrepancyTimesteps(50).sample(np.full(50, u))
         assert sorted(t.tolist()) == list(range(50))
     assert len(LowDiscrepancyTimesteps(50).sample(np.zeros(0)).t) == 0
+
+
+@pytest.mark.parametrize("schedule", [cosine(1000), cosine(7), zero_terminal_snr(cosine(50))])
+@pytest.mark.parametrize("options", [{}, {"log_sigma_mean": 1.0, "log_sigma_spread": 0.3}])
+def test_log_normal_levels_keep_the_mean_of_a_loss_and_so_the_bound(schedule, options):
+    sampler = LogNormalTimesteps(schedule, **options)
+    t, weights = sampler.sample((np.arange(200_000) + 0.5) / 200_000)
+    losses = torch.linspace(3, 1, len(schedule)) ** 4  # as the bound's terms: largest at the start
+    assert float((losses[t] * weights).mean()) == pytest.approx(float(losses.mean()), rel=1e-3)
+    assert float(weights.max()) <= 10.001
+    counts = np.bincount(t.numpy(), minlength=len(schedule))
+    assert counts.min() > 0
+
+
+def test_log_normal_levels_have_the_stated_quantiles():
+    """Of ln sigma, once the uniform tenth is taken off."""
+    schedule = cosine(4000)
+    t, weights = LogNormalTimesteps(schedule).sample((np.arange(100_000) + 0.5) / 100_000)
+    normal_share = 1 - 0.1 * weights.double().numpy()  # of the draws at this step
+    ln_sigma = -schedule.half_log_snr[t].numpy()
+    for z in (-2.0, -1.0, 0.0, 1.0, 2.0):
+        below = (normal_share * (ln_sigma <= -1.2 + 1.2 * z)).sum() / normal_share.sum()
+        assert below == pytest.approx(0.5 * (1 + math.erf(z / 2**0.5)), abs=2e-3)
+
+
+def test_log_normal_levels_and_weights_are_edms_loss():
+    """All squared errors of F count alike, whatever their level."""
+    schedule = cosine(1000)
+    t, weights = LogNormalTimesteps(schedule).sample((np.arange(500) + 0.5) / 500)
+    level = schedule.at(t)
+    of_output = log_normal(level) * eps_error_per("edm", level) * weights
+    torch.testing.assert_close(of_output, torch.ones_like(of_output), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("others", [UniformTimesteps, LowDiscrepancyTimesteps])

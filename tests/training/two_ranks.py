@@ -19,7 +19,9 @@ from iddpm.training.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from iddpm.training.checkpoints.ema_snapshots import write_snapshot
 from iddpm.training.checkpoints.saver import Saver
 from iddpm.training.checkpoints.state import TrainState
+from iddpm.training.checkpoints.weights import hash_weights
 from iddpm.training.ema import EMA
+from iddpm.training.muon import Muon
 from iddpm.training.parallel import alone, replicate, shard, whole, whole_weights
 from iddpm.training.power import PowerEMA
 from iddpm.training.precision import Precision
@@ -31,6 +33,13 @@ CPU = torch.device("cpu")
 BATCH = 6
 adamw = partial(torch.optim.AdamW, lr=1e-3, fused=True)
 sgd = partial(torch.optim.SGD, lr=0.05)
+
+
+def muon(parameters):
+    """Muon for all matrices."""
+    parameters = list(parameters)
+    matrices = [p for p in parameters if p.dim() > 1]
+    return Muon([p for p in parameters if p.dim() < 2], matrices, lr=1e-3)
 
 
 def make(
@@ -143,6 +152,13 @@ def with_a_bad_item(ranks, parallel):
     return ranks.gathered(result.skipped and result.bad)
 
 
+def weights_by_muon(ranks):
+    """Return the hash of each rank's weights after steps of Muon."""
+    state, step = make(ranks, "ddp", muon)
+    take(state, step, 4)
+    return ranks.gathered(hash_weights(state.network.state_dict()))
+
+
 def sampler_with_history():
     timesteps = LossSecondMomentTimesteps(20)
     for _ in range(10):
@@ -181,6 +197,7 @@ def compare(ranks, parallel):
 
     numbers = {
         "skipped": skipped,
+        "muon": weights_by_muon(ranks) if parallel == "ddp" else None,
         "held_out": held_out_loss(
             Denoiser(step.emas[0].network, GaussianDiffusion(cosine(20))),
             step.loss,

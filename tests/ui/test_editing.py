@@ -299,8 +299,10 @@ def test_runs_and_data_are_compared_as_by_the_command(hub, client, runs, monkeyp
         command(shlex.split(unescape(re.search(r"(?s)<pre[^>]*>(.*?)</pre>", shown)[1]))[1:]) == 0
     )
     assert json.loads(reports[0].read_text())["samples"] == own != other
+    _evaluate_against(client, hub, runs / "pictures", dropped)
     page = client.get("/measure?run=pictures").text
     assert "recall: second_seed_0" in unescape(page)
+    assert re.search("recall: evaluation-[0-9a-f]{16}_x.npy", unescape(page))
     assert '<option value="second/samples/seed_0">' in page
     for wrong in (
         form | {"other": "none"},
@@ -319,6 +321,23 @@ def test_runs_and_data_are_compared_as_by_the_command(hub, client, runs, monkeyp
             assert answer.status_code in (400, 404)
 
 
+def _evaluate_against(client, hub, run, data):
+    """Measure the samples of a run beside other data, which leaves its own report as it was."""
+    own = (run / "evaluation/report.json").read_bytes()
+    form = {"run": "pictures", "kind": "evaluate", "n": "6", "steps": "1", "data": data}
+    shown = client.post("/measure/commands", data=form).text
+    assert client.post("/measure", data=form | {"out": "/etc"}).status_code == 200
+    finish(hub)
+    (report,) = (run / "compared").glob("evaluation-*/report.json")
+    first = json.loads(report.read_text())
+    assert first["reference"]["count"] == 8
+    shell = unescape(re.search(r"(?s)<pre[^>]*>(.*?)</pre>", shown)[1])
+    assert command(shlex.split(shell)[1:]) == 0
+    assert json.loads(report.read_text())["samples"] == first["samples"]
+    assert (run / "evaluation/report.json").read_bytes() == own
+    assert client.post("/measure", data=form | {"data": "/etc/passwd"}).status_code == 404
+
+
 @pytest.mark.system
 def test_a_training_is_looked_at_started_and_waited_for(hub, client, runs):
     data = send(client, "x.npz", _npz())
@@ -328,6 +347,10 @@ def test_a_training_is_looked_at_started_and_waited_for(hub, client, runs):
     job = finish(hub)
     assert any(line.startswith("training") for line in job.lines)
     assert client.get(f"/job/file?number={job.number}&place=0").status_code == 200
+    part = client.get(f"/job?number={job.number}").text
+    proposed = json.loads(unescape(re.search(r'data-proposed="(.*?)"', part)[1]))
+    assert (proposed["training.batch_size"], proposed["training.anneal"]) == ("8", "none")
+    assert proposed["model.num_heads"] == "2"
     shown = client.post("/train/commands", data=form).text
     assert "-s training.steps=1000000" in shown
     assert f"--out {runs}/new" in shown

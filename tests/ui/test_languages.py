@@ -11,7 +11,7 @@ from iddpm.config.choices import OPERATORS
 from iddpm.ui.actions.actions import ACTIONS
 from iddpm.ui.job_queue import ENDED
 from iddpm.ui.languages import CATALOGS, LANGUAGES, catalog, choose_language, translate
-from iddpm.ui.measurements import TRIED, VERDICTS
+from iddpm.ui.measurements import MEASURES, TRIED, VERDICTS
 from iddpm.ui.pages import PAGES
 from iddpm.ui.pages.edit_page import KINDS
 from iddpm.ui.pages.run_page import PLOTS
@@ -30,6 +30,7 @@ def families():
         "page.": [page.name for page in PAGES if page.in_menu],
         "theme.": THEMES,
         "state.": STATES,
+        "commands.": ("resume", "info"),
         "task.": ("classification", "super_resolution"),
         "plot.": PLOTS,
         "series.": [c for columns in PLOTS.values() for c in columns if c != "held_out_loss"],
@@ -40,9 +41,11 @@ def families():
         "job.kind.": ACTIONS,
         "measure.": ("likelihood", "evaluation", "comparison"),
         "measure.picture.": ("likelihood", "evaluation", "comparison"),
+        "measured.": MEASURES,
         "tune.": (*TRIED, "score"),
         "nearest.": VERDICTS,
         "edit.kind.": KINDS,
+        "edit.not.": ("task", "paired", "distilled"),
         "edit.operator.": OPERATORS,
         "edit.box.": ("d", "y", "x"),
         "edit.preset.": ("top", "bottom", "left", "right", "center"),

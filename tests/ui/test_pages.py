@@ -1,11 +1,14 @@
 """The pages say what the files say."""
 
+import ast
 import fcntl
 import io
 import json
 import os
 import re
+import shlex
 import zipfile
+from html import unescape
 
 import numpy as np
 import pytest
@@ -116,6 +119,19 @@ def test_why_a_training_did_not_start_is_read_from_what_it_printed(hub, client, 
     (root / "fresh" / OUTPUT).unlink()
     os.symlink("/etc/passwd", root / "fresh" / OUTPUT)
     assert "root:" not in client.get("/").text + client.get("/train/started?name=fresh").text
+
+
+def test_commands_to_copy_are_quoted_and_go_on_to_the_step_that_is_offered(client, root):
+    write_run(root / "a; rm -rf x", status=0, reason="finished", step=30, message="x")
+    page = unescape(client.get("/run", params={"run": "a; rm -rf x"}).text)
+    shell, python, info, _ = re.findall(r"(?s)<pre[^>]*>(.*?)</pre>", page)
+    words = shlex.split(shell)
+    wanted = ["iddpm", "train", "--resume", "--out", str(root / "a; rm -rf x"), "--steps", "1000"]
+    assert words == wanted
+    assert shlex.split(info) == ["iddpm", "info", str(root / "a; rm -rf x")]
+    (call,) = [node for node in ast.walk(ast.parse(python)) if isinstance(node, ast.Call)]
+    given = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
+    assert given == {"out": wanted[4], "resume": True, "settings": ["training.steps=1000"]}
 
 
 def test_runs_are_found_at_any_depth_and_folders_of_runs_are_not(root):
@@ -251,6 +267,8 @@ def test_signals_and_volumes_are_looked_at(signal_and_volume):
         "/item/values", params={"run": "signals", "from": 10, "to": 20, **query}
     ).json()
     assert part["at"] == list(range(10, 20))
+    empty = {"run": "signals", "from": 20, "to": 10, **query}
+    assert pages.get("/item/values", params=empty).json()["at"] == []
     volume = pages.get("/item/values", params={"run": "volumes", **query})
     assert volume.headers["x-shape"] == "1,8,8,8"
     stored = np.load(runs / "volumes/samples/seed_0/samples.npz")["arr_0"][1, ..., 0]
@@ -275,7 +293,7 @@ def test_what_was_measured_is_listed(client, root):
     (run / "evaluation/report.json").write_text(json.dumps(report | {"frechet_name": "Frechet"}))
     page = text_of(client.get("/run?run=a").text)
     assert "3.21 ± 0.02 bits/dim" in page
-    assert "Frechet 12.5" in page
+    assert "Frechet distance Frechet 12.5" in page
     assert "recall 0.75" in page
 
 

@@ -64,7 +64,7 @@ def _sample(page):
     page.get_by_role("button", name="Draw samples").click()
     expect(page.locator("#result .items img")).to_have_count(4)
     page.get_by_role("button", name="Sample 1").click()
-    page.get_by_role("dialog").get_by_role("link", name="Edit this").click()
+    page.get_by_role("dialog").get_by_role("button", name="Edit this").click()
 
 
 def _inpaint(page, folder):

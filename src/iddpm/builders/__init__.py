@@ -28,6 +28,7 @@ from iddpm.builders.network import build_diffusion as build_diffusion
 from iddpm.builders.network import build_encoder as build_encoder
 from iddpm.builders.network import build_network as build_network
 from iddpm.builders.network import place as place
+from iddpm.builders.optimizer import build_optimizer as build_optimizer
 from iddpm.builders.paired_inputs import attach_paired_data as attach_paired_data
 from iddpm.builders.paired_inputs import check_given as check_given
 from iddpm.builders.paired_inputs import read_given as read_given
@@ -47,7 +48,6 @@ from iddpm.builders.training_parts import build_augmentations as build_augmentat
 from iddpm.builders.training_parts import build_averages as build_averages
 from iddpm.builders.training_parts import build_loop_settings as build_loop_settings
 from iddpm.builders.training_parts import build_loss as build_loss
-from iddpm.builders.training_parts import build_optimizer as build_optimizer
 from iddpm.builders.training_parts import build_timesteps as build_timesteps
 from iddpm.builders.training_parts import check_flip as check_flip
 from iddpm.builders.training_parts import check_sharing as check_sharing

@@ -191,6 +191,8 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
         steps = round(training["epochs"] * train_items / training["batch_size"])
         training["steps"] = max(steps, 1)
         training["epochs"] = None  # stored in steps, which a resume may change
+    if training["anneal"] is None:
+        training["anneal"] = "none" if training["max_time"] is None else "linear"
     posthoc = training["posthoc_ema"]
     if posthoc is not None and posthoc["every"] is None:
         posthoc["every"] = max(training["steps"] // 20, 1)

@@ -47,7 +47,9 @@ def example_inputs(config: ResolvedConfig, count: int) -> dict[str, Tensor]:
         conditioning["conditions"] = torch.zeros(count, len(model.conditions))
     if model.given_channels:
         conditioning["given"] = torch.zeros(count, model.given_channels, *model.size)
-    return conditioning | task_of(config).example_inputs(count)
+    made = config.distillation
+    numbers = {} if made is None else {name: torch.zeros(count) for name in made.numbers}
+    return conditioning | task_of(config).example_inputs(count) | numbers
 
 
 def call_with(network: nn.Module, conditioning: dict[str, Tensor]) -> Tensor:

@@ -98,6 +98,7 @@ def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
         num_classes=model.num_classes,
         conditions=[_kind(condition) for condition in (model.conditions or {}).values()],
         given_channels=bands * (model.given_channels or 0),
+        numbers=() if config.distillation is None else config.distillation.numbers,
         **options,
     )
     return built

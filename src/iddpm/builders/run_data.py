@@ -22,6 +22,7 @@ from iddpm.builders import (
     task_of,
     values_of,
 )
+from iddpm.builders.few_steps import training_guidance
 from iddpm.builders.group_columns import grouping_column
 from iddpm.config import Config, ResolvedConfig
 from iddpm.data.batches import Batch, Batches
@@ -192,8 +193,10 @@ def training_batches(
     start_step: int,
     device: torch.device,
     ranks: Ranks = ALONE,
+    *,
+    endless: bool = False,
 ) -> Batches:
-    """Return this rank's rows of the batches from ``start_step`` to the last step."""
+    """Return this rank's rows of the batches from ``start_step`` to the last step, or endless."""
     batch_size = config.training.batch_size
     return Batches(
         source,
@@ -201,7 +204,7 @@ def training_batches(
         batch_size=batch_size,
         seed=config.training.seed,
         start_step=start_step,
-        stop_step=max(config.training.steps, start_step),
+        stop_step=None if endless else max(config.training.steps, start_step),
         workers=config.data.workers,
         worker_timeout=config.data.worker_timeout,
         augmentations=build_augmentations(config),
@@ -237,6 +240,11 @@ def on_device(
         if config.model.given_channels:
             conditioning["given"] = moved.given
         conditioning |= task.inputs(moved.x, items, batch.step if learning else None)
+        if learning and config.distillation is not None:
+            seed = config.training.seed
+            guidance = training_guidance(config.distillation, seed, items, batch.step)
+            if guidance is not None:
+                conditioning["guidance"] = guidance.to(device)
         residual = task.residual(conditioning, moved.x.shape[2:])
         if residual is None:
             yield moved.x, conditioning

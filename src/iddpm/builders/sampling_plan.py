@@ -4,12 +4,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from iddpm.builders.few_steps import check_few_steps, few_step_schedule
+from iddpm.builders.few_steps import (
+    check_few_steps,
+    few_step_denoise,
+    few_step_sampler,
+    few_step_schedule,
+)
 from iddpm.builders.guides import NO_GUIDES, Guides, bounded, guide, guide_alone
 from iddpm.builders.load_choice import load
+from iddpm.builders.low_resolution import check_low_res_noise
 from iddpm.builders.task import task_of
 from iddpm.config import ResolvedConfig, SamplingConfig, validate_sampling
-from iddpm.config.choices import SAMPLERS, SPACINGS, listed
+from iddpm.config.choices import AUTOMATIC, SAMPLERS, SPACINGS, listed
 from iddpm.config.distillation import DistillationConfig
 from iddpm.data.conditioning.labels import Classes
 from iddpm.diffusion import Denoise, Denoiser, NoiseSchedule
@@ -17,11 +23,8 @@ from iddpm.diffusion.level_distribution import LevelChoice
 from iddpm.diffusion.prediction import VarianceKind
 from iddpm.diffusion.residual import Residual
 from iddpm.evaluation.step_costs import StepTable
-from iddpm.sampling import Consistency, SampleNoise, Sampler, State, space_timesteps, trajectory
+from iddpm.sampling import SampleNoise, Sampler, State, space_timesteps, trajectory
 from iddpm.sampling.fitted_spacing import FittedSteps
-
-FEWEST_FOR_SDE = 5
-"""Evaluations from which the automatic choice is ``dpmpp_2m_sde``; below it is ``ipndm``."""
 
 
 class Method(NamedTuple):
@@ -31,18 +34,19 @@ class Method(NamedTuple):
     spacing: str
 
 
-def choose_method(sampling: SamplingConfig) -> Method:
+def choose_method(sampling: SamplingConfig, dims: int) -> Method:
     """Return the sampler and spacing of some settings, with ``auto`` resolved.
 
-    The number of evaluations determines the sampler (measured in ``benchmarks/samplers.md``), and
-    the sampler the spacing. ``eta`` and an analytic variance select DDIM.
+    The number ``dims`` of axes of the data and the number of evaluations determine the sampler, by
+    :data:`~iddpm.config.choices.AUTOMATIC`, and this or the sampler the spacing. ``eta`` and an
+    analytic variance select DDIM.
     """
-    sampler: str = sampling.sampler
-    if sampler == "auto":
-        sampler = "ipndm" if sampling.steps < FEWEST_FOR_SDE else "dpmpp_2m_sde"
-        if sampling.steps == 1 or sampling.eta > 0 or sampling.variance == "analytic":
-            sampler = "ddim"
-    spacing = sampling.spacing
+    sampler, spacing = sampling.sampler, sampling.spacing
+    if sampler == "auto" and (sampling.eta > 0 or sampling.variance == "analytic"):
+        sampler = "ddim"
+    elif sampler == "auto":
+        row = next(row for row in AUTOMATIC[dims] if sampling.steps <= row.evaluations)
+        sampler, spacing = row.sampler, row.spacing if spacing == "auto" else spacing
     return Method(sampler, SAMPLERS[sampler].spacing if spacing == "auto" else spacing)
 
 
@@ -197,7 +201,7 @@ def build_sampling_plan(
     check_few_steps(config, sampling, guided=guided)
     if config.distillation is not None:
         return _few_step_plan(config, config.distillation, denoiser, sampling, classes)
-    method = choose_method(sampling)
+    method = choose_method(sampling, len(config.model.size))
     shifts = guides.gradient is not None and guides.classifier_form == "mean"
     if shifts and method.sampler != "ddpm":
         raise ValueError(
@@ -236,11 +240,13 @@ def _few_step_plan(
 ) -> SamplingPlan:
     """Return the plan of a distilled model, which has one sampler and its own noise levels."""
     sigmas = ", ".join(f"{sigma:g}" for sigma in made.sigmas(sampling.steps))
+    check_low_res_noise(config, sampling.low_res_noise)
+    sampler = few_step_sampler(made)
     return SamplingPlan(
         sampling,
-        Method("consistency", f"sigma {sigmas}"),
-        Consistency(),
-        guide(config, denoiser, sampling),
+        Method(type(sampler).__name__.lower(), f"sigma {sigmas}"),
+        sampler,
+        few_step_denoise(made, denoiser, sampling),
         few_step_schedule(denoiser.diffusion.schedule, made, sampling.steps),
         classes,
         residual=task_of(config).residual,

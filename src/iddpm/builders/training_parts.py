@@ -4,13 +4,13 @@ import warnings
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from iddpm.builders.few_steps import build_consistency_timesteps
+from iddpm.builders.few_steps import build_distillation_timesteps
 from iddpm.builders.load_choice import load
+from iddpm.builders.network import build_diffusion
 from iddpm.config import HybridLoss, OwnLoss, ResolvedConfig, VLBLoss
-from iddpm.config.choices import TIMESTEP_SAMPLERS
+from iddpm.config.choices import TIMESTEP_SAMPLERS, WeightedChoice
 from iddpm.data.augment import Augmentation, Flip, random_crop
 from iddpm.data.sources.volumes import left_right_axis
 from iddpm.diffusion import Denoiser, losses
@@ -38,6 +38,7 @@ def build_loss(config: ResolvedConfig, own: Loss | None = None) -> Loss:
     weighting = None
     if loss.weighting.home is not None:
         options = loss.weighting.model_dump(exclude={"kind"})
+        options |= {name: getattr(config.diffusion, name) for name in loss.weighting.shared}
         weighting = partial(load(loss.weighting.home), **options)
     if isinstance(loss, HybridLoss):
         return partial(
@@ -74,38 +75,20 @@ def _checked_loss(
 def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
     """Build the distribution over timesteps."""
     if config.distillation is not None:
-        return build_consistency_timesteps(config, config.distillation)
+        return build_distillation_timesteps(config, config.distillation)
     num_steps = config.diffusion.num_steps
-    sampler: TimestepSampler = load(TIMESTEP_SAMPLERS[config.training.timestep_sampler].home)(
-        num_steps
-    )
+    row = TIMESTEP_SAMPLERS[config.training.timestep_sampler]
+    if isinstance(row, WeightedChoice):
+        weighting = getattr(config.diffusion.loss, "weighting", None)
+        assert weighting is not None, "the settings see to it"
+        options = weighting.model_dump(exclude={"kind"})
+        sampler: TimestepSampler = load(row.home)(build_diffusion(config).schedule, **options)
+    else:
+        sampler = load(row.home)(num_steps)
     if config.diffusion.learns_decoder:
         sampler = DecoderTimesteps(sampler, num_steps)
     share = config.training.pure_noise_share
     return PureNoiseTimesteps(sampler, num_steps, share) if share else sampler
-
-
-def build_optimizer(config: ResolvedConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Build AdamW, fused: one pass over all weights.
-
-    Distillation takes RAdam (Geng et al. 2024), whose first steps are small without a warm-up.
-    """
-    training = config.training
-    if config.distillation is not None:
-        return torch.optim.RAdam(
-            network.parameters(),
-            lr=training.learning_rate,
-            betas=training.betas,
-            weight_decay=training.weight_decay,
-            decoupled_weight_decay=True,
-        )
-    return torch.optim.AdamW(
-        network.parameters(),
-        lr=training.learning_rate,
-        betas=training.betas,
-        weight_decay=training.weight_decay,
-        fused=True,
-    )
 
 
 def check_sharing(config: ResolvedConfig, ranks: Ranks, own: nn.Module | None = None) -> None:
@@ -127,6 +110,11 @@ def check_sharing(config: ResolvedConfig, ranks: Ranks, own: nn.Module | None = 
         raise ValueError(
             "training.parallel=fsdp does not support the loss scaling of "
             "training.precision=fp16: use bf16 or float32, or parallel=ddp"
+        )
+    if count > 1 and training.parallel == "fsdp" and training.optimizer == "muon":
+        raise ValueError(
+            "training.optimizer=muon needs whole matrices, and training.parallel=fsdp splits them "
+            "by rows: use parallel=ddp, or optimizer=adamw"
         )
     if count > 1 and training.parallel == "fsdp" and own is not None:
         scalars = [name for name, value in own.named_parameters() if value.dim() == 0]

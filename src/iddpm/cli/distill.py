@@ -15,9 +15,12 @@ def distill(
         Path | None, typer.Option(help="The run directory to make [default: RUN_distilled].")
     ] = None,
     guidance: Annotated[
-        float,
-        typer.Option(help="Scale of classifier-free guidance that becomes part of the model."),
-    ] = 1.0,
+        str,
+        typer.Option(
+            help="Scale of classifier-free guidance that becomes part of the model; or a range "
+            "such as 1:4, from which iddpm sample --guidance chooses."
+        ),
+    ] = "1",
     features: Annotated[
         str | None,
         typer.Option(
@@ -33,6 +36,7 @@ def distill(
 
     Example: iddpm distill runs/demo --out runs/few && iddpm sample runs/few --steps 1
     """
+    from iddpm.config.distillation import read_scale
     from iddpm.tasks.distill import distillation_request
     from iddpm.tasks.train import train_until_stop
     from iddpm.tasks.training_setup import TrainRequest
@@ -45,6 +49,7 @@ def distill(
         resume=training.resume,
         accept_data=training.accept_data,
     )
-    request = distillation_request(run, wanted, guidance=guidance, features=features)
+    scale = read_scale(guidance)
+    request = distillation_request(run, wanted, guidance=scale, features=features)
     _, reason = train_until_stop(request)
     raise typer.Exit(reason.exit_status)

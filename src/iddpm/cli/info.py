@@ -55,6 +55,8 @@ def info(
 
 
 def _model(config: "ResolvedConfig") -> Iterator[tuple[str, str]]:
+    from iddpm.config.distillation import scale_text
+
     model, diffusion = config.model, config.diffusion
     shape = " x ".join(map(str, model.shape))
     classes = f", {model.num_classes} classes" if model.num_classes else ""
@@ -74,6 +76,8 @@ def _model(config: "ResolvedConfig") -> Iterator[tuple[str, str]]:
     if config.distillation is not None:
         made = config.distillation
         yield "distilled", f"from {made.teacher} by {made.method}, for {made.offered} evaluations"
+        if made.guidance != 1:
+            yield "guidance", f"{scale_text(made.guidance)}, part of the model"
     yield (
         "process",
         f"{diffusion.num_steps} steps, {diffusion.schedule}, variance {diffusion.variance}, "

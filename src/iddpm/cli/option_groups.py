@@ -250,7 +250,8 @@ class Training:
         typer.Option(help="Length of training in steps [default: 20,000; of classifiers 2,000]."),
     ] = None
     max_time: Annotated[
-        str | None, typer.Option(help="Stop and save after 90s, 30m, 1h30m or 2d.")
+        str | None,
+        typer.Option(help="Train for 90s, 30m, 1h30m or 2d: steps are planned from the pace."),
     ] = None
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto [default: auto].")

@@ -34,7 +34,10 @@ Network = Annotated[
     ),
 ]
 Item = Annotated[
-    str, typer.Argument(help="A picture, a .npy array, or the number of a held-out item.")
+    str,
+    typer.Argument(
+        help="A picture, sound, volume, clip or .npy array, or the number of a held-out item."
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=1024, help="Number of CPU threads [default: PyTorch's].")

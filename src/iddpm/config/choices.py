@@ -4,7 +4,8 @@ To offer another one, write it and add its row here. ``home`` is ``module:name``
 function that :func:`iddpm.builders.choices.load` returns; nothing here imports torch.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,6 +98,31 @@ SAMPLERS: Mapping[str, SamplerChoice] = {
 
 
 @dataclass(frozen=True)
+class AutomaticChoice:
+    """A row of :data:`AUTOMATIC`.
+
+    Attributes:
+        evaluations: the largest number of network evaluations that it is for.
+        sampler: the sampler.
+        spacing: the spacing; by default that of the sampler.
+    """
+
+    evaluations: float
+    sampler: str
+    spacing: str = "auto"
+
+
+_ON_IMAGES = (
+    AutomaticChoice(1, "ddim"),
+    AutomaticChoice(4, "ipndm"),
+    AutomaticChoice(math.inf, "dpmpp_2m_sde"),
+)
+AUTOMATIC: Mapping[int, Sequence[AutomaticChoice]] = {1: _ON_IMAGES, 2: _ON_IMAGES, 3: _ON_IMAGES}
+"""What ``sampler=auto`` is, by the number of axes of the data (1 signals, 2 images, 3 volumes) and
+of evaluations: the first row that has enough. ``benchmarks/samplers.md`` measured it on images."""
+
+
+@dataclass(frozen=True)
 class SpacingChoice(Choice):
     """A function ``(schedule, count, **settings)`` that returns timesteps.
 
@@ -158,6 +184,20 @@ SCHEDULES: Mapping[str, ScheduleChoice] = {
     ),
 }
 
+
+@dataclass(frozen=True)
+class WeightedChoice(Choice):
+    """A timestep sampler of a weighting, made with the schedule and the weighting's options.
+
+    Others are made with the number of steps.
+
+    Attributes:
+        weighting: its name.
+    """
+
+    weighting: str
+
+
 TIMESTEP_SAMPLERS: Mapping[str, Choice] = {
     "uniform": Choice("all timesteps equally", "iddpm.training.timesteps:UniformTimesteps"),
     "low_discrepancy": Choice(
@@ -168,16 +208,78 @@ TIMESTEP_SAMPLERS: Mapping[str, Choice] = {
         "in proportion to the root mean squared loss, for loss=vlb",
         "iddpm.training.timesteps:LossSecondMomentTimesteps",
     ),
+    "log_normal": WeightedChoice(
+        "log-normal noise levels, for loss.weighting=log_normal (Karras et al. 2022)",
+        "iddpm.training.timesteps:LogNormalTimesteps",
+        weighting="log_normal",
+    ),
 }
 
-DISTILLATIONS: Mapping[str, Choice] = {
-    "consistency_tuning": Choice(
+OPTIMIZERS: Mapping[str, Choice] = {
+    "adamw": Choice("AdamW (Loshchilov & Hutter 2019)", "iddpm.builders.optimizer:adamw"),
+    "muon": Choice(
+        "Muon for matrices and convolutions, AdamW for the rest (Jordan et al. 2024)",
+        "iddpm.builders.optimizer:muon",
+    ),
+}
+"""Functions of a network and the settings of training."""
+
+
+@dataclass(frozen=True)
+class DistillationChoice(Choice):
+    """A loss ``(denoiser, x0, t, noise, **settings, **conditioning)`` of distillation.
+
+    Attributes:
+        settings: those of ``distillation`` that it takes.
+        teacher: what of the teacher it is handed: its ``estimates``, its ``trajectories`` or
+            nothing. With either, the teacher may be guided.
+        differences: it divides small differences of the network's outputs, for which 16-bit
+            precision is too coarse.
+        progress: it takes ``progress``, the share of the training that is done.
+        numbers: what the network is conditioned on beside the time.
+        sampler: the class that draws samples of the model.
+    """
+
+    settings: tuple[str, ...] = ()
+    teacher: str = ""
+    differences: bool = False
+    progress: bool = False
+    numbers: tuple[str, ...] = ()
+    sampler: str = "iddpm.sampling.multistep_consistency:Consistency"
+
+
+DISTILLATIONS: Mapping[str, DistillationChoice] = {
+    "consistency_tuning": DistillationChoice(
         "pairs of noise levels of the data (Geng et al. 2024)",
         "iddpm.training.distillation.consistency_tuning:consistency_tuning",
+        ("divisor", "huber"),
     ),
-    "consistency_distillation": Choice(
+    "consistency_distillation": DistillationChoice(
         "steps of the teacher, guided or not (Song et al. 2023)",
         "iddpm.training.distillation.consistency_distillation:consistency_distillation",
+        ("divisor", "huber"),
+        teacher="estimates",
+    ),
+    "mid_training": DistillationChoice(
+        "the ends of the teacher's trajectories (Hu et al. 2025)",
+        "iddpm.training.distillation.mid_training:mid_training",
+        ("huber",),
+        teacher="trajectories",
+    ),
+    "continuous": DistillationChoice(
+        "the derivative along the path, normalized (Lu & Song 2024)",
+        "iddpm.training.distillation.continuous:continuous",
+        teacher="estimates",
+        differences=True,
+        progress=True,
+    ),
+    "mean_flow": DistillationChoice(
+        "the mean velocity between two levels (Geng et al. 2025)",
+        "iddpm.training.distillation.mean_flow:mean_flow",
+        teacher="estimates",
+        differences=True,
+        numbers=("end",),
+        sampler="iddpm.sampling.mean_velocity:MeanFlow",
     ),
 }
 

@@ -4,7 +4,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from iddpm.config.choices import BLIND_AT_PURE_NOISE, LEVELS, PREDICTIONS, SCHEDULES, OneOf
+from iddpm.config.choices import (
+    BLIND_AT_PURE_NOISE,
+    LEVELS,
+    PREDICTIONS,
+    SCHEDULES,
+    TIMESTEP_SAMPLERS,
+    OneOf,
+    WeightedChoice,
+)
 from iddpm.config.section import Section, Whole
 
 Predicts = Annotated[str, OneOf(PREDICTIONS)]
@@ -13,14 +21,24 @@ LogSNR = Annotated[float, Field(ge=-100, le=30)]
 """In nats; of 30 on, 1 - alpha_bar would lose its digits in float64."""
 
 
-class ConstantWeighting(Section):
-    """All errors have equal weight in the space of the loss."""
+class WeightingSection(Section):
+    """A weighting.
+
+    ``home`` is its function, called with a level, the options of the section, and ``shared``
+    settings of the process.
+    """
 
     home: ClassVar[str | None] = None
+    shared: ClassVar[tuple[str, ...]] = ()
+
+
+class ConstantWeighting(WeightingSection):
+    """All errors have equal weight in the space of the loss."""
+
     kind: Literal["constant"] = "constant"
 
 
-class MinSNRWeighting(Section):
+class MinSNRWeighting(WeightingSection):
     """Weight min(SNR, gamma) on the error of x0, for every space of the loss."""
 
     home: ClassVar[str | None] = "iddpm.diffusion.weighting:min_snr"
@@ -29,7 +47,7 @@ class MinSNRWeighting(Section):
     """The largest weight."""
 
 
-class SigmoidWeighting(Section):
+class SigmoidWeighting(WeightingSection):
     """Weight sigmoid(bias - log SNR) on the error of eps, for every space of the loss."""
 
     home: ClassVar[str | None] = "iddpm.diffusion.weighting:sigmoid"
@@ -38,12 +56,27 @@ class SigmoidWeighting(Section):
     """Higher values emphasize fine detail, lower values the coarse structure."""
 
 
+class LogNormalWeighting(WeightingSection):
+    """EDM's weight and its density of noise levels, for every space of the loss."""
+
+    home: ClassVar[str | None] = "iddpm.diffusion.weighting:log_normal"
+    shared: ClassVar[tuple[str, ...]] = ("num_steps", "sigma_data")
+    kind: Literal["log_normal"] = "log_normal"
+    log_sigma_mean: Annotated[float, Field(ge=-50, le=50)] = -1.2
+    """Mean of the logarithm of the noise level; -1.2 as published."""
+    log_sigma_spread: Annotated[float, Field(gt=0, le=50)] = 1.2
+    """Its standard deviation; 1.2 as published."""
+
+
 Weighting = Annotated[
-    ConstantWeighting | MinSNRWeighting | SigmoidWeighting, Field(discriminator="kind")
+    ConstantWeighting | MinSNRWeighting | SigmoidWeighting | LogNormalWeighting,
+    Field(discriminator="kind"),
 ]
 """To offer another, write its function and a class like these, and add the class here."""
 WEIGHTINGS: dict[str, tuple[str, ...]] = {
-    section.model_fields["kind"].default: tuple(section.model_fields.keys() - {"kind"})
+    section.model_fields["kind"].default: tuple(
+        name for name in section.model_fields if name != "kind"
+    )
     for section in get_args(get_args(Weighting)[0])
 }
 """The options of each weighting by its name."""
@@ -53,7 +86,7 @@ class _SquaredLoss(Section):
     space: Annotated[str, OneOf(SPACES)] | None = None
     """Space of the squared error; by default what the network predicts, and v for categorical."""
     weighting: Weighting = ConstantWeighting()
-    """Weight of each noise level: constant, min_snr or sigmoid."""
+    """Weight of each noise level: constant, min_snr, sigmoid or log_normal."""
 
     @field_validator("weighting", mode="before")
     @classmethod
@@ -163,6 +196,17 @@ class DiffusionConfig(Section):
         """Whether there are logits that nothing but step 0 of the bound trains."""
         return self.decoder == "categorical" and self.predicts not in LEVELS
 
+    def check_timesteps(self, sampler: str) -> None:
+        """Raise ValueError for a timestep sampler whose levels the loss does not weight."""
+        row = TIMESTEP_SAMPLERS[sampler]
+        kind = getattr(getattr(self.loss, "weighting", None), "kind", None)
+        if isinstance(row, WeightedChoice) and kind != row.weighting:
+            raise ValueError(
+                f"training.timestep_sampler={sampler} draws the noise levels by "
+                f"diffusion.loss.weighting={row.weighting}, which is not set: set both, or use "
+                "timestep_sampler=uniform"
+            )
+
     @model_validator(mode="after")
     def _the_decoder_is_trained(self) -> Self:
         if self.predicts in LEVELS and self.decoder not in (None, "categorical"):
@@ -229,6 +273,16 @@ class DiffusionConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _errors_of_the_data_count(self) -> Self:
+        weighting = getattr(self.loss, "weighting", None)
+        if isinstance(weighting, LogNormalWeighting) and self.predicts in BLIND_AT_PURE_NOISE:
+            raise ValueError(
+                "loss.weighting=log_normal weights the error of the data, which grows without "
+                f"bound with the noise for predicts={self.predicts}: use predicts=edm, v or x0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pure_noise_is_trained(self) -> Self:
         if not self.zero_terminal_snr:
             return self
@@ -246,7 +300,7 @@ class DiffusionConfig(Section):
             )
         if self.loss.weighting.kind != "constant":
             raise ValueError(
-                f"loss.weighting={self.loss.weighting.kind} has weight 0 at the step of pure "
-                "noise that zero_terminal_snr=true adds: use loss.weighting=constant"
+                f"loss.weighting={self.loss.weighting.kind} has weight 0 or none at the step of "
+                "pure noise that zero_terminal_snr=true adds: use loss.weighting=constant"
             )
         return self

@@ -1,8 +1,8 @@
 """Settings after the data has been opened: what was left to be derived is known."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from iddpm.config.model import ModelConfig
 from iddpm.config.section import Length, Whole
@@ -40,6 +40,13 @@ class ResolvedTraining(TrainingConfig):
     """How the weights are learned, the size of a batch included."""
 
     batch_size: Annotated[Whole, Field(gt=0)]
+    anneal: Literal["none", "linear"] = "none"
+
+    @field_validator("anneal", mode="before")
+    @classmethod
+    def _as_before(cls, value: Any) -> Any:
+        """Take null for what it was in runs of earlier versions."""
+        return "none" if value is None else value
 
 
 class ResolvedConfig(Config):

@@ -1,18 +1,19 @@
 """All settings of a run, read from YAML and the command line."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
+from iddpm.config.assignments import parse_assignment
 from iddpm.config.choices import BLIND_AT_PURE_NOISE, MOST_BITS, OneOf
 from iddpm.config.data import DataConfig
 from iddpm.config.degradation import DegradationConfig
 from iddpm.config.diffusion import DiffusionConfig
-from iddpm.config.distillation import BFLOAT16_DIVISOR, DistillationConfig
+from iddpm.config.distillable import check_distilled
+from iddpm.config.distillation import DistillationConfig
 from iddpm.config.form import FormConfig
 from iddpm.config.model import ModelConfig
 from iddpm.config.presets import PRESETS
@@ -20,12 +21,10 @@ from iddpm.config.sampling import SamplingConfig
 from iddpm.config.section import Few, Section
 from iddpm.config.training import TrainingConfig
 from iddpm.config.validation_message import one_sentence, shortened
-from iddpm.config.yaml_text import DEEPEST, parse_yaml
+from iddpm.config.yaml_text import parse_yaml
 
 LARGEST_FILE = 2_000_000
 """Bytes of a settings file; thousands of class names fit."""
-_NOTHING = ("", "~", "null", "Null", "NULL")
-"""What YAML reads as no value."""
 
 
 class Config(Section):
@@ -107,6 +106,11 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _drawn_levels_are_weighted(self) -> Self:
+        self.diffusion.check_timesteps(self.training.timestep_sampler)
+        return self
+
+    @model_validator(mode="after")
     def _pure_noise_teaches(self) -> Self:
         share = self.training.pure_noise_share
         if share and (
@@ -127,28 +131,9 @@ class Config(Section):
         made = self.distillation
         if made is None:
             return self
-        diffusion, precision = self.diffusion, self.training.precision
         if self.task == "classification":
             raise ValueError("task=classification draws no samples and cannot be distilled")
-        if diffusion.predicts in BLIND_AT_PURE_NOISE:
-            raise ValueError(
-                f"a model that predicts {diffusion.predicts} magnifies the network's error by "
-                f"sigma, {made.sigma_max:g} where sampling starts, and cannot be distilled: train "
-                "a teacher that predicts v or edm, such as with iddpm train --init-from "
-                f"{made.teacher} -s diffusion.predicts=v"
-            )
-        if diffusion.has_levels:
-            raise ValueError(
-                "a model with a probability for each level of the data (diffusion.predicts="
-                f"{diffusion.predicts}, decoder={diffusion.decoder}) cannot be distilled: train a "
-                "teacher with predicts=v and decoder=gaussian"
-            )
-        if made.divisor > BFLOAT16_DIVISOR and precision != "float32":
-            raise ValueError(
-                f"distillation.divisor={made.divisor:g} compares noise levels so close that "
-                f"training.precision={precision} may see only its rounding: use float32, or a "
-                f"divisor of at most {BFLOAT16_DIVISOR}"
-            )
+        check_distilled(made, self.diffusion, self.training, self.model.network)
         made.check(self.sampling)
         return self
 
@@ -239,15 +224,30 @@ def read_config(
     values: dict[str, Any] = {}
     if base:
         _merge(values, base)
-    if path is not None:
-        _merge(values, read_yaml(Path(path)))
-    for assignment in assignments:
-        _merge(values, _parse_assignment(assignment))
+    _merge(values, read_stated(path, assignments))
     preset = PRESETS.get(str(values.get("preset")), {})
     together: dict[str, Any] = {}
     _merge(together, preset)
+    if states(values, "max_time"):  # which is what was asked for, not the length of a preset
+        together.get("training", {}).pop("steps", None)
     _merge(together, values)
     return validate(together)
+
+
+def read_stated(path: Path | str | None, assignments: Sequence[str]) -> dict[str, Any]:
+    """Return what a file and assignments state, as a nested mapping that is not checked yet."""
+    values: dict[str, Any] = {}
+    if path is not None:
+        _merge(values, read_yaml(Path(path)))
+    for assignment in assignments:
+        _merge(values, parse_assignment(assignment, Config))
+    return values
+
+
+def states(values: Mapping[str, Any], *names: str) -> bool:
+    """Say whether a nested mapping states one of these settings of the training."""
+    training = values.get("training")
+    return isinstance(training, dict) and any(training.get(name) is not None for name in names)
 
 
 def validate(values: Mapping[str, Any]) -> Config:
@@ -287,55 +287,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def to_yaml(config: Config) -> str:
     """Return the settings as YAML that :func:`read_config` reads back to an equal value."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _parse_assignment(assignment: str) -> dict[str, Any]:
-    key, equals, text = assignment.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(part.strip() for part in parts):
-        raise ValueError(
-            f"{shortened(assignment)!r} is not a setting: write key=value, such as "
-            "training.steps=1000"
-        )
-    if len(parts) > DEEPEST:
-        raise ValueError(
-            f"{shortened(key)!r} is not a setting: no name has more than {DEEPEST} parts"
-        )
-    value: Any
-    if _is_text([part.strip() for part in parts]) and not re.match(r"""\s*["'].*["']\s*$""", text):
-        # Brackets, colons and numbers are part of a path, a name or a pattern.
-        value = None if text.strip() in _NOTHING else text.strip()
-    else:
-        value = _yaml_value(key, text)
-    for part in reversed(parts):
-        value = {part: value}
-    return dict(value)
-
-
-def _yaml_value(key: str, text: str) -> Any:
-    try:
-        return parse_yaml(text)
-    except yaml.MarkedYAMLError:  # text that is no YAML, such as a path with a colon
-        return text
-    except (yaml.YAMLError, ValueError) as error:
-        reason = shortened(" ".join(str(error).split()))
-        raise ValueError(f"{shortened(key)}={shortened(text)} does not work: {reason}") from None
-
-
-def _is_text(parts: Sequence[str]) -> bool:
-    """Say whether a setting takes text and nothing else, but for null."""
-    section: Any = Config
-    for part in parts[:-1]:
-        field = section.model_fields.get(part)
-        section = field.annotation if field is not None else None
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            return False
-    field = section.model_fields.get(parts[-1])
-    if field is None:
-        return False
-    choices = get_args(field.annotation) or (field.annotation,)
-    plain = {get_args(c)[0] if get_origin(c) is Annotated else c for c in choices}
-    return plain - {type(None)} == {str}
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

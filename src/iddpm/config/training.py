@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from iddpm.config.choices import TIMESTEP_SAMPLERS, OneOf
+from iddpm.config.choices import OPTIMIZERS, TIMESTEP_SAMPLERS, OneOf
 from iddpm.config.section import Few, Positive, Section, Whole
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -30,7 +30,8 @@ class TrainingConfig(Section):
     epochs: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Length in epochs instead; overrides ``steps``."""
     max_time: Annotated[float, Field(gt=0, le=1e10)] | None = None
-    """Stop and save after this many seconds; also written as 90s, 30m, 2h, 1d."""
+    """Train for this many seconds; also written as 90s, 30m, 2h, 1d. The number of steps is planned
+    from the measured pace, so that the learning rate reaches 0 at the end (``anneal``)."""
     batch_size: Annotated[Whole, Field(gt=0, le=10**7)] | None = None
     """Items per step, over all processes; by default 64, fewer for large items, or all items of a
     smaller data set."""
@@ -41,16 +42,19 @@ class TrainingConfig(Section):
     """Under torchrun: a whole network in every process (ddp), or a shard of each tensor (fsdp)."""
     timeout: Annotated[float, Field(gt=0, le=1e6)] = 600.0
     """Seconds after which a process that does not answer counts as lost."""
+    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "adamw"
+    """adamw, or muon: orthogonalized momentum for the matrices and convolutions inside the network,
+    AdamW for the rest. Distillation always takes RAdam."""
     learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-4
-    """Of AdamW; 1e-4 as published."""
+    """Of the optimizer; 1e-4 as published for AdamW."""
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """Of AdamW; 0 as published."""
+    """Of the optimizer; 0 as published for AdamW."""
     betas: tuple[Rate, Rate] = (0.9, 0.999)
     """Rates of the averages of AdamW: of the gradient and of its square."""
     warmup_steps: Annotated[Whole, Field(ge=0, le=10**12)] = 0
     """The learning rate rises linearly over these steps."""
-    anneal: Literal["none", "linear"] = "none"
-    """Decrease the learning rate linearly to 0 over the run."""
+    anneal: Literal["none", "linear"] | None = None
+    """Decrease the learning rate linearly to 0 over the run; by default with ``max_time``."""
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the labels that is hidden from a class-conditional network; guidance needs some."""
     clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.25
@@ -68,8 +72,8 @@ class TrainingConfig(Section):
     posthoc_ema: PosthocEMA | None = None
     """Also keep snapshots of power-function averages: true, or their settings."""
     timestep_sampler: Annotated[str, OneOf(TIMESTEP_SAMPLERS)] = "uniform"
-    """uniform, low_discrepancy (spreads each batch evenly over the timesteps) or loss_second_moment
-    (for loss=vlb)."""
+    """uniform, low_discrepancy (spreads each batch evenly over the timesteps), loss_second_moment
+    (for loss=vlb) or log_normal (for loss.weighting=log_normal)."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     """``auto`` uses bf16 on devices on which it is faster, measured on CPUs, otherwise float32."""
     compile: bool = False

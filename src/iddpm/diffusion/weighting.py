@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from iddpm.diffusion.prediction import SIGMA_DATA, eps_error_per
 from iddpm.diffusion.schedule import Level
 
 Weighting = Callable[[Level], Tensor]
@@ -50,3 +51,58 @@ def sigmoid(level: Level, bias: float = 0.0) -> Tensor:
     [0.0, 0.51, 1.0]
     """
     return torch.sigmoid(bias - torch.logit(level.alpha_bar))
+
+
+UNIFORM_SHARE = 0.1
+"""Share of the levels that are uniform over the steps, beside the log-normal ones: every step of
+sampling is trained, and importance weights of the bound stay below 10."""
+
+
+def log_normal(
+    level: Level,
+    log_sigma_mean: float = -1.2,
+    log_sigma_spread: float = 1.2,
+    *,
+    num_steps: int = 1000,
+    sigma_data: float = SIGMA_DATA,
+) -> Tensor:
+    r"""Return EDM's weight of the error of x0 times its density of noise levels.
+
+    .. math::
+
+        \lambda(\sigma)\, T\, q(t), \qquad
+        \lambda = (\sigma^2 + \sigma_{\mathrm{data}}^2) / (\sigma\, \sigma_{\mathrm{data}})^2
+
+    converted to the error of eps. q is :func:`log_normal_density` over T, so uniform timesteps have
+    the expected loss of EDM's levels. On the output F of the prediction ``edm`` lambda is 1.
+
+    Args:
+        level: a step of the schedule of training.
+        log_sigma_mean, log_sigma_spread: of ln sigma, with sigma^2 = (1 - alpha_bar) / alpha_bar.
+        num_steps: T.
+        sigma_data: standard deviation of the data.
+
+    Source: Karras et al. 2022, table 1.
+
+    >>> from iddpm import cosine
+    >>> weights = log_normal(cosine(1000).at(torch.tensor([0, 200, 700])))
+    >>> [round(float(w), 2) for w in weights]
+    [0.71, 2.38, 7.36]
+    """
+    density = log_normal_density(level, num_steps, log_sigma_mean, log_sigma_spread)
+    return density / eps_error_per("edm", level, sigma_data)
+
+
+def log_normal_density(level: Level, num_steps: int, mean: float, spread: float) -> Tensor:
+    """Return the density of log-normal noise levels over that of uniform timesteps, float64 [N].
+
+    Step t stands for all sigma between that of the step before it and its own. A tenth
+    (:data:`UNIFORM_SHARE`) of the levels is uniform.
+    """
+
+    def below(alpha_bar: Tensor) -> Tensor:
+        probability: Tensor = torch.special.ndtr((-0.5 * torch.logit(alpha_bar) - mean) / spread)
+        return probability
+
+    share = below(level.alpha_bar) - below(level.alpha_bar_prev)
+    return (1 - UNIFORM_SHARE) * num_steps * share + UNIFORM_SHARE

@@ -26,3 +26,7 @@ class Around(nn.Module):
     def skip_stages(self) -> Iterable[nn.Module]:
         """Return the modules whose outputs are held until later ones use them."""
         return costs.skip_stages(self.network)
+
+    def edge_layers(self) -> Iterable[nn.Module]:
+        """Return the modules that receive the inputs or return the output."""
+        return costs.edge_layers(self.network)

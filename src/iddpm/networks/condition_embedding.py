@@ -1,13 +1,13 @@
 """Embeddings of conditions other than the class: numbers, angles and categories."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from iddpm.networks.layers import linear
+from iddpm.networks.layers import linear, timestep_embedding, zero_module
 
 ConditionKind = int | Literal["number", "periodic"]
 """A number of classes, a number, or a periodic number such as an angle."""
@@ -16,6 +16,8 @@ OCTAVES = 6
 """Frequencies of a number: the longest period is twice its range, the shortest a 16th of it."""
 HARMONICS = 6
 """Frequencies of a periodic number: once to six times a turn."""
+NUMBER_PERIODS = 100.0
+"""A number of :class:`NumberEmbedding` is embedded as the timestep of this multiple of it."""
 
 
 class ConditionEmbedding(nn.Module):
@@ -71,6 +73,41 @@ class ConditionEmbedding(nn.Module):
             else:
                 embedded = term(fourier_features(value, kind).to(dtype))
             total = total + embedded * known[:, None]
+        return total
+
+
+class NumberEmbedding(nn.Module):
+    """Embed numbers that a network without them lacks, as one sum that starts at zero.
+
+    A network that continues from weights of another therefore computes the same at first.
+
+    Args:
+        names: of the numbers.
+        features: of the sinusoids of each.
+        width: of the embedding.
+    """
+
+    def __init__(self, names: Sequence[str], features: int, width: int) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.features = features
+        self.terms = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    linear(features, width), nn.SiLU(), zero_module(linear(width, width))
+                )
+                for name in names
+            }
+        )
+
+    def forward(self, numbers: Mapping[str, Tensor]) -> Tensor:
+        """Embed numbers [N], by their names, as [N, width]."""
+        dtype = next(self.parameters()).dtype
+        embedded = [
+            term(timestep_embedding(NUMBER_PERIODS * numbers[name], self.features).to(dtype))
+            for name, term in self.terms.items()
+        ]
+        total: Tensor = torch.stack(embedded).sum(dim=0)
         return total
 
 

@@ -1,6 +1,6 @@
 """The U-Net without group normalization, of magnitude-preserving layers (EDM2)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Required, TypedDict, Unpack
 
 import torch
@@ -47,6 +47,7 @@ class MagnitudeOptions(TypedDict, total=False):
     num_classes: int | None
     conditions: Sequence[ConditionKind]
     given_channels: int
+    numbers: Sequence[str]
     stride: Sequence[int] | None
     circular: bool | Sequence[bool]
     use_checkpoint: bool
@@ -97,6 +98,7 @@ class MagnitudeUNet(UNet):
         timesteps: Tensor,
         y: Tensor | None,
         conditions: Tensor | None = None,
+        numbers: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Return the sum of the known embeddings over the root of their number, all checked."""
         emb = self.embed_time(x, timesteps)
@@ -108,7 +110,7 @@ class MagnitudeUNet(UNet):
         if conditions is not None and self.condition_emb is not None:
             known = conditions.isfinite().sum(1, keepdim=True).to(emb.dtype)
             emb, count = emb + self.condition_emb(conditions), count + known
-        return emb * count.rsqrt()
+        return self.with_numbers(emb * count.rsqrt(), numbers)
 
     def join_skip(self, h: Tensor, skip: Tensor) -> Tensor:
         """Join the channels of both paths, each with half of the influence."""

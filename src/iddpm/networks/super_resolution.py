@@ -1,5 +1,6 @@
 """A U-Net that is conditioned on a low-resolution version of its data."""
 
+from collections.abc import Mapping
 from typing import Unpack
 
 import torch
@@ -29,7 +30,7 @@ class SuperResUNet(UNet):
             the levels, as in :class:`UNet`.
         dims, stride, circular: the spatial axes, as in :class:`UNet`.
         num_heads, num_head_channels, num_heads_upsample, qkv_order: attention, as in :class:`UNet`.
-        num_classes, conditions, given_channels: other conditioning, as in :class:`UNet`.
+        num_classes, conditions, given_channels, numbers: other conditioning, as in :class:`UNet`.
         dropout, use_scale_shift_norm, group_channels: the residual blocks, as in :class:`UNet`.
         upsample, downsample, smooth_start, resblock_updown: the resizing, as in :class:`UNet`.
         use_checkpoint, checkpoint_engine: gradient checkpointing, as in :class:`UNet`.
@@ -63,6 +64,7 @@ class SuperResUNet(UNet):
         conditions: Tensor | None = None,
         given: Tensor | None = None,
         low_res_noise: Tensor | None = None,
+        **numbers: Tensor,
     ) -> Tensor:
         """Predict from ``x`` [N, C, *spatial] and ``low_res`` [N, C, *any spatial].
 
@@ -73,7 +75,7 @@ class SuperResUNet(UNet):
             ValueError: a shape does not fit, or an argument is missing or unexpected.
         """
         h = self.joined(self.join(x, low_res), given)
-        return self.predict(h, self._embed_all(h, timesteps, y, conditions, low_res_noise))
+        return self.predict(h, self._embed_all(h, timesteps, y, conditions, low_res_noise, numbers))
 
     def features(  # type: ignore[override]
         self,
@@ -84,10 +86,11 @@ class SuperResUNet(UNet):
         conditions: Tensor | None = None,
         given: Tensor | None = None,
         low_res_noise: Tensor | None = None,
+        **numbers: Tensor,
     ) -> Features:
         """Return the output of every stage; see :meth:`UNet.features`."""
         h = self.joined(self.join(x, low_res), given)
-        return self.stages(h, self._embed_all(h, timesteps, y, conditions, low_res_noise))
+        return self.stages(h, self._embed_all(h, timesteps, y, conditions, low_res_noise, numbers))
 
     def join(self, x: Tensor, low_res: Tensor) -> Tensor:
         """Return [N, 2 C, *spatial]: ``x`` and the resized ``low_res``."""
@@ -106,9 +109,10 @@ class SuperResUNet(UNet):
         y: Tensor | None,
         conditions: Tensor | None,
         noise: Tensor | None,
+        numbers: Mapping[str, Tensor],
     ) -> Tensor:
         """Return the embedding of everything, the noise level included if there is one."""
-        emb = self.embed(h, timesteps, y, conditions)
+        emb = self.embed(h, timesteps, y, conditions, numbers)
         if (noise is not None) != (self.noise_embed is not None):
             raise ValueError(
                 f"the network was {('not ' if self.noise_embed is None else '')}built with "

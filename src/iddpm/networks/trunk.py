@@ -158,6 +158,15 @@ class Trunk(nn.Module):
         """Return the stages of the downward path, whose outputs wait for the upward path."""
         return list(self.input_blocks)
 
+    def edge_layers(self) -> list[nn.Module]:
+        """Return the modules that receive the data, the time and conditions, or return the output.
+
+        These are the children that are not part of a path of blocks, and the first convolution.
+        """
+        paths = ("input_blocks", "middle_block", "output_blocks")
+        edge = [child for name, child in self.named_children() if name not in paths]
+        return [*edge, self.input_blocks[0]]
+
     def embed_time(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Check the inputs and return the embedding [N, 4 model_channels] of the timesteps."""
         check_input(x, timesteps, self.dims, self.in_channels)

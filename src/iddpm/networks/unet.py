@@ -1,6 +1,6 @@
 """The U-Net of Improved DDPM for signals, images and volumes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Required, Unpack
 
@@ -8,7 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from iddpm.networks.blocks import TimestepEmbedSequential, Upsample, UpsampleKind
-from iddpm.networks.condition_embedding import ConditionEmbedding, ConditionKind
+from iddpm.networks.condition_embedding import (
+    ConditionEmbedding,
+    ConditionKind,
+    NumberEmbedding,
+)
 from iddpm.networks.convolution import conv_nd
 from iddpm.networks.layers import normalization, zero_module
 from iddpm.networks.trunk import Trunk, TrunkOptions, with_keywords_of
@@ -27,6 +31,7 @@ class UNetOptions(TrunkOptions, total=False):
     given_channels: int
     upsample: UpsampleKind
     smooth_start: bool
+    numbers: Sequence[str]
 
 
 class Features(NamedTuple):
@@ -73,6 +78,8 @@ class UNet(Trunk):
         group_channels: the fewest channels of a normalization group; 1 as published. Groups of one
             channel, in levels of at most 32 channels, hide the level of the data.
         use_checkpoint, checkpoint_engine: see :class:`~iddpm.networks.blocks.ResBlock`.
+        numbers: names of numbers of each item that a network is conditioned on beside the timestep,
+            such as the scale of a guidance: keywords of the call. Their embeddings start at zero.
 
     Raises:
         ValueError: numbers that do not fit together, named in the message.
@@ -97,6 +104,7 @@ class UNet(Trunk):
         given_channels: int = 0,
         upsample: UpsampleKind = "transpose",
         smooth_start: bool = True,
+        numbers: Sequence[str] = (),
         **trunk: Unpack[TrunkOptions],
     ) -> None:
         super().__init__(in_channels=in_channels + given_channels, **trunk)
@@ -118,6 +126,9 @@ class UNet(Trunk):
         )
         ch = self._build_path_up(make_upsample, num_heads_upsample)
         self.out = self._head(ch)
+        self.number_emb: NumberEmbedding | None = None
+        if numbers:
+            self.number_emb = NumberEmbedding(numbers, self.model_channels, self.emb_channels)
 
     def _build_path_up(
         self, make_upsample: Callable[[int], nn.Module], num_heads_upsample: int | None
@@ -165,6 +176,7 @@ class UNet(Trunk):
         y: Tensor | None = None,
         conditions: Tensor | None = None,
         given: Tensor | None = None,
+        **numbers: Tensor,
     ) -> Tensor:
         """Predict from noisy data.
 
@@ -175,6 +187,7 @@ class UNet(Trunk):
             conditions: [N, K] further conditions, for networks with conditions; NaN where a value
                 is unknown.
             given: [N, given_channels, *spatial] paired data, for networks with ``given_channels``.
+            numbers: [N] each, by the names of the network's ``numbers``.
 
         Returns:
             [N, out_channels, *spatial].
@@ -183,7 +196,7 @@ class UNet(Trunk):
             ValueError: a shape does not fit, or an argument is missing or unexpected.
         """
         h = self.joined(x, given)
-        return self.predict(h, self.embed(h, timesteps, y, conditions))
+        return self.predict(h, self.embed(h, timesteps, y, conditions, numbers))
 
     def features(
         self,
@@ -192,10 +205,11 @@ class UNet(Trunk):
         y: Tensor | None = None,
         conditions: Tensor | None = None,
         given: Tensor | None = None,
+        **numbers: Tensor,
     ) -> Features:
         """Return the output of every encoder block, the middle block and every decoder block."""
         h = self.joined(x, given)
-        return self.stages(h, self.embed(h, timesteps, y, conditions))
+        return self.stages(h, self.embed(h, timesteps, y, conditions, numbers))
 
     def predict(self, h: Tensor, emb: Tensor) -> Tensor:
         """Return the prediction for joined inputs and their embedding [N, 4 model_channels]."""
@@ -244,8 +258,9 @@ class UNet(Trunk):
         timesteps: Tensor,
         y: Tensor | None,
         conditions: Tensor | None = None,
+        numbers: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """Return the embedding [N, 4 model_channels] of time, class and conditions, all checked."""
+        """Return the embedding [N, 4 model_channels] of time and conditioning, all checked."""
         emb = self.embed_time(x, timesteps)
         self.check_conditioning(y, conditions)
         if y is not None:
@@ -253,7 +268,17 @@ class UNet(Trunk):
             emb = emb + self.label_emb(y.clamp(min=0)) * known
         if conditions is not None and self.condition_emb is not None:
             emb = emb + self.condition_emb(conditions)
-        return emb
+        return self.with_numbers(emb, numbers)
+
+    def with_numbers(self, emb: Tensor, numbers: Mapping[str, Tensor] | None) -> Tensor:
+        """Add the embeddings of the network's numbers, or raise ValueError for other ones."""
+        wanted = () if self.number_emb is None else self.number_emb.names
+        if set(wanted) != set(numbers or ()):
+            raise ValueError(
+                f"the network takes {', '.join(wanted) or 'no further numbers'} and was called "
+                f"with {', '.join(numbers or ()) or 'no numbers'}"
+            )
+        return emb if self.number_emb is None or not numbers else emb + self.number_emb(numbers)
 
     def join_skip(self, h: Tensor, skip: Tensor) -> Tensor:
         """Join the channels of the upward path and of the downward path, at the latter's size."""

@@ -1,5 +1,7 @@
 """Samplers, timestep spacing, guidance, editing and tiles."""
 
+from iddpm.sampling.bounds import clip_x0 as clip_x0
+from iddpm.sampling.bounds import threshold_x0 as threshold_x0
 from iddpm.sampling.ddim import DDIM as DDIM
 from iddpm.sampling.ddim import inversion as inversion
 from iddpm.sampling.ddim import invert as invert
@@ -17,9 +19,7 @@ from iddpm.sampling.guidance import autoguided as autoguided
 from iddpm.sampling.guidance import classifier_free as classifier_free
 from iddpm.sampling.guidance import classifier_gradient as classifier_gradient
 from iddpm.sampling.guidance import classifier_guided as classifier_guided
-from iddpm.sampling.guidance import clip_x0 as clip_x0
 from iddpm.sampling.guidance import shown_by as shown_by
-from iddpm.sampling.guidance import threshold_x0 as threshold_x0
 from iddpm.sampling.heun import Heun as Heun
 from iddpm.sampling.hidden_conditioning import NO_CLASS as NO_CLASS
 from iddpm.sampling.ipndm import IPNDM as IPNDM

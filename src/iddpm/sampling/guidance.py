@@ -25,60 +25,9 @@ Gradient = Callable[[Tensor, Level, Tensor], Tensor]
 """The gradient of log p(y | x_t) with respect to x_t, as a function of x_t, its level and y."""
 
 
-def clip_x0(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
-    """Keep the estimate of x0 within [low, high]; the noise estimate follows.
-
-    For a model of the residual, the data is clipped.
-
-    >>> from iddpm import Prediction, cosine
-    >>> two = lambda x, level: Prediction(torch.full_like(x, 2.0), x)  # out of range
-    >>> clip_x0(two)(torch.randn(1, 2), cosine(1000).at(torch.tensor([500]))).x0
-    tensor([[1., 1.]])
-    """
-
-    def clipped(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
-        return denoise(x_t, level, **conditioning).clipped(x_t, level, low, high)
-
-    return clipped
-
-
-def threshold_x0(denoise: Denoise, share: float) -> Denoise:
-    """Clip each item's estimate of x0 at a quantile and rescale it to [-1, 1].
-
-    Dynamic thresholding (Saharia et al. 2022, section 2.3): with s the magnitude that a ``share``
-    of the item's values does not exceed (the nearest rank), and 1 at least, x0 is clamped to
-    [-s, s] and divided by s. Strong guidance then saturates fewer values than clipping does.
-
-    Raises:
-        ValueError: a share outside (0, 1].
-
-    >>> from iddpm import Prediction, cosine
-    >>> wide = lambda x, level: Prediction(torch.tensor([[0.5, 1.0, -2.0]]), x)
-    >>> threshold_x0(wide, 1.0)(torch.randn(1, 3), cosine(1000).at(torch.tensor([500]))).x0
-    tensor([[ 0.2500,  0.5000, -1.0000]])
-    """
-    if not 0 < share <= 1:
-        raise ValueError(
-            f"the quantile of thresholding is {share}: it must lie in (0, 1], such as 0.995"
-        )
-
-    def thresholded(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
-        prediction = denoise(x_t, level, **conditioning)
-        residual = prediction.residual
-        x0 = prediction.data
-        magnitudes = x0.abs().flatten(1)
-        rank = math.ceil(share * magnitudes.shape[1])
-        s = magnitudes.kthvalue(rank, dim=1).values.clamp(min=1)
-        s = s.reshape(-1, *[1] * (x_t.dim() - 1))
-        x0 = x0.clamp(-s, s) / s
-        return prediction.with_x0(x0 if residual is None else residual.encode(x0), x_t, level)
-
-    return thresholded
-
-
 def classifier_free(
     denoise: Denoise,
-    scale: float,
+    scale: float | Tensor,
     *,
     null: Mapping[str, Any] | None = None,
     sigma_interval: Interval = EVERYWHERE,
@@ -95,13 +44,14 @@ def classifier_free(
 
     Args:
         denoise: a model.
-        scale: 0 ignores the conditioning, 1 is the model as trained, more exaggerates it.
+        scale: 0 ignores the conditioning, 1 is the model as trained, more exaggerates it; a number,
+            or one for each item, [N].
         null: for each keyword of the conditioning, the value that means hidden: a number, or a
             tensor of one row; None leaves that keyword as it is. ``y`` is -1 and
             ``conditions`` are NaN by default; ``low_res``, ``low_res_noise``, ``given`` and
             ``estimate`` stay. Other keywords must be named.
-        sigma_interval: where to guide; outside the model is used as trained (Kynkäänniemi et al.
-            2024).
+        sigma_interval: where to guide; items outside are estimated as trained (Kynkäänniemi et
+            al. 2024).
         rescale: 0 to 1, how far each item's guided v is brought back to the standard deviation of
             the v without guidance (Lin et al. 2024, section 3.4; they use 0.7). Strong guidance
             then saturates less. v is that of the estimates, whatever the network predicts.
@@ -117,15 +67,18 @@ def classifier_free(
     tensor([[0.8000]])
     """
 
-    _check_finite("the scale of classifier-free guidance", scale)
+    number = None if isinstance(scale, Tensor) else scale
+    if number is not None:
+        _check_finite("the scale of classifier-free guidance", number)
     if not 0 <= rescale <= 1:
         raise ValueError(f"rescale={rescale:g} must lie in 0 (no rescaling) to 1")
 
     def guided(x_t: Tensor, level: Level, /, **conditioning: Any) -> Prediction:
-        if scale == 1 or not _within(level, sigma_interval):
+        inside = _inside(level, sigma_interval)
+        if number == 1 or not inside.any():
             return denoise(x_t, level, **conditioning)
-        nothing = hidden_conditioning(conditioning, null or {}, scale, len(x_t))
-        if scale == 0:
+        nothing = hidden_conditioning(conditioning, null or {}, number, len(x_t))
+        if number == 0 and inside.all():
             return without_index_errors(denoise, x_t, level, nothing, conditioning)
         both = without_index_errors(
             denoise,
@@ -138,9 +91,15 @@ def classifier_free(
             conditioning,
         )
 
+        by_item: Tensor | None = None
+        if number is None or not inside.all():
+            by_item = torch.where(inside.to(x_t.device), torch.as_tensor(scale).to(x_t), 1.0)
+
         def mix(values: Tensor) -> Tensor:
             with_class, without = values.chunk(2)
-            return torch.lerp(without, with_class, scale)
+            if by_item is None:
+                return torch.lerp(without, with_class, number or 0.0)
+            return torch.lerp(without, with_class, broadcast(by_item, without))
 
         mixed = replace(
             both,
@@ -148,7 +107,7 @@ def classifier_free(
             eps=mix(both.eps),
             mean=None if both.mean is None else mix(both.mean),
             variance=None if both.variance is None else both.variance.chunk(2)[0],
-            levels=None if both.levels is None else both.levels.mixed(scale),
+            levels=None if both.levels is None or number is None else both.levels.mixed(number),
             residual=both.residual and both.residual.at(slice(len(x_t))),
         )
         if not rescale:
@@ -333,9 +292,14 @@ def _check_finite(what: str, value: float) -> None:
 
 
 def _within(level: Level, interval: Interval) -> bool:
+    return bool(_inside(level, interval).all())
+
+
+def _inside(level: Level, interval: Interval) -> Tensor:
+    """Return which items [N] have a noise level within the interval."""
     low, high = interval
     sigma = ((1 - level.alpha_bar) / level.alpha_bar).sqrt()
-    return bool(((sigma >= low) & (sigma <= high)).all())
+    return (sigma >= low) & (sigma <= high)
 
 
 def _moved(prediction: Prediction, level: Level, *, x0: Tensor, eps: Tensor) -> Prediction:

@@ -18,7 +18,7 @@ KEPT = ("low_res", "low_res_noise", "interpolated", "given", "estimate")
 
 
 def hidden_conditioning(
-    conditioning: Mapping[str, Any], null: Mapping[str, Any], scale: float, count: int
+    conditioning: Mapping[str, Any], null: Mapping[str, Any], scale: float | None, count: int
 ) -> dict[str, Any]:
     """Return the conditioning of ``count`` items with all that guidance may hide hidden."""
     for name in null:
@@ -43,9 +43,9 @@ def hidden_conditioning(
         hidden[name] = value if value is None or wanted is None else _null(name, wanted, value)
     if all(hidden[name] is value for name, value in conditioning.items()):
         names = ", ".join(conditioning) or "no conditioning"
+        of_scale = "" if scale is None else f" of scale {scale:g}"
         raise ValueError(
-            f"guidance of scale {scale:g} has no conditioning to hide: the model is "
-            f"called with {names}"
+            f"guidance{of_scale} has no conditioning to hide: the model is called with {names}"
         )
     return hidden
 

@@ -72,7 +72,8 @@ def run_demo(
     started = time.monotonic()
     going_on = (out / CONFIG).is_file()
     settings = [f"training.device={device}", f"training.max_time={max_time}"]
-    settings += [] if steps is None else [f"training.steps={steps}"]
+    if steps is not None or not going_on:
+        settings.append(f"training.steps={steps or STEPS}")
     settings += [] if threads is None else [f"training.threads={threads}"]
     begun = (
         "Going on with the demo." if going_on else "Training on real handwritten digits (MNIST)."

@@ -9,7 +9,7 @@ from typing import Any
 from iddpm.builders import check_guidance
 from iddpm.builders.own_network import Network
 from iddpm.config import ResolvedConfig
-from iddpm.config.distillation import DistillationConfig
+from iddpm.config.distillation import DistillationConfig, Guidance, validate_distillation
 from iddpm.runs.layout import CONFIG, read_run_config, read_run_weights
 from iddpm.runs.opened_run import OpenedRun
 from iddpm.runs.run import Run
@@ -34,6 +34,8 @@ STEPS_SHARE = 10
 FEWEST_STEPS, MOST_STEPS = 400, 8000
 """The length of the training: a tenth of the teacher's within these bounds, the upper one as
 published, but never more than the teacher's."""
+NUMBER_WEIGHTS = "number_emb."
+"""Weights of what a teacher is not conditioned on; they start at zero."""
 MEASUREMENTS = 8
 """How often samples are measured and drawn during training."""
 
@@ -43,7 +45,7 @@ def distill(
     data: Any = None,
     *,
     network: Network | None = None,
-    guidance: float = 1.0,
+    guidance: Guidance = 1.0,
     features: str | None = None,
     settings: Sequence[str] = (),
     out: Path | str | None = None,
@@ -57,7 +59,8 @@ def distill(
         run: the run directory of the teacher.
         data: the data in memory that it was trained on; files are opened by themselves.
         network: the own network of a teacher that has one.
-        guidance: scale of the classifier-free guidance that becomes part of the model.
+        guidance: scale of the classifier-free guidance that becomes part of the model, or a lower
+            and an upper scale: sampling then chooses one between these.
         features: of the Frechet distance during training: the directory of a classifier, or
             ``"pca"``; by default the teacher's ``classifier`` directory if there is one.
         settings: assignments such as ``"training.steps=1000"``.
@@ -93,7 +96,7 @@ def distill(
 
 
 def distillation_request(
-    run: Path, wanted: TrainRequest, *, guidance: float = 1.0, features: str | None = None
+    run: Path, wanted: TrainRequest, *, guidance: Guidance = 1.0, features: str | None = None
 ) -> TrainRequest:
     """Return the request to train that distills a run.
 
@@ -109,22 +112,28 @@ def distillation_request(
     config = teacher.config
     teacher.task.check_draws(run)
     teacher.task.check_denoises(run, "distillation")
-    check_guidance(config, guidance)
-    if config.sampling.guidance not in (1, guidance):
+    scales = guidance if isinstance(guidance, tuple) else (guidance, guidance)
+    for scale in scales:
+        check_guidance(config, scale)
+    usual = config.sampling.guidance
+    if usual != 1 and not scales[0] <= usual <= scales[1]:
         warnings.warn(
-            f"{run} is sampled with guidance={config.sampling.guidance:g} by default, and the "
-            f"distilled model is not: --guidance {config.sampling.guidance:g} makes it part of it",
+            f"{run} is sampled with guidance={usual:g} by default, and the distilled model is not: "
+            f"--guidance {usual:g} makes it part of it",
             stacklevel=2,
         )
     weights, _ = read_run_weights(run, config)
-    made = DistillationConfig(
-        teacher=str(run),
-        weights=hash_weights(weights),
-        method="consistency_tuning" if guidance == 1 else "consistency_distillation",
-        guidance=guidance,
-        features=features or _own_features(run),
+    made = validate_distillation(
+        {
+            "teacher": str(run),
+            "weights": hash_weights(weights),
+            "method": "consistency_tuning" if guidance == 1 else "consistency_distillation",
+            "guidance": guidance,
+            "features": features or _own_features(run),
+        }
     )
-    return replace(wanted, base=_base(config, made), out=out, init_from=Start(run))
+    start = Start(run, fresh=(NUMBER_WEIGHTS,))
+    return replace(wanted, base=_base(config, made), out=out, init_from=start)
 
 
 def _check_resumed(out: Path, run: Path) -> None:
@@ -164,6 +173,9 @@ def _base(config: ResolvedConfig, made: DistillationConfig) -> dict[str, Any]:
     }
     values["sampling"] = {name: values["sampling"][name] for name in KEPT_SAMPLING}
     values["sampling"]["steps"] = 2 if 2 in made.steps else made.steps[-1]
+    if made.guidance_range is not None:
+        low, high = made.guidance_range
+        values["sampling"]["guidance"] = min(max(config.sampling.guidance, low), high)
     if config.diffusion.loss.kind == "own":  # which trained the teacher
         values["diffusion"]["loss"] = {"kind": "simple"}
     values["distillation"] = made.model_dump(mode="json")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil, sqrt
 from pathlib import Path
 
 import torch
@@ -137,6 +138,8 @@ def draw(
         facts = {"samples": n, "seed": request.seed, "walk": str(plan)}
         if request.size is not None:
             facts |= {"size": list(request.size)}
+        if written.gif:
+            facts |= {"film": _film_layout(n, plan, written)}
         made = ranks.by_first(lambda: begin_set(files.directory, files.parts, facts, console))
         tiles = "" if tiling is None or tiling.count == 1 else f" in {tiling.count} tiles"
         console.print(f"{n} samples, each {plan}{tiles}", markup=False)
@@ -206,6 +209,12 @@ def _conditioning(
         if run.conditions:
             conditioning["conditions"] = conditions
     return _Conditioning(classes, conditions, conditioning, pairs)
+
+
+def _film_layout(n: int, plan: SamplingPlan, written: Written) -> dict[str, int]:
+    """Return how many samples ``denoising.gif`` shows, of the first batch, and its columns."""
+    count = min(n, plan.sampling.batch_size, GIF_ITEMS)
+    return {"samples": count, "columns": min(written.columns or ceil(sqrt(count)), count)}
 
 
 class _Film:

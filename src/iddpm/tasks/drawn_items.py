@@ -11,7 +11,10 @@ from torch import Tensor
 
 from iddpm.builders import form_of, values_of
 from iddpm.config import ResolvedConfig
+from iddpm.data.item import Item, read_item
 from iddpm.data.sources.open import open_source
+from iddpm.data.sources.picture import SUFFIXES
+from iddpm.data.sources.rasters import holds_numbers
 from iddpm.data.sources.source import Source
 from iddpm.data.upscaling.find import open_low_res
 from iddpm.data.upscaling.low_res import LowRes, Target
@@ -40,6 +43,33 @@ def save_items(run: Run, x: Tensor, directory: Path) -> list[Path]:
     if not paths or not exact:
         paths.append(save_npz(x, directory / "samples.npz", values=values))
     return paths
+
+
+def read_file(config: ResolvedConfig, path: Path) -> Item:
+    """Read one item of a model's shape from a file of any kind that holds one.
+
+    Pictures, ``.npy`` arrays and numeric TIFFs are read by :func:`~iddpm.data.item.read_item`;
+    sounds, tables, volumes and clips as ``iddpm upscale`` reads them, and have the shape already.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file of another kind, shape or range, or of several items.
+    """
+    shape = config.model.shape
+    fitted = len(shape) == 3 or path.suffix.lower() == ".npy"
+    if fitted or not path.is_file() or (len(shape) > 3 and _is_raster(path)):
+        return read_item(path, shape, config.bits, values_of(config))
+    x = whole_file(config, path).read(0, 1)[0]
+    if tuple(x.shape) != shape:
+        raise ValueError(
+            f"{path} holds an item of shape {tuple(x.shape)} and the model's items have shape "
+            f"{shape}: cut it to that size"
+        )
+    return Item(x, None)
+
+
+def _is_raster(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and holds_numbers(path)
 
 
 def open_whole(run: Run, file: Path | str | int) -> LowRes:

@@ -16,10 +16,9 @@ from iddpm.builders import (
     build_sample_tiling,
     build_sampling_schedule,
     check_class_left_open,
-    values_of,
 )
 from iddpm.builders.sampling_plan import check_part_of_process, settings_for_inpainting
-from iddpm.data.item import Item, read_item, read_mask
+from iddpm.data.item import Item, read_mask
 from iddpm.data.levels import to_model_range
 from iddpm.data.writers.image_files import save_gif, save_grid
 from iddpm.diffusion import NoiseSchedule
@@ -42,6 +41,7 @@ from iddpm.sampling import (
 from iddpm.sampling import inpaint as fill_in
 from iddpm.tasks.drawn_items import (
     open_whole,
+    read_file,
     save_before_and_after,
     save_items,
     say_written,
@@ -61,7 +61,7 @@ def open_item(run: Run, what: Path | str | int) -> Item:
     """
     run.task.check_edits(run.directory)
     if not str(what).isdecimal() or Path(str(what)).exists():
-        return read_item(Path(str(what)), run.shape, run.config.bits, values_of(run.config))
+        return read_file(run.config, Path(str(what)))
     split = run.open_split()
     number = int(str(what))
     if number >= len(split.held_out):

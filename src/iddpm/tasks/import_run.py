@@ -190,7 +190,9 @@ def _config(settings: Mapping[str, Any], known: Mapping[str, Any], origin: str) 
     config = resolve(read_config(base=values))
     if task_of(config).draws:
         schedule = build_diffusion(config).schedule
-        build_sampling_schedule(schedule, choose_method(config.sampling), config.sampling.steps)
+        build_sampling_schedule(
+            schedule, choose_method(config.sampling, len(config.model.size)), config.sampling.steps
+        )
     return config
 
 

@@ -1,6 +1,6 @@
 """What data is, what will be done to it, and a picture of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from iddpm.builders import conditions_of, propose, resolve
 from iddpm.builders.run_data import Split, open_conditioned
-from iddpm.config import Config, read_config
+from iddpm.config import Config, ResolvedConfig, read_config
 from iddpm.data.file_format import Form
 from iddpm.data.gray_in_color import gray_note
 from iddpm.data.identical import identical_items, in_words
@@ -39,13 +39,19 @@ _BINS = 128
 """Bars of the histogram; integers of fewer levels have one a level."""
 
 
-def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
+def inspect(
+    path: str,
+    settings: Sequence[str],
+    out: Path,
+    on_proposal: Callable[[ResolvedConfig], None] | None = None,
+) -> Iterator[str]:
     """Open data as training does, write a picture of some items, and yield lines about it.
 
     Args:
         path: the data.
         settings: assignments such as ``"data.image_size=64"``.
         out: the picture.
+        on_proposal: called with the settings that training would take, where it is possible.
 
     Raises:
         ValueError, OSError: data or settings that do not work, as in training.
@@ -82,7 +88,7 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     size = len(source) * int(np.prod(source.shape)) * (4 if source.bits is None else _bytes(source))
     item = size / len(source)
     yield f"memory     {size / 1e6:.3g} MB in total, {item / 1000.0:.3g} kB per item as read"
-    yield f"training   {_training(config, split)}"
+    yield f"training   {_training(config, split, on_proposal)}"
     for name, value in _facts(source):
         yield f"{name:<10} {value}"
     histogram = draw_histogram(used.counts, (values.low, values.high), (used.low, used.high))
@@ -90,13 +96,18 @@ def inspect(path: str, settings: Sequence[str], out: Path) -> Iterator[str]:
     yield f"wrote {out}"
 
 
-def _training(config: Config, split: Split) -> str:
+def _training(
+    config: Config, split: Split, on_proposal: Callable[[ResolvedConfig], None] | None
+) -> str:
     """Return what training would take with the settings that it would propose."""
     device = choose_device(config.training.device)
     try:
-        proposal = propose(config, resolve(config, split.source, len(split.train)), device)
+        resolved = resolve(config, split.source, len(split.train))
+        proposal = propose(config, resolved, device)
     except ValueError as error:  # the data is shown all the same
         return f"not possible with these settings: {error}"
+    if on_proposal is not None:
+        on_proposal(resolved if proposal is None else proposal.config)
     return "the memory for training cannot be estimated here" if proposal is None else str(proposal)
 
 

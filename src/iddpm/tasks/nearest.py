@@ -9,9 +9,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from iddpm.builders import form_of, values_of
+from iddpm.builders import form_of
 from iddpm.config import ResolvedConfig
-from iddpm.data.item import read_item
 from iddpm.data.levels import to_model_range
 from iddpm.data.writers.image_files import save_grid
 from iddpm.evaluation.nearest_items import Limits
@@ -20,7 +19,7 @@ from iddpm.runs.step_tables import spread
 from iddpm.runtime.atomic_files import write_json
 from iddpm.runtime.console import open_console
 from iddpm.runtime.processes import ALONE
-from iddpm.tasks.drawn_items import open_drawn
+from iddpm.tasks.drawn_items import open_drawn, read_file
 from iddpm.tasks.real_statistics import nearest_items, read_items
 
 HELD_OUT = 1000
@@ -142,7 +141,7 @@ def nearest(
 def _read(config: ResolvedConfig, path: Path, number: int | None) -> Tensor:
     """Return the sample, [C, *spatial] in [-1, 1]."""
     if number is None:
-        return read_item(path, config.model.shape, config.bits, values_of(config)).x
+        return read_file(config, path).x
     source = open_drawn(config, path)
     if not 0 <= number < len(source):
         raise ValueError(f"sample {number} was requested, and {path} has {len(source)}, from 0 on")

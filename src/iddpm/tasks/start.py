@@ -28,11 +28,13 @@ class Start:
         classes: of its classes, by name or number, those that become the classes of the new data,
             in the order of these; by default those of the same names, else the first.
         partial: let what does not fit start at random, instead of refusing it.
+        fresh: beginnings of the names of tensors that the run may lack: they stay as built.
     """
 
     directory: Path
     classes: tuple[str, ...] = ()
     partial: bool = False
+    fresh: tuple[str, ...] = ()
 
 
 def as_start(init_from: Path | str | Start | None) -> Start | None:
@@ -103,6 +105,9 @@ def start_weights(network: nn.Module, config: Config, start: Start) -> list[str]
             f"{start.directory} has no classes to initialize {', '.join(start.classes)} from: "
             "leave --init-classes out"
         )
+    for beginning in start.fresh:  # also within a wrapper, whose network is ``network``
+        inside = (beginning, f"network.{beginning}")
+        weights |= {k: v for k, v in own.items() if k not in weights and k.startswith(inside)}
     if start.partial:
         missing = [k for k, v in own.items() if k not in weights or weights[k].shape != v.shape]
         unused = [k for k in weights if k not in own]

@@ -12,7 +12,6 @@ import torch
 from iddpm.builders import build_loop_settings, conditions_of, count_flops, task_of, values_of
 from iddpm.builders.own_network import Network
 from iddpm.builders.run_data import items_of, on_device, training_batches, without_some_labels
-from iddpm.config import ResolvedConfig
 from iddpm.config.run_config import written_settings
 from iddpm.data.fingerprint import DATA, fingerprint
 from iddpm.data.gray_in_color import gray_note
@@ -21,7 +20,7 @@ from iddpm.runs.run import Run
 from iddpm.runs.sealed_settings import changed_settings, seal, trained_with
 from iddpm.runtime.atomic_files import write_atomically, write_json, write_text
 from iddpm.runtime.directory_lock import DirectoryLock
-from iddpm.runtime.errors import NotSaved
+from iddpm.runtime.errors import NotSaved, warned
 from iddpm.runtime.kept_directory import kept_directory
 from iddpm.runtime.processes import JOINING, Ranks, joined_ranks
 from iddpm.tasks.resume import check_data
@@ -33,15 +32,20 @@ from iddpm.tasks.training_setup import (
     choose,
     first_weights,
     open_training,
+    plan_length,
     restore,
 )
-from iddpm.tasks.watch import build_preview, build_validation
+from iddpm.tasks.watch import build_preview, build_validation, costs_in_steps
 from iddpm.training.checkpoints.state import TrainState
 from iddpm.training.checkpoints.weights import write_sealed
 from iddpm.training.loop import train_loop
 from iddpm.training.loop_settings import Reporter
 from iddpm.training.monitoring.log_files import Tracker
-from iddpm.training.monitoring.terminal import SilentReporter, TerminalReporter
+from iddpm.training.monitoring.terminal import (
+    SilentReporter,
+    TerminalReporter,
+    format_seconds,
+)
 from iddpm.training.monitoring.trackers import open_trackers
 from iddpm.training.parallel import whole_weights
 from iddpm.training.step import Loss, TrainStep
@@ -139,15 +143,17 @@ def train_until_stop(request: TrainRequest) -> tuple[Run, Stop]:
                 check_data(directory, facts, opened.split.source, request.accept_data, reporter)
         ranks.limit(opened.config.training.timeout)
         state, step = build_training(opened, network, request.loss, ranks)
-        state.sealed = {"settings": seal(_lasting(opened.config)), "data": facts}
         if opened.before is not None:
             restore(state, directory, ranks)
+        opened = plan_length(opened, state)
+        steps = opened.config.training.steps
+        state.sealed = {"settings": seal(opened.lasting(steps)), "data": facts}
         reason = _session(opened, state, step, [*started, *chosen], reporter, ranks)
         own, memory = opened.own, request.memory
         ended = f"{reason.value} at step {state.step}"
         resumed = ""
-        if state.step < opened.config.training.steps:
-            ended += f" of {opened.config.training.steps}"
+        if reason is not Stop.FINISHED and state.step < (steps := _length(opened, state)):
+            ended += f" of {steps}"
             if own is None and memory is None:
                 resumed = f": iddpm train --resume --out {quote(str(directory))} continues it"
         reporter.say(f"{ended}; the run is in {directory}{resumed}")
@@ -166,10 +172,19 @@ def _session(
     config, directory, split = opened.config, opened.directory, opened.split
     with ExitStack() as held:
         with ranks.together():
+            plan = state.plan
+            limited = config.training.max_time is not None
+            limited = limited and plan is not None and state.step < plan.last
             batches = training_batches(
-                config, split.source, split.train, state.step, opened.device, ranks
+                config,
+                split.source,
+                split.train,
+                state.step,
+                opened.device,
+                ranks,
+                endless=limited,
             )
-            if state.step < config.training.steps:
+            if limited or state.step < config.training.steps:
                 batches[state.step]  # data that cannot be decoded is refused now
             if ranks.first:
                 directory.mkdir(parents=True, exist_ok=True)
@@ -178,7 +193,7 @@ def _session(
         held.enter_context(failures_noted(directory, ranks, lambda: state.step))
         held.enter_context(ranks.talking())
         with ranks.together():
-            trackers = _begin(config, directory, state) if ranks.first else ()
+            trackers = _begin(opened, state) if ranks.first else ()
         goes_on = opened.before is not None
         trained = ranks.by_first(lambda: trained_with(directory)) if goes_on else None
         if trained is not None and (changes := changed_settings(config, trained)):
@@ -200,14 +215,17 @@ def _session(
             trackers=trackers,
             flops=partial(count_flops, config, opened.own),
             name_items=partial(items_of, batches),
+            shares=costs_in_steps(config, split, ranks),
+            planned=partial(_note_length, opened, state, ranks),
         )
         _release(state, directory / WEIGHTS, ranks)
     return reason
 
 
-def _begin(config: ResolvedConfig, directory: Path, state: TrainState) -> Sequence[Tracker]:
+def _begin(opened: Opened, state: TrainState) -> Sequence[Tracker]:
     """Write down what is trained, and open the other places of the log."""
-    write_text(directory / CONFIG, written_settings(_lasting(config)))
+    config, directory = opened.config, opened.directory
+    write_text(directory / CONFIG, written_settings(opened.lasting(config.training.steps)))
     write_json(directory / DATA, (state.sealed or {})["data"])
     return open_trackers(
         directory,
@@ -218,10 +236,18 @@ def _begin(config: ResolvedConfig, directory: Path, state: TrainState) -> Sequen
     )
 
 
-def _lasting(config: ResolvedConfig) -> ResolvedConfig:
-    """Return the settings without the time limit, which is for one session."""
-    training = config.training.model_copy(update={"max_time": None})
-    return config.model_copy(update={"training": training})
+def _length(opened: Opened, state: TrainState) -> int:
+    """Return the number of steps of the whole training."""
+    return (state.plan and (state.plan.end or state.plan.most)) or opened.config.training.steps
+
+
+def _note_length(opened: Opened, state: TrainState, ranks: Ranks, steps: int) -> None:
+    """Write down the number of steps that was planned for a time limit."""
+    if state.sealed is not None:
+        state.sealed["settings"]["training.steps"] = steps
+    if ranks.first:
+        with warned(f"{CONFIG} does not have the number of steps, {steps}"):
+            write_text(opened.directory / CONFIG, written_settings(opened.lasting(steps)))
 
 
 def _release(state: TrainState, path: Path, ranks: Ranks) -> None:
@@ -245,6 +271,9 @@ def _introduction(opened: Opened, state: TrainState, ranks: Ranks) -> str:
     train_items = len(opened.split.train)
     parameters = sum(p.numel() for p in state.network.parameters())
     training = config.training
+    length = f"to {training.steps}"
+    if state.plan is not None and state.plan.end is None:
+        length = f"on, for {format_seconds(state.plan.budget)}"
     shape = " x ".join(map(str, source.shape))
     classes = f", {len(source.class_names)} classes" if source.class_names else ""
     if source.unlabeled:
@@ -272,7 +301,7 @@ def _introduction(opened: Opened, state: TrainState, ranks: Ranks) -> str:
         *([f"conditions {conditions}"] if conditions else []),
         *given,
         f"network    {own}{parameters / 1e6:.2f} M parameters, {task.objective}",
-        f"training   step {state.step} to {training.steps}, batch {training.batch_size}, "
+        f"training   step {state.step} {length}, batch {training.batch_size}, "
         f"{state.precision.name} on {state.precision.device}{processes}",
         f"directory  {opened.directory}",
     ]

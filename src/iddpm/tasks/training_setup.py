@@ -24,6 +24,8 @@ from iddpm.builders.own_network import Network, adopt, claim, expect_loss, expec
 from iddpm.builders.residual_spread import with_residual_scale
 from iddpm.builders.run_data import Split, open_to_train
 from iddpm.config import Config, ResolvedConfig, read_config
+from iddpm.config.settings import read_stated, states
+from iddpm.config.training import TrainingConfig
 from iddpm.data.fingerprint import fingerprint
 from iddpm.data.sources.memory import is_in_memory
 from iddpm.runs.layout import CONFIG, read_run_config
@@ -44,6 +46,7 @@ from iddpm.training.precision import Precision, choose_device
 from iddpm.training.spikes import SpikeGuard
 from iddpm.training.step import Loss, TrainStep
 from iddpm.training.stop import read_exit
+from iddpm.training.time_plan import plan_session
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +94,7 @@ class Opened:
         split: the data.
         own: an own network.
         device: the device of this process.
+        most: the number of steps if the user stated it for this session.
     """
 
     directory: Path
@@ -100,6 +104,13 @@ class Opened:
     split: Split
     own: nn.Module | None
     device: torch.device
+    most: int | None = None
+
+    def lasting(self, steps: int) -> ResolvedConfig:
+        """Return the settings to write down: of all sessions, with a number of steps."""
+        update = {"max_time": None, "steps": steps}
+        training = self.config.training.model_copy(update=update)
+        return self.config.model_copy(update={"training": training})
 
 
 def open_training(request: TrainRequest, ranks: Ranks) -> Opened:
@@ -128,7 +139,9 @@ def open_training(request: TrainRequest, ranks: Ranks) -> Opened:
         same = len(set(ranks.gathered(hash_weights(own.state_dict())))) == 1
         with ranks.together():
             _refuse_other_weights(same)
-    return Opened(directory, before, wanted, resolved, split, own, device)
+    stated = read_stated(request.config, request.assignments)
+    most = resolved.training.steps if states(stated, "steps", "epochs") else None
+    return Opened(directory, before, wanted, resolved, split, own, device, most)
 
 
 def _settings_to_go_on(request: TrainRequest, directory: Path, before: Config) -> Config:
@@ -147,6 +160,9 @@ def _settings_of_new(request: TrainRequest) -> Config:
     base = request.base
     if request.network is None:
         base = settings_of_start(as_start(request.init_from), base)
+    if base and states(read_stated(request.config, request.assignments), "max_time"):
+        training = {k: v for k, v in base.get("training", {}).items() if k != "steps"}
+        base = {**base, "training": training}  # the time is what was asked for
     wanted = as_new(read_config(request.config, request.assignments, base))
     return claim(wanted, request.network, request.loss)
 
@@ -250,7 +266,7 @@ def build_training(
     step = TrainStep(
         task.learner(called),
         network,
-        task.loss(loss) if made is None else build_distillation_loss(made, teacher),
+        task.loss(loss) if made is None else build_distillation_loss(made, teacher, training.steps),
         timesteps,
         optimizer,
         emas,
@@ -265,6 +281,22 @@ def build_training(
         guard=guard,
     )
     return state, step
+
+
+def plan_length(opened: Opened, state: TrainState) -> Opened:
+    """Set the plan of a session with a time limit; return settings with the steps it leaves."""
+    training = opened.config.training
+    if opened.before is not None and opened.most is not None:
+        state.plan = None  # another length was asked for
+    budget = training.max_time if training.anneal == "linear" else None
+    most = opened.most
+    if opened.before is not None and not state.step:  # killed before its first checkpoint
+        most = training.steps if training.steps != TrainingConfig().steps else None
+    state.plan = plan_session(state.plan, state.step, budget, most)
+    if state.plan is None or state.plan.end is None:
+        return opened
+    planned = training.model_copy(update={"steps": state.plan.end})
+    return replace(opened, config=opened.config.model_copy(update={"training": planned}))
 
 
 def restore(state: TrainState, directory: Path, ranks: Ranks) -> None:

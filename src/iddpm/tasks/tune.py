@@ -129,7 +129,9 @@ def tune(run: Run, request: TuneRequest | None = None, *, console: Console | Non
             for method in GRID:
                 scores[count][method] = scored(method, count, n)
                 progress.advance(task, count)
-    won = {count: best_of(found, count) for count, found in scores.items()}
+    dims = len(run.config.model.size)
+    usual = {n: choose_method(SamplingConfig(steps=n), dims) for n in request.evaluations}
+    won = {count: best_of(found, usual[count]) for count, found in scores.items()}
     facts = {
         "format": FORMAT,
         "weights": weights_digest(run.denoiser),
@@ -148,9 +150,8 @@ def tune(run: Run, request: TuneRequest | None = None, *, console: Console | Non
     return Tuned(scores, won, path)
 
 
-def best_of(scores: dict[Method, Score], evaluations: int) -> Method:
-    """Return the method with the least score, or the automatic one if none is clearly better."""
-    usual = choose_method(SamplingConfig(steps=evaluations))
+def best_of(scores: dict[Method, Score], usual: Method) -> Method:
+    """Return the method with the least score, or the ``usual`` one if none is clearly better."""
     best = min(scores, key=lambda method: scores[method].value.value)
     if usual not in scores:
         return best

@@ -54,7 +54,7 @@ def build_validation(
     def validate(network: nn.Module) -> float:
         return held_out_loss(
             task_of(config).learner(network),
-            step.loss,
+            step.loss_of(0),
             held_out,
             len(chosen),
             step.precision,
@@ -125,6 +125,19 @@ def build_preview(
         return save_side_by_side(path, before.cpu(), x, truth.cpu(), film=film)
 
     return preview
+
+
+def costs_in_steps(
+    config: ResolvedConfig, split: Split, ranks: Ranks = ALONE
+) -> tuple[float, float]:
+    """Estimate the time of a validation and of a preview in training steps.
+
+    A step takes a forward and a backward pass, which is twice as long; they take forward passes.
+    """
+    own = config.training.batch_size / ranks.count
+    held_out = min(len(split.held_out), HELD_OUT_ITEMS) / ranks.count
+    drawn = PREVIEW_ITEMS * min(config.sampling.steps, config.diffusion.num_steps)
+    return held_out / own / 3, drawn / own / 3 if task_of(config).draws else 0.0
 
 
 def _shown(split: Split) -> Batch:

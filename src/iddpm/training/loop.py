@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
-from iddpm.runtime.errors import OutOfMemory, RunFailed, TrainingDiverged, warned
+from iddpm.runtime.errors import OutOfMemory, RunFailed, warned
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.training.checkpoints.best import Best, find_best, point_to_best, was_measured
 from iddpm.training.checkpoints.ema_snapshots import (
@@ -28,10 +28,12 @@ from iddpm.training.loop_settings import (
 from iddpm.training.monitoring.log_files import LogFiles
 from iddpm.training.monitoring.records import Meter, merged
 from iddpm.training.monitoring.throughput import Effort
-from iddpm.training.nonfinite_steps import BadSteps, advice, describe
+from iddpm.training.nonfinite_steps import BadSteps, refuse_series
+from iddpm.training.session_clock import SessionClock
 from iddpm.training.step import StepResult, TrainStep
-from iddpm.training.stop import EXIT, Stop, write_exit
+from iddpm.training.stop import Stop, note_end
 from iddpm.training.stop_signals import StopSignals
+from iddpm.training.time_plan import Pace
 
 
 def train_loop(
@@ -111,7 +113,8 @@ class _Loop:
         """The error that prevented the next batch on this rank."""
         self.troubled = False
         """Whether some rank has trouble."""
-        self.started = self.saved = time.monotonic()
+        self.clock = SessionClock(state.plan, settings, hooks)
+        self.saved = self.clock.started
 
     def session(self, batches: Iterator[FedBatch]) -> Stop:
         """Train with the log open and checkpoints written beside; note how it ended."""
@@ -131,16 +134,12 @@ class _Loop:
                 self.log.close()
             self.reporter.close()
         if first:
-            message = f"{stop.value} at step {state.step}"
-            with warned(f"{message}, which {EXIT} does not contain"):
-                write_exit(
-                    directory, stop.exit_status, stop.value, state.step, message, self.signaled
-                )
+            note_end(directory, stop, state.step, self.signaled)
         return stop
 
     def run(self, batches: Iterator[FedBatch]) -> Stop:
         """Take steps until there is a reason to stop."""
-        self.reporter.start(self.state.step, self.settings.total_steps)
+        self.clock.begin(self.state.step)
         self._catch_up()
         with StopSignals() as signals:
             batch = self._fetch(batches)
@@ -196,7 +195,7 @@ class _Loop:
     def _learn(self, x0: Tensor, conditioning: dict[str, Any]) -> None:
         """Take a step and count it."""
         state = self.state
-        self.rate = self.settings.learning_rate_at(state.step)
+        self.rate = self.settings.learning_rate_at(state.step, state.plan)
         for group, ratio in zip(state.optimizer.param_groups, self.ratios, strict=True):
             group["lr"] = self.rate * ratio
         size = self.step.microbatch
@@ -218,30 +217,26 @@ class _Loop:
 
     def _count_bad(self, result: StepResult) -> None:
         """Count and record a skipped step; raise if too many in a row were not finite."""
-        state, limit = self.state, self.settings.max_bad_steps
+        state = self.state
         state.skipped += result.skipped
         state.bad_in_a_row = state.bad_in_a_row + 1 if result.bad else 0
         if self.bad is not None and (result.bad or result.spike):
             self.bad.note(state.step, result, self.reporter.say)
-        if state.bad_in_a_row >= limit:
-            raise TrainingDiverged(
-                f"{limit} steps in a row were skipped, up to step {state.step}, where "
-                f"{describe(result)}: the last checkpoint is from before; {advice(result)}"
-            )
+        refuse_series(state.bad_in_a_row, self.settings.max_bad_steps, state.step, result)
 
     def _decide(self, received: Signals | None) -> None:
         """Agree on what each process observes separately: signals, its clock and its data."""
-        now, settings = time.monotonic(), self.settings
-        limit, interval = settings.max_seconds, settings.save_seconds
-        signal, signaled, late, overdue, troubled = self.ranks.largest(
+        now, interval = time.monotonic(), self.settings.save_seconds
+        signal, signaled, overdue, troubled, *clocks = self.ranks.largest(
             [
                 received or 0,
                 -1 if received is None else self.ranks.rank,
-                limit is not None and now - self.started >= limit,
                 interval is not None and now - self.saved >= interval,
                 self.trouble is not None,
+                *self.clock.read(now),
             ]
         )
+        late = self.clock.is_up(self.state.step, Pace(*clocks))
         self.owed |= bool(overdue)
         self.troubled = bool(troubled)
         if signal:
@@ -254,13 +249,13 @@ class _Loop:
         elif late:
             self.stop = Stop.TIME
             self.reporter.say("time is up: measuring, saving and drawing what is due at the end")
-        if self.state.step >= settings.total_steps:
+        if self.state.step >= self.clock.last_step:
             self.stop = Stop.FINISHED
 
     def _due(self, every: int) -> bool:
         """Return whether something with this interval, and at the end, is due."""
         step = self.state.step
-        last = step == self.settings.total_steps or self.stop is not None
+        last = step == self.clock.last_step or self.stop is not None
         return every > 0 and (step % every == 0 or last)
 
     def _keep(self) -> None:
@@ -302,7 +297,7 @@ class _Loop:
     def _look(self) -> None:
         """Log the records that are due, and the held-out loss."""
         measuring = self._due(self.settings.validate_every)
-        if measuring or self._due(self.settings.log_every):
+        if measuring or self.clock.planned or self._due(self.settings.log_every):
             record = self._measured()
             if measuring and not self._leaving():
                 record |= self._held_out()
@@ -314,7 +309,7 @@ class _Loop:
         step, due = self.state.step, self._due(self.settings.preview_every)
         preview = self.hooks.get("preview")
         if preview is not None and due and not self._leaving():
-            with warned(f"there is no picture of step {step}"):
+            with self.clock.aside("preview"), warned(f"there is no picture of step {step}"):
                 path = preview(step, self.state.emas[0].network)
                 if path is not None:
                     self.reporter.say(f"samples: {path}")
@@ -323,19 +318,21 @@ class _Loop:
         """Return a record of the steps since the last one, the same on every rank."""
         own = self.meter.read()
         own |= self.effort.read(own["items_per_second"] / self.ranks.count)
-        return {
+        record = {
             "step": self.state.step,
             "time": round(time.time(), 1),
-            "seconds": time.monotonic() - self.started,
+            "seconds": time.monotonic() - self.clock.started,
             "learning_rate": self.rate,
             **merged(self.ranks.gathered(own)),
             "skipped": self.state.skipped,
         }
+        return record | ({"planned_steps": self.clock.last_step} if self.clock.planned else {})
 
     def _held_out(self) -> dict[str, Any]:
         """Return the held-out loss as part of a record, and note whether it is the best."""
         validate = self.hooks.get("validate")
-        found = None if validate is None else validate(self.state.emas[0].network)
+        with self.clock.aside("validation"):
+            found = None if validate is None else validate(self.state.emas[0].network)
         if found is None:
             return {}
         measured = {"held_out_loss": found} if isinstance(found, float) else dict(found)

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from iddpm.training.monitoring.log_files import Tracker
 from iddpm.training.nonfinite_steps import NameItems
+from iddpm.training.time_plan import TimePlan
 
 
 class Reporter(Protocol):
     """A receiver of the loop's progress, for people."""
 
     def start(self, step: int, total: int) -> None:
-        """Training begins at ``step`` of ``total``."""
+        """Training begins at ``step`` of ``total``; called again when ``total`` has changed."""
 
     def advance(self, step: int) -> None:
         """``step`` steps have been taken."""
@@ -54,13 +55,16 @@ class LoopSettings:
     max_seconds: float | None = None
     max_bad_steps: int = 10
 
-    def learning_rate_at(self, step: int) -> float:
-        """Return the rate of step ``step``, counted from 0: linear warm-up, linear anneal."""
+    def learning_rate_at(self, step: int, plan: TimePlan | None = None) -> float:
+        """Return the rate of step ``step``, counted from 0: linear warm-up, linear anneal.
+
+        With a time limit it falls as planned.
+        """
         rate = self.learning_rate
         if step < self.warmup_steps:
             rate *= (step + 1) / self.warmup_steps
         if self.anneal:
-            rate *= 1 - step / self.total_steps
+            rate *= 1 - step / self.total_steps if plan is None else plan.share_at(step)
         return rate
 
 
@@ -106,3 +110,7 @@ class LoopHooks(TypedDict, total=False):
     """Returns the floating-point operations of training per item."""
     name_items: NameItems | None
     """Returns the items of a step, for skipped steps."""
+    shares: tuple[float, float]
+    """The time of a validation and of a preview in training steps, until they are measured."""
+    planned: Callable[[int], None] | None
+    """Called on every rank with the number of steps that a time limit allows, when planned."""

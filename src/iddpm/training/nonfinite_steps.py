@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iddpm.runtime.atomic_files import write_text
-from iddpm.runtime.errors import warned
+from iddpm.runtime.errors import TrainingDiverged, warned
 from iddpm.runtime.kept_directory import refuse_moved
 from iddpm.training.step import StepResult
 
@@ -94,6 +94,15 @@ def describe(result: StepResult, items: Sequence[dict[str, Any]] = ()) -> str:
     if items and items[0]["key"] is not None:
         named = f", first of {items[0]['key']} at t={items[0]['t']}"
     return f"the loss of {len(rows)} of {len(result.loss)} items is not finite{named}"
+
+
+def refuse_series(length: int, limit: int, step: int, result: StepResult) -> None:
+    """Raise TrainingDiverged if as many steps in a row were skipped as the limit says."""
+    if length >= limit:
+        raise TrainingDiverged(
+            f"{limit} steps in a row were skipped, up to step {step}, where "
+            f"{describe(result)}: the last checkpoint is from before; {advice(result)}"
+        )
 
 
 def advice(result: StepResult) -> str:

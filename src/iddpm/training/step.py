@@ -27,6 +27,13 @@ Loss = Callable[..., LossTerms]
 """A loss of :mod:`iddpm.diffusion.losses` with its options filled in."""
 
 
+@dataclass(frozen=True)
+class ScheduledLoss:
+    """A loss whose options change during training: ``at`` returns that of a step."""
+
+    at: Callable[[int], Loss]
+
+
 @dataclass(frozen=True, eq=False)
 class StepResult:
     """The result of a step on all ranks, on the CPU, for the N items of the global batch."""
@@ -91,7 +98,7 @@ class TrainStep:
 
     denoiser: Denoiser | NoisyClassifier
     network: nn.Module
-    loss: Loss
+    loss: Loss | ScheduledLoss
     timesteps: TimestepSampler
     optimizer: torch.optim.Optimizer
     emas: list[EMA]
@@ -111,6 +118,10 @@ class TrainStep:
         self._parameters: list[nn.Parameter] = [p for group in groups for p in group["params"]]
         found = (getattr(module, "normalize_weights", None) for module in self.network.modules())
         self._normalize: list[Callable[[], None]] = [call for call in found if callable(call)]
+
+    def loss_of(self, step: int) -> Loss:
+        """Return the loss of a step."""
+        return self.loss.at(step) if isinstance(self.loss, ScheduledLoss) else self.loss
 
     def __call__(self, x0: Tensor, step: int, **conditioning: Any) -> StepResult:
         """Train on a batch.
@@ -135,13 +146,15 @@ class TrainStep:
             coin = stream(self.seed, "self-condition", step=step).random()
             options["own_estimate"] = coin < SELF_CONDITION_SHARE
 
+        loss = self.loss_of(step)
+
         def backward(start: int, size: int) -> LossTerms:
             rows = slice(start, start + size)
             index = own.start + start
             torch.manual_seed(torch_seed(self.seed, "dropout", step=step, index=index))
             with self.sharing(start + size >= count):
                 with self.precision.autocast():
-                    terms = self.loss(
+                    terms = loss(
                         self.denoiser,
                         x0[rows],
                         t[rows],
@@ -160,27 +173,27 @@ class TrainStep:
         parts = self._within_memory(backward, count, buffers)
         scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.gradient_clip or math.inf)
-        loss, mse, vb = self._joined(parts)
+        losses, mse, vb = self._joined(parts)
         gradient_norm = float(whole(norm))
-        finite_loss = bool(loss.isfinite().all())
+        finite_loss = bool(losses.isfinite().all())
         finite = finite_loss and math.isfinite(gradient_norm)
         spike = False
         if finite and self.guard is not None:
-            spike = self.guard.judge(float((loss * everyones_weights).mean()), gradient_norm)
+            spike = self.guard.judge(float((losses * everyones_weights).mean()), gradient_norm)
         if finite and not spike:
             scaler.step(self.optimizer)
             for normalize in self._normalize:
                 normalize()
             for ema in self.emas:
                 ema.update(self.network)
-            self.timesteps.update(everyones_t, loss)
+            self.timesteps.update(everyones_t, losses)
         scaler.update()
         searching = finite_loss and scaler.is_enabled() and scaler.get_scale() > 1
         bad = not finite and not searching
         skipped = spike or not finite
         if skipped:
             self._restore(buffers)
-        return StepResult(everyones_t, loss, mse, vb, gradient_norm, skipped, bad, spike)
+        return StepResult(everyones_t, losses, mse, vb, gradient_norm, skipped, bad, spike)
 
     def _restore(self, buffers: list[Tensor]) -> None:
         """Set the buffers of an own network, such as running statistics, to earlier values."""

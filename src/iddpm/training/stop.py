@@ -13,7 +13,7 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from iddpm.runtime.atomic_files import write_json
-from iddpm.runtime.errors import DirectoryMoved, RankLost, RunFailed
+from iddpm.runtime.errors import DirectoryMoved, RankLost, RunFailed, warned
 
 if TYPE_CHECKING:  # it imports torch, and `iddpm info` reads the file without
     from iddpm.runtime.processes import Ranks
@@ -54,6 +54,13 @@ def write_exit(
     """
     said = {"status": status, "reason": reason, "step": step, "rank": rank, "message": message}
     write_json(directory / EXIT, said)
+
+
+def note_end(directory: Path, stop: Stop, step: int, rank: int | None) -> None:
+    """Write ``exit.json`` of a loop that ended; a warning if that is not possible."""
+    message = f"{stop.value} at step {step}"
+    with warned(f"{message}, which {EXIT} does not contain"):
+        write_exit(directory, stop.exit_status, stop.value, step, message, rank)
 
 
 def read_exit(directory: Path) -> dict[str, Any]:

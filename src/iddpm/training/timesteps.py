@@ -7,6 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from iddpm.diffusion import NoiseSchedule
+from iddpm.diffusion.weighting import log_normal_density
+
 
 class Timesteps(NamedTuple):
     """Timesteps [N] and the weights [N] float32 that keep the loss's mean unbiased.
@@ -137,6 +140,48 @@ class PureNoiseTimesteps(_ShareTimesteps):
         return Timesteps(t, weights)
 
 
+class LogNormalTimesteps(UniformTimesteps):
+    r"""Steps with log-normal noise levels, a tenth of them uniform.
+
+    .. math::
+
+        \ln \sigma \sim N(\mathrm{mean}, \mathrm{spread}^2), \qquad
+        \sigma^2 = (1 - \bar\alpha_t) / \bar\alpha_t
+
+    The weights keep the mean of any loss that of uniform timesteps, so the bound stays right. They
+    cancel the density in :func:`~iddpm.diffusion.weighting.log_normal`: with this weighting all
+    squared errors of F count alike, as in EDM (Karras et al. 2022, table 1).
+
+    Args:
+        schedule: the process.
+        log_sigma_mean, log_sigma_spread: of ln sigma.
+
+    >>> from iddpm import cosine
+    >>> LogNormalTimesteps(cosine(1000)).sample(np.array([0.1, 0.5, 0.9])).t.tolist()
+    [36, 198, 661]
+    """
+
+    def __init__(
+        self, schedule: NoiseSchedule, log_sigma_mean: float = -1.2, log_sigma_spread: float = 1.2
+    ) -> None:
+        super().__init__(len(schedule))
+        level = schedule.at(torch.arange(self.num_steps))
+        density = log_normal_density(level, self.num_steps, log_sigma_mean, log_sigma_spread)
+        self.probabilities: NDArray[np.float64] = (density / density.sum()).numpy()
+
+    def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
+        """See :class:`TimestepSampler`."""
+        return _drawn(self.probabilities, uniform)
+
+
+def _drawn(p: NDArray[np.float64], uniform: NDArray[np.float64]) -> Timesteps:
+    """Draw timesteps with probabilities ``p`` [T], with weights 1 / (T p)."""
+    cumulative = np.cumsum(p)
+    t = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
+    t = np.minimum(t, len(p) - 1)
+    return Timesteps(torch.from_numpy(t), torch.from_numpy(1 / (len(p) * p[t])).float())
+
+
 class LossSecondMomentTimesteps:
     r"""Timesteps in proportion to the root of their mean squared loss.
 
@@ -177,12 +222,7 @@ class LossSecondMomentTimesteps:
 
     def sample(self, uniform: NDArray[np.float64]) -> Timesteps:
         """See :class:`TimestepSampler`."""
-        p = self.probabilities()
-        cumulative = np.cumsum(p)
-        t = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
-        t = np.minimum(t, self.num_steps - 1)
-        weights = 1 / (self.num_steps * p[t])
-        return Timesteps(torch.from_numpy(t), torch.from_numpy(weights).float())
+        return _drawn(self.probabilities(), uniform)
 
     def update(self, t: Tensor, losses: Tensor) -> None:
         """See :class:`TimestepSampler`; losses that are not finite are ignored."""

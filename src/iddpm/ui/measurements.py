@@ -23,7 +23,9 @@ class Measurement(NamedTuple):
 
     Attributes:
         kind: ``likelihood``, ``evaluation``, or ``comparison`` of data that was there.
-        what: which measure, or how it was measured.
+        measure: one of :data:`MEASURES`; nothing of a likelihood.
+        what: how it was measured, in the words of the report.
+        other: the folder of a report on other data; nothing of the run's own.
         value, error: the number, and one standard error or None.
         unit: such as ``bits/dim``.
         path: the report in the run directory.
@@ -31,7 +33,9 @@ class Measurement(NamedTuple):
     """
 
     kind: str
+    measure: str
     what: str
+    other: str
     value: float
     error: float | None
     unit: str
@@ -130,7 +134,9 @@ def _likelihood(path: Path) -> list[Measurement]:
     return [
         Measurement(
             "likelihood",
+            "",
             path.stem,
+            "",
             value,
             _number(total.get("error")),
             str(report.get("unit", "")),
@@ -153,10 +159,11 @@ def _evaluation(run: Path, folder: str) -> list[Measurement]:
         parts = measured if isinstance(measured, dict) else {"value": measured}
         value = _number(parts.get("value"))
         if value is not None:
-            what = str(report.get("frechet_name", name)) if name == MEASURES[0] else name
+            said = str(report.get("frechet_name", "")) if name == MEASURES[0] else ""
+            what = said.removeprefix("Frechet distance").strip()
             error = _number(parts.get("error"))
-            kind = "evaluation"
-            if report.get("generated") is not None:
-                kind, what = "comparison", f"{what}: {Path(folder).name}"
-            found.append(Measurement(kind, what, value, error, "", f"{folder}/report.md", shown))
+            kind = "evaluation" if report.get("generated") is None else "comparison"
+            other = "" if folder == "evaluation" else Path(folder).name
+            path = f"{folder}/report.md"
+            found.append(Measurement(kind, name, what, other, value, error, "", path, shown))
     return found

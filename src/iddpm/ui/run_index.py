@@ -102,6 +102,15 @@ class RunFacts:
         return () if made is None else made.steps
 
     @property
+    def unedited(self) -> str:
+        """Why the run edits no items: ``task``, ``paired`` or ``distilled``; nothing if it does."""
+        if self.config is None or self.config.task != "generation":
+            return "task"
+        if self.config.model.given_channels:
+            return "paired"
+        return "distilled" if self.offered else ""
+
+    @property
     def measure(self) -> str:
         """What training measures on held-out data: ``loss``, or ``frechet`` of distilled runs."""
         return "frechet" if self.offered else "loss"

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ITEM = re.compile(r"[0-9]{6,}(\.[a-z.]{2,7})?")
+KEPT = "kept"
+"""The folder in ``RUN/samples`` of samples that somebody kept."""
+KEPT_ITEM = re.compile(r".+_[0-9]{6,}\.[a-z.]{2,7}")
+WAYS = "from_noise"
+"""The folder there with the way from noise of each sample, where it was recorded."""
 FILM_ITEMS = 100
 """Samples of ``denoising.gif``, at most."""
 OPEN_SETS = 4
@@ -42,6 +47,8 @@ class SampleSet:
         how: how they were drawn, in words.
         made_at: seconds since 1970.
         others: other files of the folder, such as ``grid.png``.
+        film: how many samples ``denoising.gif`` shows, and in how many columns, where that is
+            recorded.
     """
 
     name: str
@@ -52,6 +59,7 @@ class SampleSet:
     how: str
     made_at: float
     others: tuple[str, ...]
+    film: tuple[int, int] | None = None
 
 
 def list_sets(run: Path) -> list[SampleSet]:
@@ -72,7 +80,8 @@ def read_set(run: Path, name: str) -> SampleSet:
     if not path.is_dir():
         raise UnknownNameError("there are no such samples")
     names = [entry.name for entry in entries_of(path)]
-    files = tuple(each for each in names if ITEM.fullmatch(each))
+    item = KEPT_ITEM if name == KEPT else ITEM
+    files = tuple(each for each in names if item.fullmatch(each))
     facts, complete = _manifest(path)
     count = facts.get("samples")
     return SampleSet(
@@ -84,7 +93,17 @@ def read_set(run: Path, name: str) -> SampleSet:
         str(facts.get("walk", ""))[:200],
         stamp(path)[0] / 1e9,
         tuple(each for each in names if each not in files and each != SAMPLES),
+        _film_layout(facts.get("film")),
     )
+
+
+def _film_layout(film: Any) -> tuple[int, int] | None:
+    if not isinstance(film, dict):
+        return None
+    tiles, columns = film.get("samples"), film.get("columns")
+    if type(tiles) is not int or type(columns) is not int:
+        return None
+    return (tiles, columns) if 0 < columns <= tiles <= FILM_ITEMS else None
 
 
 def _manifest(path: Path) -> tuple[dict[str, Any], bool]:
@@ -204,36 +223,45 @@ def sample_picture(samples: SampleSet, number: int, config: ResolvedConfig) -> "
     return grid_picture(x, film=kind_of(config) == "clip")
 
 
-def way_frames(samples: SampleSet) -> int:
-    """Return how many pictures there are of the way from noise to the samples."""
-    film = _film(samples)
-    if film is None:
+def way_frames(samples: SampleSet, number: int, batch: int) -> int:
+    """Return how many pictures there are of the way from noise to a sample.
+
+    Args:
+        samples: the set.
+        number: of the sample.
+        batch: samples per batch, of which the first alone is filmed; of a set that does not say.
+    """
+    found = _film(samples, number, batch)
+    if found is None:
         return 0
-    with film:
+    with found[0] as film:
         return int(getattr(film, "n_frames", 1))
 
 
 def way_picture(samples: SampleSet, number: int, frame: int, batch: int) -> "Image.Image":
-    """Return a sample on its way from noise, cut out of ``denoising.gif``.
+    """Return a sample on its way from noise.
 
     Args:
         samples: the set.
         number: of the sample.
         frame: of the animation, from 0.
-        batch: samples per batch, of which the first alone is filmed.
+        batch: as in :func:`way_frames`.
 
     Raises:
         UnknownNameError: there is no such picture.
     """
-    film, tiles = _film(samples), min(samples.count, batch, FILM_ITEMS)
-    if film is None or not 0 <= number < tiles:
+    found = _film(samples, number, batch)
+    if found is None:
         raise UnknownNameError("this sample was not filmed")
-    with film:
+    opened, layout = found
+    with opened as film:
         if not 0 <= frame < int(getattr(film, "n_frames", 1)):
             raise UnknownNameError("there is no such frame")
         film.seek(frame)
         whole = film.convert("RGB")
-    columns = math.ceil(math.sqrt(tiles))
+    if layout is None:
+        return whole
+    tiles, columns = layout
     rows = math.ceil(tiles / columns)
     width, height = (whole.width - 2) // columns - 2, (whole.height - 2) // rows - 2
     row, column = divmod(number, columns)
@@ -241,10 +269,22 @@ def way_picture(samples: SampleSet, number: int, frame: int, batch: int) -> "Ima
     return whole.crop((left, top, left + width, top + height))
 
 
-def _film(samples: SampleSet) -> "Image.Image | None":
+def _film(
+    samples: SampleSet, number: int, batch: int
+) -> "tuple[Image.Image, tuple[int, int] | None] | None":
+    """Return the animation that shows a sample, and its tiles and columns; None for it alone."""
     from PIL import Image
 
-    path = samples.path / "denoising.gif"
-    if not path.is_file() or path.is_symlink():
+    layout = None
+    if samples.name == KEPT:
+        if not 0 <= number < len(samples.files):
+            return None
+        path = samples.path / WAYS / f"{samples.files[number]}.gif"
+    else:
+        path, tiles = samples.path / "denoising.gif", min(samples.count, batch, FILM_ITEMS)
+        layout = samples.film or (tiles, math.ceil(math.sqrt(tiles)))
+        if not 0 <= number < layout[0]:
+            return None
+    if not path.is_file() or path.is_symlink() or path.parent.is_symlink():
         return None
-    return Image.open(path)
+    return Image.open(path), layout

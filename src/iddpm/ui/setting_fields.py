@@ -10,7 +10,9 @@ from pydantic import BaseModel
 
 from iddpm.config import Config
 
-SECTIONS = ("data", "model", "diffusion", "training", "sampling")
+SECTIONS = ("data", "model", "diffusion", "degradation", "training", "sampling")
+WHOLE = ("preset", "task", "scale")
+"""Settings outside the sections that a new training takes."""
 SEPARATE = frozenset(("data.path", "model.network"))
 """Settings with a place of their own, or that only Python can give."""
 
@@ -32,6 +34,21 @@ class SettingField(NamedTuple):
 
 
 @cache
+def whole_fields() -> list[SettingField]:
+    """Return the settings outside the sections."""
+    facts, notes = Config.model_json_schema()["properties"], _notes(Config)
+    return [
+        SettingField(
+            name,
+            shown(Config.model_fields[name].default),
+            _choices(facts[name]),
+            notes.get(name, ""),
+        )
+        for name in WHOLE
+    ]
+
+
+@cache
 def setting_fields() -> dict[str, list[SettingField]]:
     """Return the settings of each section, in their order."""
     schema = Config.model_json_schema()
@@ -44,7 +61,7 @@ def setting_fields() -> dict[str, list[SettingField]]:
         found[section] = [
             SettingField(
                 f"{section}.{name}",
-                _shown(model.model_fields[name].default),
+                shown(model.model_fields[name].default),
                 _choices(facts.get(name, {})),
                 notes.get(name, ""),
             )
@@ -93,7 +110,19 @@ def _notes(model: type[BaseModel]) -> dict[str, str]:
     return notes
 
 
-def _shown(value: Any) -> str:
+def values_by_name(config: Config) -> dict[str, Any]:
+    """Return the values of the settings that have a field."""
+    fields = {field.name for section in setting_fields().values() for field in section}
+    return {
+        f"{section}.{name}": value
+        for section in SECTIONS
+        for name, value in getattr(config, section)
+        if f"{section}.{name}" in fields
+    }
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is written behind the name of its setting; nothing for None."""
     if value is None or isinstance(value, BaseModel):
         return ""
     if isinstance(value, bool):

@@ -6,7 +6,11 @@ import numpy as np
 import torch
 
 from iddpm.builders import build_timesteps, task_of
-from iddpm.builders.few_steps import build_distillation_loss, few_step_schedule
+from iddpm.builders.few_steps import (
+    build_distillation_loss,
+    few_step_schedule,
+    training_guidance,
+)
 from iddpm.builders.network import build_diffusion
 from iddpm.tasks import few_step_validation, teacher
 from iddpm.tasks.few_step_validation import build_few_step_validation
@@ -29,8 +33,18 @@ def objective(scene):
 
 def loss(scene):
     made = scene.config.distillation
-    found = build_distillation_loss(made, teacher=len)
-    return [found.func.__name__, found.keywords["divisor"]]
+    found = build_distillation_loss(made, len, 8)
+    return [found.func.__name__, found.keywords.get("divisor")]
+
+
+def of_steps(scene):
+    """The options of the loss in the first and the last step."""
+    found = build_distillation_loss(scene.config.distillation, len, 8)
+    return [found.at(step).keywords["divisor"] for step in (0, 7)]
+
+
+def huber(scene):
+    return build_distillation_loss(scene.config.distillation, len, 8).keywords["huber"]
 
 
 def levels(scene):
@@ -58,6 +72,14 @@ def guided(scene):
     except ValueError as error:
         return str(error)
     return opened
+
+
+def scales(scene):
+    """The scales that items are trained at, or why there are none."""
+    try:
+        return numbers(training_guidance(scene.config.distillation, 0, range(4), 3))
+    except ValueError as error:
+        return str(error)
 
 
 def features(scene):
@@ -88,9 +110,19 @@ DISTILLATION = {
         {
             "consistency_tuning": ["consistency_tuning", 16.0],
             "consistency_distillation": ["consistency_distillation", 16.0],
+            "mid_training": ["mid_training", None],
         },
     ),
-    "distillation.guidance": effect(guided, {"1": [1.0], "2": [2.0]}, GUIDED),
+    "distillation.guidance": [
+        *effect(guided, {"1": [1.0], "2": [2.0]}, GUIDED),
+        *effect(scales, {"[1, 3]": DIFFERS, "[2, 4]": DIFFERS}, (*GUIDED, "sampling.guidance=2")),
+    ],
+    "distillation.stages": effect(
+        of_steps,
+        {"2": [2.0, 4.0], "3": [2.0, 8.0]},
+        (*DISTILLED, "distillation.divisor=2"),
+    ),
+    "distillation.huber": effect(huber, {"0": 0.0, "0.01": 0.01}),
     "distillation.divisor": effect(
         loss, {"16": ["consistency_tuning", 16.0], "256": ["consistency_tuning", 256.0]}
     ),

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 
 from iddpm.builders import (
@@ -28,13 +29,15 @@ from iddpm.diffusion import (
     zero_terminal_snr,
 )
 from iddpm.diffusion.fourier import fourier_features
-from iddpm.diffusion.weighting import min_snr, sigmoid
+from iddpm.diffusion.weighting import log_normal, min_snr, sigmoid
+from iddpm.training.timesteps import LogNormalTimesteps
 from tests.builders.settings.effect import Effect, numbers
 
 X = torch.linspace(-1, 1, 4 * 64).reshape(4, 1, 8, 8)
 X = (X * 127.5 + 127.5).round() / 127.5 - 1
 NOISE = torch.randn(X.shape, generator=torch.Generator().manual_seed(0))
 T = torch.tensor([0, 7, 25, 49])
+UNIFORM = np.arange(16) / 16
 
 
 def network(channels):
@@ -83,10 +86,10 @@ def loss(scene):
             if v is not None]  # fmt: skip
 
 
-def loss_by(call, variance="learned_range", **options):
+def loss_by(call, variance="learned_range", predicts="eps", **options):
     def look():
         channels = 2 if variance.startswith("learned") else 1
-        model = Denoiser(network(channels), GaussianDiffusion(cosine(50), variance), "eps")
+        model = Denoiser(network(channels), GaussianDiffusion(cosine(50), variance), predicts)
         return [numbers(v) for v in call(model, X, T, NOISE, **options) if v is not None]
 
     return look
@@ -128,6 +131,7 @@ V = ("diffusion.predicts=v",)
 SIMPLE, HYBRID, VLB = losses.simple, losses.hybrid, losses.vlb
 WEIGHTED = {
     "constant": None, "min_snr": partial(min_snr, gamma=5.0), "sigmoid": partial(sigmoid, bias=0.0),
+    "log_normal": partial(log_normal, num_steps=50),
 }  # fmt: skip
 
 
@@ -138,9 +142,29 @@ def squared(kind, call, of, also):
 
     def by_kind(own):
         other = "sigmoid" if own != "sigmoid" else "min_snr"
-        return Effect(loss, {own: of(call, weighting=WEIGHTED[own]),
-                             other: of(call, weighting=WEIGHTED[other])},
-                      also, key="diffusion.loss.weighting.kind")  # fmt: skip
+        return Effect(loss, {own: of(call, predicts="v", weighting=WEIGHTED[own]),
+                             other: of(call, predicts="v", weighting=WEIGHTED[other])},
+                      (*also, *V), key="diffusion.loss.weighting.kind")  # fmt: skip
+
+    def by_option(name, *values):
+        def weighting(value):
+            return partial(WEIGHTED["log_normal"], **{name: float(value)})
+
+        return Effect(loss, {value: of(call, predicts="v", weighting=weighting(value))
+                             for value in values},
+                      (*also, *V, "diffusion.loss.weighting=log_normal"),
+                      key=f"diffusion.loss.weighting.{name}")  # fmt: skip
+
+    def drawn(name, *values):
+        def of_schedule(value):
+            return lambda: numbers(LogNormalTimesteps(cosine(50), **{name: float(value)})
+                                   .sample(UNIFORM).t)  # fmt: skip
+
+        return Effect(lambda s: numbers(build_timesteps(s.config).sample(UNIFORM).t),
+                      {value: of_schedule(value) for value in values},
+                      (*also, *V, "diffusion.loss.weighting=log_normal",
+                       "training.timestep_sampler=log_normal"),
+                      key=f"diffusion.loss.weighting.{name}")  # fmt: skip
 
     return {
         f"{place}.space": [
@@ -152,6 +176,12 @@ def squared(kind, call, of, also):
             Effect(loss, {g: of(call, weighting=partial(min_snr, gamma=float(g)))
                           for g in ("0.5", "5.0", "2")},
                    also, key="diffusion.loss.weighting.gamma"),
+        ],
+        f"{place}.weighting[log_normal].log_sigma_mean": [
+            by_option("log_sigma_mean", "-1.2", "0.5"), drawn("log_sigma_mean", "-1.2", "0.5"),
+        ],
+        f"{place}.weighting[log_normal].log_sigma_spread": [
+            by_option("log_sigma_spread", "1.2", "2"), drawn("log_sigma_spread", "1.2", "2"),
         ],
         f"{place}.weighting[sigmoid].bias": [
             Effect(loss, {b: of(call, weighting=partial(sigmoid, bias=float(b)))

@@ -16,6 +16,7 @@ from tests.builders.settings.training_looks import (
     followed,
     handed,
     hidden,
+    muon_rates,
     noisiest,
     of_loop,
     passes,
@@ -59,7 +60,13 @@ TRAINING = {
                             "fsdp": ["torch", ["parts", "parts"]]}),
     ],
     "training.timeout": [trained(patience)({"600": [600.0], "7": [7.0]})],
+    "training.optimizer": [
+        trained(lambda s: handed(s, lambda h: [type(o).__name__ for o in
+                                               (h.step.optimizer, h.state.optimizer)]))(
+            {"adamw": ["AdamW"] * 2, "muon": ["Muon"] * 2}),
+    ],
     "training.learning_rate": [
+        Effect(muon_rates, {r: {float(r)} for r in ("1e-3", "0.2")}),
         Effect(adam, {r: adam_by_hand(float(r)) for r in ("1e-3", "0.2")}),
         trained(rates)({"1e-3": [1.0] * 6, "2e-3": [2.0] * 6}),
     ],
@@ -111,6 +118,8 @@ TRAINING = {
             "uniform": ["UniformTimesteps"] * 2,
             "low_discrepancy": ["LowDiscrepancyTimesteps"] * 2,
             "loss_second_moment": ["LossSecondMomentTimesteps"] * 2,
+            "log_normal\ndiffusion.loss=hybrid\ndiffusion.predicts=v\n"
+            "diffusion.loss.weighting=log_normal": ["LogNormalTimesteps"] * 2,
         }),
     ],
     "training.precision": [

@@ -142,6 +142,12 @@ def adam(scene):
     return round(float(module.weight.detach()), 9)
 
 
+def muon_rates(scene):
+    """The learning rates of the groups of Muon."""
+    config = with_settings(scene, (*scene.assignments, "training.optimizer=muon")).config
+    return {group["lr"] for group in build_optimizer(config, nn.Linear(2, 2)).param_groups}
+
+
 def adam_by_hand(rate=1e-3, betas=(0.9, 0.999), decay=0.0):
     """AdamW as Loshchilov & Hutter (2019, algorithm 2) write it."""
     weight, first, second = 1.0, 0.0, 0.0

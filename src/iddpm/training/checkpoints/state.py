@@ -13,6 +13,7 @@ from iddpm.training.ema import EMA
 from iddpm.training.parallel import own_part
 from iddpm.training.precision import Precision
 from iddpm.training.spikes import SpikeGuard
+from iddpm.training.time_plan import TimePlan, read_plan
 from iddpm.training.timesteps import TimestepSampler
 
 
@@ -42,6 +43,8 @@ class TrainState:
     skipped: int = 0
     """Steps without an update: something was not finite, or a spike."""
     bad_in_a_row: int = 0
+    plan: TimePlan | None = None
+    """When a training with a time limit ends."""
     sealed: Mapping[str, Any] | None = None
     """What the run is trained with, for JSON: its settings and the data's fingerprint."""
 
@@ -57,12 +60,17 @@ class TrainState:
     def numbers(self) -> dict[str, Any]:
         """Return the rest of a checkpoint, for JSON."""
         guard = {} if self.guard is None else {"spikes": self.guard.state()}
-        return guard | {
-            "skipped": self.skipped,
-            "bad_in_a_row": self.bad_in_a_row,
-            "ema": {ema.name: ema.updates for ema in self.emas},
-            "scaler": self.precision.scaler.state_dict(),
-        }
+        plan = {} if self.plan is None else {"plan": self.plan.numbers()}
+        return (
+            guard
+            | plan
+            | {
+                "skipped": self.skipped,
+                "bad_in_a_row": self.bad_in_a_row,
+                "ema": {ema.name: ema.updates for ema in self.emas},
+                "scaler": self.precision.scaler.state_dict(),
+            }
+        )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint.
@@ -91,6 +99,7 @@ class TrainState:
             self.guard.load(checkpoint.state["spikes"])
         self.step = checkpoint.step
         self.skipped = checkpoint.state["skipped"]
+        self.plan = read_plan(checkpoint.state.get("plan"))
         self.bad_in_a_row = checkpoint.state["bad_in_a_row"]
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:

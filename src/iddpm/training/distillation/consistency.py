@@ -90,9 +90,10 @@ def consistency_terms(
     noise: Tensor,
     *,
     divisor: float,
+    huber: float = 0.0,
     **conditioning: Any,
 ) -> LossTerms:
-    """Return |D(x_t) - stopgrad D(x_r)| / (sigma - r), the Euclidean norm over each item.
+    """Return |D(x_t) - stopgrad D(x_r)| / (sigma - r), the norm of :func:`distance`.
 
     ``x_r`` has the noise level r of :func:`lower_sigma` on the line through ``data`` and ``noise``.
     Both evaluations have the same dropout mask. Where r is below the lowest level of the process,
@@ -104,6 +105,7 @@ def consistency_terms(
         t: [N] float64 steps of the denoiser's schedule.
         data, noise: the ends of the line on which ``x_r`` lies, each of the shape of ``x_t``.
         divisor: see :func:`lower_sigma`.
+        huber: see :func:`distance`.
         conditioning: passed to the network.
     """
     schedule = denoiser.diffusion.schedule
@@ -122,6 +124,17 @@ def consistency_terms(
     # Autocast may have cached copies of the weights that have no gradient.
     torch.clear_autocast_cache()
     torch.manual_seed(mask)
-    error = (denoiser(x_t, level, **conditioning).x0 - target).flatten(1).float()
-    loss = torch.linalg.vector_norm(error, dim=1) / (sigma - r).to(error)
-    return LossTerms(loss, None, None)
+    apart = distance(denoiser(x_t, level, **conditioning).x0, target, huber)
+    return LossTerms(apart / (sigma - r).to(apart), None, None)
+
+
+def distance(x: Tensor, target: Tensor, huber: float = 0.0) -> Tensor:
+    """Return the Euclidean distance d of items [N, C, *spatial], float32 [N], or its pseudo-Huber.
+
+    With ``huber`` h above 0 it is sqrt(d^2 + c^2) - c, c = h sqrt(values of an item): d^2 / 2c for
+    small distances (Song & Dhariwal 2023, equation 8, whose h is 0.00054).
+    """
+    error = (x - target).flatten(1).float()
+    found: Tensor = torch.linalg.vector_norm(error, dim=1)
+    constant = huber * math.sqrt(error.shape[1])
+    return (found.square() + constant**2).sqrt() - constant if huber else found

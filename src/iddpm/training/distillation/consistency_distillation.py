@@ -18,6 +18,7 @@ def consistency_distillation(
     *,
     teacher: Denoise,
     divisor: float,
+    huber: float = 0.0,
     own_estimate: bool = False,
     **conditioning: Any,
 ) -> LossTerms:
@@ -32,4 +33,6 @@ def consistency_distillation(
     x_t = denoiser.diffusion.q_sample(x0, t, noise)
     with torch.no_grad():
         known = teacher(x_t, denoiser.diffusion.schedule.at(t), **conditioning)
-    return consistency_terms(denoiser, x_t, t, known.x0, known.eps, divisor=divisor, **conditioning)
+    return consistency_terms(
+        denoiser, x_t, t, known.x0, known.eps, divisor=divisor, huber=huber, **conditioning
+    )

@@ -16,6 +16,7 @@ def consistency_tuning(
     noise: Tensor,
     *,
     divisor: float,
+    huber: float = 0.0,
     own_estimate: bool = False,
     **conditioning: Any,
 ) -> LossTerms:
@@ -30,8 +31,11 @@ def consistency_tuning(
         t: [N] float64 steps of the denoiser's schedule.
         noise: standard normal, the shape of ``x0``.
         divisor: see :func:`~iddpm.training.distillation.consistency.lower_sigma`.
+        huber: see :func:`~iddpm.training.distillation.consistency.distance`.
         own_estimate: not used: the network is conditioned on no earlier estimate.
         conditioning: passed to the network.
     """
     x_t = denoiser.diffusion.q_sample(x0, t, noise)
-    return consistency_terms(denoiser, x_t, t, x0, noise, divisor=divisor, **conditioning)
+    return consistency_terms(
+        denoiser, x_t, t, x0, noise, divisor=divisor, huber=huber, **conditioning
+    )

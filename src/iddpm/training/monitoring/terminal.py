@@ -51,7 +51,12 @@ class TerminalReporter:
         """Seconds after which training stops before its last step."""
 
     def start(self, step: int, total: int) -> None:
-        """Show the bar."""
+        """Show the bar, or give the one that is shown another end."""
+        if self._total:
+            self._total = total
+            if self._progress is not None:
+                self._progress.update(self._progress.task_ids[0], total=total)
+            return
         self._started, self._first, self._total = time.monotonic(), step, total
         self._said, self._patience = self._started, SILENCE
         if self.console.is_terminal:

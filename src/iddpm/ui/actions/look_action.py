@@ -1,9 +1,18 @@
 """A look at data before training: ``iddpm data inspect``."""
 
+import json
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from iddpm.runtime.atomic_files import write_text
 from iddpm.ui.actions.action import Action, Bench, Text
+from iddpm.ui.setting_fields import shown, values_by_name
+
+if TYPE_CHECKING:
+    from iddpm.config import ResolvedConfig
+
+PROPOSED = "proposed.json"
+"""Beside the picture: the settings that training would take, as texts by their names."""
 
 
 class LookAction(Action):
@@ -35,13 +44,20 @@ class LookAction(Action):
         )
 
     def perform(self, bench: Bench, run: Path) -> list[Path]:
-        """Describe the data and draw the picture."""
+        """Describe the data, draw the picture, and write what is proposed for it."""
         from iddpm.tasks.inspect import inspect
 
-        for number, line in enumerate(inspect(self.path, self.settings, Path(self.out))):
+        proposed: list[ResolvedConfig] = []
+        lines = inspect(self.path, self.settings, Path(self.out), proposed.append)
+        for number, line in enumerate(lines):
             bench.console.print(line)
             bench.console.on_progress(number, None)
-        return [Path(self.out)]
+        written = [Path(self.out)]
+        for config in proposed:
+            values = {name: shown(value) for name, value in values_by_name(config).items()}
+            text = json.dumps({name: value for name, value in values.items() if value})
+            written.append(write_text(Path(self.out).with_name(PROPOSED), text))
+        return written
 
 
 def data_word(path: str) -> list[str]:

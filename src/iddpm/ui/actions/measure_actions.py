@@ -62,10 +62,17 @@ class LikelihoodAction(Action):
 
 
 class EvaluateAction(Action):
-    """Compare samples with the data."""
+    """Compare samples with the data.
+
+    Attributes:
+        data: other real data that the server has; by default what the run was trained on.
+        out: the directory of the report on other data, which the server has chosen.
+    """
 
     kind: ClassVar[str] = "evaluate"
 
+    data: Text | None = None
+    out: Text | None = None
     n: Annotated[int, Field(ge=2, le=100_000)] = 1000
     steps: Count | None = 20
     features: Text = "pca"
@@ -73,14 +80,15 @@ class EvaluateAction(Action):
 
     def arguments(self, run: Path) -> list[str]:
         """Return the words of the command line after ``iddpm``."""
-        words = ["evaluate", str(run), "-n", str(self.n), "--features", self.features]
-        return [*words, *option("--steps", self.steps), "--seed", str(self.seed)]
+        words = ["evaluate", str(run), *([] if self.data is None else [self.data])]
+        words += ["-n", str(self.n), "--features", self.features, *option("--steps", self.steps)]
+        return [*words, "--seed", str(self.seed), *option("--out", self.out)]
 
     def python(self, run: Path) -> str:
         """Return lines of Python that do the same."""
-        return (
-            f"import iddpm\n\nrun = iddpm.load({str(run)!r})\niddpm.evaluate(run, {self.options})"
-        )
+        data = "" if self.data is None else f"{self.data!r}, "
+        how = self.options if self.out is None else f"{self.options}, out={self.out!r}"
+        return f"import iddpm\n\nrun = iddpm.load({str(run)!r})\niddpm.evaluate(run, {data}{how})"
 
     @property
     def _sampling(self) -> dict[str, int]:
@@ -93,9 +101,9 @@ class EvaluateAction(Action):
         return keywords(how | {"sampling": self._sampling})
 
     def perform(self, bench: Bench, run: Path) -> list[Path]:
-        """Draw, measure, and write the report into ``RUN/evaluation``."""
+        """Draw, measure, and write the report, into ``RUN/evaluation`` by default."""
         self.evaluate(bench, run)
-        return [run / "evaluation" / "report.md"]
+        return [(run / "evaluation" if self.out is None else Path(self.out)) / "report.md"]
 
     def evaluate(self, bench: Bench, run: Path) -> "Evaluation":
         """Do what ``iddpm evaluate`` does for one run."""
@@ -103,10 +111,12 @@ class EvaluateAction(Action):
 
         return evaluate(
             bench.open_run(run),
+            self.data,
             n=self.n,
             features=self.features,
             seed=self.seed,
             sampling=self._sampling,
+            out=self.out,
             console=bench.console,
         )
 

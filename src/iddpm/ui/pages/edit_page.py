@@ -20,7 +20,7 @@ from iddpm.ui.actions.restore_action import RestoreAction
 from iddpm.ui.confined_paths import UnknownNameError, confined
 from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.log_columns import thinned
-from iddpm.ui.pages.item_routes import LARGEST_VOLUME, POINTS
+from iddpm.ui.pages.item_routes import LARGEST_VOLUME, POINTS, sound_of
 from iddpm.ui.pages.queue_page import commands_part, queued
 from iddpm.ui.pages.sample_page import drawing_runs
 from iddpm.ui.run_index import stamp
@@ -48,10 +48,10 @@ def show(
 ) -> HTMLResponse:
     """Show an item and the forms; ``tiled`` shows a file at its own size."""
     hub = hub_of(request)
-    names = [name for name in drawing_runs(hub) if _edits(hub, name)]
+    names = [name for name in drawing_runs(hub) if not hub.index.facts(name).unedited]
     chosen = run if run is not None else (names[0] if names else None)
     if chosen is None:
-        return hub.render.page(request, "sample_none.html")
+        return hub.render.page(request, "sample_none.html", page="edit")
     facts = hub.index.facts(chosen)
     if facts.config is None:
         raise ValueError(facts.why)
@@ -73,14 +73,6 @@ def show(
         operators=OPERATORS,
         methods=RESTORATIONS,
     )
-
-
-def _edits(hub: Hub, name: str) -> bool:
-    facts = hub.index.facts(name)
-    config = facts.config
-    if config is None or facts.offered or config.model.given_channels:
-        return False
-    return config.task == "generation"
 
 
 def find_item(hub: Hub, run: Path, text: str) -> str:
@@ -127,6 +119,12 @@ def picture(request: Request, run: Name, item: Name) -> Response:
     file = io.BytesIO()
     grid_picture(x[None], film=film).save(file, "PNG", compress_level=1)
     return Response(file.getvalue(), media_type="image/png")
+
+
+@router.get("/edit/sound")
+def sound(request: Request, run: Name, item: Name) -> Response:
+    """Return an item as a sound."""
+    return sound_of(read_item_of(request, run, item), hub_of(request).index.facts(run))
 
 
 @router.get("/edit/values")

@@ -10,10 +10,9 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from iddpm.runtime.atomic_files import write_atomically
 from iddpm.ui.confined_paths import UnknownNameError, confined
-from iddpm.ui.hub import fields_of, hub_of
-from iddpm.ui.sample_sets import item_file, read_set
+from iddpm.ui.hub import hub_of
+from iddpm.ui.sample_sets import read_set
 
 router = APIRouter()
 Name = Annotated[str, Query(max_length=1_000)]
@@ -37,8 +36,6 @@ KINDS = {
     ".gz": BYTES,
 }
 """Content types by suffix. Nothing that a browser would run is among them."""
-KEPT = "kept"
-"""The folder in ``RUN/samples`` of samples that somebody kept."""
 CHUNK = 1 << 16
 
 
@@ -86,21 +83,3 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     with file:
         while chunk := file.read(CHUNK):
             yield chunk
-
-
-@router.post("/keep")
-async def keep(request: Request) -> Response:
-    """Copy a sample to where no later command replaces it."""
-    fields = await fields_of(request)
-    run = hub_of(request).index.path(fields.get("run", ""))
-    found, number = read_set(run, fields.get("samples", "")), fields.get("number", "")
-    file = item_file(found, int(number)) if number.isdecimal() and len(number) < 9 else None
-    if file is None or found.name == KEPT:
-        raise UnknownNameError("there is no file of this sample to keep")
-    source = confined(run, file)
-    copy = run / "samples" / KEPT / f"{found.name}_{source.name}"
-    if (run / "samples" / KEPT).is_symlink():
-        raise UnknownNameError("samples/kept is a link")
-    write_atomically(copy, lambda temporary: temporary.write_bytes(source.read_bytes()))
-    render = hub_of(request).render
-    return render.page(request, "kept.html", path=copy.relative_to(run).as_posix())

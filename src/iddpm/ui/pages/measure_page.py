@@ -50,7 +50,7 @@ def show(
     names = drawing_runs(hub)
     chosen = run if run is not None else (names[0] if names else None)
     if chosen is None:
-        return hub.render.page(request, "sample_none.html")
+        return hub.render.page(request, "sample_none.html", page="measure")
     facts = hub.index.facts(chosen)
     return hub.render.page(
         request,
@@ -72,13 +72,13 @@ def show_table(request: Request) -> HTMLResponse:
 
 def table_values(hub: Hub, names: list[str]) -> dict[str, Any]:
     """Return a row for each measure, with a cell for each run that has it; samplers by run."""
-    rows: dict[tuple[str, str, str], dict[str, Measurement]] = {}
+    rows: dict[tuple[str, ...], dict[str, Measurement]] = {}
     for name in names:
         for m in find_measurements(hub.index.path(name)):
-            rows.setdefault((m.kind, m.what, m.unit), {})[name] = m
+            rows.setdefault((m.kind, m.measure, m.what, m.other), {})[name] = m
     measured = [name for name in names if any(name in cells for cells in rows.values())]
     tried = {name: found for name in names if (found := find_tried(hub.index.path(name)))}
-    return {"rows": rows, "measured": measured, "tried": tried, "columns": (*TRIED, "score")}
+    return {"rows": rows, "with_measures": measured, "tried": tried, "columns": (*TRIED, "score")}
 
 
 def sample_sets(hub: Hub, names: list[str]) -> list[str]:
@@ -113,6 +113,12 @@ async def read_action(request: Request, hub: Hub) -> Action:
         lines = fields.pop("more", "").splitlines()
         fields["settings"] = tuple(line.strip() for line in lines if line.strip())
         fields |= {side: str(find_data(hub, name)) for side, name in names.items()}
+    if kind is EvaluateAction:
+        fields.pop("out", None)
+        if fields.get("data"):
+            name = f"evaluation-{report_name(run, fields['data'])}"
+            fields["out"] = str(hub.index.path(run) / COMPARED / name)
+            fields["data"] = str(find_data(hub, fields["data"]))
     return kind.read(fields)
 
 

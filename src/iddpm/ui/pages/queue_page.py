@@ -153,8 +153,19 @@ def job_values(hub: Hub, job: Job) -> dict[str, Any]:
     pictures = [k for k, file in enumerate(job.files) if file.suffix == ".png"]
     shown = pictures[:MOST_PICTURES] if job.action.kind in SHOWN_KINDS else []
     return {"job": job, "command": command, "python": python, "pictures": shown} | {
-        "compared": is_compared(job)
+        "compared": is_compared(job),
+        "proposed": proposed_by(job),
     }
+
+
+def proposed_by(job: Job) -> str:
+    """Return the settings that a look at data proposes, as JSON; nothing of other jobs."""
+    if job.action.kind != "look" or len(job.files) < 2:
+        return ""
+    try:
+        return job.files[1].read_text(encoding="utf-8")
+    except OSError:  # it was removed since
+        return ""
 
 
 def set_values(hub: Hub, run: str, name: str) -> dict[str, Any]:

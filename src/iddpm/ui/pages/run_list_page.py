@@ -1,5 +1,6 @@
 """All runs: state, progress, a small curve and the newest picture of each."""
 
+import shlex
 from typing import Any
 
 from fastapi import APIRouter
@@ -34,7 +35,13 @@ def rows(request: Request) -> HTMLResponse:
 def list_values(hub: Hub) -> dict[str, Any]:
     """Return what the list shows: the runs, and trainings that did not get that far."""
     unstarted = hub.trainings.unstarted(hub.index.root)
-    return {"rows": rows_of(hub), "unstarted": unstarted, "root": str(hub.shown)}
+    demo = shlex.join(["iddpm", "demo", "--out", str(hub.shown / "demo")])
+    return {
+        "rows": rows_of(hub),
+        "unstarted": unstarted,
+        "root": str(hub.shown),
+        "demo": demo,
+    }
 
 
 def rows_of(hub: Hub) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """A run: curves, samples over the steps, settings, data, checkpoints; stop it and go on."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,13 +62,24 @@ def show_parts(request: Request, run: Name) -> HTMLResponse:
 
 def head_values(hub: Hub, facts: RunFacts) -> dict[str, Any]:
     """Return what the head of the page shows."""
-    path = hub.command_path(facts.name)
+    path = str(hub.command_path(facts.name))
+    steps = facts.steps if facts.step < facts.steps else 2 * facts.steps
+    more = [f"training.steps={steps}"]
+    resumed = f"iddpm.train(out={path!r}, resume=True, settings={more!r})"
+    described = f"summarize(Path({path!r}))"
     commands = {
-        "resume": f"iddpm train --resume --out {path}",
-        "info": f"iddpm info {path}",
+        "resume": (
+            shlex.join(["iddpm", "train", "--resume", "--out", path, "--steps", str(steps)]),
+            f"import iddpm\n\n{resumed}",
+        ),
+        "info": (
+            shlex.join(["iddpm", "info", path]),
+            f"from pathlib import Path\n\nfrom iddpm.tasks.summary import summarize\n\n{described}",
+        ),
     }
     return {
         "run": facts,
+        "next_steps": steps,
         "starting": facts.state != "training" and hub.trainings.is_starting(facts.path),
         "problem": hub.trainings.problem(facts.path),
         "commands": commands,

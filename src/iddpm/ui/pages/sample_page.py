@@ -32,7 +32,7 @@ def show(request: Request, run: Name = None, samples: Name = None) -> HTMLRespon
     names = drawing_runs(hub)
     chosen = run if run is not None else (names[0] if names else None)
     if chosen is None:
-        return hub.render.page(request, "sample_none.html")
+        return hub.render.page(request, "sample_none.html", page="sample")
     facts = hub.index.facts(chosen)
     if facts.config is None:
         raise ValueError(facts.why)

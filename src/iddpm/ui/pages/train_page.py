@@ -17,7 +17,7 @@ from iddpm.ui.hub import Hub, fields_of, hub_of
 from iddpm.ui.pages.edit_page import Name
 from iddpm.ui.pages.queue_page import queued
 from iddpm.ui.render import address
-from iddpm.ui.setting_fields import setting_fields
+from iddpm.ui.setting_fields import setting_fields, whole_fields
 from iddpm.ui.training_processes import OUTPUT, last_line
 from iddpm.ui.uploads import UPLOAD
 
@@ -38,8 +38,8 @@ SETTING = "set:"
 @router.get("/train")
 def show(request: Request, data: Name = "", name: Name = "") -> HTMLResponse:
     """Show the form."""
-    fields = [field for section in setting_fields().values() for field in section]
-    first = [next(field for field in fields if field.name == wanted) for wanted in FIRST]
+    fields = {field.name: field for section in setting_fields().values() for field in section}
+    first = [*whole_fields(), *(fields[name] for name in FIRST)]
     return hub_of(request).render.page(
         request, "train.html", data=data, name=name, first=first, sections=setting_fields()
     )

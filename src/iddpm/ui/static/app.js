@@ -68,12 +68,23 @@ function jobChanged(message) {
 // What is loaded may be older than what was heard while it was on its way.
 document.addEventListener("htmx:load", (event) => {
   const part = event.detail.elt;
+  if (part.dataset.proposed) propose(JSON.parse(part.dataset.proposed));
   const panels = [part, ...part.querySelectorAll("[data-job]")];
   for (const panel of panels.filter((one) => one.matches("[data-job]"))) {
     const state = heard.get(Number(panel.dataset.job));
     if (state && progressOf(state) > progressOf(panel.dataset.state)) htmx.trigger(panel, "refresh");
   }
 });
+
+// Shows in the empty fields of a new training what would be taken.
+function propose(settings) {
+  for (const [name, value] of Object.entries(settings)) {
+    for (const field of document.getElementsByName(`set:${name}`)) {
+      if (field.options) field.options[0].textContent = value;
+      else field.placeholder = value;
+    }
+  }
+}
 
 function setProgress(part, message) {
   const bar = part.querySelector("progress");
@@ -112,7 +123,6 @@ function listen() {
 
 document.addEventListener("change", (event) => {
   const field = event.target;
-  if (field.matches("[data-submit]")) field.form.submit();
   if (field.id === "only-different") {
     document.getElementById("settings").classList.toggle("only-different", field.checked);
   }

@@ -33,6 +33,8 @@ class Curves {
     for (const field of [this.smooth, this.beside]) field.addEventListener("change", () => this.load());
     this.log.addEventListener("change", () => this.draw());
     this.reset.addEventListener("click", () => this.zoom(null));
+    this.ends = ["from", "to"].map((end) => document.getElementById(`zoom-${end}`));
+    for (const end of this.ends) end.addEventListener("change", () => this.zoomByNumbers());
     document.body.addEventListener("log-changed", () => this.later());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     new ResizeObserver(() => this.resize()).observe(root);
@@ -54,7 +56,7 @@ class Curves {
     if (this.beside.value) query.set("beside", this.beside.value);
     if (this.range) {
       query.set("from", this.range[0]);
-      query.set("to", this.range[1]);
+      if (Number.isFinite(this.range[1])) query.set("to", this.range[1]);
     }
     const asked = ++this.asked;
     const answer = await fetch(`/run/curves?${query}`);
@@ -66,7 +68,15 @@ class Curves {
   zoom(range) {
     this.range = range;
     this.reset.disabled = !range;
+    this.ends.forEach((end, k) => {
+      end.value = range && Number.isFinite(range[k]) ? Math.round(range[k]) : "";
+    });
     this.load();
+  }
+
+  zoomByNumbers() {
+    const [from, to] = this.ends.map((end) => (end.value === "" ? null : Number(end.value)));
+    this.zoom(from === null && to === null ? null : [from ?? 0, to ?? Infinity]);
   }
 
   draw() {
@@ -124,7 +134,10 @@ class Curves {
       width: this.width(figure),
       height: 220,
       cursor: { sync: { key: "steps" }, drag: { x: true, y: false, setScale: false } },
-      legend: { live: true },
+      legend: {
+        live: true,
+        markers: { width: 2, dash: (plot, k) => (plot.series[k].dash ? "dashed" : "solid") },
+      },
       scales: { x: { time: false }, y: { distr: logarithmic ? 3 : 1 } },
       series: [{ label: "step", value: (_, v) => (v === null ? "–" : v.toLocaleString("en")) }, ...series],
       axes: [

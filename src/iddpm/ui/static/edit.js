@@ -44,7 +44,7 @@ export function startEditing() {
       }
       event.detail.issueRequest(true);
     } catch (error) {
-      const problem = document.getElementById("upload-problem");
+      const problem = near(form, "upload-problem");
       problem.textContent = error.message;
       problem.hidden = false;
     }
@@ -69,13 +69,17 @@ async function send(body, name, into = "") {
   return (await answer.json()).name;
 }
 
+// Returns the part of a class in the same card as a field, or the first one of the page.
+const near = (field, name) =>
+  field.closest(".card").querySelector(`.${name}`) ?? document.querySelector(`.${name}`);
+
 // Sends a file; the page of editing shows it, forms keep its name.
 async function sendItem(field, files) {
-  const problem = document.getElementById("upload-problem");
+  const problem = near(field, "upload-problem");
   problem.hidden = true;
   try {
     const several = field.multiple && (files.length > 1 || field.webkitdirectory);
-    const name = several ? await sendAll(files) : await send(files[0], files[0].name);
+    const name = several ? await sendAll(files, near(field, "sent")) : await send(files[0], files[0].name);
     const kept = document.querySelector(`[name="${field.dataset.upload}"]:not([type="number"])`);
     if (kept.options) kept.add(new Option(files[0].name, name));
     kept.value = name;
@@ -91,8 +95,7 @@ async function sendItem(field, files) {
 }
 
 // Sends several files into one folder; returns its name.
-async function sendAll(files) {
-  const sent = document.getElementById("sent");
+async function sendAll(files, sent) {
   let into = "new";
   for (const [k, file] of [...files].entries()) {
     // The folder that was chosen becomes the one here; those in it are the classes.

@@ -62,7 +62,10 @@ export function showItem(root) {
   const way = root.querySelector("[data-way]");
   if (way) startWay(way);
   const signal = root.querySelector("[data-signal]");
-  if (signal) showSignal(signal, null);
+  if (signal) {
+    showSignal(signal, null);
+    zoomByNumbers(signal, [...root.querySelectorAll(".signal-ends input")]);
+  }
   const volume = root.querySelector("[data-volume]");
   if (volume) showVolume(volume);
   const clip = root.querySelector("[data-clip]");
@@ -75,6 +78,17 @@ function startWay(part) {
   const source = (k) => `${part.dataset.way}&frame=${k}`;
   for (let k = 0; k < count; k += 1) new Image().src = source(k); // so that it plays smoothly
   player(part, count, (k) => (image.src = source(k)), 120);
+}
+
+// Zooms to what two fields say, in the units of the axis; an empty one is an end of the signal.
+function zoomByNumbers(part, ends) {
+  const rate = Number(part.dataset.rate) || 1;
+  const zoom = () => {
+    const [from, to] = ends.map((end) => end.value !== "" && Number(end.value) * rate);
+    const last = to === false ? Number.MAX_SAFE_INTEGER : Math.ceil(to) + 1;
+    showSignal(part, from === false && to === false ? null : [Math.floor(from), last]);
+  };
+  for (const end of ends) end.addEventListener("change", zoom);
 }
 
 async function showSignal(part, range) {

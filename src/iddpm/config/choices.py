@@ -187,12 +187,9 @@ SCHEDULES: Mapping[str, ScheduleChoice] = {
 
 @dataclass(frozen=True)
 class WeightedChoice(Choice):
-    """A timestep sampler of a weighting, made with the schedule and the weighting's options.
+    """A timestep sampler made with the schedule and the options of a weighting, by its name.
 
     Others are made with the number of steps.
-
-    Attributes:
-        weighting: its name.
     """
 
     weighting: str
@@ -209,7 +206,7 @@ TIMESTEP_SAMPLERS: Mapping[str, Choice] = {
         "iddpm.training.timesteps:LossSecondMomentTimesteps",
     ),
     "log_normal": WeightedChoice(
-        "log-normal noise levels, for loss.weighting=log_normal (Karras et al. 2022)",
+        "log-normal levels, for loss.weighting=log_normal (Karras et al. 2022)",
         "iddpm.training.timesteps:LogNormalTimesteps",
         weighting="log_normal",
     ),
@@ -286,11 +283,7 @@ DISTILLATIONS: Mapping[str, DistillationChoice] = {
 
 @dataclass(frozen=True)
 class OperatorChoice(Choice):
-    """A linear operator of restoration; ``home`` is its class.
-
-    Attributes:
-        settings: the option that it takes.
-    """
+    """A linear operator of restoration: its class, and the option that it takes in ``settings``."""
 
     settings: str = ""
 

@@ -1,97 +1,70 @@
-"""Distill a run and compare one, two and four evaluations with those of its teacher.
+"""Compare distilled runs at 1, 2 and 4 evaluations with their teachers, on four networks.
 
-python benchmarks/distillation.py runs/demo --out runs/demo_few
+python -m benchmarks.distillation                      # all networks, the default method
+python -m benchmarks.distillation --minutes 15         # a part of it; repeat until all is there
+python -m benchmarks.distillation --networks digits --times 4 --samples 20000  # an hour's teacher
+python -m benchmarks.distillation --networks digits --methods all --samples 2000
+python -m benchmarks.distillation --networks digits --picture docs/images/few_steps.png
 
-Prints a table: the Frechet distance to the training items with its standard error, precision,
-recall and coverage, and the time per sample; then the cost of the training as a share of the
-teacher's. All rows start from the same noise. ``same_seeds.png`` shows the same samples row by
-row. Samples are kept, and a run that exists is resumed, so the command can be interrupted and
-repeated. On another run than the digits': ``--samples 1000 --features pca``, or a classifier.
+Every row has the same noise. Whatever was trained, drawn or measured is kept beside the runs, so
+that the command can be stopped and repeated. The report, with the goals, is printed and written to
+``OUT/distillation.md``. The picture shows the same seeds at 1, 2, 4, 10 and 50 evaluations: the
+first of the distilled run, the last two of its teacher.
 """
 
 import argparse
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 import iddpm
-from iddpm.evaluation.distances import FrechetStats, frechet_estimate
-from iddpm.evaluation.features import Extractor
-from iddpm.evaluation.precision_recall import manifold
-from iddpm.evaluation.whitening import Whitening
+from benchmarks.four_networks import (
+    HEAD,
+    NETWORKS,
+    Row,
+    Ruler,
+    Teacher,
+    cells,
+    draw,
+    ratio,
+    stop_after,
+    teacher_of,
+    verdict,
+)
+from benchmarks.runs.common import table
+from benchmarks.runs.picture import beside
+from iddpm.config.choices import DISTILLATIONS
+from iddpm.runs.layout import CONFIG
 from iddpm.runs.run import Run
-from iddpm.runs.step_tables import spread
-from iddpm.tasks.extractors import Compared, open_extractor
-from iddpm.tasks.real_statistics import read_items
+from iddpm.runs.step_tables import weights_digest
+from iddpm.runtime.atomic_files import write_text
+from iddpm.tasks.distill import distillation_request
+from iddpm.tasks.train import train_until_stop
+from iddpm.tasks.training_setup import TrainRequest
 
-NEIGHBORS_OF = 2000
-"""Items, at most, that precision, recall and coverage compare in pairs."""
-SHOWN = 12
-PART = 500
-
-
-def rows_of(teacher: Run, student: Run, ancestral: int) -> dict[str, tuple[Run, dict[str, Any]]]:
-    """Return what is compared, by name: a run and its settings of sampling."""
-    known: dict[str, tuple[Run, dict[str, Any]]] = {
-        f"teacher, ddpm {ancestral}": (teacher, {"sampler": "ddpm", "steps": ancestral})
-    }
-    known |= {f"teacher, {n}": (teacher, {"steps": n}) for n in (50, 10, 4, 2, 1)}
-    made = student.config.distillation
-    assert made is not None
-    return known | {f"distilled, {n}": (student, {"steps": n}) for n in made.steps}
+SHOWN = 6
+"""Samples of each row of the picture, times two rows."""
+GOALS = {2: 1.05, 1: 1.25}
+"""Distance at so many evaluations, of that of ancestral sampling."""
 
 
-def draw(run: Run, settings: dict[str, Any], count: int, kept: Path) -> tuple[Tensor, float]:
-    """Return samples in [-1, 1] and the seconds of each; parts that exist are read."""
-    kept.mkdir(parents=True, exist_ok=True)
-    parts: list[Tensor] = []
-    seconds: list[float] = []
-    plan = run.plan(**settings, precision="auto", batch_size=100)
-    for start in range(0, count, PART):
-        path = kept / f"{start:06d}.npz"
-        size = min(PART, count - start)
-        if not path.is_file():
-            began = time.monotonic()
-            batches = run.sample_batches(size, plan, start=start)
-            x = torch.cat([batch.x for batch in batches]).clamp(-1, 1)
-            np.savez(path, x=x.numpy(), seconds=(time.monotonic() - began) / size)
-        with np.load(path) as file:
-            parts.append(torch.from_numpy(file["x"])[:size])
-            seconds.append(float(file["seconds"]))
-    return torch.cat(parts), sum(seconds) / len(seconds)
-
-
-class Ruler:
-    """Measures of samples against real items, under the features of an extractor."""
-
-    def __init__(self, extractor: Extractor, real: Tensor) -> None:
-        self.extractor = extractor
-        features = extractor.of(real.split(PART))
-        stats = FrechetStats.from_features(self._directions(features))
-        self.whitening = Whitening.of(stats) if extractor.whiten else None
-        self.reference = stats if self.whitening is None else self.whitening.stats(stats)
-        self.near = self._scaled(features)[:NEIGHBORS_OF]
-
-    def _directions(self, features: Tensor) -> Tensor:
-        return features[:, : features.shape[1] - self.extractor.beside]
-
-    def _scaled(self, features: Tensor) -> Tensor:
-        found = self._directions(features)
-        return found.double() if self.whitening is None else self.whitening(found)
-
-    def row(self, x: Tensor) -> str:
-        """Return the cells of a table for samples."""
-        features = self._scaled(self.extractor.of(x.split(PART)))
-        distance = frechet_estimate(features, self.reference)
-        near = manifold(features[:NEIGHBORS_OF], self.near)
-        shares = (near.precision, near.recall, near.coverage)
-        cells = [f"{distance.value:.2f} ± {distance.error:.2f}"]
-        return " | ".join([*cells, *(f"{float(getattr(v, 'value', v)):.3f}" for v in shares)])
+def student_of(teacher: Teacher, method: str, settings: Sequence[str]) -> Run:
+    """Return a distilled run, after training what is missing of it."""
+    out = teacher.run.directory.with_name(f"{teacher.run.directory.name}_{method}")
+    going_on = (out / CONFIG).is_file()
+    more = [*settings, f"distillation.method={method}"]
+    if DISTILLATIONS[method].differences:
+        more.append("training.precision=float32")
+    wanted = TrainRequest(settings=() if going_on else more, out=out, resume=going_on)
+    pca = teacher.features == "pca"
+    features = None if pca or going_on else teacher.features
+    _, reason = train_until_stop(
+        distillation_request(teacher.run.directory, wanted, features=features)
+    )
+    if reason.exit_status:
+        raise SystemExit(reason.exit_status)
+    return iddpm.load(out, checkpoint="best")
 
 
 def seconds_of(run: Run) -> float:
@@ -104,48 +77,94 @@ def seconds_of(run: Run) -> float:
     return total
 
 
+def rows_of(
+    teacher: Teacher, students: Mapping[str, Run], count: int
+) -> tuple[dict[str, Row], Row, str]:
+    """Return the measures by name, those of ancestral sampling, and what the distance is called."""
+    ruler = Ruler(teacher)
+    steps = min(teacher.network.ancestral, teacher.run.config.diffusion.num_steps)
+    ancestral: dict[str, Any] = {"sampler": "ddpm", "spacing": "even", "steps": steps}
+    wanted = {f"teacher, ddpm {steps}": (teacher.run, ancestral)}
+    wanted |= {f"teacher, {n}": (teacher.run, {"steps": n}) for n in (50, 10, 4, 2, 1)}
+    for method, student in students.items():
+        made = student.config.distillation
+        assert made is not None
+        wanted |= {f"{method}, {n}": (student, {"steps": n}) for n in made.steps}
+    found = {}
+    for name, (run, how) in wanted.items():
+        key = f"{weights_digest(run.denoiser)[:12]}_{name.replace(', ', '_')}_{count}"
+
+        def samples(run: Run = run, how: dict[str, Any] = how) -> Any:
+            return draw(run, how, count, teacher.network.part)
+
+        found[name] = ruler.row(key.replace(" ", "_"), samples)
+    return found, found[f"teacher, ddpm {steps}"], ruler.extractor.distance_name
+
+
+def network_report(teacher: Teacher, students: Mapping[str, Run], count: int) -> str:
+    """Return the table and the goals of a network."""
+    found, mark, distance = rows_of(teacher, students, count)
+    rows = [["", *HEAD], *([name, *cells(row, mark)] for name, row in found.items())]
+    lines = [f"## {teacher.name}: {count} samples, {distance}", "", table(rows)]
+    spent = seconds_of(teacher.run)
+    lines.append(f"- teacher: {spent / 60:.1f} minutes of training")
+    for method, student in students.items():
+        share = seconds_of(student) / max(spent, 1e-9)
+        lines.append(
+            f"- {method}: training took {share:.0%} of the teacher's (goal: at most 100 %)"
+        )
+        lines += [
+            f"- {verdict(f'{method}, {n} evaluations', ratio(found[f'{method}, {n}'], mark), goal)}"
+            for n, goal in GOALS.items()
+            if f"{method}, {n}" in found
+        ]
+    return "\n".join([*lines, ""])
+
+
+def picture(teacher: Teacher, student: Run, path: Path) -> str:
+    """Draw the same seeds at several evaluations, and return their times per sample."""
+    made = student.config.distillation
+    assert made is not None
+    rows = dict.fromkeys(made.steps, student) | dict.fromkeys((10, 50), teacher.run)
+    drawn = {n: draw(run, {"steps": n}, 2 * SHOWN, 2 * SHOWN) for n, run in rows.items()}
+    titles = {str(n): found.x for n, found in drawn.items()}
+    beside(titles, path, columns=SHOWN, scale=1)
+    times = ", ".join(f"{1000 * found.seconds:.1f} at {n}" for n, found in drawn.items())
+    return f"wrote {path}; milliseconds per sample, {2 * SHOWN} at once: {times}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Distill unless that is done, draw what is missing and print the table."""
+    """Train, distill, draw and report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("teacher", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--samples", type=int, default=20_000)
-    parser.add_argument("--ancestral", type=int, default=1000, help="steps of ddpm")
-    parser.add_argument("--features", help="pca, or a classifier [default: as iddpm distill]")
-    parser.add_argument("-s", dest="settings", action="append", default=[])
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="some of them")
+    parser.add_argument("--methods", default="consistency_tuning", help="some of them, or all")
+    parser.add_argument("--folder", type=Path, default=Path("runs"), help="of the runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--times", type=int, default=1, help="so many times the teacher's steps")
+    parser.add_argument("--samples", type=int, help="of each row [default: by network]")
+    parser.add_argument("--ancestral", type=int, help="steps of ddpm [default: by network]")
+    parser.add_argument("--minutes", type=float, help="stop after so many, to be repeated")
+    parser.add_argument("--picture", type=Path, help="only draw this, of the first network")
+    parser.add_argument("--teacher", dest="teaching", action="append", default=[], help="a setting")
+    parser.add_argument("-s", dest="settings", action="append", default=[], help="of distillation")
     asked = parser.parse_args(arguments)
-    began = (asked.out / "config.yaml").is_file()
-    if not (asked.out / "model.safetensors").is_file():
-        iddpm.distill(
-            asked.teacher,
-            out=asked.out,
-            features=asked.features,
-            settings=asked.settings,
-            resume=began,
-        )
-    teacher, student = iddpm.load(asked.teacher), iddpm.load(asked.out, checkpoint="best")
-    made = student.config.distillation
-    assert made is not None
-    source, train, _ = student.open_split()
-    compared = Compared(source.name, source, train, student.device)
-    extractor, _ = open_extractor(asked.features or made.features, None, compared)
-    ruler = Ruler(extractor, read_items(source, spread(train, 50_000)))
-    shown: list[Tensor] = []
-    print(f"{extractor.distance_name}, {asked.samples} samples each\n")
-    print("| evaluations | Frechet distance | precision | recall | coverage | ms per sample |")
-    print("|---|---|---|---|---|---|")
-    for name, (run, settings) in rows_of(teacher, student, asked.ancestral).items():
-        kept = asked.out / "compared" / name.replace(", ", "_").replace(" ", "_")
-        x, seconds = draw(run, settings, asked.samples, kept)
-        shown.append(x[:SHOWN])
-        print(f"| {name} | {ruler.row(x)} | {1000 * seconds:.1f} |", flush=True)
-    cost = seconds_of(student) / max(seconds_of(teacher), 1e-9)
-    print(f"\ntraining took {seconds_of(student):.0f} s, {cost:.0%} of the teacher's")
-    if len(student.shape) == 3:
-        path = iddpm.save_grid(torch.cat(shown), asked.out / "same_seeds.png", columns=SHOWN)
-        print(f"wrote {path}")
+    stop_after(asked.minutes)
+    methods = list(DISTILLATIONS) if asked.methods == "all" else asked.methods.split(",")
+    parts = []
+    for name in asked.networks.split(","):
+        teacher = teacher_of(name, asked.folder, asked.times, asked.teaching)
+        if asked.ancestral:
+            network = replace(teacher.network, ancestral=asked.ancestral)
+            teacher = replace(teacher, network=network)
+        if asked.picture:
+            print(picture(teacher, student_of(teacher, methods[0], asked.settings), asked.picture))
+            return
+        students = {method: student_of(teacher, method, asked.settings) for method in methods}
+        parts.append(network_report(teacher, students, asked.samples or teacher.network.samples))
+        print(f"\n{parts[-1]}", flush=True)
+        print(f"wrote {write_text(asked.out / 'distillation.md', chr(10).join(parts))}")
 
 
 if __name__ == "__main__":

@@ -1,218 +1,123 @@
-"""Compare samplers on one trained network by the Frechet distance of what they draw.
+"""Compare samplers and spacings on four trained networks and two exact denoisers.
 
-python benchmarks/samplers.py               # trains what is missing, draws, writes the table
-python benchmarks/samplers.py --draw 0/2    # draws every second cell, for two processes at once
-python benchmarks/samplers.py --report      # only writes the table of what has been drawn
-python benchmarks/samplers.py --exact       # only prints the tables of two exact denoisers
+python -m benchmarks.samplers                    # trains what is missing, draws, writes the tables
+python -m benchmarks.samplers --minutes 15       # a part of it; repeat until nothing is missing
+python -m benchmarks.samplers --networks digits --samples 1000
 
-Every sampler starts from the same noise. Whatever has been trained or drawn is kept, batch by
-batch, in --out, so the command can be stopped and repeated at any time; with --minutes it stops by
-itself. The table stands in ``benchmarks/samplers.md``.
+Every row has the same noise. Whatever was trained, drawn or measured is kept beside the runs, and
+samples of a smaller ``--samples`` are the first of a larger one. The report, with the goals, is
+``OUT/samplers.md`` and is also printed: after every network, of what is there.
 """
 
 import argparse
-import time
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import torch
-from exact_denoisers import exact_tables
-from judge import Ruler, training_items
-from mnist import digits
-from numpy.typing import NDArray
-from upsampling import SETTINGS  # the same small network
-
-from iddpm.data.levels import to_model_range, to_stored_range
-from iddpm.evaluation.distances import Estimate
-from iddpm.runs.layout import CONFIG, read_run_config
-from iddpm.runs.run import Run, load
-from iddpm.runtime.atomic_files import write_atomically, write_text
-from iddpm.sampling import SampleNoise
-from iddpm.tasks.train import train
-
-N = 5000
-PARTS = 4
-"""Of the samples of a cell."""
-BATCH = 125
-MARK = 1000
-SPACINGS = {
-    "ddpm": "even",
-    "ddim": "even",
-    "heun": "karras",
-    "ipndm": "karras",
-    "dpmpp_3m": "log_snr",
-    "unipc_3": "log_snr",
-    "dpmpp_2m_sde": "karras",
-}
-EVALUATIONS = (10, 5, 8, 20, 50, 100)
-ALSO = (
-    ("ddpm", "log_snr"),
-    ("ddim", "log_snr"),
-    ("ddim", "karras"),
-    ("ipndm", "log_snr"),
-    ("dpmpp_2m", "log_snr"),
-    ("dpmpp_2m", "karras"),
-    ("dpmpp_3m", "karras"),
-    ("dpmpp_2m_sde", "log_snr"),
-    ("dpmpp_2m_sde", "even"),
-    ("unipc_2", "log_snr"),
-    ("unipc_3", "karras"),
+from benchmarks.exact_denoisers import FITTED_UP_TO, exact_tables
+from benchmarks.four_networks import (
+    HEAD,
+    NETWORKS,
+    Row,
+    Ruler,
+    Teacher,
+    cells,
+    draw,
+    ratio,
+    stop_after,
+    teacher_of,
+    verdict,
 )
-"""What else was tried, at ten evaluations from one seed."""
-STEPS = 4000
-"""Of training: about 20 minutes on two cores."""
+from benchmarks.runs.common import table
+from iddpm.builders.sampling_plan import Method, choose_method
+from iddpm.config import SamplingConfig
+from iddpm.runtime.atomic_files import write_text
+from iddpm.tasks.tune import GRID
+
+EVALUATIONS = (10, 5, 8, 15, 20, 50)
+"""The most telling first."""
+METHODS = (*GRID, Method("ddim", "even"), Method("ddpm", "even"))
+GOAL_AT_10 = 1.05
+GOAL_ON_ALL = 1.15
+GOAL_AUTOMATIC = 1.10
 
 
-class Cell(NamedTuple):
-    """One column of samples."""
-
-    sampler: str
-    spacing: str
-    evaluations: int
-    seed: int
-
-    def files(self, folder: Path) -> list[Path]:
-        """Return where its samples are kept, in parts that processes can share."""
-        name = f"{self.sampler}_{self.spacing}_{self.evaluations}_seed{self.seed}"
-        return [folder / f"{name}_part{part}.npy" for part in range(PARTS)]
+def row_of(teacher: Teacher, ruler: Ruler, method: Method, evaluations: int, count: int) -> Row:
+    """Return the measures of a method, after drawing what is missing."""
+    how = {"sampler": method.sampler, "spacing": method.spacing, "steps": evaluations}
+    name = f"{teacher.run.config.training.steps}_{'_'.join(method)}_{evaluations}_{count}"
+    return ruler.row(name, lambda: draw(teacher.run, how, count, teacher.network.part))
 
 
-def cells(seeds: int) -> list[Cell]:
-    """Return every cell of the table, the most telling first."""
-    quick = [
-        Cell(sampler, spacing, evaluations, seed)
-        for evaluations in EVALUATIONS[:4]
-        for seed in range(seeds)
-        for sampler, spacing in SPACINGS.items()
-    ]
-    tried = [Cell(sampler, spacing, EVALUATIONS[0], 0) for sampler, spacing in ALSO]
-    slow = [
-        Cell(sampler, spacing, evaluations, seed)
-        for seed in range(seeds)
-        for evaluations in EVALUATIONS[4:]
-        for sampler, spacing in SPACINGS.items()
-    ]
-    mark = Cell("ddpm", "even", MARK, 0)
-    first = quick[: seeds * len(SPACINGS)]  # at ten evaluations
-    return [*first, mark, *tried, *quick[len(first) :], *slow]
+def network_report(teacher: Teacher, evaluations: Sequence[int], count: int) -> tuple[str, float]:
+    """Return the tables and goals of a network, and the best ratio at ten evaluations."""
+    ruler, dims = Ruler(teacher), len(teacher.run.config.model.size)
+    steps = min(teacher.network.ancestral, teacher.run.config.diffusion.num_steps)
+    mark = row_of(teacher, ruler, Method("ddpm", "even"), steps, count)
+    rows = [["evaluations", "method", *HEAD], [str(steps), "ddpm, even", *cells(mark, mark)]]
+    goals, at_ten = [], float("nan")
+    for n in evaluations:
+        automatic = choose_method(SamplingConfig(steps=n), dims)
+        methods = [m for m in METHODS if m.spacing != "fitted" or n <= FITTED_UP_TO]
+        methods = list(dict.fromkeys([automatic, *methods]))
+        found = {method: row_of(teacher, ruler, method, n, count) for method in methods}
+        best = min(found, key=lambda method: found[method].distance)
+        for method, row in sorted(found.items(), key=lambda item: item[1].distance):
+            said = ", ".join(method) + (" (automatic)" if method == automatic else "")
+            rows.append([str(n), said, *cells(row, mark)])
+        behind = ratio(found[automatic], found[best])
+        goals.append(verdict(f"automatic choice at {n}, of the best", behind, GOAL_AUTOMATIC))
+        if n == 10:
+            at_ten = ratio(found[best], mark).value
+            goals.append(verdict("best at 10, of ancestral", ratio(found[best], mark), GOAL_AT_10))
+    head = f"## {teacher.name}: {count} samples, {ruler.extractor.distance_name}"
+    return "\n".join([head, "", table(rows), *(f"- {goal}" for goal in goals), ""]), at_ten
 
 
-def draw(run: Run, cell: Cell, part: int, folder: Path, deadline: float) -> None:
-    """Draw what is missing of a part of a cell, keeping every batch."""
-    path = cell.files(folder)[part]
-    done = np.load(path) if path.is_file() else np.empty((0, *run.shape), np.uint8)
-    plan = run.plan(sampler=cell.sampler, spacing=cell.spacing, steps=cell.evaluations)
-    started, before, size = time.monotonic(), len(done), N // PARTS
-    while len(done) < size and time.monotonic() < deadline:
-        noise = SampleNoise(cell.seed, (BATCH, *run.shape), part * size + len(done))
-        x = noise.initial()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            for state in plan.states(noise):
-                x = state.x
-        done = np.concatenate([done, to_stored_range(x, 8).numpy()])
-        write_atomically(path, partial(_save, done))
-    if len(done) > before:
-        seconds = time.monotonic() - started
-        print(f"{path.stem}: {len(done)} of {size}, {seconds:.0f} s", flush=True)
+def over_all(at_ten: Sequence[float]) -> str:
+    """Return the goals over several networks."""
+    near = sum(value <= GOAL_AT_10 for value in at_ten)
+    worst = max(at_ten)
+    return (
+        f"Ten evaluations without training: within 5 % on {near} of {len(at_ten)} networks (goal: "
+        f"2 of 4), at worst x{worst:.2f} (goal: {GOAL_ON_ALL:.2f} on all).\n"
+    )
 
 
-def _save(x: NDArray[np.uint8], path: Path) -> None:
-    np.save(path, x)
-
-
-def measure(cells: list[Cell], ruler: Ruler, folder: Path, count: int) -> dict[Cell, Estimate]:
-    """Return the Frechet distance of the first parts of every cell that has as many."""
-    found = {}
-    for cell in cells:
-        parts = [np.load(path) for path in cell.files(folder)[:count] if path.is_file()]
-        if sum(map(len, parts)) == count * N // PARTS:
-            found[cell] = ruler.distance(to_model_range(np.concatenate(parts), 8))
-    return found
-
-
-def table(found: dict[Cell, Estimate]) -> str:
-    """Return the Markdown tables: distances by sampler and evaluations, and what else was tried."""
-    mark = found.get(Cell("ddpm", "even", MARK, 0))
-    counts = sorted(EVALUATIONS)
-    lines = []
-    if mark is not None:
-        lines += [
-            f"DDPM, {MARK} steps: **{mark.value:.3f}** (standard error {mark.error:.3f}).",
-            "",
-        ]
-    lines += [
-        f"| sampler, spacing | {' | '.join(map(str, counts))} |",
-        f"|---|{'---|' * len(counts)}",
-    ]
-    for sampler, spacing in SPACINGS.items():
-        entries = [_entry(found, sampler, spacing, count, mark) for count in counts]
-        lines.append(f"| {sampler}, {spacing} | {' | '.join(entries)} |")
-    lines += ["", f"| also tried, {EVALUATIONS[0]} evaluations | distance |", "|---|---|"]
-    for sampler, spacing in ALSO:
-        entry = _entry(found, sampler, spacing, EVALUATIONS[0], mark)
-        lines.append(f"| {sampler}, {spacing} | {entry} |")
-    return "\n".join(lines)
-
-
-def _entry(
-    found: dict[Cell, Estimate], sampler: str, spacing: str, count: int, mark: Estimate | None
-) -> str:
-    """Return the mean over seeds, half its 95 % interval, the seeds, and the ratio to the mark."""
-    chosen = [e for cell, e in found.items() if cell[:3] == (sampler, spacing, count)]
-    if not chosen:
-        return "-"
-    mean = sum(each.value for each in chosen) / len(chosen)
-    # The seeds draw different samples, so their errors are independent.
-    error = sum(each.error**2 for each in chosen) ** 0.5 / len(chosen)
-    times = "" if mark is None else f", x{mean / mark.value:.2f}"
-    return f"{mean:.3f} ± {1.96 * error:.3f}{times} ({len(chosen)})"
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train, draw and report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/mnist_hybrid"))
-    parser.add_argument("--classifier", type=Path, default=Path("runs/mnist_classifier"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--draw", default="0/1", help="which share of the cells to draw")
-    parser.add_argument("--minutes", type=float, default=float("inf"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--parts", type=int, default=PARTS, help="parts of each cell to compare")
-    parser.add_argument("--report", action="store_true")
-    parser.add_argument("--exact", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    if arguments.exact:
-        print(exact_tables())
-        return
-    deadline = time.monotonic() + 60 * arguments.minutes
-    if not (arguments.out / "model.safetensors").is_file():
-        resume = (arguments.out / CONFIG).is_file()
-        settings = (
-            [] if resume else [*SETTINGS, "training.batch_size=128", f"training.steps={STEPS}"]
-        )
-        train(None if resume else digits(), settings=settings, out=arguments.out, resume=resume)
-    folder = arguments.out / "samplers"
-    folder.mkdir(exist_ok=True)
-    if not arguments.report:
-        run = load(arguments.out)
-        run.denoiser.network = torch.compile(run.denoiser.network, dynamic=False)
-        share, shares = map(int, arguments.draw.split("/"))
-        work = [(cell, part) for cell in cells(arguments.seeds) for part in range(PARTS)]
-        for cell, part in work[share::shares]:
-            draw(run, cell, part, folder, deadline)
-    if arguments.draw == "0/1":
-        real, held_out = training_items(read_run_config(arguments.out))
-        ruler = Ruler(arguments.classifier, real)
-        text = table(measure(cells(arguments.seeds), ruler, folder, arguments.parts))
-        mark = ruler.distance(held_out)
-        text += f"\n\n{len(held_out)} digits held out: {mark.value:.3f} ± {1.96 * mark.error:.3f}\n"
-        print(text)
-        print(f"wrote {write_text(arguments.out / 'samplers.md', text)}")
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="some of them, or none")
+    parser.add_argument("--folder", type=Path, default=Path("runs"), help="of the runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--samples", type=int, help="of each row [default: by network]")
+    parser.add_argument("--ancestral", type=int, help="steps of ddpm [default: by network]")
+    parser.add_argument("--evaluations", default=",".join(map(str, EVALUATIONS)))
+    parser.add_argument("--minutes", type=float, help="stop after so many, to be repeated")
+    parser.add_argument("-s", dest="settings", action="append", default=[], help="of training")
+    parser.add_argument("--exact", action="store_true", help="only the exact denoisers")
+    asked = parser.parse_args(arguments)
+    stop_after(asked.minutes)
+    evaluations = [int(n) for n in asked.evaluations.split(",")]
+    parts, at_ten = [], []
+    for name in [] if asked.exact else filter(None, asked.networks.split(",")):
+        teacher = teacher_of(name, asked.folder, more=asked.settings)
+        if asked.ancestral:
+            network = replace(teacher.network, ancestral=asked.ancestral)
+            teacher = replace(teacher, network=network)
+        text, best = network_report(teacher, evaluations, asked.samples or teacher.network.samples)
+        print(f"\n{text}", flush=True)
+        parts.append(text)
+        at_ten += [best] if best == best else []
+        write_text(asked.out / "samplers.md", "\n".join(parts))
+    if at_ten:
+        parts.append(over_all(at_ten))
+        print(parts[-1], flush=True)
+    parts.append(exact_tables())
+    print(parts[-1])
+    print(f"wrote {write_text(asked.out / 'samplers.md', chr(10).join(parts))}")
 
 
 if __name__ == "__main__":

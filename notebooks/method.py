@@ -333,7 +333,7 @@ plt.show()
 # | learned, loss `hybrid` | 3.88 | 2.35 | 2.05 |
 #
 # The order is that of the exact example. The paper also says that DDIM draws better pictures than ancestral sampling with fewer than 50
-# steps. **Ours contradict that in part**: on a small network of MNIST ([benchmarks/samplers.md](../benchmarks/samplers.md), `python benchmarks/samplers.py`, Frechet distance
+# steps. **Ours contradict that in part**: on a small network of MNIST ([benchmarks/samplers.md](../benchmarks/samplers.md), `python benchmarks/samplers_on_digits.py`, Frechet distance
 # of classifier features, three seeds) DDIM is ahead with 5 evaluations, 10.04 against 10.32, and behind from 8 on: 6.58 against 6.35, and 3.77
 # against 2.60 with 100.
 

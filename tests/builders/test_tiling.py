@@ -43,6 +43,9 @@ def test_a_tile_of_a_periodic_axis_is_the_whole_ring():
     assert build_tiling(wrapped, (2, 3), 0.25).low_res == (4, 3)  # a ring has no end to mirror
     with pytest.raises(ValueError, match="3 along the periodic axis 1, which the 2 levels divide"):
         build_tiling(config([8, 8], "scale=[2,1]", "model.circular=true"), (4, 3), 0.25)
+    waves = config([8, 8], "scale=[2,1]", "model.circular=true", "model.wavelets=1")
+    with pytest.raises(ValueError, match="halves each axis 1 times, and the data is 8 x 3"):
+        build_tiling(waves, (4, 3), 0.25)
 
 
 def test_batches_of_tiles_are_counted_as_they_come():

@@ -10,7 +10,8 @@ import iddpm
 from iddpm.builders import build_network, resolve
 from iddpm.config import read_config
 from iddpm.diffusion import Denoiser, GaussianDiffusion, bits_per_dim, log_snr
-from iddpm.networks import WaveletNetwork
+from iddpm.networks import SuperResUNet, WaveletNetwork
+from iddpm.networks.layers import resize_linear
 from iddpm.networks.wavelets import haar, inverse_haar
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY
@@ -83,6 +84,22 @@ def test_what_is_given_is_transformed_too():
     assert torch.allclose(change, given)
 
 
+def test_a_low_resolution_is_resized_and_then_transformed():
+    torch.manual_seed(0)
+    inner = SuperResUNet(
+        dims=2, in_channels=4, out_channels=4, model_channels=8, num_res_blocks=1,
+        channel_mult=(1,), circular=(False, True),
+    ).double()  # fmt: skip
+    for parameter in inner.parameters():  # what starts at zero shows nothing
+        parameter.data.normal_(0, 0.2)
+    around = WaveletNetwork(inner, (2, 2), 1, circular=(False, True))
+    x, low_res, time = normal(2, 1, 8, 12), normal(2, 1, 4, 6), torch.ones(2)
+    resized = haar(resize_linear(low_res, (8, 12), (False, True)), (2, 2))
+    expected = inverse_haar(inner(haar(x, (2, 2)), time, low_res=resized), (2, 2))
+    assert torch.allclose(around(x, time, low_res=low_res), expected)
+    assert expected.abs().max() > 0.01
+
+
 @pytest.mark.parametrize(
     ("size", "inner", "bands"),
     [("[16]", (8,), 2), ("[8,12]", (4, 6), 4), ("[4,8,8]", (4, 4, 4), 4), ("[8,8,8]", (4,) * 3, 8)],
@@ -112,7 +129,7 @@ def test_the_network_is_proposed_for_the_grid_that_it_works_at(size, inner, band
             ["model.size=[8,9]"],
             "halves each axis 1 times, and the data is 8 x 9: use data of 8 x 8",
         ),
-        (["model.size=[8,8]", "task=super_resolution", "scale=2"], "wavelets=1 is for task=gener"),
+        (["model.size=[8,8]", "task=classification"], "for networks that denoise, and task=class"),
     ],
 )
 def test_odd_sizes_and_other_tasks_are_refused(settings, said):
@@ -135,3 +152,17 @@ def test_a_run_with_wavelets_and_levels_trains_draws_and_is_measured(tmp_path):
     assert run.sample(2, steps=3).shape == (2, 1, 8, 8)
     found = iddpm.likelihood(run, method="continuous", samples_per_item=4)
     assert found.total.mean == pytest.approx(8, abs=1)  # uniform levels
+
+
+def test_super_resolution_with_wavelets_trains_and_upscales_tiles(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (24, 8, 8)).astype(np.uint8)
+    run = iddpm.train(
+        x,
+        out=tmp_path / "run",
+        settings=[*TINY, "training.steps=2", "model.wavelets=1", "task=super_resolution",
+                  "scale=2", "model.circular=[true,false]", "data.layout=NHW"],
+        reporter=SilentReporter(),
+    )  # fmt: skip
+    assert build_network(run.config).network.in_channels == 2 * 4
+    low_res = normal(1, 1, 6, 10, dtype=torch.float32).clamp(-1, 1)
+    assert run.upscale(low_res, steps=2).shape == (1, 1, 12, 20)

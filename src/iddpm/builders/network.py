@@ -26,7 +26,7 @@ from iddpm.networks import (
 from iddpm.networks.blocks import CheckpointEngine
 from iddpm.networks.condition_embedding import ConditionKind
 from iddpm.networks.costs import channels_last
-from iddpm.networks.trunk import TrunkOptions, check_stride
+from iddpm.networks.trunk import TrunkOptions, check_circular, check_stride
 
 _UNETS: Mapping[str, tuple[Any, Any]] = {
     "group_norm": (UNet, SuperResUNet),
@@ -40,8 +40,10 @@ def build_network(config: ResolvedConfig, own: nn.Module | None = None) -> nn.Mo
     if isinstance(config.model, UNetModel):
         built: nn.Module = build_unet(config, config.model)
         if config.model.wavelets:
-            strides = check_stride(config.model.stride, len(config.model.size))
-            built = WaveletNetwork(built, strides, config.model.wavelets)
+            dims = len(config.model.size)
+            strides = check_stride(config.model.stride, dims)
+            rings = check_circular(config.model.circular, dims)
+            built = WaveletNetwork(built, strides, config.model.wavelets, rings)
     elif own is not None:
         built = copy.deepcopy(own)
     else:

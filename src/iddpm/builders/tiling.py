@@ -7,6 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from iddpm.builders.data_facts import grid_of
 from iddpm.builders.low_resolution import low_res_size, scale_of
 from iddpm.builders.network import least_group
 from iddpm.builders.sampling_plan import SamplingPlan
@@ -162,7 +163,8 @@ def _tiling(
     stride = check_stride(model.stride, len(scale))
     if isinstance(model, UNetModel):  # others use tiles of the trained size
         widths = level_widths(model.model_channels, model.channel_mult)
-        check_size(tile, stride, widths, circular, least_group(model))
+        grid = grid_of({"size": tile, "wavelets": model.wavelets, "stride": stride})
+        check_size(grid, stride, widths, circular, least_group(model))
     return Tiling(padded, before, tuple(given), scale, tile, overlap)
 
 

@@ -138,10 +138,11 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _wavelets_are_for_generation(self) -> Self:
-        if self.model.wavelets and self.task != "generation":
+    def _wavelets_denoise(self) -> Self:
+        if self.model.wavelets and self.task == "classification":
             raise ValueError(
-                f"model.wavelets={self.model.wavelets} is for task=generation, and task={self.task}"
+                f"model.wavelets={self.model.wavelets} is for networks that denoise, and "
+                f"task={self.task}: use model.wavelets=0"
             )
         return self
 

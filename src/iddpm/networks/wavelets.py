@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from iddpm.networks.around import Around
+from iddpm.networks.layers import resize_linear
 
 
 def haar(x: Tensor, strides: Sequence[int]) -> Tensor:
@@ -63,19 +64,32 @@ class WaveletNetwork(Around):
         network: of 2^(k levels) times as many channels, at a grid 2^levels coarser along k axes.
         strides: 1 or 2 for each axis; axes of stride 1 stay.
         levels: how often the transform is applied, to all bands.
+        circular: the axes that are rings, for resizing a low-resolution input.
     """
 
-    def __init__(self, network: nn.Module, strides: Sequence[int], levels: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        strides: Sequence[int],
+        levels: int,
+        circular: Sequence[bool] = (),
+    ) -> None:
         super().__init__(network)
         self.strides = tuple(strides)
         self.levels = levels
+        self.circular = tuple(circular)
 
     def forward(self, x: Tensor, timesteps: Tensor, **conditioning: Any) -> Tensor:
-        """Transform the data and the paired data; return the network's output for the data.
+        """Transform the data and its conditioning images; return the network's output for the data.
+
+        A low-resolution input is resized to the size of the data first.
 
         Raises:
             ValueError: a size that the levels do not divide.
         """
+        if "low_res" in conditioning:
+            resized = resize_linear(conditioning["low_res"], x.shape[2:], self.circular)
+            conditioning["low_res"] = self._there(resized)
         if "given" in conditioning:
             conditioning["given"] = self._there(conditioning["given"])
         output: Tensor = self.network(self._there(x), timesteps, **conditioning)

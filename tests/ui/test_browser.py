@@ -106,7 +106,12 @@ def test_a_run_is_watched_while_its_log_grows(browser, url, runs):
         with page.expect_response(re.compile("/run/curves.*from=")):
             page.mouse.move(box["x"] + 160, box["y"] + 90, steps=4)
             page.mouse.up()
+        with page.expect_response(re.compile("/run/curves.*from=500&to=1500")):
+            page.get_by_label("Step: from").fill("500")
+            page.get_by_label("Step: to").fill("1500")
+            page.keyboard.press("Enter")
         page.get_by_role("button", name="Reset zoom").click()
+        expect(page.get_by_label("Step: to")).to_have_value("")
         page.get_by_label("Compare with").select_option("pictures")
         expect(plot.locator(".u-legend")).to_contain_text("(pictures)")
         page.get_by_label("Smoothing").select_option("20")
@@ -125,6 +130,18 @@ def test_signals_and_volumes_are_looked_at(browser, url):
         with page.expect_response(re.compile("/item/values.*from=")):
             page.mouse.move(box["x"] + 200, box["y"] + 60, steps=4)
             page.mouse.up()
+        page.get_by_label("Part of the signal: from").fill("10")
+        with page.expect_response(re.compile("/item/values.*from=10&to=21")):
+            page.get_by_label("Part of the signal: to").fill("20")
+            page.keyboard.press("Enter")
+        page.get_by_role("button", name="Keep").click()
+        expect(page.locator("#kept")).to_contain_text("kept/seed_0_000001.npy")
+        page.get_by_role("button", name="Edit this").click()
+        expect(page.locator("#painter canvas")).to_have_attribute("width", "960")
+        page.goto(f"{base_of(url)}/sample?run=signals&samples=kept")
+        page.get_by_role("button", name="Sample 0").click()
+        expect(page.get_by_role("dialog").locator(".signal canvas")).to_be_visible()
+        assert accessibility_faults(page) == []
         page.goto(f"{base_of(url)}/sample?run=volumes&samples=seed_0")
         page.get_by_role("button", name="Sample 0").click()
         planes = page.get_by_role("dialog").locator("canvas")
@@ -182,9 +199,10 @@ def test_chinese_dark_and_by_keyboard_alone(browser, url):
         page.get_by_label("配色").focus()
         page.get_by_label("配色").select_option("dark")
         expect(page.locator("html")).to_have_attribute("data-theme", "dark")
-        page.wait_for_load_state()  # until then nothing listens to the other choice
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert ground == "rgb(16, 19, 23)"
+        page.route("**/static/app.js", lambda route: None)  # lists do without it, which never comes
+        page.goto(base_of(url), wait_until="commit")
         page.get_by_label("语言").select_option("en")
         expect(page.get_by_role("heading", level=1)).to_have_text("Runs")
 

@@ -222,7 +222,8 @@ def test_a_file_is_upscaled_as_by_the_command(hub, client, runs):
     words[words.index("--out") + 1] = str(runs.parent / "again")
     assert command(words[1:]) == 0
     assert (runs.parent / "again/small.png").read_bytes() == made.read_bytes()
-    assert "increases the resolution" in client.get("/upscale?run=finer").text
+    page = client.get("/upscale?run=finer").text
+    assert "Increases the resolution 2 times, after training on the mean of each block." in page
 
 
 def test_a_run_is_measured_as_by_the_command(hub, client, runs):

@@ -3,19 +3,30 @@
 import re
 import string
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import iddpm.ui
 from iddpm.config.choices import OPERATORS
+from iddpm.config.degradation import DegradationConfig
 from iddpm.ui.actions.actions import ACTIONS
 from iddpm.ui.job_queue import ENDED
-from iddpm.ui.languages import CATALOGS, LANGUAGES, catalog, choose_language, translate
+from iddpm.ui.languages import (
+    CATALOGS,
+    LANGUAGES,
+    catalog,
+    choose_language,
+    setting_helps,
+    translate,
+)
 from iddpm.ui.measurements import MEASURES, TRIED, VERDICTS
 from iddpm.ui.pages import PAGES
 from iddpm.ui.pages.edit_page import KINDS
 from iddpm.ui.pages.run_page import PLOTS
+from iddpm.ui.pages.train_page import FIRST
 from iddpm.ui.render import THEMES
+from iddpm.ui.setting_fields import WHOLE, setting_fields, whole_fields
 
 UI = Path(iddpm.ui.__file__).parent
 USED = re.compile(r"""\bt\(\s*'([\w.]+)'\s*[,)]""")
@@ -42,6 +53,7 @@ def families():
         "measure.": ("likelihood", "evaluation", "comparison"),
         "measure.picture.": ("likelihood", "evaluation", "comparison"),
         "measured.": MEASURES,
+        "upscale.degradation.": get_args(DegradationConfig.model_fields["kind"].annotation),
         "tune.": (*TRIED, "score"),
         "nearest.": VERDICTS,
         "edit.kind.": KINDS,
@@ -76,6 +88,17 @@ def test_the_templates_use_every_word_and_no_other():
     for prefix, names in families().items():
         used |= {prefix + name for name in names}
     assert used == set(catalog("en"))
+
+
+def test_settings_are_explained_in_chinese():
+    """Those of the first part of the form all are; a new one elsewhere is shown in English."""
+    fields = [*whole_fields(), *(f for section in setting_fields().values() for f in section)]
+    helps = setting_helps("zh")
+    assert set(helps) <= {field.name for field in fields}
+    assert {*WHOLE, *FIRST} <= set(helps)
+    assert all(re.search("[\u4e00-\u9fff]", text) for text in helps.values())
+    assert not setting_helps("en")
+    assert all("`" not in field.help for field in fields)
 
 
 def test_a_word_that_is_missing_is_an_error():

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 CATALOGS = Path(__file__).parent / "catalogs"
+SETTINGS = CATALOGS / "settings"
+"""What settings do, by their names; what a language has not is shown in English."""
 LANGUAGES: Mapping[str, str] = {"en": "English", "zh": "中文"}
 """Each has the file ``catalogs/CODE.json``; the first is taken where a browser wants another."""
 _WORDS: dict[str, dict[str, str]] = {}
@@ -27,6 +30,14 @@ def translate(language: str, key: str, **values: Any) -> str:
     """
     text = catalog(language)[key]
     return text.format_map(values) if values else text
+
+
+@cache
+def setting_helps(language: str) -> Mapping[str, str]:
+    """Return what settings do in a language; of English nothing, which the settings say."""
+    path = SETTINGS / f"{language}.json"
+    helps: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return helps
 
 
 def choose_language(chosen: str | None, accepted: str) -> str:

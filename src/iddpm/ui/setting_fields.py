@@ -103,7 +103,7 @@ def _notes(model: type[BaseModel]) -> dict[str, str]:
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
             name = line.target.id
         elif isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and name:
-            notes[name] = " ".join(str(line.value.value).split())
+            notes[name] = " ".join(str(line.value.value).replace("``", "").split())
             name = ""
         else:
             name = ""

@@ -14,9 +14,10 @@ from iddpm.config.run_config import CONFIG
 from iddpm.ui.actions.look_action import LookAction, data_word
 from iddpm.ui.actions.sample_action import SIMPLE_NAME
 from iddpm.ui.hub import Hub, fields_of, hub_of
+from iddpm.ui.languages import setting_helps
 from iddpm.ui.pages.edit_page import Name
 from iddpm.ui.pages.queue_page import queued
-from iddpm.ui.render import address
+from iddpm.ui.render import address, language_of
 from iddpm.ui.setting_fields import setting_fields, whole_fields
 from iddpm.ui.training_processes import OUTPUT, last_line
 from iddpm.ui.uploads import UPLOAD
@@ -41,7 +42,13 @@ def show(request: Request, data: Name = "", name: Name = "") -> HTMLResponse:
     fields = {field.name: field for section in setting_fields().values() for field in section}
     first = [*whole_fields(), *(fields[name] for name in FIRST)]
     return hub_of(request).render.page(
-        request, "train.html", data=data, name=name, first=first, sections=setting_fields()
+        request,
+        "train.html",
+        data=data,
+        name=name,
+        first=first,
+        sections=setting_fields(),
+        helps=setting_helps(language_of(request)),
     )
 
 

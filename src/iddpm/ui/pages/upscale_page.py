@@ -29,6 +29,8 @@ def show(
     facts = hub.index.facts(chosen)
     if facts.config is None:
         raise ValueError(facts.why)
+    times = facts.config.scale
+    scale = times if isinstance(times, tuple) else (times,)
     classes = facts.config.class_names if facts.config.model.class_conditional else ()
     return hub.render.page(
         request,
@@ -36,7 +38,8 @@ def show(
         run=facts,
         names=names,
         classes=classes,
-        learns=facts.config.learns,
+        scale=" x ".join(map(str, scale)),
+        degradation=facts.config.degradation,
         steps=facts.config.sampling.steps,
         samplers=SAMPLERS,
         spacings=("auto", *SPACINGS, *MEASURED_SPACINGS),

@@ -139,7 +139,7 @@ class Curves {
         markers: { width: 2, dash: (plot, k) => (plot.series[k].dash ? "dashed" : "solid") },
       },
       scales: { x: { time: false }, y: { distr: logarithmic ? 3 : 1 } },
-      series: [{ label: "step", value: (_, v) => (v === null ? "–" : v.toLocaleString("en")) }, ...series],
+      series: [{ label: this.root.dataset.step, value: (_, v) => (v === null ? "–" : v.toLocaleString("en")) }, ...series],
       axes: [
         { ...axis, values: (_, ticks) => ticks.map((v) => short(v)) },
         { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => (v === null ? "" : short(v))) },

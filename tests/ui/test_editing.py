@@ -226,6 +226,30 @@ def test_a_file_is_upscaled_as_by_the_command(hub, client, runs):
     assert "Increases the resolution 2 times, after training on the mean of each block." in page
 
 
+def test_an_upscaled_volume_is_shown_beside_its_file_and_drawn_again(hub, client, runs):
+    generator = np.random.default_rng(0)
+    np.save(runs.parent / "v.npy", generator.uniform(-1, 1, (12, 1, 4, 8, 8)).astype(np.float32))
+    settings = [*TINY, "training.steps=1", "task=super_resolution", "scale=[2,2,2]"]
+    settings += ["data.layout=NCDHW"]
+    run = runs / "deeper"
+    iddpm.train(runs.parent / "v.npy", out=run, settings=settings, reporter=SilentReporter())
+    small = generator.uniform(-1, 1, (1, 2, 4, 4)).astype(np.float32)
+    form = {"run": "deeper", "file": send(client, "small.npy", npy(small)), "steps": "2"}
+    made = []
+    for seed in ("0", "1", "0"):
+        assert client.post("/upscale", data=form | {"seed": seed}).status_code == 200
+        job = finish(hub)
+        made.append(job.files[0].read_bytes())
+        sides = [
+            client.get(f"/job/values?number={job.number}&before={side}")
+            for side in ("true", "false")
+        ]
+        assert [side.headers["x-shape"] for side in sides] == ["1,2,4,4", "1,4,8,8"]
+        levels = np.frombuffer(sides[0].content, np.uint8).reshape(small.shape)
+        np.testing.assert_allclose(levels / 127.5 - 1, small, atol=0.01)
+    assert made[0] == made[2] != made[1]
+
+
 def test_a_run_is_measured_as_by_the_command(hub, client, runs):
     form = {"run": "pictures", "kind": "likelihood", "max_items": "1", "samples_per_item": "2"}
     shown = client.post("/measure/commands", data=form).text

@@ -83,11 +83,14 @@ def open_whole(run: Run, file: Path | str | int) -> LowRes:
     return whole_file(run.config, file)
 
 
-def whole_file(config: ResolvedConfig, file: Path | str | int) -> LowRes:
-    """Open a file of one item of any size, as it is; errors as for :func:`open_whole`."""
+def whole_file(config: ResolvedConfig, file: Path | str | int, *, bounded: bool = True) -> LowRes:
+    """Open a file of one item of any size, as it is; errors as for :func:`open_whole`.
+
+    What was drawn may be floats beyond the range of the data: ``bounded=False`` takes them.
+    """
     shape = config.model.shape
     axes = (1,) * (len(shape) - 1)
-    target = Target(shape[0], axes, form_of(config), config.data.labels)
+    target = Target(shape[0], axes, form_of(config), config.data.labels, bounded=bounded)
     opened = list(open_low_res([str(file)], target).values())
     count = sum(one.count for one in opened)
     if count != 1:

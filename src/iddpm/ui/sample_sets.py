@@ -174,7 +174,7 @@ def read_sample(samples: SampleSet, number: int, config: ResolvedConfig) -> "Ten
             raise UnknownNameError(f"there is no sample {number} in {samples.name}")
         path = confined(samples.path, samples.files[number])
         try:  # those of a file that was filled in at its own size have that size
-            return whole_file(config, path).read(0, 1)[0]
+            return whole_file(config, path, bounded=False).read(0, 1)[0]
         except ValueError:  # a picture of numbers that pictures round
             return read_item(path, config.model.shape, config.bits, values_of(config)).x
     source = _open(data_of(samples), stamp(samples.path), config)

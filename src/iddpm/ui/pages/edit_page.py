@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -19,8 +18,8 @@ from iddpm.ui.actions.edit_actions import EditAction, InpaintAction, Interpolate
 from iddpm.ui.actions.restore_action import RestoreAction
 from iddpm.ui.confined_paths import UnknownNameError, confined
 from iddpm.ui.hub import Hub, fields_of, hub_of
-from iddpm.ui.log_columns import thinned
-from iddpm.ui.pages.item_routes import LARGEST_VOLUME, POINTS, sound_of
+from iddpm.ui.item_values import values_response
+from iddpm.ui.pages.item_routes import sound_of
 from iddpm.ui.pages.queue_page import commands_part, queued
 from iddpm.ui.pages.sample_page import drawing_runs
 from iddpm.ui.run_index import stamp
@@ -130,18 +129,7 @@ def sound(request: Request, run: Name, item: Name) -> Response:
 @router.get("/edit/values")
 def values(request: Request, run: Name, item: Name, tiled: bool = False) -> Response:
     """Return the values of an item: JSON of a signal, else uint8 [C, ..., H, W]."""
-    x = read_item_of(request, run, item, tiled).numpy()
-    if x.ndim == 2:
-        places = np.arange(x.shape[1], dtype=np.float64)
-        at, channels = thinned(places, [c.astype(np.float64) for c in x], POINTS)
-        sent = {"at": [int(v) for v in at], "length": x.shape[1]}
-        sent["channels"] = [[round(float(v), 5) for v in c] for c in channels]
-        return Response(json.dumps(sent), media_type="application/json")
-    if x.size > LARGEST_VOLUME:
-        raise ValueError(f"an item of {x.size} values is too large for a page")
-    levels = ((x.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
-    headers = {"X-Shape": ",".join(map(str, levels.shape))}
-    return Response(levels.tobytes(), media_type="application/octet-stream", headers=headers)
+    return values_response(read_item_of(request, run, item, tiled))
 
 
 async def read_action(request: Request, hub: Hub, *, drawn: bool = True) -> Action:

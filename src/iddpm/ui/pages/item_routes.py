@@ -2,11 +2,9 @@
 
 import asyncio
 import io
-import json
 import wave
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -14,8 +12,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from iddpm.ui.actions.nearest_action import NearestAction
 from iddpm.ui.confined_paths import UnknownNameError
 from iddpm.ui.hub import fields_of, hub_of
+from iddpm.ui.item_values import values_response
 from iddpm.ui.kept_samples import content_of, keep_sample
-from iddpm.ui.log_columns import thinned
 from iddpm.ui.pages.queue_page import queued
 from iddpm.ui.render import address
 from iddpm.ui.run_index import RunFacts
@@ -39,10 +37,6 @@ if TYPE_CHECKING:
 router = APIRouter()
 Name = Annotated[str, Query(max_length=1_000)]
 Number = Annotated[int, Query(ge=0, le=10**7)]
-LARGEST_VOLUME = 64_000_000
-"""Bytes of the values of a volume or clip that are sent to a page."""
-POINTS = 2_000
-"""Intervals that a signal is thinned to."""
 
 
 def _set_of(request: Request, run: str, name: str) -> tuple[RunFacts, SampleSet]:
@@ -105,19 +99,7 @@ def values(
     """Return a signal, thinned, as JSON; of a volume or clip uint8 [C, D, H, W]."""
     facts, found = _set_of(request, run, samples)
     assert facts.config is not None
-    x = read_sample(found, number, facts.config).numpy()
-    if x.ndim == 2:
-        places = np.arange(x.shape[1], dtype=np.float64)[low:high]
-        thin, channels = thinned(places, [c[low:high].astype(np.float64) for c in x], POINTS)
-        sent = {"at": [int(v) for v in thin], "length": x.shape[1]}
-        sent["channels"] = [[round(float(v), 5) for v in c] for c in channels]
-        return Response(json.dumps(sent), media_type="application/json")
-    if x.size > LARGEST_VOLUME:
-        raise ValueError(f"a sample of {x.size} values is too large for a page: open its file")
-    levels = ((x.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
-    shape = ",".join(map(str, levels.shape))
-    kind = "application/octet-stream"
-    return Response(levels.tobytes(), media_type=kind, headers={"X-Shape": shape})
+    return values_response(read_sample(found, number, facts.config), low, high)
 
 
 @router.get("/item/sound")

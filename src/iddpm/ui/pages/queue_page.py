@@ -2,21 +2,26 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
+from iddpm.config import ResolvedConfig
 from iddpm.ui.actions.action import Action
 from iddpm.ui.actions.nearest_action import NearestAction
 from iddpm.ui.actions.upscale_action import UpscaleAction
 from iddpm.ui.confined_paths import UnknownNameError, confined
 from iddpm.ui.hub import Hub, fields_of, hub_of
+from iddpm.ui.item_values import values_response
 from iddpm.ui.job_queue import Job
 from iddpm.ui.measurements import read_nearest
 from iddpm.ui.sample_sets import SHOWN, has_items, item_file, kind_of, read_set
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 router = APIRouter()
 MOST_PICTURES = 8
@@ -69,16 +74,41 @@ def show_file(request: Request, number: Number, place: Annotated[int, Query(ge=0
 
 @router.get("/job/values")
 def show_values(request: Request, number: Number, before: bool = False) -> Response:
-    """Return the levels of a picture that was upscaled, or of what became of it: [C, H, W]."""
-    from iddpm.data.sources.picture import load_picture
-
+    """Return the first item of a file that was upscaled, or of what became of it."""
     hub = hub_of(request)
     job = job_of(hub, number)
     if not is_compared(job):
-        raise UnknownNameError("this job upscaled no picture")
+        raise UnknownNameError("this job has upscaled nothing")
     assert isinstance(job.action, UpscaleAction)
     path = Path(job.action.file) if before else job.files[0]
     path = confined(hub.index.root, path.resolve().relative_to(hub.index.root).as_posix())
+    if job.files[0].suffix == ".png":
+        return _picture_response(path)
+    config = hub.index.facts(job.action.run).config
+    if config is None:
+        raise UnknownNameError("the run is gone")
+    return values_response(_read_side(config, path, before))
+
+
+def _read_side(config: ResolvedConfig, path: Path, before: bool) -> "Tensor":
+    """Return the first item of an upscaled file, or of the low resolution that it was made of."""
+    from iddpm.builders import form_of
+    from iddpm.builders.low_resolution import scale_of
+    from iddpm.data.upscaling.find import open_low_res
+    from iddpm.data.upscaling.low_res import Target
+
+    scale = scale_of(config)
+    scale = scale if before else (1,) * len(scale)
+    form, labels = form_of(config), config.data.labels
+    target = Target(config.model.channels, scale, form, labels, bounded=False)  # as drawn
+    (opened,) = open_low_res([path], target).values()
+    return opened.read(0, 1)[0]
+
+
+def _picture_response(path: Path) -> Response:
+    """Return the levels of a picture, [3, H, W] or [1, H, W] of one of 16 bits."""
+    from iddpm.data.sources.picture import load_picture
+
     image, depth = load_picture(path)
     levels = np.asarray(image if depth == 16 else image.convert("RGB"))
     if depth == 16:
@@ -89,9 +119,8 @@ def show_values(request: Request, number: Number, before: bool = False) -> Respo
 
 
 def is_compared(job: Job) -> bool:
-    """Say whether a job has upscaled a picture, which is then shown beside the result."""
-    upscaled = isinstance(job.action, UpscaleAction) and job.state == "done" and bool(job.files)
-    return upscaled and job.files[0].suffix == ".png"
+    """Say whether a job has upscaled a file, which is then shown beside the result."""
+    return isinstance(job.action, UpscaleAction) and job.state == "done" and bool(job.files)
 
 
 @router.post("/job/cancel")
@@ -154,8 +183,15 @@ def job_values(hub: Hub, job: Job) -> dict[str, Any]:
     shown = pictures[:MOST_PICTURES] if job.action.kind in SHOWN_KINDS else []
     return {"job": job, "command": command, "python": python, "pictures": shown} | {
         "compared": is_compared(job),
+        "sounds": [_name(job, file) for file in job.files if file.suffix in (".wav", ".flac")],
         "proposed": proposed_by(job),
     }
+
+
+def _name(job: Job, file: Path) -> str:
+    """Return the name of a file of a job's run, relative to the run."""
+    inside = file.is_relative_to(job.run)
+    return file.relative_to(job.run).as_posix() if inside else file.name
 
 
 def proposed_by(job: Job) -> str:

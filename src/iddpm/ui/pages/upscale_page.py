@@ -1,5 +1,6 @@
 """Upscaling: a file of one's own, and what a super-resolution run makes of it."""
 
+import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -59,14 +60,14 @@ async def upscale(request: Request) -> HTMLResponse:
 
 
 def read_action(hub: Hub, fields: dict[str, Any]) -> UpscaleAction:
-    """Read the form; the file becomes one that is ours."""
+    """Read the form; the file becomes one that is ours, and other settings another folder."""
     run, sent = hub.index.path(fields.get("run", "")), fields.get("file", "")
     if not sent.startswith(UPLOAD):
         raise ValueError("file is missing: drop one, or choose it")
     file = hub.uploads.path(sent.removeprefix(UPLOAD))
-    return UpscaleAction.read(
-        fields | {"file": str(file), "out": str(run / "upscaled" / file.parent.name)}
-    )
+    action = UpscaleAction.read(fields | {"file": str(file), "out": "-"})
+    folder = hashlib.sha256(action.model_dump_json().encode()).hexdigest()[:16]
+    return action.model_copy(update={"out": str(run / "upscaled" / folder)})
 
 
 @router.post("/upscale/commands")

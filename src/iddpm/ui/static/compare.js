@@ -43,9 +43,10 @@ export function startComparing() {
     part.querySelector(".line").style.left = `${divider.value}%`;
   };
   const draw = () => {
+    const where = Number(slice.value) / (Number(slice.max) + 1); // a low resolution has fewer slices
     for (const [canvas, item] of [[before, items[0]], [after, items[1]]]) {
       if (item?.channels) drawWave(canvas, item);
-      else if (item) drawSlice(canvas, item, 0, Number(slice.value));
+      else if (item) drawSlice(canvas, item, 0, Math.floor(where * item.shape[1] + 1e-9));
     }
   };
   const choose = async () => {

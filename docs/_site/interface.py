@@ -37,7 +37,8 @@ PAGES = {
         "Diffusion",
         "Schedules, the forward process, predictions, losses and the variational bound. Data is in "
         "[-1, 1]; bounds are in bits or nats as each function says.",
-        ("diffusion.schedule", "diffusion.gaussian", "diffusion.prediction", "diffusion.denoiser",
+        ("diffusion.schedule", "diffusion.time_input", "diffusion.gaussian",
+         "diffusion.prediction", "diffusion.denoiser",
          "diffusion.losses", "diffusion.weighting", "diffusion.variational_bound",
          "diffusion.analytic", "diffusion.residual", "diffusion.fourier",
          "diffusion.level_distribution"),

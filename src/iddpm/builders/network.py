@@ -12,7 +12,7 @@ from iddpm.builders.load_choice import load
 from iddpm.config import ConditionConfig, ResolvedConfig, UNetModel
 from iddpm.config.choices import SCHEDULES
 from iddpm.config.model import OF_GROUP_NORM
-from iddpm.diffusion import Denoiser, GaussianDiffusion, zero_terminal_snr
+from iddpm.diffusion import Denoiser, GaussianDiffusion, show_log_snr, zero_terminal_snr
 from iddpm.networks import (
     FEATURES,
     EncoderUNet,
@@ -196,6 +196,8 @@ def build_diffusion(config: ResolvedConfig) -> GaussianDiffusion:
     )
     if diffusion.zero_terminal_snr:
         schedule = zero_terminal_snr(schedule)
+    if diffusion.time_input == "log_snr":
+        schedule = show_log_snr(schedule)
     return GaussianDiffusion(schedule, diffusion.variance)
 
 

@@ -146,6 +146,8 @@ class DiffusionConfig(Section):
     """For schedule=log_snr: log-SNR at the most noise, in nats; by default -5."""
     rescale_timesteps: bool = True
     """Use t * 1000 / T as the network's time input, so that its range does not depend on T."""
+    time_input: Literal["timestep", "log_snr"] = "timestep"
+    """What the network is shown as the time: t, or the log-SNR, on one scale for all schedules."""
     zero_terminal_snr: bool = False
     """Adjust the schedule so that its last step is pure noise; for v, x0 and edm."""
     predicts: Predicts = "eps"

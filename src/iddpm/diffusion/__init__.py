@@ -19,5 +19,6 @@ from iddpm.diffusion.schedule import linear as linear
 from iddpm.diffusion.schedule import log_snr as log_snr
 from iddpm.diffusion.schedule import log_snr_of_levels as log_snr_of_levels
 from iddpm.diffusion.schedule import zero_terminal_snr as zero_terminal_snr
+from iddpm.diffusion.time_input import show_log_snr as show_log_snr
 from iddpm.diffusion.variational_bound import BitsPerDim as BitsPerDim
 from iddpm.diffusion.variational_bound import bits_per_dim as bits_per_dim

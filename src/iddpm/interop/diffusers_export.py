@@ -172,9 +172,12 @@ def scheduler_config(
     if diffusion.variance not in VARIANCES:
         raise ValueError(f"diffusers has no counterpart of diffusion.variance={diffusion.variance}")
     if not torch.equal(schedule.shown, schedule.index.double()):
+        stated = f"rescale_timesteps=true with diffusion.num_steps={len(schedule)}"
+        if not torch.allclose(schedule.shown, schedule.index.double() * (1000 / len(schedule))):
+            stated = "time_input=log_snr"
         raise ValueError(
-            "diffusers has no counterpart of diffusion.rescale_timesteps=true with "
-            f"diffusion.num_steps={len(schedule)}: it shows the network the step itself"
+            f"diffusers has no counterpart of diffusion.{stated}: it shows the network the step "
+            "itself"
         )
     config: dict[str, Any] = {
         "_diffusers_version": VERSION,

@@ -26,6 +26,7 @@ from iddpm.diffusion import (
     linear,
     log_snr,
     losses,
+    show_log_snr,
     zero_terminal_snr,
 )
 from iddpm.diffusion.fourier import fourier_features
@@ -236,6 +237,12 @@ DIFFUSION = {
                ("diffusion.schedule=linear",)),
         Effect(lambda s: curve(s)[1][1][-1], {"true": 1000.0, "false": 49.0},
                ("diffusion.schedule=log_snr",)),
+    ],
+    "diffusion.time_input": [
+        Effect(curve, {"timestep": lambda: curve_of(cosine(50)),
+                       "log_snr": lambda: curve_of(show_log_snr(cosine(50)))}),
+        Effect(lambda s: round(curve(s)[1][1][-1], 3), {"timestep": 980.0, "log_snr": 1819.672},
+               ("diffusion.zero_terminal_snr=true", *V)),
     ],
     "diffusion.zero_terminal_snr": [
         Effect(curve, {"false": lambda: curve_of(cosine(50)),

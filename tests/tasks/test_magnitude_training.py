@@ -52,7 +52,7 @@ def test_a_resumed_run_is_that_which_went_on_and_all_weights_have_magnitude_one(
     [
         ("model.upsample=nearest", "without upsample=nearest: leave it out"),
         ("model.group_channels=4", "without group_channels=4"),
-        ("task=classification", "a classifier has model.layers=group_norm"),
+        ("task=classification", "use model.layers=group_norm"),
     ],
 )
 def test_settings_of_other_blocks_are_refused(more, said):

@@ -6,6 +6,7 @@ from typing import Any
 
 from iddpm.builders.guides import check_guidance
 from iddpm.builders.low_resolution import check_low_res_noise
+from iddpm.builders.network import halvings
 from iddpm.builders.proposal import MOST_ITEMS, batch_for, propose_network
 from iddpm.builders.task import TASKS, task_of
 from iddpm.config import Config, DataConfig, ResolvedConfig, settle, validate
@@ -251,7 +252,8 @@ def _take_facts(values: dict[str, Any], config: Config, source: Source) -> None:
 
 def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:
     """Fill in the settings of the U-Net that follow from the size, or raise ValueError."""
-    if model["wavelets"] and model["stride"] is None:  # the proposal for the data's own size
+    coarser = halvings(model["wavelets"], model["patch"])
+    if coarser and model["stride"] is None:  # the proposal for the data's own size
         draft = dict(model)
         propose_network(draft, stated)
         model["stride"] = check_stride(draft["stride"], len(model["size"]))
@@ -273,22 +275,24 @@ def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:
 
 
 def grid_of(model: dict[str, Any]) -> tuple[int, ...]:
-    """Return the spatial size of the U-Net: that of the data, or smaller by wavelets.
+    """Return the spatial size of the U-Net: that of the data, or smaller by wavelets or patches.
 
     Raises:
-        ValueError: the levels of the wavelets do not divide the size.
+        ValueError: they do not divide the size.
     """
-    size, levels = tuple(model["size"]), model["wavelets"]
+    size, levels = tuple(model["size"]), halvings(model["wavelets"], model["patch"])
     if not levels:
         return size
     stride = check_stride(model["stride"], len(size))
     factors = [2**levels if s == 2 else 1 for s in stride]
     if any(n % factor for n, factor in zip(size, factors, strict=True)):
         nearest = [max(n // f, 1) * f for n, f in zip(size, factors, strict=True)]
+        stated, less = f"model.wavelets={levels} halves each axis {levels} times", "fewer levels"
+        if not model["wavelets"]:
+            stated, less = f"model.patch={2**levels} divides each axis", "a smaller patch"
         raise ValueError(
-            f"model.wavelets={levels} halves each axis {levels} times, and the data is "
-            f"{' x '.join(map(str, size))}: use data of {' x '.join(map(str, nearest))}, or fewer "
-            "levels"
+            f"{stated}, and the data is {' x '.join(map(str, size))}: use data of "
+            f"{' x '.join(map(str, nearest))}, or {less}"
         )
     return tuple(n // factor for n, factor in zip(size, factors, strict=True))
 

@@ -27,6 +27,7 @@ from iddpm.networks.blocks import CheckpointEngine
 from iddpm.networks.condition_embedding import ConditionKind
 from iddpm.networks.costs import channels_last
 from iddpm.networks.trunk import TrunkOptions, check_circular, check_stride
+from iddpm.networks.wavelets import Basis
 
 _UNETS: Mapping[str, tuple[Any, Any]] = {
     "group_norm": (UNet, SuperResUNet),
@@ -39,11 +40,14 @@ def build_network(config: ResolvedConfig, own: nn.Module | None = None) -> nn.Mo
     """Return the network of resolved settings: the U-Net, or a copy of an own one."""
     if isinstance(config.model, UNetModel):
         built: nn.Module = build_unet(config, config.model)
-        if config.model.wavelets:
+        model = config.model
+        levels = halvings(model.wavelets, model.patch)
+        if levels:
             dims = len(config.model.size)
             strides = check_stride(config.model.stride, dims)
             rings = check_circular(config.model.circular, dims)
-            built = WaveletNetwork(built, strides, config.model.wavelets, rings)
+            basis: Basis = "haar" if model.wavelets else "patch"
+            built = WaveletNetwork(built, strides, levels, rings, basis)
     elif own is not None:
         built = copy.deepcopy(own)
     else:
@@ -71,9 +75,14 @@ def count_inputs(config: ResolvedConfig) -> int:
 
 
 def count_bands(model: UNetModel) -> int:
-    """Return the number of wavelet coefficients at one position of the network's grid."""
+    """Return the number of values of a channel at one position of the network's grid."""
     halved = check_stride(model.stride, len(model.size)).count(2)
-    return int(2 ** (halved * model.wavelets))
+    return int(2 ** (halved * halvings(model.wavelets, model.patch)))
+
+
+def halvings(wavelets: int, patch: int) -> int:
+    """Return how often wavelets, or patches of 1, 2 or 4 positions, halve the grid."""
+    return wavelets or patch.bit_length() - 1
 
 
 def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:

@@ -163,7 +163,9 @@ def _tiling(
     stride = check_stride(model.stride, len(scale))
     if isinstance(model, UNetModel):  # others use tiles of the trained size
         widths = level_widths(model.model_channels, model.channel_mult)
-        grid = grid_of({"size": tile, "wavelets": model.wavelets, "stride": stride})
+        grid = grid_of(
+            {"size": tile, "wavelets": model.wavelets, "patch": model.patch, "stride": stride}
+        )
         check_size(grid, stride, widths, circular, least_group(model))
     return Tiling(padded, before, tuple(given), scale, tile, overlap)
 

@@ -100,6 +100,9 @@ class ModelConfig(Section):
     wavelets: Annotated[Whole, Field(ge=0, le=4)] = 0
     """Levels of an orthonormal Haar transform around the network, along the axes that it resizes:
     each halves the grid that it works at. The likelihood stays that of the data."""
+    patch: Literal[1, 2, 4] = 1
+    """Patches of so many positions along each axis that the network resizes are its channels, at a
+    grid that much coarser (space to depth): like wavelets, without sums and differences."""
     circular: tuple[bool, ...] | bool = False
     """Periodic data, such as rings, panoramas and fields: true, or true or false per axis."""
     group_channels: Width | None = None
@@ -129,6 +132,15 @@ class ModelConfig(Section):
                     f"model.layers={self.layers} has blocks without {name}={str(value).lower()}: "
                     "leave it out, or use model.layers=group_norm"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_basis(self) -> Self:
+        if self.patch > 1 and self.wavelets:
+            raise ValueError(
+                f"model.patch={self.patch} and model.wavelets={self.wavelets} both make the grid "
+                "coarser: use one of them"
+            )
         return self
 
     @model_validator(mode="after")

@@ -138,21 +138,14 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _wavelets_denoise(self) -> Self:
-        if self.model.wavelets and self.task == "classification":
-            raise ValueError(
-                f"model.wavelets={self.model.wavelets} is for networks that denoise, and "
-                f"task={self.task}: use model.wavelets=0"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _classifiers_have_group_norm(self) -> Self:
-        if self.model.layers != "group_norm" and self.task == "classification":
-            raise ValueError(
-                f"model.layers={self.model.layers} is for models that draw samples; a classifier "
-                "has model.layers=group_norm"
-            )
+    def _denoisers_have_more_layers(self) -> Self:
+        for name, plain in (("wavelets", 0), ("patch", 1), ("layers", "group_norm")):
+            value = getattr(self.model, name)
+            if value != plain and self.task == "classification":
+                raise ValueError(
+                    f"model.{name}={value} is for networks that denoise, and task={self.task}: "
+                    f"use model.{name}={plain}"
+                )
         return self
 
     @model_validator(mode="after")

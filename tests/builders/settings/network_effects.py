@@ -252,6 +252,11 @@ MODEL = {
                           getattr(net, "network", net).in_channels],
                {"0": ["UNet", 1], "1": ["WaveletNetwork", 4], "2": ["WaveletNetwork", 16]}),
     ],
+    "model.patch": [
+        Effect(lambda s: [getattr(net := build_network(s.config), "basis", "none"),
+                          getattr(net, "network", net).in_channels],
+               {"1": ["none", 1], "2": ["patch", 4], "4": ["patch", 16]}),
+    ],
     "model.use_checkpoint": [
         unet("true", {"use_checkpoint": True}, other="false"),
         encoder("true", {"use_checkpoint": True}, "false"),

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from iddpm.runs.layout import CONFIG
+from iddpm.runs.layout import CONFIG, read_run_config
 from iddpm.runs.run import Run
 from iddpm.tasks.train import train_until_stop
 from iddpm.tasks.training_setup import TrainRequest
+from iddpm.training.checkpoints.checkpoint_files import list_checkpoints, step_of
+from iddpm.training.monitoring.log_files import read_log
 from iddpm.training.stop import Stop, read_exit
 
 STEPS_ALONE = (
@@ -40,10 +42,10 @@ def train_for(
     Raises:
         SystemExit: a signal stopped it; run it again to go on.
     """
-    limit = f"training.max_time={60 * minutes:g}"
     going_on = (out / CONFIG).is_file()
-    ended = read_exit(out).get("reason") in (Stop.FINISHED.value, Stop.TIME.value)
-    if not (going_on and ended):
+    seconds = _left(out, 60 * minutes) if going_on else 60 * minutes
+    if seconds > 0:
+        limit = f"training.max_time={seconds:g}"
         _, reason = train_until_stop(
             TrainRequest(
                 None if going_on else data,
@@ -56,6 +58,19 @@ def train_for(
         if reason.exit_status:
             raise SystemExit(reason.exit_status)
     return Run(out)
+
+
+def _left(out: Path, seconds: float) -> float:
+    """Return the time limit with which a training goes on; 0 for one that has ended.
+
+    A training whose learning rate falls has planned its length and continues with the same limit.
+    """
+    if read_exit(out).get("reason") in (Stop.FINISHED.value, Stop.TIME.value):
+        return 0.0
+    if read_run_config(out).training.anneal == "linear":
+        return seconds
+    saved = max(map(step_of, list_checkpoints(out)), default=0)
+    return seconds - 60 * minutes_until(read_log(out), saved)
 
 
 def minutes_until(log: Sequence[Mapping[str, Any]], step: int) -> float:

@@ -18,6 +18,8 @@ from iddpm.tasks.likelihood import likelihood
 from iddpm.tasks.real_statistics import by_parts, nearest_items
 from iddpm.tasks.samples import draw_samples
 
+SAMPLER = "dpmpp_2m_sde"
+"""Stated, so that records stay comparable when the automatic choice changes."""
 SHARES = ("precision", "recall", "coverage")
 
 
@@ -62,8 +64,7 @@ def _of_samples(
 ) -> tuple[Measures, float | None]:
     """Draw samples; return their measures and the share of copies among them."""
     split, console = run.open_split(), open_console()
-    how = {**FAST, "steps": data.evaluations}
-    x = draw_samples(run, count, how, split, seed, None, console).x
+    x = draw_samples(run, count, _how(data), split, seed, None, console).x
     features = by_parts(judge.extractor, x, ALONE)
     found = measure(features, judge.reference, min(len(x), PAIRS), whiten=True)
     (nearest,) = nearest_items([x], split.source, split.train, console, ALONE)
@@ -80,9 +81,8 @@ def _best_length(
     for length in lengths:
         try:
             run = Run(directory, ema_length=length)
-            split, how = run.open_split(), {**FAST, "steps": data.evaluations}
-            count = max(data.samples // 2, 2)
-            x = draw_samples(run, count, how, split, seed + 1000, None, open_console()).x
+            split, count, console = run.open_split(), data.samples // 2, open_console()
+            x = draw_samples(run, count, _how(data), split, seed + 1000, None, console).x
         except ValueError as error:  # such as too few snapshots for a short one
             refused = str(error)
             continue
@@ -92,6 +92,11 @@ def _best_length(
     if not distances:
         raise ValueError(refused)
     return min(distances, key=lambda length: distances[length])
+
+
+def _how(data: DataSet) -> dict[str, Any]:
+    """Return how samples are drawn."""
+    return {**FAST, "sampler": SAMPLER, "steps": data.evaluations}
 
 
 def _estimate(value: float, error: float) -> dict[str, float | None]:

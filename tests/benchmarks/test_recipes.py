@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from benchmarks.recipes import __main__ as command
-from benchmarks.recipes import stages, trials
+from benchmarks.recipes import budget, stages, trials
 from benchmarks.recipes.budget import minutes_until
 from benchmarks.recipes.comparison import compare, read_records
 from benchmarks.recipes.corruptions import blurred, noisy, rises, shuffled
@@ -22,6 +22,7 @@ from benchmarks.recipes.table import write_table
 from benchmarks.recipes.trials import Places, Trial, perform
 from iddpm.config import read_config
 from iddpm.runs.classifier import load_classifier
+from iddpm.runs.layout import read_run_config
 from tests.conftest import TINY, images
 
 SMALL = {"model_channels": 8, "channel_mult": [1, 2], "attention_downsampling": []}
@@ -87,12 +88,23 @@ def test_a_stage_is_trained_once_and_compared(digits, places, tmp_path, monkeypa
     monkeypatch.setattr(stages, "BASE_SEEDS", (0,))
     settings = [word for setting in SHORT for word in ("-s", setting)]
     page = tmp_path / "recipes.md"
-    stage = ["screen", "--rows", "base", "eps", "--data", "digits", "--page", str(page), *settings]
+    stage = [
+        "screen",
+        "--rows",
+        "base",
+        "posthoc",
+        "--data",
+        "digits",
+        "--page",
+        str(page),
+        *settings,
+    ]
     assert command.main(stage, places) == 0
     records = read_records(places.records)
     assert [(r["row"], r["steps"], r.get("failed")) for r in records] == [
-        ("base", 2, None), ("eps", 2, None)
+        ("base", 2, None), ("posthoc", 2, None)
     ]  # fmt: skip
+    assert [r["measures"]["ema_length"] in (0.05, 0.1) for r in records] == [False, True]
     assert all(r["measures"]["bound"]["unit"] == "bits/dim" for r in records)
     assert all(r["threads"] == torch.get_num_threads() for r in records)
     assert "## digits, 5 minutes" in page.read_text()
@@ -115,11 +127,22 @@ def test_failures_are_kept_and_interruptions_are_not(digits, places, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             perform(trial, places)
     assert not trial.record(places).exists()
-    (trial.run(places) / "exit.json").unlink()  # as if killed before the end of training
+    killed = trial.run(places)
+    (killed / "exit.json").unlink()  # as if killed before the end of training
+    assert budget._left(killed, 300) == 300  # planned, and goes on with the plan
+    with monkeypatch.context() as patch:
+        patch.setattr(budget, "read_run_config", lambda _: _without_anneal(killed))
+        assert 0 < budget._left(killed, 300) < 300
     assert perform(trial, places)["steps"] == 2
     other = dataclasses.replace(trial, row=Row("base", "-", "-", {"model": {"dropout": 0.5}}))
     assert perform(other, places)["steps"] == 2  # other settings: trained, in a place of its own
     assert len(list((places.runs / "5m" / "digits").iterdir())) == 2
+
+
+def _without_anneal(run):
+    config = read_run_config(run)
+    training = config.training.model_copy(update={"anneal": "none"})
+    return config.model_copy(update={"training": training})
 
 
 def _interrupted(*arguments):

@@ -82,9 +82,11 @@ def test_weighting_by_name_by_kind_and_by_option():
         (["training.timestep_sampler=log_normal"], "weighting=log_normal, which is not set"),
         (["training.timestep_sampler=log_normal", "diffusion.loss=vlb"], "which is not set"),
         (["diffusion.loss.weighting=log_normal"], "predicts=eps: use predicts=edm, v or x0"),
+        (["training.noise_assignment=nearest", "diffusion.loss=vlb"], "loss=vlb has none"),
+        (["training.noise_assignment=nearest", "task=classification"], "classification has none"),
     ],
 )
-def test_log_normal_levels_are_refused_where_they_do_not_fit_the_loss(assignments, message):
+def test_levels_and_noise_are_refused_where_they_do_not_fit_the_loss(assignments, message):
     with pytest.raises(ValueError, match=message):
         read_config(None, assignments)
 

@@ -44,6 +44,7 @@ from iddpm.builders.task import task_of as task_of
 from iddpm.builders.tiling import Tiling as Tiling
 from iddpm.builders.tiling import build_sample_tiling as build_sample_tiling
 from iddpm.builders.tiling import build_tiling as build_tiling
+from iddpm.builders.training_parts import build_assignment as build_assignment
 from iddpm.builders.training_parts import build_augmentations as build_augmentations
 from iddpm.builders.training_parts import build_averages as build_averages
 from iddpm.builders.training_parts import build_loop_settings as build_loop_settings

@@ -18,6 +18,7 @@ from iddpm.diffusion.losses import LossTerms
 from iddpm.runtime.processes import Ranks
 from iddpm.training.ema import EMA
 from iddpm.training.loop_settings import LoopSettings
+from iddpm.training.noise_assignment import BOUND_SHARE, NearestNoise, check_solver
 from iddpm.training.power import PowerEMA
 from iddpm.training.step import Loss
 from iddpm.training.timesteps import DecoderTimesteps, PureNoiseTimesteps, TimestepSampler
@@ -89,6 +90,18 @@ def build_timesteps(config: ResolvedConfig) -> TimestepSampler:
         sampler = DecoderTimesteps(sampler, num_steps)
     share = config.training.pure_noise_share
     return PureNoiseTimesteps(sampler, num_steps, share) if share else sampler
+
+
+def build_assignment(config: ResolvedConfig) -> NearestNoise | None:
+    """Return what exchanges the noise of a batch, or None.
+
+    Raises:
+        ValueError: scipy is not installed.
+    """
+    if config.training.noise_assignment == "none":
+        return None
+    check_solver()
+    return NearestNoise(BOUND_SHARE if config.diffusion.loss.kind == "hybrid" else 0.0)
 
 
 def check_sharing(config: ResolvedConfig, ranks: Ranks, own: nn.Module | None = None) -> None:

@@ -106,8 +106,10 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _drawn_levels_are_weighted(self) -> Self:
+    def _the_loss_takes_levels_and_noise(self) -> Self:
         self.diffusion.check_timesteps(self.training.timestep_sampler)
+        distilled = self.distillation is not None
+        self.training.check_noise(self.task, self.diffusion.loss.kind, distilled)
         return self
 
     @model_validator(mode="after")

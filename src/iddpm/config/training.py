@@ -74,6 +74,9 @@ class TrainingConfig(Section):
     timestep_sampler: Annotated[str, OneOf(TIMESTEP_SAMPLERS)] = "uniform"
     """uniform, low_discrepancy (spreads each batch evenly over the timesteps), loss_second_moment
     (for loss=vlb) or log_normal (for loss.weighting=log_normal)."""
+    noise_assignment: Literal["none", "nearest"] = "none"
+    """nearest: exchange noise between the items of a batch so that it is near the data (Li et al.
+    2024), for the squared error alone; needs scipy."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     """``auto`` uses bf16 on devices on which it is faster, measured on CPUs, otherwise float32."""
     compile: bool = False
@@ -108,6 +111,20 @@ class TrainingConfig(Section):
     """Also write event files for TensorBoard."""
     wandb: Annotated[str, Field(min_length=1)] | None = None
     """A Weights & Biases project to log to."""
+
+    def check_noise(self, task: str, loss: str, distilled: bool) -> None:
+        """Raise ValueError if noise is assigned and there is no squared error to train with it."""
+        if self.noise_assignment == "none":
+            return
+        instead = f"task={task}" if task == "classification" else f"diffusion.loss={loss}"
+        if distilled:
+            instead = "a distilled model"
+        elif task != "classification" and loss in ("simple", "hybrid"):
+            return
+        raise ValueError(
+            f"training.noise_assignment={self.noise_assignment} changes the squared error of "
+            f"loss=simple and hybrid, and {instead} has none: use noise_assignment=none"
+        )
 
     @field_validator("posthoc_ema", mode="before")
     @classmethod

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from iddpm.builders import (
+    build_assignment,
     build_averages,
     build_optimizer,
     check_sharing,
@@ -279,6 +280,7 @@ def build_training(
         rehearse=replicated,
         halve=training.on_out_of_memory == "halve",
         guard=guard,
+        assignment=build_assignment(config),
     )
     return state, step
 

@@ -14,6 +14,7 @@ from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.runtime.seeds import normal, stream, torch_seed
 from iddpm.training.classification import NoisyClassifier
 from iddpm.training.ema import EMA
+from iddpm.training.noise_assignment import NearestNoise
 from iddpm.training.out_of_memory import out_of_memory, ran_out_of_memory
 from iddpm.training.parallel import Sharing, alone, whole
 from iddpm.training.precision import Precision
@@ -79,6 +80,7 @@ class TrainStep:
         halve: if memory runs out, halve the microbatch, repeat the step and keep the new size; only
             for one process.
         guard: skips steps with spikes.
+        assignment: exchanges noise within the rows of a rank.
 
     >>> from iddpm import GaussianDiffusion, UNet, UniformTimesteps, cosine, simple
     >>> network = UNet(
@@ -111,6 +113,7 @@ class TrainStep:
     rehearse: bool = False
     halve: bool = False
     guard: SpikeGuard | None = None
+    assignment: NearestNoise | None = None
 
     def __post_init__(self) -> None:
         """Collect the parameters once."""
@@ -139,8 +142,7 @@ class TrainStep:
         uniform = stream(self.seed, "timestep", step=step).random(count * self.ranks.count)
         everyones_t, everyones_weights = self.timesteps.sample(uniform)
         t, weights = everyones_t[own], everyones_weights[own].to(x0.device)
-        drawn = normal(self.seed, "noise", x0.shape, step=step, start=own.start)
-        noise = torch.from_numpy(drawn).to(x0.device)
+        noise, independent = self._noise(x0, step, own)
         options = {}
         if isinstance(self.denoiser, Denoiser) and self.denoiser.self_condition:
             coin = stream(self.seed, "self-condition", step=step).random()
@@ -162,6 +164,8 @@ class TrainStep:
                         **options,
                         **{name: value[rows] for name, value in conditioning.items()},
                     )
+                if self.assignment is not None:
+                    terms = self.assignment.counted(terms, independent[rows])
                 # Divided by all of the rank's items: microbatches then sum to their mean, and the
                 # ranks' gradients are averaged.
                 mean = (terms.loss * weights[rows]).sum() / count
@@ -194,6 +198,16 @@ class TrainStep:
         if skipped:
             self._restore(buffers)
         return StepResult(everyones_t, losses, mse, vb, gradient_norm, skipped, bad, spike)
+
+    def _noise(self, x0: Tensor, step: int, own: slice) -> tuple[Tensor, Tensor]:
+        """Return the noise of this rank's items, and which of them have noise of their own."""
+        drawn = normal(self.seed, "noise", x0.shape, step=step, start=own.start)
+        noise = torch.from_numpy(drawn).to(x0.device)
+        if self.assignment is None:
+            return noise, torch.ones(len(x0), dtype=torch.bool)
+        count = len(x0) * self.ranks.count
+        independent = self.assignment.independent(self.seed, step, count)[own]
+        return self.assignment.assigned(x0, noise, independent), independent
 
     def _restore(self, buffers: list[Tensor]) -> None:
         """Set the buffers of an own network, such as running statistics, to earlier values."""

@@ -1,5 +1,6 @@
 """The settings of training: what the loop and a step of it do with each."""
 
+from iddpm.training.noise_assignment import BOUND_SHARE
 from tests.builders.settings.effect import DIFFERS, Effect
 from tests.builders.settings.training_looks import (
     adam,
@@ -121,6 +122,15 @@ TRAINING = {
             "log_normal\ndiffusion.loss=hybrid\ndiffusion.predicts=v\n"
             "diffusion.loss.weighting=log_normal": ["LogNormalTimesteps"] * 2,
         }),
+    ],
+    "training.noise_assignment": [
+        trained(lambda s: handed(s, lambda h: h.step.assignment and
+                                 h.step.assignment.independent_share), also)(seen)
+        for also, seen in (
+            ((), {"none": None, "nearest": BOUND_SHARE}),
+            (("diffusion.variance=fixed_small", "diffusion.loss=simple"),
+             {"none": None, "nearest": 0.0}),
+        )
     ],
     "training.precision": [
         trained(computed_in)({"float32": ["float32", ["torch.float32"]],

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from iddpm.networks import NO_CLASS, UNet
+from iddpm.networks.blocks import ResBlock
 from iddpm.networks.unet import join_skip
 
 SIZES = {1: [(7,), (15,), (28,)], 2: [(7, 7), (15, 15), (28, 28), (50, 37)], 3: [(3, 7, 6)]}
@@ -327,3 +328,26 @@ def test_heads_of_the_decoder_that_do_not_fit_are_named():
             in_channels=1, out_channels=1, model_channels=32, num_res_blocks=1,
             attention_downsampling=(1,), num_heads=4, num_heads_upsample=5,
         )  # fmt: skip
+
+
+def test_blocks_stand_where_they_are_stated():
+    """Blocks of each level are as wide as it, and the decoder has one more at each."""
+    network = UNet(
+        in_channels=1, out_channels=1, model_channels=4, num_res_blocks=(1, 3), channel_mult=(1, 2)
+    )
+    down, up = ([b[0] for b in blocks if isinstance(b[0], ResBlock)]
+                for blocks in (network.input_blocks, network.output_blocks))  # fmt: skip
+    assert [block.out_layers[-1].out_channels for block in down] == [4, 8, 8, 8]
+    assert [block.out_layers[-1].out_channels for block in up] == [8] * 4 + [4] * 2
+    assert network(torch.zeros(1, 1, 7, 6), torch.zeros(1)).shape == (1, 1, 7, 6)
+    equal = UNet(
+        in_channels=1, out_channels=1, model_channels=4, num_res_blocks=[2, 2], channel_mult=(1, 2)
+    )
+    plain = UNet(
+        in_channels=1, out_channels=1, model_channels=4, num_res_blocks=2, channel_mult=(1, 2)
+    )
+    assert equal.state_dict().keys() == plain.state_dict().keys()
+    for wrong in ([1], [1, 0], [1, 1, 1]):
+        with pytest.raises(ValueError, match="each of the 2 levels"):
+            UNet(in_channels=1, out_channels=1, model_channels=4, num_res_blocks=wrong,
+                 channel_mult=(1, 2))  # fmt: skip

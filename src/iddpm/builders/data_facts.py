@@ -24,7 +24,13 @@ from iddpm.data.values import Values, natural_values, with_fill
 from iddpm.diffusion import log_snr_of_levels
 from iddpm.diffusion.schedule import LOG_SNR_MAX, LOG_SNR_MIN
 from iddpm.networks.layers import MAX_GROUPS, num_groups
-from iddpm.networks.trunk import check_circular, check_size, check_stride, level_widths
+from iddpm.networks.trunk import (
+    check_circular,
+    check_size,
+    check_stride,
+    level_blocks,
+    level_widths,
+)
 
 PURE_NOISE_SHARE = 0.125
 """Share of the training items of a residual at pure noise, where one evaluation makes a sample."""
@@ -262,6 +268,7 @@ def _resolve_unet(model: dict[str, Any], stated: set[str]) -> None:
     propose_network(inside, stated)
     model |= {**inside, "size": model["size"]}
     widths = level_widths(model["model_channels"], model["channel_mult"])
+    level_blocks(model["num_res_blocks"], len(widths))
     least = (model["group_channels"] or 1) if model["layers"] == "group_norm" else None
     if not model["use_scale_shift_norm"] and all(num_groups(w, least or 1) == w for w in widths):
         raise ValueError(

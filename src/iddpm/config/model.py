@@ -9,6 +9,8 @@ from iddpm.config.section import Few, Length, Section, Whole
 
 Width = Annotated[Whole, Field(gt=0, le=65_536)]
 
+Blocks = Annotated[Whole, Field(gt=0, le=64)]
+
 OF_GROUP_NORM = (
     "qkv_order",
     "use_scale_shift_norm",
@@ -62,8 +64,8 @@ class ModelConfig(Section):
     0.01 in the paper."""
     model_channels: Width = 64
     """Base width; by default 64, 32 for volumes, and less if memory is short."""
-    num_res_blocks: Annotated[Whole, Field(gt=0, le=64)] = 2
-    """Residual blocks per level."""
+    num_res_blocks: Blocks | Annotated[tuple[Blocks, ...], Field(min_length=1, max_length=16)] = 2
+    """Residual blocks per level: a number, or one for each level, such as [1, 4, 2]."""
     channel_mult: (
         Annotated[tuple[Annotated[float, Field(gt=0, le=1024)], ...], Field(max_length=16)] | None
     ) = None

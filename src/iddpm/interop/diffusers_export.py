@@ -105,6 +105,9 @@ def _check_expressible(settings: Mapping[str, Any], groups: set[int]) -> None:
     refused = {
         f"task={settings['task']}": settings["task"] != "generation",
         f"model.network={model['network']}": layout is None,
+        f"model.num_res_blocks={model['num_res_blocks']}": not isinstance(
+            model["num_res_blocks"], int
+        ),
         f"model.layers={model['layers']}": model["layers"] != "group_norm",
         f"model.size={size} of {len(size)} axes": len(size) != 2,
         "model.conditions": bool(model["conditions"]),

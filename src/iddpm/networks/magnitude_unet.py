@@ -36,7 +36,7 @@ class MagnitudeOptions(TypedDict, total=False):
     in_channels: Required[int]
     out_channels: Required[int]
     model_channels: Required[int]
-    num_res_blocks: Required[int]
+    num_res_blocks: Required[int | Sequence[int]]
     dims: int
     channel_mult: Sequence[float]
     attention_downsampling: Iterable[int]

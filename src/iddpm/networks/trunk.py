@@ -27,7 +27,7 @@ class TrunkOptions(TypedDict, total=False):
     """The keywords that ``UNet`` and ``EncoderUNet`` pass to :class:`Trunk`."""
 
     model_channels: Required[int]
-    num_res_blocks: Required[int]
+    num_res_blocks: Required[int | Sequence[int]]
     dims: int
     channel_mult: Sequence[float]
     attention_downsampling: Iterable[int]
@@ -79,7 +79,7 @@ class Trunk(nn.Module):
         *,
         in_channels: int,
         model_channels: int,
-        num_res_blocks: int,
+        num_res_blocks: int | Sequence[int],
         dims: int = 2,
         channel_mult: Sequence[float] = (1, 2, 4, 8),
         attention_downsampling: Iterable[int] = (),
@@ -113,6 +113,7 @@ class Trunk(nn.Module):
         self.stride = check_stride(stride, dims)
         self.circular = check_circular(circular, dims)
         self.widths = level_widths(model_channels, channel_mult)
+        self.blocks_of_level = level_blocks(num_res_blocks, len(self.widths))
         self.attention_at = check_attention(attention_downsampling, len(self.widths))
 
         self.emb_channels = 4 * model_channels
@@ -128,7 +129,7 @@ class Trunk(nn.Module):
         self.input_blocks = nn.ModuleList([TimestepEmbedSequential(self._stem(ch))])
         self.stage_channels = [ch]
         for level, width in enumerate(self.widths):
-            for _ in range(self.num_res_blocks):
+            for _ in range(self.blocks_of_level[level]):
                 layers: list[nn.Module] = [self._res_block(ch, width)]
                 ch = width
                 if 2**level in self.attention_at:
@@ -230,6 +231,21 @@ def level_widths(model_channels: int, channel_mult: Sequence[float]) -> list[int
             "a level without channels"
         )
     return widths
+
+
+def level_blocks(num_res_blocks: int | Sequence[int], levels: int) -> list[int]:
+    """Return the residual blocks of each level, from their number or one number for each level.
+
+    Raises:
+        ValueError: another number of levels, or a level without blocks.
+    """
+    blocks = [num_res_blocks] * levels if isinstance(num_res_blocks, int) else [*num_res_blocks]
+    if len(blocks) != levels or min(blocks) < 1:
+        raise ValueError(
+            f"num_res_blocks={list(blocks)} must have a number of at least 1 for each of the "
+            f"{levels} levels of channel_mult, or be one number for all"
+        )
+    return blocks
 
 
 def check_stride(stride: Sequence[int] | None, dims: int) -> tuple[int, ...]:

@@ -53,7 +53,7 @@ class UNet(Trunk):
         in_channels: channels of the data.
         out_channels: channels of the prediction; twice the data's when the variance is learned.
         model_channels: the base width, multiplied at each level by ``channel_mult``.
-        num_res_blocks: residual blocks per level.
+        num_res_blocks: residual blocks per level, one number for all or one for each.
         channel_mult: one width factor per level; between levels the resolution halves.
         attention_downsampling: downsampling factors (1, 2, 4, ...) at which attention is used.
             The published class calls these factors ``attention_resolutions``; the published flags
@@ -138,7 +138,8 @@ class UNet(Trunk):
         ch = skips[-1]
         self.output_blocks = nn.ModuleList()
         for level, width in reversed(list(enumerate(self.widths))):
-            for i in range(self.num_res_blocks + 1):
+            last = self.blocks_of_level[level]
+            for i in range(last + 1):
                 layers: list[nn.Module] = [self._up_block(ch + skips.pop(), width)]
                 ch = width
                 if 2**level in self.attention_at:
@@ -150,7 +151,7 @@ class UNet(Trunk):
                         raise ValueError(
                             f"num_heads_upsample={num_heads_upsample} does not work: {error}"
                         ) from None
-                if level and i == self.num_res_blocks:
+                if level and i == last:
                     resizes = self.resblock_updown
                     up = self._up_block(ch, ch, up=True) if resizes else make_upsample(ch)
                     layers.append(up)

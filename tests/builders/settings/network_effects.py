@@ -184,6 +184,8 @@ MODEL = {
     ],
     "model.num_res_blocks": [
         unet("2", {"num_res_blocks": 2}, other="1"), encoder("2", {"num_res_blocks": 2}, "1"),
+        unet("[1,3]", {"num_res_blocks": (1, 3)}, other="1"),
+        encoder("[1,3]", {"num_res_blocks": (1, 3)}, "1"),
     ],
     "model.channel_mult": [
         unet("[1,1,2]", {"channel_mult": (1, 1, 2)}, other="[1,2]"),

@@ -25,6 +25,7 @@ class DataSet:
         prepare: writes the data and returns its path, or the name of an embedded set.
         judge: settings of the judge, nested; with ``task: classification`` it is a classifier.
         judge_steps: of the judge's training.
+        judge_batch: of an encoder's.
         samples: that are drawn to be measured.
         evaluations: of the network for each.
         bound_items: held-out items whose bound is measured, at most.
@@ -35,6 +36,7 @@ class DataSet:
     prepare: Callable[[], Path | str]
     judge: Mapping[str, Any]
     judge_steps: int
+    judge_batch: int = 128
     samples: int = 1000
     evaluations: int = 20
     bound_items: int = 500
@@ -85,12 +87,14 @@ def _classifier(mult: list[int], *, crop: bool) -> dict[str, Any]:
 def data_sets() -> dict[str, DataSet]:
     """Return the data sets by name."""
     emojis = _encoder(16, [1, 2, 4], group_channels=4)
-    crops = _encoder(8, [1, 2, 4, 8], group_channels=4, stride=[2, 2, 2])
+    crops = _encoder(4, [1, 4, 8, 16], group_channels=4, stride=[2, 2, 2])
     found = (
-        DataSet("digits", lambda: "mnist5k", _classifier([1, 2, 4], crop=True), 4000),
-        DataSet("emoji", partial(emoji.prepare, "RGB"), emojis, 3000, bound_looks=32),
-        DataSet("emoji_rgba", partial(emoji.prepare, "RGBA"), emojis, 3000, bound_looks=32),
+        DataSet("digits", lambda: "mnist5k", _classifier([1, 2, 4], crop=True), 8000),
+        DataSet("emoji", partial(emoji.prepare, "RGB"), emojis, 6000, bound_looks=32),
+        DataSet("emoji_rgba", partial(emoji.prepare, "RGBA"), emojis, 6000, bound_looks=32),
         DataSet("signals", signals.prepare, _classifier([1, 2, 2, 4], crop=False), 6000),
-        DataSet("mri", volumes.prepare, crops, 3000, samples=200, bound_items=50, bound_looks=8),
+        DataSet(
+            "mri", volumes.prepare, crops, 1000, 64, samples=200, bound_items=50, bound_looks=8
+        ),
     )
     return {one.name: one for one in found}

@@ -34,7 +34,6 @@ from iddpm.training.ema import EMA
 
 OUTPUTS = 128
 """Numbers that the loss compares: more than there are features, as in the paper."""
-BATCH = 128
 RATE, WARMUP = 2e-3, 100
 INVARIANCE, VARIANCE, COVARIANCE = 25.0, 25.0, 1.0
 """Weights of the three terms (section 4.2)."""
@@ -53,14 +52,15 @@ ITEMS = 5000
 
 
 def train_encoder(
-    data: Path | str, settings: Mapping[str, Any], steps: int, out: Path
+    data: Path | str, settings: Mapping[str, Any], steps: int, batch: int, out: Path
 ) -> dict[str, Any]:
     """Train an encoder on the training items of data and write it.
 
     Args:
         data: path or name.
         settings: nested: how data is read, and the network.
-        steps: optimizer steps of BATCH items.
+        steps: of the optimizer.
+        batch: items in each, two views of all of them.
         out: the directory to write.
 
     Returns:
@@ -74,7 +74,7 @@ def train_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build_encoder(config)
-        average = _fit(network, config, items, steps)
+        average = _fit(network, config, items, steps, batch)
     write_text(out / CONFIG, written_settings(config))
     facts = {"settings": seal(config)}
     weights = average.network.state_dict()
@@ -97,7 +97,9 @@ def _training_items(split: Split) -> Tensor:
     return read_items(split.source, some)
 
 
-def _fit(network: EncoderUNet, config: ResolvedConfig, items: Tensor, steps: int) -> EMA:
+def _fit(
+    network: EncoderUNet, config: ResolvedConfig, items: Tensor, steps: int, batch: int
+) -> EMA:
     """Train and return the average of the weights."""
     shown = build_diffusion(config).schedule.shown[:1].float()
     # Between features and outputs, two layers that are thrown away.
@@ -111,7 +113,7 @@ def _fit(network: EncoderUNet, config: ResolvedConfig, items: Tensor, steps: int
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=1e-4, fused=True)
     average = EMA(network, 0.99)
     spread, mirror = float(items.std()), mirrored_axis(config)
-    size = min(BATCH, len(items))
+    size = min(batch, len(items))
     for step in range(steps):
         rise = min(1.0, (step + 1) / WARMUP)
         for group in optimizer.param_groups:

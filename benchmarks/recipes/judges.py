@@ -56,7 +56,7 @@ class Judge:
 def open_judge(data: DataSet, folder: Path = FOLDER) -> Judge:
     """Open the judge of a data set, which is trained and tested the first time."""
     settings = merge({"data": data.base()["data"]}, data.judge)
-    content = json.dumps([settings, data.judge_steps], sort_keys=True)
+    content = json.dumps([settings, data.judge_steps, data.judge_batch], sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     directory = folder / f"{data.name}-{digest}"
     if not (directory / FACTS).is_file():
@@ -74,7 +74,9 @@ def _train(data: DataSet, settings: dict[str, Any], directory: Path) -> dict[str
     kind = "classifier" if data.classifies else "encoder"
     facts = {"data": data.name, "kind": kind, "threads": torch.get_num_threads()}
     if not data.classifies:
-        return facts | train_encoder(data.location(), settings, data.judge_steps, directory)
+        return facts | train_encoder(
+            data.location(), settings, data.judge_steps, data.judge_batch, directory
+        )
     started = time.monotonic()
     length = {"training": {"steps": data.judge_steps}}
     run = trained(data.location(), directory, None, base=merge(merge(SETTINGS, settings), length))

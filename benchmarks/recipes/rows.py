@@ -16,7 +16,17 @@ BASE = "base"
 """The row without settings, which the others are compared with."""
 TOGETHER = "+"
 """Joins the names of rows that are tried together, such as ``edm+muon``."""
-_KEYS = {"tries", "published", "settings", "by_data", "data", "together", "ema_lengths"}
+_KEYS = {"tries", "published", "settings", "by_data", "data", "together"}
+_KEYS |= {"ema_lengths", "without_base"}
+    "tries",
+    "published",
+    "settings",
+    "by_data",
+    "data",
+    "together",
+    "ema_lengths",
+    "without_base",
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,8 @@ class Row:
         settings: on top of the base of every data set, nested.
         by_data: more settings by the name of a data set.
         data: the data sets that it is for; empty for all.
+        without_base: whether nothing of the base is taken but how the data is read and whether its
+            classes are used: everything else is a default.
         ema_lengths: lengths of averages, of which the best by samples of their own is measured.
     """
 
@@ -40,9 +52,13 @@ class Row:
     by_data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     data: tuple[str, ...] = ()
     ema_lengths: tuple[float, ...] = ()
+    without_base: bool = False
 
     def merged(self, base: Mapping[str, Any], data: str) -> dict[str, Any]:
         """Return the settings of a data set's base with those of this row."""
+        if self.without_base:
+            classes = {"class_conditional": base["model"]["class_conditional"]}
+            base = {"data": base["data"], "model": classes}
         return merge(merge(base, self.settings), self.by_data.get(data, {}))
 
     def digest(self, base: Mapping[str, Any], data: str) -> str:
@@ -102,6 +118,7 @@ def _read(name: str, folder: Path) -> Row:
         content["by_data"] = merge(parts.by_data, content.get("by_data") or {})
         content.setdefault("ema_lengths", parts.ema_lengths)
         content.setdefault("data", parts.data)
+        content.setdefault("without_base", parts.without_base)
     return Row(
         name,
         _line(content["tries"]),
@@ -110,6 +127,7 @@ def _read(name: str, folder: Path) -> Row:
         content.get("by_data") or {},
         tuple(content.get("data") or ()),
         tuple(content.get("ema_lengths") or ()),
+        bool(content.get("without_base")),
     )
 
 
@@ -128,6 +146,7 @@ def _joined(name: str, parts: Sequence[str], folder: Path) -> Row:
         by_data,
         tuple(sorted(set.intersection(*limited))) if limited else (),
         next((row.ema_lengths for row in reversed(rows) if row.ema_lengths), ()),
+        any(row.without_base for row in rows),
     )
 
 

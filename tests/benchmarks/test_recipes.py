@@ -58,7 +58,7 @@ def test_rows_are_settings_of_every_data_set_that_they_are_for():
         assert set(row.by_data) | set(row.data) <= set(known), row.name
         for data in row.data or known:
             config = read_config(None, [], row.merged(bases[data], data))
-            if row.settings or data in row.by_data:
+            if row.settings or row.without_base or data in row.by_data:
                 assert config != unchanged[data], f"{row.name} changes nothing of {data}"
 
 
@@ -66,6 +66,12 @@ def test_a_section_of_another_kind_replaces_the_one_below():
     base = {"loss": {"kind": "hybrid", "vb_weight": 0.1}, "rate": 1}
     assert merge(base, {"loss": {"kind": "simple"}}) == {"loss": {"kind": "simple"}, "rate": 1}
     assert merge(base, {"loss": {"space": "v"}})["loss"] == {**base["loss"], "space": "v"}
+
+
+def test_a_row_of_defaults_keeps_how_the_data_is_read():
+    base = data_sets()["digits"].base()
+    found = read_row("defaults").merged(base, "digits")
+    assert found == {"data": base["data"], "model": {"class_conditional": True}}
 
 
 def test_rows_together_have_the_settings_of_all(tmp_path):
@@ -258,7 +264,7 @@ def test_an_encoder_serves_as_features(tmp_path, dims):
         "data": {"layout": "NL" if dims == 1 else "NDHW", "held_out": 0.3},
         "model": {**SMALL, "num_res_blocks": 1, "num_heads": 2},
     }
-    facts = train_encoder(data, settings, 2, tmp_path / "encoder")
+    facts = train_encoder(data, settings, 2, 16, tmp_path / "encoder")
     assert facts["steps"] == 2
     judge = load_classifier(tmp_path / "encoder")
     features = judge.features(torch.rand(5, 1, *[8] * dims))

@@ -18,15 +18,6 @@ TOGETHER = "+"
 """Joins the names of rows that are tried together, such as ``edm+muon``."""
 _KEYS = {"tries", "published", "settings", "by_data", "data", "together"}
 _KEYS |= {"ema_lengths", "without_base"}
-    "tries",
-    "published",
-    "settings",
-    "by_data",
-    "data",
-    "together",
-    "ema_lengths",
-    "without_base",
-}
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ def hub(runs):
     hub.jobs.close()
 
 
+HTMX = {"hx-request": "true"}
+
+
 @pytest.fixture
 def client(hub):
     return open_client(hub)
@@ -390,6 +393,8 @@ def test_a_training_is_looked_at_started_and_waited_for(hub, client, runs):
                   {"set:training.learning_rate": "many"}, {"data": "upload/none"}):  # fmt: skip
         answer = client.post("/train", data=form | {"name": "other"} | wrong)
         assert answer.status_code in (400, 404), wrong
+        part = client.post("/train", data=form | {"name": "other"} | wrong, headers=HTMX)
+        assert part.text.startswith('<p class="notice bad" role="alert">')
     assert not (runs / "other").exists()
 
 
@@ -401,7 +406,8 @@ def _npz():
 
 def test_a_training_that_fails_says_why(hub, client, runs):
     form = {"data": str(runs.parent / "none.npz"), "name": "failing"}
-    assert client.post("/train", data=form).status_code == 303
+    answer = client.post("/train", data=form, headers=HTMX)
+    assert answer.headers["hx-redirect"] == "/train/started?name=failing"
     wait_until(lambda: not hub.trainings.is_starting(runs / "failing"))
     assert "none.npz" in client.get("/train/started?name=failing").text
 

@@ -134,6 +134,19 @@ def test_commands_to_copy_are_quoted_and_go_on_to_the_step_that_is_offered(clien
     assert given == {"out": wanted[4], "resume": True, "settings": ["training.steps=1000"]}
 
 
+def test_the_held_out_loss_stands_above_the_curves(client, root):
+    write_run(
+        root / "a",
+        status=130,
+        reason="stopped by SIGINT",
+        step=30,
+        message="stopped by SIGINT at 30",
+    )
+    page = text_of(client.get("/run?run=a").text)
+    assert "Held-out loss 0.5 " in page
+    assert page.count("stopped by SIGINT") == 1
+
+
 def test_runs_are_found_at_any_depth_and_folders_of_runs_are_not(root):
     for name in (
         "a",

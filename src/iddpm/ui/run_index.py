@@ -234,8 +234,10 @@ def state_of(facts: dict[str, Any]) -> tuple[str, str]:
         said = facts.get("exit", {"status": 0, "reason": "finished", "message": ""})
         if said["reason"] == "finished":
             return "finished", ""
-        stopped = said["status"] == 0 or said["reason"].startswith("stopped by")
-        return ("stopped" if stopped else "failed"), f"{said['reason']}: {said['message']}"
+        reason, message = str(said["reason"]), str(said["message"])
+        stopped = said["status"] == 0 or reason.startswith("stopped by")
+        why = message if message.startswith(reason) else f"{reason}: {message}"
+        return ("stopped" if stopped else "failed"), why
     if state == "gone":
         return "failed", "it ended without a record: killed, or its machine stopped"
     return ("imported" if state == "imported" else "new"), ""

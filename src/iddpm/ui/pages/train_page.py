@@ -110,7 +110,10 @@ async def train(request: Request) -> Response:
         raise ValueError(f"{name} is there already: give another name")
     hub.uploads.keep(Path(data))
     hub.trainings.start(out, training_words(data, settings, str(out)))
-    return RedirectResponse(address("/train/started", name=name), 303)
+    there = address("/train/started", name=name)
+    if "hx-request" in request.headers:  # a mistake would have been shown beside the form
+        return Response(headers={"HX-Redirect": there})
+    return RedirectResponse(there, 303)
 
 
 @router.get("/train/started")

@@ -13,6 +13,10 @@ const short = (value) => {
   return String(Number(value.toPrecision(4)));
 };
 
+const known = (value) => value !== null && value !== undefined;
+
+const lastOnes = (plot) => ({ idxs: plot.data.map((values) => values.findLastIndex(known)) });
+
 export function watchCurves() {
   const root = document.getElementById("curves");
   if (root) new Curves(root);
@@ -93,13 +97,13 @@ class Curves {
       run.step,
       ...columns.map((column) => run[column].map((v) => (logarithmic && v <= 0 ? null : v))),
     ]);
-    const known = tables[0].slice(1).some((values) => values.some((v) => v !== null));
-    figure.classList.toggle("nothing", !known);
+    const measured = tables[0].slice(1).some((values) => values.some(known));
+    figure.classList.toggle("nothing", !measured);
     const old = this.plots.get(figure);
     if (old) old.destroy();
     this.plots.delete(figure);
     space.replaceChildren();
-    if (!known) {
+    if (!measured) {
       space.textContent = this.root.dataset.empty;
       return;
     }
@@ -145,13 +149,9 @@ class Curves {
         { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => (v === null ? "" : short(v))) },
       ],
       hooks: {
-        // Without a cursor the legend shows the last values.
-        setLegend: [
-          (plot) => {
-            if (plot.legend.idx === null) plot.setLegend({ idx: plot.data[0].length - 1 }, false);
-          },
-        ],
-        ready: [(plot) => plot.setLegend({ idx: plot.data[0].length - 1 })],
+        // Without a cursor the legend shows the last value of each series.
+        setLegend: [(plot) => plot.legend.idx === null && plot.setLegend(lastOnes(plot), false)],
+        ready: [(plot) => plot.setLegend(lastOnes(plot))],
         setSelect: [
           (plot) => {
             if (plot.select.width < 4) return;

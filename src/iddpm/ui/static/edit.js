@@ -17,6 +17,12 @@ export function startEditing() {
       if (files.length) sendItem(drop.querySelector("input"), files);
     });
   }
+  // A file that misses the place would be opened instead of the page.
+  for (const name of ["dragover", "drop"]) {
+    document.addEventListener(name, (event) => {
+      if (event.dataTransfer.types.includes("Files")) event.preventDefault();
+    });
+  }
   startComparing();
   if (!part) return;
   const painter = new Painter(part);
@@ -79,7 +85,10 @@ async function sendItem(field, files) {
   problem.hidden = true;
   try {
     const several = field.multiple && (files.length > 1 || field.webkitdirectory);
-    const name = several ? await sendAll(files, near(field, "sent")) : await send(files[0], files[0].name);
+    const sent = near(field, "sent");
+    tell(sent, 0, several ? files.length : 1);
+    const name = several ? await sendAll(files, sent) : await send(files[0], files[0].name);
+    tell(sent, several ? files.length : 1, several ? files.length : 1);
     const kept = document.querySelector(`[name="${field.dataset.upload}"]:not([type="number"])`);
     if (kept.options) kept.add(new Option(files[0].name, name));
     kept.value = name;
@@ -94,6 +103,11 @@ async function sendItem(field, files) {
   }
 }
 
+// Says how many files have been sent, where a page has a place for it.
+function tell(sent, done, count) {
+  if (sent) sent.textContent = sent.dataset.sent.replace("{done}", done).replace("{count}", count);
+}
+
 // Sends several files into one folder; returns its name.
 async function sendAll(files, sent) {
   let into = "new";
@@ -102,7 +116,7 @@ async function sendAll(files, sent) {
     const path = file.webkitRelativePath.split("/").slice(1).join("/") || file.name;
     const name = await send(file, path, into);
     [, into] = name.split("/");
-    sent.textContent = sent.dataset.sent.replace("{done}", k + 1).replace("{count}", files.length);
+    tell(sent, k + 1, files.length);
   }
   return `upload/${into}`;
 }

@@ -44,6 +44,7 @@ SHORT = {
     "likelihood": 2,
     "evaluate": 3,
     "upscale": 4,
+    "distill": 3,
 }
 """Kills of commands in CI; ``make kill-test`` kills all of them at every change."""
 
@@ -61,6 +62,8 @@ class Command:
     words: Callable[[Path], list[str]]
     again: Callable[[Path], list[str]] | None = None
     same: Callable[[Path, Path], list[str]] | None = None
+    first: Callable[[Path], list[str]] | None = None
+    """A command that makes what it needs beside the folder of :func:`world`."""
 
 
 def train(folder: Path) -> list[str]:
@@ -100,6 +103,52 @@ def same_training(at: str, steps: int) -> Callable[[Path, Path], list[str]]:
     return compare
 
 
+DISTILLED_STEPS = 4
+TEACHERS = {
+    "distill": ["model.class_conditional=true"],
+    "distill signals": ["data.layout=NLC"],
+    "distill volumes": ["data.layout=NDHWC"],
+    "distill paired": ["data.given=beside.npy", "data.conditions=[age]"],
+    "distill low resolution": ["task=super_resolution", "scale=2"],
+}
+"""The settings of teachers; with classes or conditions they are distilled for a range of scales."""
+
+
+def teacher(name: str) -> Callable[[Path], list[str]]:
+    """Train a teacher that predicts v, on data beside the folder."""
+
+    def words(folder: Path) -> list[str]:
+        data = folder.parent / ("data.npz" if name not in VALUES else f"{name}.npy")
+        if name in VALUES:
+            np.save(data, np.random.default_rng(0).random(VALUES[name], np.float32))
+        np.save(folder.parent / "beside.npy", 255 - images(40))
+        beside = f"={folder.parent}/beside.npy"
+        settings = [s.replace("=beside.npy", beside) for s in TEACHERS[name]]
+        chosen = [*TINY, "diffusion.predicts=v", "training.steps=1", *settings]
+        out = ["--out", str(folder.parent / f"teacher {name}")]
+        return ["train", str(data), *(w for s in chosen for w in ("-s", s)), *out]
+
+    return words
+
+
+VALUES = {"distill signals": (40, 16, 1), "distill volumes": (40, 4, 8, 8, 1)}
+"""Shapes of the data that is not that of the other commands."""
+
+
+def distill(name: str) -> Command:
+    def words(folder: Path) -> list[str]:
+        run, out = folder.parent / f"teacher {name}", folder / "few"
+        going_on = ["--resume"] if (out / "config.yaml").is_file() else []
+        settings = [f"training.steps={DISTILLED_STEPS}"]
+        settings += [f"training.{what}=2" for what in ("save_every", "validate_every")]
+        settings += ["training.preview_every=2", "training.log_every=1"]
+        scale = [] if name in VALUES or "low" in name or going_on else ["--guidance", "1:4"]
+        chosen = [] if going_on else [w for s in settings for w in ("-s", s)]
+        return ["distill", str(run), "--out", str(out), *going_on, *scale, *chosen]
+
+    return Command(words, same=same_training("few", DISTILLED_STEPS), first=teacher(name))
+
+
 def plain(kind: str, *words: str) -> Callable[[Path], list[str]]:
     return lambda folder: [kind, str(folder / "run"), *words]
 
@@ -127,6 +176,7 @@ COMMANDS = {
     "upscale": Command(upscale),
     "edit": Command(plain("edit", "0", "-n", "3", "--steps", "2")),
     "interpolate": Command(plain("interpolate", "0", "1", "--frames", "3", "--steps", "2")),
+    **{name: distill(name) for name in TEACHERS},
 }
 
 
@@ -140,7 +190,7 @@ def world(tmp_path_factory):
     """Data and a trained run, with the cache of decoded data beside them."""
     folder = tmp_path_factory.mktemp("world")
     os.environ["IDDPM_CACHE"] = str(folder / "start/cache")
-    np.savez(folder / "data.npz", arr_0=images(40), arr_1=np.arange(40) % 3)
+    np.savez(folder / "data.npz", arr_0=images(40), arr_1=np.arange(40) % 3, age=np.arange(40))
     (folder / "empty").mkdir()
     (folder / "start").mkdir()
     for words in (train(folder / "start"), upscaler(folder / "start")):
@@ -178,7 +228,8 @@ def killed_and_repeated(world: Path, name: str, points: int | None = None) -> tu
         How many changes there are, and how many kills there were.
     """
     command = COMMANDS[name]
-    before = world / ("empty" if name == "train" else "start")
+    alone = name == "train" or command.first is not None
+    before = world / ("empty" if alone else "start")
     work, whole = world / "work", world / f"whole_{name}"
 
     def go(kill_at: int | None = None) -> int:
@@ -191,6 +242,8 @@ def killed_and_repeated(world: Path, name: str, points: int | None = None) -> tu
 
     # The same place for all, since files name their paths.
     fresh()
+    if command.first is not None and not (world / f"teacher {name}").is_dir():
+        assert run(command.first(work)) == 0
     changes = go()
     shutil.rmtree(whole, ignore_errors=True)
     shutil.copytree(work, whole)

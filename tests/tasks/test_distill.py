@@ -116,6 +116,13 @@ def test_samples_of_other_kinds_are_refused(folder, message):
         iddpm.load(folder / "d").plan(**REFUSED[message])
 
 
+def test_other_numbers_of_evaluations_are_one_sentence(folder, capsys):
+    assert command(["sample", str(folder / "d"), "-n", "1", "--steps", "3"]) == 2
+    error = capsys.readouterr().err
+    assert "distilled for 1, 2 or 4 evaluations: use one of these" in error
+    assert error.count("\n") == 1
+
+
 def test_what_needs_a_denoiser_refuses_the_run(folder, capsys):
     run, gone = iddpm.load(folder / "d"), "is no denoiser any more"
     with pytest.raises(ValueError, match=f"{gone}, which a likelihood needs"):
@@ -202,6 +209,9 @@ def test_a_range_of_scales_is_chosen_from_when_sampling(folder, capsys):
     assert not torch.equal(x[1], x[4])
     assert torch.equal(x[1], run.sample(3, steps=1, classes=[0, 1, 2]))  # the teacher's own scale
     resumed(folder, "range")
+    written = export(run, "torch", folder / "program")  # the network alone, with all its inputs
+    program = torch.export.load(next(path for path in written if path.suffix == ".pt2"))
+    assert "guidance" in str(program.call_spec.in_spec)
     assert command(["info", str(out)]) == 0
     assert "1:4, part of the model" in capsys.readouterr().out
     assert command(["sample", str(out), "-n", "2", "--guidance", "5"]) == 2

@@ -10,8 +10,9 @@ from rich.console import Console
 import iddpm
 from iddpm.cli.main import run as command_line
 from iddpm.evaluation.tuning import Score
+from iddpm.runs.fitted_steps import fitted_steps
 from iddpm.tasks import tune as module
-from iddpm.tasks.tune import Method, TuneRequest, best_of, tune
+from iddpm.tasks.tune import Method, TuneRequest, best_of, grid_at, tune
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, images
 
@@ -134,3 +135,17 @@ def test_every_kind_of_run(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "GRID", SMALL[1:2])
     found = tune(iddpm.load(tmp_path / "run"), TuneRequest(n=100, evaluations=(3,)), console=QUIET)
     assert found.won == {3: SMALL[1]}
+
+
+def test_fitted_steps_are_left_out_where_there_are_too_few_levels(run):
+    fitted = fitted_steps(run)
+    whole = run.denoiser.diffusion.schedule
+    most = fitted.most(whole)
+    assert len(fitted.timesteps(whole, most)) == most
+    with pytest.raises(ValueError, match="use fewer steps, or another spacing"):
+        fitted.timesteps(whole, most + 1)
+    few, many = (grid_at(count, run.denoiser, fitted) for count in (2, most + 1))
+    left_out = set(few) - set(many)
+    assert left_out
+    assert {method.spacing for method in left_out} == {"fitted"}
+    assert len(many) + len(left_out) == len(few)

@@ -98,7 +98,7 @@ class MagnitudeUNet(UNet):
         timesteps: Tensor,
         y: Tensor | None,
         conditions: Tensor | None = None,
-        numbers: Mapping[str, Tensor] | None = None,
+        numbers: Mapping[str, Tensor | None] | None = None,
     ) -> Tensor:
         """Return the sum of the known embeddings over the root of their number, all checked."""
         emb = self.embed_time(x, timesteps)

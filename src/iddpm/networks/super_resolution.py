@@ -64,7 +64,8 @@ class SuperResUNet(UNet):
         conditions: Tensor | None = None,
         given: Tensor | None = None,
         low_res_noise: Tensor | None = None,
-        **numbers: Tensor,
+        guidance: Tensor | None = None,
+        end: Tensor | None = None,
     ) -> Tensor:
         """Predict from ``x`` [N, C, *spatial] and ``low_res`` [N, C, *any spatial].
 
@@ -75,7 +76,12 @@ class SuperResUNet(UNet):
             ValueError: a shape does not fit, or an argument is missing or unexpected.
         """
         h = self.joined(self.join(x, low_res), given)
-        return self.predict(h, self._embed_all(h, timesteps, y, conditions, low_res_noise, numbers))
+        return self.predict(
+            h,
+            self._embed_all(
+                h, timesteps, y, conditions, low_res_noise, {"guidance": guidance, "end": end}
+            ),
+        )
 
     def features(  # type: ignore[override]
         self,
@@ -86,11 +92,17 @@ class SuperResUNet(UNet):
         conditions: Tensor | None = None,
         given: Tensor | None = None,
         low_res_noise: Tensor | None = None,
-        **numbers: Tensor,
+        guidance: Tensor | None = None,
+        end: Tensor | None = None,
     ) -> Features:
         """Return the output of every stage; see :meth:`UNet.features`."""
         h = self.joined(self.join(x, low_res), given)
-        return self.stages(h, self._embed_all(h, timesteps, y, conditions, low_res_noise, numbers))
+        return self.stages(
+            h,
+            self._embed_all(
+                h, timesteps, y, conditions, low_res_noise, {"guidance": guidance, "end": end}
+            ),
+        )
 
     def join(self, x: Tensor, low_res: Tensor) -> Tensor:
         """Return [N, 2 C, *spatial]: ``x`` and the resized ``low_res``."""
@@ -109,7 +121,7 @@ class SuperResUNet(UNet):
         y: Tensor | None,
         conditions: Tensor | None,
         noise: Tensor | None,
-        numbers: Mapping[str, Tensor],
+        numbers: Mapping[str, Tensor | None],
     ) -> Tensor:
         """Return the embedding of everything, the noise level included if there is one."""
         emb = self.embed(h, timesteps, y, conditions, numbers)

@@ -78,8 +78,8 @@ class UNet(Trunk):
         group_channels: the fewest channels of a normalization group; 1 as published. Groups of one
             channel, in levels of at most 32 channels, hide the level of the data.
         use_checkpoint, checkpoint_engine: see :class:`~iddpm.networks.blocks.ResBlock`.
-        numbers: names of numbers of each item that a network is conditioned on beside the timestep,
-            such as the scale of a guidance: keywords of the call. Their embeddings start at zero.
+        numbers: what a distilled network is conditioned on beside the timestep: ``guidance``,
+            ``end``, or both, see :meth:`forward`. Their embeddings start at zero.
 
     Raises:
         ValueError: numbers that do not fit together, named in the message.
@@ -177,7 +177,8 @@ class UNet(Trunk):
         y: Tensor | None = None,
         conditions: Tensor | None = None,
         given: Tensor | None = None,
-        **numbers: Tensor,
+        guidance: Tensor | None = None,
+        end: Tensor | None = None,
     ) -> Tensor:
         """Predict from noisy data.
 
@@ -188,7 +189,8 @@ class UNet(Trunk):
             conditions: [N, K] further conditions, for networks with conditions; NaN where a value
                 is unknown.
             given: [N, given_channels, *spatial] paired data, for networks with ``given_channels``.
-            numbers: [N] each, by the names of the network's ``numbers``.
+            guidance: [N] the scale of the guidance that a network with this number imitates.
+            end: [N] where the path ends whose mean velocity a network with this number predicts.
 
         Returns:
             [N, out_channels, *spatial].
@@ -197,7 +199,9 @@ class UNet(Trunk):
             ValueError: a shape does not fit, or an argument is missing or unexpected.
         """
         h = self.joined(x, given)
-        return self.predict(h, self.embed(h, timesteps, y, conditions, numbers))
+        return self.predict(
+            h, self.embed(h, timesteps, y, conditions, {"guidance": guidance, "end": end})
+        )
 
     def features(
         self,
@@ -206,11 +210,14 @@ class UNet(Trunk):
         y: Tensor | None = None,
         conditions: Tensor | None = None,
         given: Tensor | None = None,
-        **numbers: Tensor,
+        guidance: Tensor | None = None,
+        end: Tensor | None = None,
     ) -> Features:
         """Return the output of every encoder block, the middle block and every decoder block."""
         h = self.joined(x, given)
-        return self.stages(h, self.embed(h, timesteps, y, conditions, numbers))
+        return self.stages(
+            h, self.embed(h, timesteps, y, conditions, {"guidance": guidance, "end": end})
+        )
 
     def predict(self, h: Tensor, emb: Tensor) -> Tensor:
         """Return the prediction for joined inputs and their embedding [N, 4 model_channels]."""
@@ -259,7 +266,7 @@ class UNet(Trunk):
         timesteps: Tensor,
         y: Tensor | None,
         conditions: Tensor | None = None,
-        numbers: Mapping[str, Tensor] | None = None,
+        numbers: Mapping[str, Tensor | None] | None = None,
     ) -> Tensor:
         """Return the embedding [N, 4 model_channels] of time and conditioning, all checked."""
         emb = self.embed_time(x, timesteps)
@@ -271,15 +278,16 @@ class UNet(Trunk):
             emb = emb + self.condition_emb(conditions)
         return self.with_numbers(emb, numbers)
 
-    def with_numbers(self, emb: Tensor, numbers: Mapping[str, Tensor] | None) -> Tensor:
+    def with_numbers(self, emb: Tensor, numbers: Mapping[str, Tensor | None] | None) -> Tensor:
         """Add the embeddings of the network's numbers, or raise ValueError for other ones."""
+        known_numbers = {n: v for n, v in (numbers or {}).items() if v is not None}
         wanted = () if self.number_emb is None else self.number_emb.names
-        if set(wanted) != set(numbers or ()):
+        if set(wanted) != set(known_numbers):
             raise ValueError(
                 f"the network takes {', '.join(wanted) or 'no further numbers'} and was called "
-                f"with {', '.join(numbers or ()) or 'no numbers'}"
+                f"with {', '.join(known_numbers) or 'no numbers'}"
             )
-        return emb if self.number_emb is None or not numbers else emb + self.number_emb(numbers)
+        return emb if self.number_emb is None else emb + self.number_emb(known_numbers)
 
     def join_skip(self, h: Tensor, skip: Tensor) -> Tensor:
         """Join the channels of the upward path and of the downward path, at the latter's size."""

@@ -48,9 +48,8 @@ def upscale(
     settings = dict(settings)
     if run.classes is not None and not labeled:
         conditioning["y"] = torch.full((len(low_res),), NO_CLASS)
-        settings["guidance"] = (
-            settings.get("guidance") or 1.0
-        )  # without a class, guidance has no effect
+        if run.config.distillation is None:  # without a class, guidance has no effect
+            settings["guidance"] = settings.get("guidance") or 1.0
     estimates = _Estimates(tiling, conditioning["low_res"], hooks)
     plan = tiling.around(plan_sampling(run, **settings), estimates.add)
     wanted = replace(requested, given=conditioning, size=tiling.size)

@@ -33,6 +33,11 @@ class FittedSteps:
     positions: Tensor
     errors: Tensor
 
+    def most(self, schedule: NoiseSchedule, *, sigma_max: float = SIGMA_MAX) -> int:
+        """Return the largest number of steps: the levels no noisier than ``sigma_max``."""
+        sigma = (-schedule.respace(self.positions.tolist()).half_log_snr).exp()
+        return int((sigma <= sigma_max * (1 + 1e-9)).sum())
+
     def timesteps(
         self, schedule: NoiseSchedule, count: int, *, sigma_max: float = SIGMA_MAX
     ) -> list[float]:
@@ -52,7 +57,7 @@ class FittedSteps:
         """
         positions = self.positions.tolist()
         sigma = (-schedule.respace(positions).half_log_snr).exp()
-        start = int((sigma <= sigma_max * (1 + 1e-9)).sum())
+        start = self.most(schedule, sigma_max=sigma_max)
         if not 1 <= count <= start:
             raise ValueError(
                 f"spacing=fitted chooses among {start} levels below sigma {sigma_max:g}, and "

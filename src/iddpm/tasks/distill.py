@@ -14,6 +14,7 @@ from iddpm.runs.layout import CONFIG, read_run_config, read_run_weights
 from iddpm.runs.opened_run import OpenedRun
 from iddpm.runs.run import Run
 from iddpm.tasks.start import Start
+from iddpm.tasks.teacher import NUMBER_WEIGHTS
 from iddpm.tasks.train import train_until_stop, unless_stopped
 from iddpm.tasks.training_setup import TrainRequest
 from iddpm.training.checkpoints.weights import hash_weights
@@ -34,8 +35,6 @@ STEPS_SHARE = 10
 FEWEST_STEPS, MOST_STEPS = 400, 8000
 """The length of the training: a tenth of the teacher's within these bounds, the upper one as
 published, but never more than the teacher's."""
-NUMBER_WEIGHTS = "number_emb."
-"""Weights of what a teacher is not conditioned on; they start at zero."""
 MEASUREMENTS = 8
 """How often samples are measured and drawn during training."""
 

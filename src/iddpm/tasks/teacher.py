@@ -14,10 +14,16 @@ from iddpm.config import ResolvedConfig
 from iddpm.config.choices import DISTILLATIONS
 from iddpm.config.distillation import DistillationConfig
 from iddpm.diffusion import Denoise, Level, NoiseSchedule, Prediction
+from iddpm.runs.layout import read_run_config, read_run_weights
 from iddpm.runs.opened_run import OpenedRun
 from iddpm.runs.step_tables import weights_digest
 from iddpm.sampling import EVERYWHERE, DPMSolverPP, classifier_free, trajectory
+from iddpm.tasks.start import Start
+from iddpm.training.checkpoints.weights import hash_weights
 from iddpm.training.distillation.mid_training import Paths, Trajectories
+
+NUMBER_WEIGHTS = "number_emb."
+"""Weights of what a teacher is not conditioned on; they start at zero."""
 
 
 def open_teacher(
@@ -41,16 +47,36 @@ def open_teacher(
     if made is None or not DISTILLATIONS[made.method].teacher:
         return None
     run = OpenedRun(Path(made.teacher), device=str(device), network=own)
-    if weights_digest(run.denoiser) != made.weights:
-        raise ValueError(
-            f"{made.teacher} has other weights than when the distillation began: restore them, or "
-            "distill it again into another directory"
-        )
+    _check_weights(made, weights_digest(run.denoiser))
     denoise = _guided(run, made)
     if DISTILLATIONS[made.method].teacher == "estimates":
         return denoise
     whole = run.denoiser.diffusion.schedule
     return TeacherPaths(denoise, trajectory_schedule(whole, made), run.denoiser.self_condition)
+
+
+def start_of_distillation(config: ResolvedConfig) -> Start | None:
+    """Return where the weights of a distilled run start; None for other runs.
+
+    Raises:
+        FileNotFoundError: the teacher or its weights are gone.
+        ValueError: its weights are others than those the training started from.
+    """
+    made = config.distillation
+    if made is None:
+        return None
+    directory = Path(made.teacher)
+    weights, _ = read_run_weights(directory, read_run_config(directory))
+    _check_weights(made, hash_weights(weights))
+    return Start(directory, fresh=(NUMBER_WEIGHTS,))
+
+
+def _check_weights(made: DistillationConfig, found: str) -> None:
+    if found != made.weights:
+        raise ValueError(
+            f"{made.teacher} has other weights than when the distillation began: restore them, or "
+            "distill it again into another directory"
+        )
 
 
 class TeacherPaths:

@@ -35,7 +35,7 @@ from iddpm.runtime.errors import TrainingDiverged
 from iddpm.runtime.processes import Ranks
 from iddpm.tasks.resume import check_data, refuse_used, run_directory, settings_to_resume
 from iddpm.tasks.start import Start, as_new, as_start, settings_of_start, start_weights
-from iddpm.tasks.teacher import open_teacher
+from iddpm.tasks.teacher import open_teacher, start_of_distillation
 from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.checkpoints.state import TrainState
 from iddpm.training.checkpoints.weights import hash_weights
@@ -200,8 +200,12 @@ def first_weights(
 ) -> tuple[nn.Module, list[str]]:
     """Build the network on the CPU, the same in every process, and describe its weights."""
     config, directory = opened.config, opened.directory
-    start = as_start(init_from) if opened.before is None else None
     with ranks.together():
+        start = as_start(init_from)
+        if opened.before is not None:
+            # A training that was killed before its first checkpoint begins again.
+            begins = not list_checkpoints(directory)
+            start = (start_of_distillation(config) or start) if begins else None
         check_sharing(config, ranks, opened.own)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)

@@ -13,6 +13,8 @@ from torch import Tensor
 from iddpm.builders.run_data import Split
 from iddpm.builders.sampling_plan import Method, choose_method
 from iddpm.config import SamplingConfig
+from iddpm.config.choices import SAMPLERS
+from iddpm.diffusion import Denoiser
 from iddpm.evaluation.measures import FEW_NEIGHBORS, measure
 from iddpm.evaluation.reference import PAIRS, Reference, evenly
 from iddpm.evaluation.tuning import Score, spread_within
@@ -24,6 +26,7 @@ from iddpm.runs.tuned_methods import FORMAT, save_tuned
 from iddpm.runtime.atomic_files import write_json
 from iddpm.runtime.console import open_console, progress_bar
 from iddpm.runtime.processes import ALONE
+from iddpm.sampling.fitted_spacing import FittedSteps
 from iddpm.tasks.extractors import Compared, open_extractor
 from iddpm.tasks.pairs import Pairs, held_out_pairs
 from iddpm.tasks.real_statistics import REFERENCE_ITEMS, RealData, by_parts, statistics_of
@@ -119,14 +122,16 @@ def tune(run: Run, request: TuneRequest | None = None, *, console: Console | Non
             f"{run.directory} has {len(split.train)} training items and {n} samples to compare: "
             f"choosing a sampler needs at least {FEW_NEIGHBORS} of both"
         )
-    fitted_steps(run, console)
+    fitted = fitted_steps(run, console)
+    offered = {count: grid_at(count, run.denoiser, fitted) for count in request.evaluations}
     scored = _scorer(run, request, split, pairs, console)
     scores: dict[int, dict[Method, Score]] = {}
     with progress_bar(console, "tuning") as progress:
-        task = progress.add_task("evaluations", total=len(GRID) * sum(request.evaluations))
-        for count in request.evaluations:
+        work = sum(len(methods) * count for count, methods in offered.items())
+        task = progress.add_task("evaluations", total=work)
+        for count, methods in offered.items():
             scores[count] = {}
-            for method in GRID:
+            for method in methods:
                 scores[count][method] = scored(method, count, n)
                 progress.advance(task, count)
     dims = len(run.config.model.size)
@@ -148,6 +153,18 @@ def tune(run: Run, request: TuneRequest | None = None, *, console: Console | Non
     console.print(table_of(scores, won), markup=False)
     console.print(f"wrote {path}: --sampler auto uses it", markup=False)
     return Tuned(scores, won, path)
+
+
+def grid_at(evaluations: int, denoiser: Denoiser, fitted: FittedSteps) -> list[Method]:
+    """Return the methods of the grid that offer a number of evaluations.
+
+    ``fitted`` steps are chosen among some dozens of levels.
+    """
+    whole = denoiser.diffusion.schedule
+    most = {
+        method: fitted.most(whole, sigma_max=SAMPLERS[method.sampler].sigma_max) for method in GRID
+    }
+    return [m for m in GRID if m.spacing != "fitted" or evaluations <= most[m]]
 
 
 def best_of(scores: dict[Method, Score], usual: Method) -> Method:

@@ -212,6 +212,9 @@ def test_learning_rate_warms_up_and_anneals():
         0.25, 0.45, 0.6, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1,
     ]  # fmt: skip
     assert settings(10).learning_rate_at(9) == 0.01
+    falls = settings(1000, warmup_steps=4, inverse_sqrt=True)
+    shares = {0: 0.25, 50: 1, 100: 1, 200: 0.5**0.5, 400: 0.5, 900: 1 / 3}
+    assert {k: falls.learning_rate_at(k) / 0.01 for k in shares} == pytest.approx(shares)
 
 
 def test_previews_and_validation_at_their_intervals(tmp_path):

@@ -157,6 +157,7 @@ def build_loop_settings(config: ResolvedConfig) -> LoopSettings:
         learning_rate=training.learning_rate,
         warmup_steps=training.warmup_steps,
         anneal=training.anneal == "linear",
+        inverse_sqrt=training.anneal == "inverse_sqrt",
         log_every=training.log_every,
         save_every=training.save_every,
         save_seconds=None if training.save_minutes is None else 60 * training.save_minutes,

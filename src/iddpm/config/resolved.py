@@ -1,13 +1,13 @@
 """Settings after the data has been opened: what was left to be derived is known."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
 from iddpm.config.model import ModelConfig
 from iddpm.config.section import Length, Whole
 from iddpm.config.settings import Config
-from iddpm.config.training import TrainingConfig
+from iddpm.config.training import Anneal, TrainingConfig
 
 
 class ResolvedModel(ModelConfig):
@@ -40,7 +40,7 @@ class ResolvedTraining(TrainingConfig):
     """How the weights are learned, the size of a batch included."""
 
     batch_size: Annotated[Whole, Field(gt=0)]
-    anneal: Literal["none", "linear"] = "none"
+    anneal: Anneal = "none"
 
     @field_validator("anneal", mode="before")
     @classmethod

@@ -13,6 +13,9 @@ Share = Annotated[float, Field(gt=0, lt=0.288)]
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+Anneal = Literal["none", "linear", "inverse_sqrt"]
+
+
 class PosthocEMA(Section):
     """Power-function averages, from which averages of any other length are computed later."""
 
@@ -53,8 +56,9 @@ class TrainingConfig(Section):
     """Rates of the averages of AdamW: of the gradient and of its square."""
     warmup_steps: Annotated[Whole, Field(ge=0, le=10**12)] = 0
     """The learning rate rises linearly over these steps."""
-    anneal: Literal["none", "linear"] | None = None
-    """Decrease the learning rate linearly to 0 over the run; by default with ``max_time``."""
+    anneal: Anneal | None = None
+    """Decrease the learning rate: linearly to 0 over the run, by default with ``max_time``; or
+    after the first tenth of ``steps`` as 1 / sqrt(step) (EDM2, Karras et al. 2024)."""
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the labels that is hidden from a class-conditional network; guidance needs some."""
     clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.25

@@ -32,6 +32,10 @@ class Reporter(Protocol):
         """Training is over; always called."""
 
 
+CONSTANT_SHARE = 0.1
+"""Share of the steps before the inverse-square-root anneal begins."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
     """Length, learning rate and intervals of the loop; steps are counted from 1, 0 means never.
@@ -45,6 +49,7 @@ class LoopSettings:
     learning_rate: float
     warmup_steps: int = 0
     anneal: bool = False
+    inverse_sqrt: bool = False
     log_every: int = 50
     save_every: int = 1000
     save_seconds: float | None = None
@@ -56,15 +61,18 @@ class LoopSettings:
     max_bad_steps: int = 10
 
     def learning_rate_at(self, step: int, plan: TimePlan | None = None) -> float:
-        """Return the rate of step ``step``, counted from 0: linear warm-up, linear anneal.
+        """Return the rate of step ``step``, counted from 0: linear warm-up, and an anneal.
 
-        With a time limit it falls as planned.
+        A linear anneal falls as planned if there is a time limit. The other one goes as
+        1 / sqrt(step) after a tenth of all steps (Karras et al. 2024, section 2.3).
         """
         rate = self.learning_rate
         if step < self.warmup_steps:
             rate *= (step + 1) / self.warmup_steps
         if self.anneal:
             rate *= 1 - step / self.total_steps if plan is None else plan.share_at(step)
+        if self.inverse_sqrt:
+            rate *= min(1.0, (CONSTANT_SHARE * self.total_steps / max(step, 1)) ** 0.5)
         return rate
 
 

@@ -86,7 +86,8 @@ TRAINING = {
     ],
     "training.anneal": [
         trained(rates)({"none": [1.0] * 6,
-                        "linear": [1.0, 0.8333, 0.6667, 0.5, 0.3333, 0.1667]}),
+                        "linear": [1.0, 0.8333, 0.6667, 0.5, 0.3333, 0.1667],
+                        "inverse_sqrt": [0.7746, 0.7746, 0.5477, 0.4472, 0.3873, 0.3464]}),
     ],
     "training.label_dropout": [
         trained(hidden, CLASSES)({"0": 0.0, "0.9": DIFFERS, "0.4": DIFFERS}),

@@ -169,3 +169,11 @@ def test_a_limit_of_few_steps_is_not_planned():
     assert not any(planner.observe(k, Pace(20.0 * k, 20.0 * k, 0, 0)) for k in (1, 2))
     assert planner.observe(3, Pace(60.0, 60.0, 0, 0)), "one step is enough after a quarter"
     assert planner.plan.end == 5
+
+
+def test_what_is_not_measured_yet_takes_a_small_share_of_the_limit():
+    """A preview is guessed from the items; small networks draw it much faster."""
+    planner = Planner(TimePlan(100.0), every=(0, 1000), shares=(0.0, 1000.0))
+    for k in range(1, 9):
+        planner.observe(k, Pace(0.5 * k, 0.5 * k, 0, 0))
+    assert planner.plan.end == 190, "5 s of 100 for it"

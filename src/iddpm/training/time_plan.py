@@ -22,6 +22,8 @@ EARLY, LATE = 0.1, 0.03
 """Shares of the time left by which a training may end before and after its limit as planned."""
 GRAIN = 0.005
 """Share of the limit below which nothing is planned anew."""
+UNMEASURED = 0.05
+"""Most of the limit that a validation or a preview is taken for before one is measured."""
 NEWS = 0.1
 """Change of the number of steps that is worth a line."""
 
@@ -200,9 +202,9 @@ class Planner:
         measured = (pace.validation, pace.preview)
         for every, share, seconds in zip(self.every, self.shares, measured, strict=True):
             if every:  # at its multiples from this step on, and at the end
-                total += (-(-end // every) - (step - 1) // every) * (
-                    seconds or share * self.seconds
-                )
+                guess = min(share * self.seconds, UNMEASURED * self.plan.budget)
+                times = -(-end // every) - (step - 1) // every
+                total += times * (seconds or guess)
         return total
 
     def _fitting(self, step: int, left: float, pace: Pace) -> int:

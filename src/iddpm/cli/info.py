@@ -100,6 +100,8 @@ def _progress(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "training", f"step {step} of {steps} ({100 * step / steps:.0f} %){left}{many}"
     if "loss" in facts:
         yield "loss", _losses(facts)
+    if "previews" in facts:
+        yield "copies", _copies(facts["previews"])
     if "items_per_second" in facts:
         yield "speed", _speed(facts)
     if "memory_mb" in facts:
@@ -117,6 +119,14 @@ def _losses(facts: dict[str, Any]) -> str:
         measure = facts["held_out_measure"].removesuffix(" loss")
         text += f"; {measure} {facts['held_out_loss']:.4f}"
     return text
+
+
+def _copies(previews: dict[str, Any]) -> str:
+    share, limit = previews["near_copies"], previews.get("near_copies_limit", 1.0)
+    text = f"{share:.0%} of the previews at step {previews['step']} are near copies"
+    if "near_copies_held_out" in previews:
+        text += f", and {previews['near_copies_held_out']:.0%} of the held-out items"
+    return text + (": MEMORIZED, more than chance explains" if share > limit else "")
 
 
 def _state(facts: dict[str, Any]) -> str:

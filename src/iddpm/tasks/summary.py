@@ -63,9 +63,14 @@ def describe_progress(
     """
     steps = config.training.steps
     facts: dict[str, Any] = {"run": str(run), "steps": steps, "step": 0}
+    copies = [record for record in records if "near_copies" in record]  # of previews alone
+    records = [record for record in records if "near_copies" not in record]
     if records:
         facts |= _newest(records[-1], now)
         facts |= _losses(records)
+    if copies:
+        names = ("step", "near_copies", "near_copies_held_out", "near_copies_limit")
+        facts["previews"] = {name: copies[-1][name] for name in names if name in copies[-1]}
     if config.imported_from is not None:
         facts["imported_from"] = config.imported_from
     facts |= _state(run, facts)

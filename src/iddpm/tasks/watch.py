@@ -16,7 +16,8 @@ from iddpm.data.writers.image_files import save_grid
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.sampling import SampleNoise
 from iddpm.tasks.few_step_validation import build_few_step_validation
-from iddpm.training.loop_settings import Preview, Validate, preview_path
+from iddpm.tasks.preview_copies import PreviewCopies, warning_of
+from iddpm.training.loop_settings import Drawn, Preview, Validate, preview_path
 from iddpm.training.precision import Precision
 from iddpm.training.step import TrainStep
 from iddpm.training.validation import held_out_loss
@@ -94,7 +95,9 @@ def build_preview(
     if sampling.needs_trained:  # nothing is measured while the weights still change
         sampling = sampling.model_copy(update={"spacing": "auto", "variance": "trained"})
 
-    def preview(step: int, network: nn.Module) -> Path | None:
+    copies = None if task.takes_low_res or model.given_channels else PreviewCopies(split)
+
+    def preview(step: int, network: nn.Module) -> Drawn | None:
         plan = build_sampling_plan(config, build_denoiser(config, network), sampling)
         truth: Tensor | None = None
         conditioning: dict[str, Any] = {}
@@ -120,9 +123,10 @@ def build_preview(
         film = config.form is not None and config.form.kind == "clip"
         before = conditioning.get("low_res", conditioning.get("given"))
         if before is None:
-            return save_grid(x, path, film=film)
+            measured = {} if copies is None else copies.measure(x)
+            return Drawn(save_grid(x, path, film=film), measured, warning_of(measured))
         assert truth is not None
-        return save_side_by_side(path, before.cpu(), x, truth.cpu(), film=film)
+        return Drawn(save_side_by_side(path, before.cpu(), x, truth.cpu(), film=film))
 
     return preview
 

@@ -19,6 +19,7 @@ from iddpm.training.checkpoints.ema_snapshots import (
 from iddpm.training.checkpoints.saver import Saver
 from iddpm.training.checkpoints.state import TrainState
 from iddpm.training.loop_settings import (
+    Drawn,
     FedBatch,
     LoopHooks,
     LoopSettings,
@@ -310,9 +311,12 @@ class _Loop:
         preview = self.hooks.get("preview")
         if preview is not None and due and not self._leaving():
             with self.clock.aside("preview"), warned(f"there is no picture of step {step}"):
-                path = preview(step, self.state.emas[0].network)
-                if path is not None:
-                    self.reporter.say(f"samples: {path}")
+                drawn = preview(step, self.state.emas[0].network)
+                drawn = Drawn(drawn) if isinstance(drawn, Path) else drawn
+                if drawn is not None:
+                    self._log({"step": step, **drawn.measured} if drawn.measured else {})
+                    for line in filter(None, (f"samples: {drawn.path}", drawn.warning)):
+                        self.reporter.say(line)
 
     def _measured(self) -> dict[str, Any]:
         """Return a record of the steps since the last one, the same on every rank."""
@@ -342,5 +346,5 @@ class _Loop:
         return measured
 
     def _log(self, record: dict[str, Any]) -> None:
-        if self.log is not None:
+        if self.log is not None and record:
             self.log.write(record)

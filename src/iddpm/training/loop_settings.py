@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Required, TypedDict
+from typing import Any, NamedTuple, Protocol, Required, TypedDict
 
 import torch
 from torch import Tensor
@@ -96,7 +96,15 @@ def preview_path(directory: Path, step: int) -> Path:
     return directory / "samples" / f"step_{step:08d}.png"
 
 
-Preview = Callable[[int, Any], Path | None]
+class Drawn(NamedTuple):
+    """A preview: the picture, what was measured on it for the log, and a warning."""
+
+    path: Path
+    measured: Mapping[str, float] = {}
+    warning: str | None = None
+
+
+Preview = Callable[[int, Any], Drawn | Path | None]
 """Called with the step and the first average's network; returns the picture it wrote."""
 Validate = Callable[[Any], float | Mapping[str, float] | None]
 """Called with the first average's network; returns the held-out loss, alone or as

@@ -31,6 +31,7 @@ COLUMNS = (
     "data_wait_share",
     "memory_mb",
     "skipped",
+    "near_copies",
 )
 """Columns of ``log.csv``; a record leaves blank what it did not measure."""
 

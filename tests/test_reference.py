@@ -24,7 +24,8 @@ def test_values_bounds_and_defaults_are_those_of_the_schema():
     found = {setting.name: setting for setting in settings()}
     assert found["data.held_out"][1:3] == ("number from 0 below 1", "`0.05`")
     assert found["diffusion.schedule"][1:3] == ("`linear`, `cosine`, `log_snr`", "`cosine`")
-    assert found["training.ema_rates"][1:3] == ("list of: number from 0 below 1", "`[0.9999]`")
+    assert found["training.ema_rates"][1:3] == ("list of: number from 0 below 1", "")
+    assert found["training.betas"][2] == "`[0.9, 0.999]`"
     assert found["diffusion.loss.vb_weight"].text.startswith("With `hybrid`: ")
 
 

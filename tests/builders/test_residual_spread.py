@@ -94,7 +94,8 @@ def test_another_run_starts_from_weights_with_a_spread_of_its_own(run, tmp_path)
         (["task=super_resolution", "scale=2", "diffusion.residual=true",
           "diffusion.predicts=categorical"], "need data with levels, and a residual has none"),
         (["diffusion.residual_scale=[1]"], "residual_scale needs task=super_resolution"),
-        (["training.pure_noise_share=0.1"], "predicts=eps does not depend on the data there"),
+        (["training.pure_noise_share=0.1", "diffusion.predicts=eps"],
+         "predicts=eps does not depend on the data there"),
         (["training.pure_noise_share=1", "diffusion.predicts=v"], "pure_noise_share=1"),
     ],
 )  # fmt: skip

@@ -7,10 +7,8 @@ from iddpm.config.distillation import DistillationConfig
 from iddpm.config.training import PosthocEMA
 
 DEFAULTS = {
-    "training.learning_rate": 1e-4,
     "training.betas": (0.9, 0.999),
     "training.weight_decay": 0.0,
-    "training.ema_rates": (0.9999,),
     "training.ema_warmup": True,
     "training.gradient_clip": 1.0,
     "training.label_dropout": 0.1,

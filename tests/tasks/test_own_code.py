@@ -137,7 +137,7 @@ def test_the_command_line_takes_a_factory(tmp_path, array_file, factory, capsys)
     assert command(["interpolate", out, "0", "1", "--frames", "3", *own]) == 0
     capsys.readouterr()
     assert command(["info", out]) == 0
-    assert "Tiny, predicts eps" in capsys.readouterr().out
+    assert "Tiny, predicts v" in capsys.readouterr().out
     assert command(["info", out, *own]) == 0
     assert "0.00 M in own:make" in capsys.readouterr().out
     for arguments in (["sample", out], ["train", "--resume", "--out", out, "--steps", "9"]):

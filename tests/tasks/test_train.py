@@ -230,8 +230,9 @@ def test_a_time_limit_sets_the_number_of_steps_and_the_anneal(
 ):
     out, limit = tmp_path / "run", "training.max_time=10s"
     reporter = HalfSeconds(monkeypatch, at=12)
+    settings = [*tiny, limit, "training.anneal=null"]
     with pytest.raises(KeyboardInterrupt):
-        iddpm.train(array_file, out=out, settings=[*tiny, limit], reporter=reporter)
+        iddpm.train(array_file, out=out, settings=settings, reporter=reporter)
     assert "planned 20 steps in 10 s, 0.50 s each: the learning rate falls until then" in (
         reporter.lines
     )

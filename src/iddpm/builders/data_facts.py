@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from iddpm.builders.decided import STEPS, decide
 from iddpm.builders.guides import check_guidance
 from iddpm.builders.low_resolution import check_low_res_noise
 from iddpm.builders.network import halvings
@@ -198,21 +199,26 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
         steps = round(training["epochs"] * train_items / training["batch_size"])
         training["steps"] = max(steps, 1)
         training["epochs"] = None  # stored in steps, which a resume may change
-    if training["anneal"] is None:
-        training["anneal"] = "none" if training["max_time"] is None else "linear"
+    if is_new(config):
+        decide(values, train_items if source is not None else 0)
     posthoc = training["posthoc_ema"]
     if posthoc is not None and posthoc["every"] is None:
-        posthoc["every"] = max(training["steps"] // 20, 1)
+        posthoc["every"] = max((training["steps"] or STEPS) // 20, 1)
     if model["network"] is None:
         _resolve_unet(model, config.model.model_fields_set)
     _resolve_schedule(values["diffusion"], values["bits"])
-    if config.form is None and config.imported_from is None:  # others stay unchanged
+    if is_new(config):
         _resolve_residual(values, config)
     resolved = settle(validate(values))
     check_guidance(resolved, resolved.sampling.guidance)
     check_low_res_noise(resolved, resolved.sampling.low_res_noise)
     task_of(resolved).check()
     return resolved
+
+
+def is_new(config: Config) -> bool:
+    """Say whether settings are those of a new run; other runs keep what they are."""
+    return config.form is None and config.imported_from is None
 
 
 def _resolve_schedule(diffusion: dict[str, Any], bits: int | None) -> None:
@@ -227,7 +233,9 @@ def _resolve_schedule(diffusion: dict[str, Any], bits: int | None) -> None:
 
 def _resolve_residual(values: dict[str, Any], config: Config) -> None:
     """For new runs of super-resolution, learn the residual, with more pure noise."""
-    diffusion, training = config.diffusion, values["training"]
+    training = values["training"]
+    predicts = values["diffusion"]["predicts"]
+    diffusion = config.diffusion.model_copy(update={"predicts": predicts})
     learned = diffusion.residual
     if learned is None:
         learned = TASKS[config.task].takes_low_res and not diffusion.goes_by_levels

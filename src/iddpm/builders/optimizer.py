@@ -8,7 +8,7 @@ from torch import nn
 from iddpm.builders.load_choice import load
 from iddpm.config import ResolvedConfig
 from iddpm.config.choices import OPTIMIZERS
-from iddpm.config.training import TrainingConfig
+from iddpm.config.resolved import ResolvedTraining
 from iddpm.networks.costs import edge_layers
 from iddpm.training.muon import Muon
 
@@ -34,7 +34,7 @@ def build_optimizer(config: ResolvedConfig, network: nn.Module) -> torch.optim.O
     return optimizer
 
 
-def adamw(network: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
+def adamw(network: nn.Module, training: ResolvedTraining) -> torch.optim.Optimizer:
     """Build AdamW, fused: one pass over all weights."""
     return torch.optim.AdamW(
         network.parameters(),
@@ -45,7 +45,7 @@ def adamw(network: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer
     )
 
 
-def muon(network: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
+def muon(network: nn.Module, training: ResolvedTraining) -> torch.optim.Optimizer:
     """Build Muon for the hidden matrices of a network, and AdamW for its other parameters."""
     matrices = dict(hidden_matrices(network))
     return Muon(

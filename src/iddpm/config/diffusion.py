@@ -150,9 +150,9 @@ class DiffusionConfig(Section):
     """What the network is shown as the time: t, or the log-SNR, on one scale for all schedules."""
     zero_terminal_snr: bool = False
     """Adjust the schedule so that its last step is pure noise; for v, x0 and edm."""
-    predicts: Predicts = "eps"
-    """What the network predicts; edm is the preconditioning of Karras et al. 2022, and categorical
-    a probability for each level of data of at most 8 bits."""
+    predicts: Predicts | None = None
+    """What the network predicts: by default v; edm is the preconditioning of Karras et al. 2022,
+    and categorical a probability for each level of data of at most 8 bits."""
     sigma_data: Annotated[float, Field(gt=0, le=1e6)] = 0.5
     """Standard deviation of the data, for predicts=edm."""
     fourier_features: Annotated[Whole, Field(ge=0, le=16)] = 0

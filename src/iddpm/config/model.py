@@ -82,8 +82,9 @@ class ModelConfig(Section):
     qkv_order: Literal["heads_first", "qkv_first"] = "heads_first"
     """Order of the channels of queries, keys and values: those of each head together, as in
     improved-diffusion, or all queries first."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the activations of a residual block that training sets to 0."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of the activations of a residual block that training sets to 0; by default 0.1 for few
+    items that training passes often, otherwise 0."""
     use_scale_shift_norm: bool = True
     """FiLM: scale and shift the normalized activations by the embedding; otherwise add the
     embedding."""

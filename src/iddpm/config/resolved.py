@@ -2,17 +2,46 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
+from iddpm.config.diffusion import DiffusionConfig, Predicts
 from iddpm.config.model import ModelConfig
-from iddpm.config.section import Length, Whole
+from iddpm.config.section import Length, Positive, Section, Whole
 from iddpm.config.settings import Config
-from iddpm.config.training import Anneal, TrainingConfig
+from iddpm.config.training import Anneal, Rates, TrainingConfig
 
 
-class ResolvedModel(ModelConfig):
+class _AsBefore(Section):
+    """Settings of which null means what it was before there was anything to decide.
+
+    New runs write down what they decide (:mod:`iddpm.builders.decided`); null or no value is in
+    runs of earlier versions.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_old_rule(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {k: v for k, v in values.items() if v is not None or k not in AS_BEFORE}
+
+
+AS_BEFORE: dict[str, Any] = {
+    "steps": 20_000,
+    "learning_rate": 1e-4,
+    "warmup_steps": 0,
+    "anneal": "none",
+    "ema_rates": (0.9999,),
+    "predicts": "eps",
+    "dropout": 0.0,
+}
+"""The defaults of runs of earlier versions, by the name of the setting."""
+
+
+class ResolvedModel(_AsBefore, ModelConfig):
     """What is known of any network: the shape of its data."""
 
+    dropout: Annotated[float, Field(ge=0, lt=1)] = AS_BEFORE["dropout"]
     channels: Length
     size: tuple[Length, ...]
 
@@ -36,23 +65,28 @@ class OwnModel(ResolvedModel):
     network: str
 
 
-class ResolvedTraining(TrainingConfig):
+class ResolvedDiffusion(_AsBefore, DiffusionConfig):
+    """The process, and what the network predicts."""
+
+    predicts: Predicts = AS_BEFORE["predicts"]
+
+
+class ResolvedTraining(_AsBefore, TrainingConfig):
     """How the weights are learned, the size of a batch included."""
 
     batch_size: Annotated[Whole, Field(gt=0)]
-    anneal: Anneal = "none"
-
-    @field_validator("anneal", mode="before")
-    @classmethod
-    def _as_before(cls, value: Any) -> Any:
-        """Take null for what it was in runs of earlier versions."""
-        return "none" if value is None else value
+    steps: Positive = AS_BEFORE["steps"]
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = AS_BEFORE["learning_rate"]
+    warmup_steps: Annotated[Whole, Field(ge=0, le=10**12)] = AS_BEFORE["warmup_steps"]
+    anneal: Anneal = AS_BEFORE["anneal"]
+    ema_rates: Rates = AS_BEFORE["ema_rates"]
 
 
 class ResolvedConfig(Config):
     """All settings of a run; what a builder takes."""
 
     model: UNetModel | OwnModel
+    diffusion: ResolvedDiffusion = ResolvedDiffusion()
     training: ResolvedTraining
 
 

@@ -33,8 +33,8 @@ class Config(Section):
     task: Literal["generation", "super_resolution", "classification"] = "generation"
     """What the network learns; super_resolution needs a scale, classification labels."""
     preset: Annotated[str, OneOf(PRESETS)] | None = None
-    """Settings that go together: quick, a small network trained for 800 steps, or likelihood.
-    Others that are stated override them."""
+    """Settings that go together: quick, a small network trained for 800 steps, likelihood, or
+    published, those of Nichol & Dhariwal 2021. Others that are stated override them."""
     data: DataConfig = DataConfig()
     scale: Few | tuple[Few, ...] | None = None
     """Upscaling factor of super-resolution: one number, or one for each axis."""

@@ -9,6 +9,7 @@ from iddpm.config.choices import OPTIMIZERS, TIMESTEP_SAMPLERS, OneOf
 from iddpm.config.section import Few, Positive, Section, Whole
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Rates = Annotated[tuple[Rate, ...], Field(min_length=1, max_length=100)]
 Share = Annotated[float, Field(gt=0, lt=0.288)]
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -28,8 +29,8 @@ class PosthocEMA(Section):
 class TrainingConfig(Section):
     """How the weights are trained, and what is written during training."""
 
-    steps: Positive = 20_000
-    """Number of optimizer steps of the whole run."""
+    steps: Positive | None = None
+    """Number of optimizer steps of the whole run; by default 20,000."""
     epochs: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Length in epochs instead; overrides ``steps``."""
     max_time: Annotated[float, Field(gt=0, le=1e10)] | None = None
@@ -48,17 +49,20 @@ class TrainingConfig(Section):
     optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "adamw"
     """adamw, or muon: orthogonalized momentum for the matrices and convolutions inside the network,
     AdamW for the rest. Distillation always takes RAdam."""
-    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-4
-    """Of the optimizer; 1e-4 as published for AdamW."""
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Of the optimizer; by default 1e-3 in short trainings of small networks, otherwise 1e-4 as
+    published for AdamW."""
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Of the optimizer; 0 as published for AdamW."""
     betas: tuple[Rate, Rate] = (0.9, 0.999)
     """Rates of the averages of AdamW: of the gradient and of its square."""
-    warmup_steps: Annotated[Whole, Field(ge=0, le=10**12)] = 0
-    """The learning rate rises linearly over these steps."""
+    warmup_steps: Annotated[Whole, Field(ge=0, le=10**12)] | None = None
+    """The learning rate rises linearly over these steps; by default 100 in short trainings of small
+    networks, at most a tenth of the run, and otherwise 0."""
     anneal: Anneal | None = None
-    """Decrease the learning rate: linearly to 0 over the run, by default with ``max_time``; or
-    after the first tenth of ``steps`` as 1 / sqrt(step) (EDM2, Karras et al. 2024)."""
+    """Decrease the learning rate: linearly to 0 over the run, by default with ``max_time`` and in
+    short trainings of small networks; or after the first tenth of ``steps`` as 1 / sqrt(step)
+    (EDM2, Karras et al. 2024)."""
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the labels that is hidden from a class-conditional network; guidance needs some."""
     clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.25
@@ -69,8 +73,9 @@ class TrainingConfig(Section):
     an eighth for diffusion.residual, otherwise 0."""
     gradient_clip: Annotated[float, Field(gt=0, le=1e30)] | None = 1.0
     """Largest gradient norm; larger gradients are scaled down. None never clips."""
-    ema_rates: Annotated[tuple[Rate, ...], Field(min_length=1, max_length=100)] = (0.9999,)
-    """Rates of the moving averages of the weights; the first is used by default."""
+    ema_rates: Rates | None = None
+    """Rates of the moving averages of the weights; the first is used by default. By default 0.99,
+    0.999 or 0.9999, longer for more steps."""
     ema_warmup: bool = True
     """Average over fewer steps early in the run."""
     posthoc_ema: PosthocEMA | None = None

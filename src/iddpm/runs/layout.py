@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 from iddpm.config.run_config import CONFIG as CONFIG
 from iddpm.config.run_config import WEIGHTS as WEIGHTS
 from iddpm.runs.sealed_settings import check_checkpoint
@@ -21,7 +21,7 @@ LIVE = "none"
 
 def read_run_weights(
     directory: Path,
-    config: Config,
+    config: ResolvedConfig,
     *,
     ema: float | str | None = None,
     checkpoint: int | str | None = None,
@@ -64,7 +64,7 @@ def read_run_weights(
     return dict(read.tensors[group]), read.path
 
 
-def _group(config: Config, ema: float | str | None) -> str:
+def _group(config: ResolvedConfig, ema: float | str | None) -> str:
     if ema is None:
         return ema_name(config.training.ema_rates[0])
     if ema == LIVE:

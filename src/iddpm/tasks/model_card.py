@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from iddpm.config import Config
+from iddpm.config import ResolvedConfig
 
 OPENED = {
     "diffusers": """\
@@ -59,7 +59,7 @@ run = iddpm.load(".")
 
 
 def model_card(
-    run: Path, config: Config, to: str, facts: Mapping[str, Any], license_name: str
+    run: Path, config: ResolvedConfig, to: str, facts: Mapping[str, Any], license_name: str
 ) -> str:
     """Return the card, Markdown with the front matter that the Hugging Face hub reads.
 
@@ -85,7 +85,7 @@ def model_card(
     return "\n".join(lines)
 
 
-def _data(config: Config) -> Iterator[str]:
+def _data(config: ResolvedConfig) -> Iterator[str]:
     model = config.model
     shape = " x ".join(map(str, (model.channels, *(model.size or ()))))
     name = Path(config.data.path).name if config.data.path else "not named"
@@ -102,7 +102,7 @@ def _data(config: Config) -> Iterator[str]:
         yield f"- imported from {config.imported_from}"
 
 
-def _settings(config: Config) -> Iterator[str]:
+def _settings(config: ResolvedConfig) -> Iterator[str]:
     model, diffusion, training = config.model, config.diffusion, config.training
     yield "| setting | value |"
     yield "|---|---|"

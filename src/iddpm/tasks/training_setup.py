@@ -18,6 +18,7 @@ from iddpm.builders import (
     propose,
     task_of,
 )
+from iddpm.builders.decided import explain, guessed_steps
 from iddpm.builders.few_steps import build_distillation_loss
 from iddpm.builders.level_counts import start_levels
 from iddpm.builders.measured_precision import choose_precision
@@ -26,7 +27,6 @@ from iddpm.builders.residual_spread import with_residual_scale
 from iddpm.builders.run_data import Split, open_to_train
 from iddpm.config import Config, ResolvedConfig, read_config
 from iddpm.config.settings import read_stated, states
-from iddpm.config.training import TrainingConfig
 from iddpm.data.fingerprint import fingerprint
 from iddpm.data.sources.memory import is_in_memory
 from iddpm.runs.layout import CONFIG, read_run_config
@@ -186,6 +186,7 @@ def choose(opened: Opened, ranks: Ranks) -> tuple[Opened, list[str]]:
     chosen = resolved.model_copy(update={"training": training})  # a resume keeps it
     notes = [f"precision  {precision.why}"] if precision.why else []
     if before is None:
+        notes = [*explain(opened.wanted, chosen, len(train)), *notes]
         proposal = ranks.by_first(
             lambda: propose(opened.wanted, chosen, device, processes=ranks.count, own=opened.own)
         )
@@ -297,7 +298,8 @@ def plan_length(opened: Opened, state: TrainState) -> Opened:
     budget = training.max_time if training.anneal == "linear" else None
     most = opened.most
     if opened.before is not None and not state.step:  # killed before its first checkpoint
-        most = training.steps if training.steps != TrainingConfig().steps else None
+        guess = guessed_steps(training.max_time or 0.0)
+        most = training.steps if training.steps != guess else None
     state.plan = plan_session(state.plan, state.step, budget, most)
     if state.plan is None or state.plan.end is None:
         return opened

@@ -7,12 +7,13 @@ from iddpm.builders import (
     build_network,
     conditions_of,
     count_flops,
+    resolve,
     task_of,
 )
-from iddpm.config import DataConfig
+from iddpm.config import DataConfig, read_config
 from iddpm.networks import EncoderUNet, MagnitudeSuperResUNet, MagnitudeUNet, SuperResUNet, UNet
 from iddpm.runs.training_data import needs_data
-from tests.builders.settings.effect import DIFFERS, Effect, numbers
+from tests.builders.settings.effect import BASE, DIFFERS, Effect, numbers
 
 PLAIN = {
     "dims": 2,
@@ -273,6 +274,12 @@ def kinds(scene):
     return [type(build_network(config)).__name__, type(task_of(config).learner(None)).__name__]
 
 
+def preset_facts(scene):
+    config = resolve(read_config(None, scene.assignments))
+    network = type(build_network(config)).__name__
+    return [config.diffusion.schedule, network, config.training.steps, config.diffusion.predicts]
+
+
 TOP = {
     "task": [
         Effect(kinds, {
@@ -282,10 +289,12 @@ TOP = {
         }),
     ],
     "preset": [
-        Effect(lambda s: [s.config.diffusion.schedule, type(build_network(s.config)).__name__,
-                          s.config.training.steps],
-               {"null": ["cosine", "UNet", 20_000], "likelihood": ["log_snr", "LevelHead", 20_000],
-                "quick": ["cosine", "UNet", 800]}),
+        Effect(preset_facts,
+               {"null": ["cosine", "UNet", 20_000, "v"],
+                "likelihood": ["log_snr", "LevelHead", 20_000, "categorical"],
+                "quick": ["cosine", "UNet", 800, "v"],
+                "published": ["cosine", "UNet", 20_000, "eps"]},
+               base=tuple(s for s in BASE if not s.startswith("diffusion.predicts"))),
     ],
     "imported_from": [
         Effect(

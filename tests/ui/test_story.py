@@ -36,7 +36,7 @@ def test_from_an_empty_directory_to_a_model_that_is_compared(tmp_path):
 
 
 def _train(page, data):
-    page.get_by_role("link", name="Train", exact=True).click()
+    page.get_by_role("main").get_by_role("link", name="Train", exact=True).click()
     page.get_by_label("Or drop one file").set_input_files(data)
     expect(page.locator("#data")).to_have_value(re.compile("^upload/.*digits.npz$"))
     page.get_by_label("Name of the run").fill("digits")

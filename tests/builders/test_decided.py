@@ -37,6 +37,8 @@ def test_what_is_decided_without_a_budget():
         "training.warmup_steps": 0,
         "training.anneal": "none",
         "training.ema_rates": (0.999,),
+        "training.validate_every": 1000,
+        "training.preview_every": 1000,
         "model.dropout": 0.0,
     }
 
@@ -59,6 +61,11 @@ def test_the_learning_rate_and_the_average_follow_from_the_budget(settings, expe
     assert tuple(found[f"training.{name}"] for name in names) == expected
 
 
+@pytest.mark.parametrize(("steps", "every"), [(7, 50), (800, 160), (1800, 360), (20_000, 1000)])
+def test_a_short_training_is_looked_at_more_often(steps, every):
+    assert of("training.preview_every", steps=steps) == every
+
+
 def test_dropout_is_for_few_items_that_are_passed_often():
     assert of("model.dropout", passes=46.0) == 0.1
     assert of("model.dropout", passes=19.0) == 0
@@ -73,6 +80,7 @@ def test_what_is_stated_stays():
     stated = {
         "training.steps": 7, "diffusion.predicts": "x0", "training.learning_rate": 0.5,
         "training.warmup_steps": 3, "training.anneal": "none", "training.ema_rates": (0.5,),
+        "training.validate_every": 0, "training.preview_every": 9,
         "model.dropout": 0.7,
     }  # fmt: skip
     texts = [f"{name}={list(v) if isinstance(v, tuple) else v}" for name, v in stated.items()]
@@ -126,7 +134,8 @@ def test_a_new_training_says_what_it_decided_and_a_resumed_one_does_not(tmp_path
     iddpm.train(tmp_path / "x.npy", out=out, settings=[*small, "training.anneal=none"])
     said = capsys.readouterr().out
     lines = dict(re.findall(r"^default +([a-z._]+)=(.*)$", said, re.MULTILINE))
-    assert lines.keys() == RULES.keys() - {"training.steps", "training.anneal"}
+    stated = {"training.steps", "training.anneal", "training.preview_every"}
+    assert lines.keys() == RULES.keys() - stated
     assert lines["diffusion.predicts"].startswith("v: clean after a short training")
     text = (out / "config.yaml").read_text()
     assert "predicts: v" in text

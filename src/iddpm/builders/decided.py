@@ -21,6 +21,10 @@ WARMUP, WARMUP_SHARE = 100, 10
 """Steps of the warm-up, and of the run for each of them."""
 EMA_RATES = ((3_000, 0.99), (30_000, 0.999), (None, 0.9999))
 """Most steps of each rate: geometric means of the lengths in docs/choosing.md."""
+LOOKS = 5
+"""Times that a short training is looked at, as examples/emoji.yaml and its relatives do 2 to 6."""
+SELDOM, OFTEN = 1000, 50
+"""Most and fewest steps between two looks."""
 MANY_PASSES = 40
 """Passes over the data: digits had 0.3 % near copies after 19 without dropout, emoji none after 46
 with it (docs/runs.md)."""
@@ -99,6 +103,11 @@ def _dropout(facts: Facts) -> Decision:
     return Decision(0.0, "training sees each item few times")
 
 
+def _look_every(facts: Facts) -> Decision:
+    every = min(SELDOM, max(OFTEN, facts.steps // LOOKS))
+    return Decision(every, f"of about {facts.steps:,} steps; a preview is also searched for copies")
+
+
 class Rule(NamedTuple):
     """How a setting is decided, and where that was measured."""
 
@@ -113,6 +122,8 @@ RULES: Mapping[str, Rule] = {
     "training.warmup_steps": Rule(_warmup_steps, "docs/runs.md"),
     "training.anneal": Rule(_anneal, "docs/runs.md"),
     "training.ema_rates": Rule(_ema_rates, "docs/choosing.md"),
+    "training.validate_every": Rule(_look_every, "examples/emoji.yaml"),
+    "training.preview_every": Rule(_look_every, "examples/emoji.yaml"),
     "model.dropout": Rule(_dropout, "docs/runs.md; never measured alone"),
 }
 """By name, in the order in which they are printed."""

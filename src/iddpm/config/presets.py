@@ -17,6 +17,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "warmup_steps": 0,
             "anneal": "none",
             "ema_rates": [0.9999],
+            "validate_every": 1000,
+            "preview_every": 1000,
         },
     },
     # A small network and a short training for CPUs and first tries (docs/choosing.md).

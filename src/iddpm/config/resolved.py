@@ -32,6 +32,8 @@ AS_BEFORE: dict[str, Any] = {
     "warmup_steps": 0,
     "anneal": "none",
     "ema_rates": (0.9999,),
+    "preview_every": 1000,
+    "validate_every": 1000,
     "predicts": "eps",
     "dropout": 0.0,
 }
@@ -80,6 +82,8 @@ class ResolvedTraining(_AsBefore, TrainingConfig):
     warmup_steps: Annotated[Whole, Field(ge=0, le=10**12)] = AS_BEFORE["warmup_steps"]
     anneal: Anneal = AS_BEFORE["anneal"]
     ema_rates: Rates = AS_BEFORE["ema_rates"]
+    preview_every: Annotated[Whole, Field(ge=0, le=10**12)] = AS_BEFORE["preview_every"]
+    validate_every: Annotated[Whole, Field(ge=0, le=10**12)] = AS_BEFORE["validate_every"]
 
 
 class ResolvedConfig(Config):

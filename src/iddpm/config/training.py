@@ -105,10 +105,11 @@ class TrainingConfig(Section):
     keep_checkpoints: Positive = 3
     """Number of newest checkpoints to keep, in addition to the one with the lowest held-out
     loss."""
-    preview_every: Annotated[Whole, Field(ge=0, le=10**12)] = 1000
-    """Steps between sample grids; 0 for none."""
-    validate_every: Annotated[Whole, Field(ge=0, le=10**12)] = 1000
-    """Steps between measurements of the held-out loss; 0 for none."""
+    preview_every: Annotated[Whole, Field(ge=0, le=10**12)] | None = None
+    """Steps between sample grids; 0 for none; by default 1000, and fewer in short trainings."""
+    validate_every: Annotated[Whole, Field(ge=0, le=10**12)] | None = None
+    """Steps between measurements of the held-out loss; 0 for none; by default as
+    ``preview_every``."""
     max_bad_steps: Positive = 10
     """Stop after this many steps in a row with a loss or gradient that is not finite."""
     spike_guard: Annotated[float, Field(gt=1, le=1e30)] | None = None

@@ -26,6 +26,7 @@ from iddpm.networks import (
 from iddpm.networks.blocks import CheckpointEngine
 from iddpm.networks.condition_embedding import ConditionKind
 from iddpm.networks.costs import channels_last
+from iddpm.networks.kernels import use_fast_kernels
 from iddpm.networks.trunk import TrunkOptions, check_circular, check_stride
 from iddpm.networks.wavelets import Basis
 
@@ -181,12 +182,15 @@ def _checkpoint_engine(config: ResolvedConfig) -> CheckpointEngine:
     return "torch" if training.compile or training.parallel == "fsdp" else "function"
 
 
-def place(network: nn.Module, device: torch.device) -> None:
+def place(network: nn.Module, device: torch.device, kernels: str | None = None) -> None:
     """Move a network to its device, in place, in the layout that is fastest there.
 
     On CPUs 2-D convolutions are faster with the channels last (``benchmarks/network.md``); an own
-    network may rely on its layout, and is left as it is.
+    network may rely on its layout, and is left as it is. ``kernels`` is the setting
+    ``training.kernels``; None is ``"plain"``.
     """
+    if kernels == "fast" and device.type == "cpu":
+        use_fast_kernels(network)
     network.to(device)
     convolves = any(parameter.dim() == 4 for parameter in network.parameters())
     if device.type == "cpu" and channels_last(network) and convolves:

@@ -88,6 +88,9 @@ class TrainingConfig(Section):
     2024), for the squared error alone; needs scipy."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     """``auto`` uses bf16 on devices on which it is faster, measured on CPUs, otherwise float32."""
+    kernels: Literal["plain", "fast"] | None = None
+    """Kernels of the network on CPUs: PyTorch's (plain), or faster ones where there are some, which
+    round differently (fast). By default fast; null in an older run means plain."""
     compile: bool = False
     """Compile the network with torch.compile; it pays off after minutes."""
     device: str = "auto"

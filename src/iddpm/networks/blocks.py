@@ -12,7 +12,16 @@ from iddpm.networks.attention import QKVOrder, count_heads, self_attention
 from iddpm.networks.checkpointing import CheckpointEngine as CheckpointEngine
 from iddpm.networks.checkpointing import run_block
 from iddpm.networks.convolution import conv_nd, conv_transpose_nd
-from iddpm.networks.layers import TokenLinear, avg_pool_nd, linear, normalization, zero_module
+from iddpm.networks.dropout import Dropout
+from iddpm.networks.layers import (
+    GroupNorm,
+    TokenLinear,
+    avg_pool_nd,
+    linear,
+    normalization,
+    zero_module,
+)
+from iddpm.networks.norm_activation import norm_activation
 
 UpsampleKind = Literal["transpose", "nearest_conv", "nearest"]
 DownsampleKind = Literal["conv", "avg_pool"]
@@ -236,7 +245,7 @@ class ResBlock(TimestepBlock):
         self.out_layers = nn.Sequential(
             normalization(out_channels, group_channels),
             nn.SiLU(),
-            nn.Dropout(p=dropout),
+            Dropout(p=dropout),
             zero_module(conv_nd(dims, out_channels, out_channels, 3, padding=1, circular=circular)),
         )
         self.skip_connection: nn.Module = nn.Identity()
@@ -251,20 +260,20 @@ class ResBlock(TimestepBlock):
         return run_block(self, x, emb)
 
     def _forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        if self.resize is None:
-            h = self.in_layers(x)
-        else:
-            h = self.in_layers[2](self.resize(self.in_layers[:2](x)))
-            x = self.resize(x)
+        in_norm, in_activation, in_conv = self.in_layers
+        out_norm, out_activation, dropout, out_conv = self.out_layers
+        assert isinstance(in_norm, GroupNorm)
+        assert isinstance(out_norm, GroupNorm)
+        h = norm_activation(in_norm, in_activation, x)
+        if self.resize is not None:
+            h, x = self.resize(h), self.resize(x)
+        h = in_conv(h)
         emb = self.emb_layers(emb)
-        emb = emb.reshape(*emb.shape, *[1] * (h.dim() - 2))
         if self.use_scale_shift_norm:
-            out_norm, out_rest = self.out_layers[0], self.out_layers[1:]
-            scale, shift = emb.chunk(2, dim=1)
-            h = out_rest(torch.addcmul(shift, out_norm(h), 1 + scale))
+            h = norm_activation(out_norm, out_activation, h, *emb.chunk(2, dim=1))
         else:
-            h = self.out_layers(h + emb)
-        y: Tensor = self.skip_connection(x) + h
+            h = norm_activation(out_norm, out_activation, h + emb[..., *[None] * (h.dim() - 2)])
+        y: Tensor = self.skip_connection(x) + out_conv(dropout(h))
         return y
 
 
@@ -283,6 +292,10 @@ class AttentionBlock(nn.Module):
     Raises:
         ValueError: the heads do not divide the channels.
     """
+
+    fast = False
+    """Whether training on CPUs may use :func:`~iddpm.networks.attention.self_attention`'s
+    products."""
 
     def __init__(
         self,
@@ -309,7 +322,9 @@ class AttentionBlock(nn.Module):
         return run_block(self, x)
 
     def _forward(self, x: Tensor) -> Tensor:
-        tokens = self.norm(x).flatten(2).mT
-        h = self.proj_out(self_attention(self.qkv(tokens), self.num_heads, self.qkv_order))
+        tokens = norm_activation(self.norm, None, x).flatten(2).mT
+        by_products = self.fast and self.training
+        h = self_attention(self.qkv(tokens), self.num_heads, self.qkv_order, by_products)
+        h = self.proj_out(h)
         y: Tensor = x + h.mT.reshape(x.shape)
         return y

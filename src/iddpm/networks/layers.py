@@ -13,7 +13,7 @@ from iddpm.networks.convolution import by_dims
 MAX_GROUPS = 32
 """Groups of a group normalization in the published networks (Ho et al. 2020, appendix B)."""
 MANY = 1024
-"""Positions from which PyTorch normalizes bfloat16 with the channels last by a fast kernel."""
+"""Positions from which PyTorch normalizes data with its channels last by a fast kernel."""
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -69,6 +69,9 @@ class GroupNorm(nn.GroupNorm):
     backward, and up to seven times as long going forward over fewer than ``MANY`` positions, as the
     one for channels first with both copies around it (``python benchmarks/bfloat16.py``).
     """
+
+    fast = False
+    """Whether :func:`iddpm.networks.norm_activation.norm_activation` may round differently."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize; the result has the layout of ``x``."""

@@ -15,6 +15,7 @@ from iddpm.networks.condition_embedding import (
 )
 from iddpm.networks.convolution import conv_nd
 from iddpm.networks.layers import normalization, zero_module
+from iddpm.networks.norm_activation import NormActivationSequential
 from iddpm.networks.trunk import Trunk, TrunkOptions, with_keywords_of
 
 NO_CLASS = -1
@@ -168,7 +169,7 @@ class UNet(Trunk):
         """Return the layers from the last block's ``width`` channels to the prediction."""
         last = conv_nd(self.dims, width, self.out_channels, 3, padding=1, circular=self.circular)
         normalized = normalization(width, self.group_channels)
-        return nn.Sequential(normalized, nn.SiLU(), zero_module(last))
+        return NormActivationSequential(normalized, nn.SiLU(), zero_module(last))
 
     def forward(
         self,

@@ -116,7 +116,7 @@ def load_classifier(path: Path | str, device: str = "auto") -> Classifier:
         weights, source = read_run_weights(path, config)
     load_weights(network, weights, source)
     where = choose_device(device)
-    place(network.eval().requires_grad_(False), where)
+    place(network.eval().requires_grad_(False), where, config.training.kernels)
     schedule = build_diffusion(config).schedule
     return Classifier(network, config, schedule, where, hash_weights(weights))
 

@@ -85,7 +85,8 @@ class OpenedRun:
             ema_length=self.ema_length,
         )
         load_weights(network, weights, source)
-        place(network.eval().requires_grad_(False), self.device)
+        kernels = self.config.training.kernels
+        place(network.eval().requires_grad_(False), self.device, kernels)
         return build_denoiser(self.config, network)
 
     def precision(self, name: PrecisionName) -> Precision:

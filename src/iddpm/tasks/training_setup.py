@@ -182,7 +182,11 @@ def choose(opened: Opened, ranks: Ranks) -> tuple[Opened, list[str]]:
         )
     kept = before is not None and before.training.precision == "auto"
     precision = ranks.by_first(lambda: choose_precision(resolved, device, as_before=kept))
-    training = resolved.training.model_copy(update={"precision": precision.name})
+    kernels = resolved.training.kernels
+    if before is None and kernels is None:  # a run without a record keeps PyTorch's
+        kernels = "fast" if device.type == "cpu" else "plain"
+    measured = {"precision": precision.name, "kernels": kernels}
+    training = resolved.training.model_copy(update=measured)
     chosen = resolved.model_copy(update={"training": training})  # a resume keeps it
     notes = [f"precision  {precision.why}"] if precision.why else []
     if before is None:
@@ -253,7 +257,7 @@ def build_training(
     with ranks.together():
         teacher = open_teacher(config, opened.own, device)
     if not sharded:
-        place(network, device)
+        place(network, device, training.kernels)
     emas = build_averages(config, network)
     if sharded:
         sharing = shard(network, ranks, device, own=own)

@@ -13,6 +13,7 @@ from tests.builders.settings.training_looks import (
     computed_in,
     data,
     device,
+    fast_layers,
     first_batch,
     followed,
     handed,
@@ -136,6 +137,10 @@ TRAINING = {
     "training.precision": [
         trained(computed_in)({"float32": ["float32", ["torch.float32"]],
                               "bf16": ["bf16", ["torch.bfloat16"]]}),
+    ],
+    "training.kernels": [
+        trained(fast_layers)({"plain": [],
+                              "fast": ["AttentionBlock", "Dropout", "GroupNorm"]}),
     ],
     "training.compile": [
         trained(compiled)({"false": [False, {"function"}], "true": [True, {"torch"}]}),

@@ -199,6 +199,16 @@ def computed_in(scene):
     return handed(scene, look)
 
 
+def fast_layers(scene):
+    """The layers that may use faster kernels than PyTorch's."""
+
+    def look(h):
+        return sorted({type(m).__name__ for m in h.state.network.modules()
+                       if getattr(m, "fast", False)})  # fmt: skip
+
+    return handed(scene, look)
+
+
 def device(scene):
     try:
         return handed(scene, lambda h: str(h.step.precision.device))

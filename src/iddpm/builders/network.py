@@ -12,6 +12,7 @@ from iddpm.builders.load_choice import load
 from iddpm.config import ConditionConfig, ResolvedConfig, UNetModel
 from iddpm.config.choices import SCHEDULES
 from iddpm.config.model import OF_GROUP_NORM
+from iddpm.data.conditioned_augmentation import count_parameters
 from iddpm.diffusion import Denoiser, GaussianDiffusion, show_log_snr, zero_terminal_snr
 from iddpm.networks import (
     FEATURES,
@@ -111,6 +112,7 @@ def build_unet(config: ResolvedConfig, model: UNetModel) -> UNet:
         conditions=[_kind(condition) for condition in (model.conditions or {}).values()],
         given_channels=bands * (model.given_channels or 0),
         numbers=() if config.distillation is None else config.distillation.numbers,
+        augmentation=count_parameters(len(model.size)) if config.data.augment else 0,
         **options,
     )
     return built

@@ -26,12 +26,15 @@ from iddpm.builders.few_steps import training_guidance
 from iddpm.builders.group_columns import grouping_column
 from iddpm.config import Config, ResolvedConfig
 from iddpm.data.batches import Batch, Batches
+from iddpm.data.conditioned_augmentation import augmented, draw
 from iddpm.data.identical import identical_items, in_words, joined
+from iddpm.data.levels import round_to_levels
 from iddpm.data.sources.memory import is_in_memory
 from iddpm.data.sources.source import Source
 from iddpm.data.split import groups_of, held_out_mask
 from iddpm.data.values import natural_values, warn_of_range
 from iddpm.networks import NO_CLASS
+from iddpm.networks.trunk import check_circular
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.runtime.seeds import stream
 
@@ -234,7 +237,11 @@ def on_device(
     task = task_of(config)
     for batch in batches:
         moved, items = batch.to(device), batch.items.tolist()
-        conditioning: dict[str, Any] = {"y": moved.y} if config.uses_labels else {}
+        conditioning: dict[str, Any] = {}
+        if learning and config.data.augment and config.distillation is None:
+            moved, conditioning["augment"] = with_augmentation(moved, config)
+        if config.uses_labels:
+            conditioning["y"] = moved.y
         if config.model.conditions:
             conditioning["conditions"] = moved.conditions
         if config.model.given_channels:
@@ -250,6 +257,25 @@ def on_device(
             yield moved.x, conditioning
         else:
             yield residual.encode(moved.x), {**conditioning, "interpolated": residual.interpolated}
+
+
+def with_augmentation(batch: Batch, config: ResolvedConfig) -> tuple[Batch, Tensor]:
+    """Return a batch in [-1, 1] augmented, its paired data alike, and its vectors [N, P].
+
+    The vectors are a function of the step and the item. Data with levels is rounded to them.
+    """
+    model, seed = config.model, config.training.seed
+    drawn = [
+        draw(stream(seed, "shown", step=batch.step, index=item), config.data.augment, model.size)
+        for item in batch.items.tolist()
+    ]
+    vectors = torch.from_numpy(np.stack(drawn))
+    wraps = check_circular(model.circular, len(model.size))
+    changed = vectors.any(dim=1).to(batch.x.device).reshape(-1, *[1] * (batch.x.dim() - 1))
+    x = augmented(batch.x, vectors, wraps)
+    x = torch.where(changed, round_to_levels(x, config.bits), x)
+    given = None if batch.given is None else augmented(batch.given, vectors, wraps)
+    return replace(batch, x=x, given=given), vectors.to(batch.x.device)
 
 
 def without_some_labels(

@@ -74,6 +74,10 @@ class DataConfig(Section):
     default together. A run keeps its split."""
     flip: bool = False
     """Mirror items left to right at random; volumes along the left-right axis of their affine."""
+    augment: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability of each change of an augmentation that is shown to the network, so that samples
+    are not augmented: flips, turns, shifts, scales, rotations (Karras et al. 2022, whose value is
+    0.12)."""
     random_crop: bool = False
     """Train on random crops (at least 0.8 of each side), resized back."""
     workers: Annotated[Whole, Field(ge=0, le=1024)] = 0

@@ -106,6 +106,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _augmentation_is_shown(self) -> Self:
+        if self.data.augment and (self.task == "classification" or self.model.network is not None):
+            what = "task=classification" if self.model.network is None else "your network"
+            raise ValueError(
+                f"data.augment={self.data.augment:g} is shown to the built-in U-Net, and {what} "
+                "does not take it: use augment=0, or data.flip and data.random_crop"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _the_loss_takes_levels_and_noise(self) -> Self:
         self.diffusion.check_timesteps(self.training.timestep_sampler)
         distilled = self.distillation is not None

@@ -112,6 +112,7 @@ def _check_expressible(settings: Mapping[str, Any], groups: set[int]) -> None:
         f"model.size={size} of {len(size)} axes": len(size) != 2,
         "model.conditions": bool(model["conditions"]),
         "model.given_channels": bool(model["given_channels"]),
+        "data.augment": bool(settings["data"]["augment"]),
         "diffusion.self_condition=true": diffusion["self_condition"],
         f"model.upsample={model['upsample']} (it has nearest_conv)": convolves
         and model["upsample"] != "nearest_conv",

@@ -111,6 +111,37 @@ class NumberEmbedding(nn.Module):
         return total
 
 
+class AugmentationEmbedding(nn.Linear):
+    """Embed how an item was augmented by a linear map that starts at zero.
+
+    It has no bias: the vector of zeros, which stands for items as they are, changes nothing.
+
+    Args:
+        length: P, of the vector.
+        width: of the embedding.
+    """
+
+    def __init__(self, length: int, width: int) -> None:
+        super().__init__(length, width, bias=False)
+        zero_module(self)
+
+    def forward(self, emb: Tensor, vectors: Tensor | None) -> Tensor:  # type: ignore[override]
+        """Add vectors [N, P], by default zeros, to an embedding [N, width].
+
+        Raises:
+            ValueError: another shape.
+        """
+        wanted = (len(emb), self.in_features)
+        if vectors is None:  # computed all the same: data-parallel training expects a gradient
+            vectors = emb.new_zeros(wanted)
+        if vectors.shape != wanted:
+            raise ValueError(
+                f"the network takes augment of shape {list(wanted)}, one vector for each item, "
+                f"not {list(vectors.shape)}"
+            )
+        return emb + super().forward(vectors.to(emb.dtype))
+
+
 def fourier_features(value: Tensor, kind: Literal["number", "periodic"]) -> Tensor:
     """Return the features [N, F], float32, of numbers [N].
 

@@ -48,6 +48,7 @@ class MagnitudeOptions(TypedDict, total=False):
     conditions: Sequence[ConditionKind]
     given_channels: int
     numbers: Sequence[str]
+    augmentation: int
     stride: Sequence[int] | None
     circular: bool | Sequence[bool]
     use_checkpoint: bool

@@ -66,6 +66,7 @@ class SuperResUNet(UNet):
         low_res_noise: Tensor | None = None,
         guidance: Tensor | None = None,
         end: Tensor | None = None,
+        augment: Tensor | None = None,
     ) -> Tensor:
         """Predict from ``x`` [N, C, *spatial] and ``low_res`` [N, C, *any spatial].
 
@@ -79,7 +80,12 @@ class SuperResUNet(UNet):
         return self.predict(
             h,
             self._embed_all(
-                h, timesteps, y, conditions, low_res_noise, {"guidance": guidance, "end": end}
+                h,
+                timesteps,
+                y,
+                conditions,
+                low_res_noise,
+                {"guidance": guidance, "end": end, "augment": augment},
             ),
         )
 
@@ -94,13 +100,19 @@ class SuperResUNet(UNet):
         low_res_noise: Tensor | None = None,
         guidance: Tensor | None = None,
         end: Tensor | None = None,
+        augment: Tensor | None = None,
     ) -> Features:
         """Return the output of every stage; see :meth:`UNet.features`."""
         h = self.joined(self.join(x, low_res), given)
         return self.stages(
             h,
             self._embed_all(
-                h, timesteps, y, conditions, low_res_noise, {"guidance": guidance, "end": end}
+                h,
+                timesteps,
+                y,
+                conditions,
+                low_res_noise,
+                {"guidance": guidance, "end": end, "augment": augment},
             ),
         )
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from iddpm.networks.blocks import TimestepEmbedSequential, Upsample, UpsampleKind
 from iddpm.networks.condition_embedding import (
+    AugmentationEmbedding,
     ConditionEmbedding,
     ConditionKind,
     NumberEmbedding,
@@ -33,6 +34,7 @@ class UNetOptions(TrunkOptions, total=False):
     upsample: UpsampleKind
     smooth_start: bool
     numbers: Sequence[str]
+    augmentation: int
 
 
 class Features(NamedTuple):
@@ -81,6 +83,8 @@ class UNet(Trunk):
         use_checkpoint, checkpoint_engine: see :class:`~iddpm.networks.blocks.ResBlock`.
         numbers: what a distilled network is conditioned on beside the timestep: ``guidance``,
             ``end``, or both, see :meth:`forward`. Their embeddings start at zero.
+        augmentation: length of the vector that says how an item was augmented; its embedding is
+            linear, starts at zero, and is zero for the vector of zeros.
 
     Raises:
         ValueError: numbers that do not fit together, named in the message.
@@ -106,6 +110,7 @@ class UNet(Trunk):
         upsample: UpsampleKind = "transpose",
         smooth_start: bool = True,
         numbers: Sequence[str] = (),
+        augmentation: int = 0,
         **trunk: Unpack[TrunkOptions],
     ) -> None:
         super().__init__(in_channels=in_channels + given_channels, **trunk)
@@ -130,6 +135,9 @@ class UNet(Trunk):
         self.number_emb: NumberEmbedding | None = None
         if numbers:
             self.number_emb = NumberEmbedding(numbers, self.model_channels, self.emb_channels)
+        self.augment_emb: AugmentationEmbedding | None = None
+        if augmentation:
+            self.augment_emb = AugmentationEmbedding(augmentation, self.emb_channels)
 
     def _build_path_up(
         self, make_upsample: Callable[[int], nn.Module], num_heads_upsample: int | None
@@ -180,6 +188,7 @@ class UNet(Trunk):
         given: Tensor | None = None,
         guidance: Tensor | None = None,
         end: Tensor | None = None,
+        augment: Tensor | None = None,
     ) -> Tensor:
         """Predict from noisy data.
 
@@ -192,6 +201,8 @@ class UNet(Trunk):
             given: [N, given_channels, *spatial] paired data, for networks with ``given_channels``.
             guidance: [N] the scale of the guidance that a network with this number imitates.
             end: [N] where the path ends whose mean velocity a network with this number predicts.
+            augment: [N, P] how each item was augmented, for networks with ``augmentation``; by
+                default zeros, which stand for items as they are.
 
         Returns:
             [N, out_channels, *spatial].
@@ -200,9 +211,8 @@ class UNet(Trunk):
             ValueError: a shape does not fit, or an argument is missing or unexpected.
         """
         h = self.joined(x, given)
-        return self.predict(
-            h, self.embed(h, timesteps, y, conditions, {"guidance": guidance, "end": end})
-        )
+        numbers = {"guidance": guidance, "end": end, "augment": augment}
+        return self.predict(h, self.embed(h, timesteps, y, conditions, numbers))
 
     def features(
         self,
@@ -213,12 +223,12 @@ class UNet(Trunk):
         given: Tensor | None = None,
         guidance: Tensor | None = None,
         end: Tensor | None = None,
+        augment: Tensor | None = None,
     ) -> Features:
         """Return the output of every encoder block, the middle block and every decoder block."""
         h = self.joined(x, given)
-        return self.stages(
-            h, self.embed(h, timesteps, y, conditions, {"guidance": guidance, "end": end})
-        )
+        numbers = {"guidance": guidance, "end": end, "augment": augment}
+        return self.stages(h, self.embed(h, timesteps, y, conditions, numbers))
 
     def predict(self, h: Tensor, emb: Tensor) -> Tensor:
         """Return the prediction for joined inputs and their embedding [N, 4 model_channels]."""
@@ -282,6 +292,8 @@ class UNet(Trunk):
     def with_numbers(self, emb: Tensor, numbers: Mapping[str, Tensor | None] | None) -> Tensor:
         """Add the embeddings of the network's numbers, or raise ValueError for other ones."""
         known_numbers = {n: v for n, v in (numbers or {}).items() if v is not None}
+        if self.augment_emb is not None:
+            emb = self.augment_emb(emb, known_numbers.pop("augment", None))
         wanted = () if self.number_emb is None else self.number_emb.names
         if set(wanted) != set(known_numbers):
             raise ValueError(

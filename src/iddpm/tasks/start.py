@@ -14,6 +14,7 @@ from iddpm.config.model import FACTS
 from iddpm.runs.layout import read_run_config, read_run_weights
 from iddpm.training.checkpoints.state import load_weights
 
+AUGMENT = "augment_emb."
 LABELS = "label_emb.weight"
 SHOWN = 5
 """Names that a line lists."""
@@ -108,6 +109,9 @@ def start_weights(network: nn.Module, config: Config, start: Start) -> list[str]
     for beginning in start.fresh:  # also within a wrapper, whose network is ``network``
         inside = (beginning, f"network.{beginning}")
         weights |= {k: v for k, v in own.items() if k not in weights and k.startswith(inside)}
+    # Without an augmentation its embedding is zero, and a new one starts at zero.
+    weights = {k: v for k, v in weights.items() if k in own or AUGMENT not in k}
+    weights |= {k: v for k, v in own.items() if k not in weights and AUGMENT in k}
     if start.partial:
         missing = [k for k, v in own.items() if k not in weights or weights[k].shape != v.shape]
         unused = [k for k in weights if k not in own]

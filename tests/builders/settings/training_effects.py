@@ -26,6 +26,7 @@ from tests.builders.settings.training_looks import (
     rates,
     seeded,
     shared_by,
+    shown_augmentation,
     threads,
 )
 from tests.conftest import TINY
@@ -171,6 +172,9 @@ TRAINING = {
     ],
     "training.wandb": [
         trained(followed)({"null": [[False, None]] * 2, "mine": [[False, "mine"]] * 2}),
+    ],
+    "data.augment": [
+        trained(shown_augmentation)({"0": [0, 0], "0.12": DIFFERS, "0.9": DIFFERS}),
     ],
     "data.flip": [trained(first_batch)({"false": DIFFERS, "true": DIFFERS})],
     "data.random_crop": [trained(first_batch)({"false": DIFFERS, "true": DIFFERS})],

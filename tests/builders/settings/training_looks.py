@@ -58,6 +58,20 @@ def first_batch(scene):
     return handed(scene, lambda h: numbers(next(iter(h.batches))[0]))
 
 
+def shown_augmentation(scene):
+    """How many of a batch are augmented, and the length of the vectors that a network takes."""
+
+    def look(h):
+        layer = h.state.network.augment_emb
+        vectors = next(iter(h.batches))[1].get("augment")
+        assert (layer is None) == (vectors is None)
+        if vectors is None:
+            return [0, 0]
+        return [int(vectors.any(dim=1).sum()), layer.in_features]
+
+    return handed(scene, look)
+
+
 def batch_facts(scene):
     def look(h):
         batches = list(h.batches)

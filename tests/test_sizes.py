@@ -39,6 +39,8 @@ BUILT = {
     "training/distillation/mid_training.py:mid_training",
     "networks/super_resolution.py:SuperResUNet.features",  # the kinds of conditioning
     "networks/super_resolution.py:SuperResUNet.forward",
+    "networks/unet.py:UNet.features",
+    "networks/unet.py:UNet.forward",
     "networks/blocks.py:ResBlock.__init__",  # the arguments of the published class, and ours
     "networks/trunk.py:Trunk.__init__",  # where the networks' arguments have their defaults
 }

@@ -70,7 +70,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _encoder(channels: int, mult: list[int], **others: Any) -> dict[str, Any]:
     """Return the network of a self-supervised encoder: 64 features, the mean over positions."""
     model = {"model_channels": channels, "channel_mult": mult, "attention_downsampling": []}
-    return {"model": {**model, "num_res_blocks": 1, **others}}
+    return {"model": {**model, "num_res_blocks": 1, "dropout": 0.0, **others}}
 
 
 def _classifier(mult: list[int], *, crop: bool) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _classifier(mult: list[int], *, crop: bool) -> dict[str, Any]:
     return {
         "task": "classification",
         "data": {"random_crop": crop},
-        "model": {**model, "num_res_blocks": 1},
+        "model": {**model, "num_res_blocks": 1, "dropout": 0.1},
     }
 
 

@@ -64,7 +64,8 @@ def student_of(teacher: Teacher, method: str, settings: Sequence[str]) -> Run:
     )
     if reason.exit_status:
         raise SystemExit(reason.exit_status)
-    return iddpm.load(out, checkpoint="best")
+    measured = iddpm.load(out).config.training.validate_every
+    return iddpm.load(out, checkpoint="best" if measured else None)
 
 
 def seconds_of(run: Run) -> float:

@@ -50,6 +50,7 @@ class Network:
         example: its settings.
         settings: those that differ from the example's.
         judge: settings of the classifier whose features compare samples; None for ``pca``.
+        classifier: its directory, that of the real run, by the directory of the network.
         samples: of each row of a table.
         ancestral: steps of the ancestral sampling that others are compared with.
         part: samples that are drawn and kept together.
@@ -59,15 +60,22 @@ class Network:
     example: str
     settings: Sequence[str] = ()
     judge: Sequence[str] | None = None
+    classifier: Callable[[Path], Path] = digits.classifier_of
     samples: int = 1000
     ancestral: int = 1000
     part: int = 100
 
 
 NETWORKS: Mapping[str, Network] = {
-    "digits": Network(lambda: "mnist5k", digits.EXAMPLE, digits.SHORT, digits.JUDGE, 5000),
+    "digits": Network(lambda: "mnist5k", digits.EXAMPLE, digits.SHORT, digits.JUDGE, samples=5000),
     "emoji": Network(partial(emoji.prepare, "RGB"), emoji.EXAMPLE),
-    "signals": Network(signals.prepare, signals.EXAMPLE, (), (*signals.CUT, "training.steps=600")),
+    "signals": Network(
+        signals.prepare,
+        signals.EXAMPLE,
+        (),
+        (*signals.CUT, "training.steps=600"),
+        lambda out: out / "classifier",
+    ),
     # 250 ancestral steps take hours on crops, and 1,000 a day.
     "volumes": Network(volumes.prepare, volumes.EXAMPLE, samples=300, ancestral=250, part=20),
 }
@@ -108,7 +116,7 @@ def teacher_of(name: str, folder: Path, times: int = 1, more: Sequence[str] = ()
     run = trained(data, out, network.example, [*settings, f"training.steps={times * steps}"])
     features = "pca"
     if network.judge is not None:
-        features = judge(data, digits.classifier_of(folder / name), network.judge)
+        features = judge(data, network.classifier(folder / name), network.judge)
     return Teacher(name, network, run, features)
 
 

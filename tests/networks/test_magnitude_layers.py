@@ -19,6 +19,7 @@ from iddpm.networks.magnitude_layers import (
     magnitude_embedding,
     magnitude_silu,
     magnitude_sum,
+    normal_frequencies,
     to_unit,
     unit_weight,
 )
@@ -61,10 +62,17 @@ def test_a_sum_and_a_concatenation_keep_magnitudes_and_weigh_by_the_share(share)
 def test_every_embedding_of_time_has_magnitude_one_and_tells_times_apart():
     times = torch.tensor([-300.0, 0.0, 0.5, 499.0, 999.0, 1900.0])
     for width in (8, 9, 64):
-        assert torch.allclose(magnitude(magnitude_embedding(times, width), 1).float(),
-                              torch.ones(6), atol=1e-5)  # fmt: skip
-    embedded = magnitude_embedding(torch.arange(1000), 64)
+        embedded = magnitude_embedding(times, normal_frequencies(width // 2), width)
+        assert embedded.shape == (6, width)
+        assert torch.allclose(magnitude(embedded, 1).float(), torch.ones(6), atol=1e-5)
+    embedded = magnitude_embedding(torch.arange(1000), normal_frequencies(32), 64)
     assert torch.cdist(embedded, embedded).fill_diagonal_(9).min() > 1e-3
+
+
+def test_frequencies_are_those_of_half_a_normal_distribution():
+    found = torch.tensor(normal_frequencies(1000))
+    shares = torch.special.ndtr(found.double()) * 2 - 1
+    assert torch.allclose(shares, (torch.arange(1000).double() + 0.5) / 1000, atol=1e-6)
 
 
 def filled(layer, seed=0):

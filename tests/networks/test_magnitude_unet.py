@@ -170,6 +170,14 @@ def test_checkpointing_gives_the_same_gradients(engine):
     assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(*found, strict=True))
 
 
+@pytest.mark.slow
+def test_it_compiles_as_one_graph():
+    network = awake(make(num_classes=3, use_checkpoint=True, checkpoint_engine="torch"))
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
+    x, t, y = torch.randn(2, 1, 6, 5), torch.tensor([3.0, 700.0]), torch.tensor([NO_CLASS, 2])
+    assert torch.allclose(compiled(x, t, y=y), network(x, t, y=y), atol=1e-5)
+
+
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_bfloat16_stays_bfloat16_and_close(dims):
     network = awake(make(dims)).eval()

@@ -72,18 +72,31 @@ def magnitude_cat(a: Tensor, b: Tensor, share: float = 0.5) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def magnitude_embedding(timesteps: Tensor, width: int) -> Tensor:
+def normal_frequencies(count: int) -> tuple[float, ...]:
+    """Return quantiles of the normal distribution above its median, evenly spaced in probability.
+
+    They are computed when a network is made, since torch.compile does not support the quantiles.
+    """
+    normal = NormalDist()
+    return tuple(normal.inv_cdf(0.5 + (k + 0.5) / (2 * count)) for k in range(count))
+
+
+def magnitude_embedding(timesteps: Tensor, frequencies: Sequence[float], width: int) -> Tensor:
     """Embed timesteps [N] by Fourier features of magnitude 1, float32 [N, width].
 
     The frequencies are normally distributed, as in the paper (B.6); they are the quantiles of that
     distribution instead of draws, and every frequency has a cosine and a sine instead of a random
-    phase, so that each vector has magnitude 1 exactly. An odd width has one column of zeros more.
+    phase, so that each vector has magnitude 1 exactly. A last odd column is zero.
+
+    Args:
+        timesteps: [N], any real numbers.
+        frequencies: half of ``width`` numbers, of :func:`normal_frequencies`.
+        width: of the embedding.
     """
-    half = width // 2
-    frequencies = [NormalDist().inv_cdf(0.5 + (k + 0.5) / (2 * half)) for k in range(half)]
     scale = torch.tensor(frequencies, device=timesteps.device) * (2 * math.pi / TIME_UNIT)
     angles = timesteps[:, None].float() * scale[None]
-    features = torch.cat([angles.cos(), angles.sin()], dim=1) * math.sqrt(width / max(half, 1))
+    norm = math.sqrt(width / max(len(frequencies), 1))
+    features = torch.cat([angles.cos(), angles.sin()], dim=1) * norm
     return F.pad(features, (0, width % 2))
 
 

@@ -24,6 +24,7 @@ from iddpm.networks.magnitude_layers import (
     magnitude_cat,
     magnitude_embedding,
     magnitude_sum,
+    normal_frequencies,
 )
 from iddpm.networks.super_resolution import SuperResUNet
 from iddpm.networks.trunk import check_input, check_size
@@ -89,7 +90,7 @@ class MagnitudeUNet(UNet):
         """Check the inputs and return the embedding [N, 4 model_channels] of the timesteps."""
         check_input(x, timesteps, self.dims, self.in_channels)
         check_size(x.shape[2:], self.stride, self.widths, self.circular, None)
-        embedding = magnitude_embedding(timesteps, self.model_channels)
+        embedding = magnitude_embedding(timesteps, self.frequencies, self.model_channels)
         emb: Tensor = self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
         return emb
 
@@ -118,6 +119,7 @@ class MagnitudeUNet(UNet):
         return magnitude_cat(crop(h, skip.shape[2:]), skip)
 
     def _time_embed(self) -> nn.Module:
+        self.frequencies = normal_frequencies(self.model_channels // 2)
         return MagnitudeLinear(self.model_channels, self.emb_channels)
 
     def _label_emb(self, num_classes: int) -> nn.Module:

@@ -18,6 +18,7 @@ TOGETHER = "+"
 """Joins the names of rows that are tried together, such as ``edm+muon``."""
 _KEYS = {"tries", "published", "settings", "by_data", "data", "together"}
 _KEYS |= {"ema_lengths", "without_base"}
+_AUGMENTATIONS = ("flip", "random_crop", "augment")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Row:
         """Return the settings of a data set's base with those of this row."""
         if self.without_base:
             classes = {"class_conditional": base["model"]["class_conditional"]}
-            base = {"data": base["data"], "model": classes}
+            read = {k: v for k, v in base["data"].items() if k not in _AUGMENTATIONS}
+            base = {"data": read, "model": classes}
         return merge(merge(base, self.settings), self.by_data.get(data, {}))
 
     def digest(self, base: Mapping[str, Any], data: str) -> str:

@@ -73,7 +73,8 @@ def test_a_section_of_another_kind_replaces_the_one_below():
 def test_a_row_of_defaults_keeps_how_the_data_is_read():
     base = data_sets()["digits"].base()
     found = read_row("defaults").merged(base, "digits")
-    assert found == {"data": base["data"], "model": {"class_conditional": True}}
+    read = {"labels": "auto", "held_out": 0.2}
+    assert found == {"data": read, "model": {"class_conditional": True}}
 
 
 def test_rows_together_have_the_settings_of_all(tmp_path):

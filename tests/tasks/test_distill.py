@@ -87,6 +87,21 @@ def test_a_resumed_run_is_the_same_bit_for_bit(folder):
     assert kept[: len(kept) // 2] == kept[len(kept) // 2 :]
 
 
+def test_a_training_without_a_checkpoint_begins_again_from_its_teacher(folder):
+    again = folder / "begun"
+    shutil.copytree(folder / "d", again)
+    shutil.rmtree(again / "checkpoints")
+    for name in ("latest", "best", "model.safetensors", "log.jsonl"):
+        (again / name).unlink()
+    teacher = folder / "other_teacher"
+    shutil.copytree(folder / "d", teacher)
+    other = [f"distillation.teacher={teacher}"]
+    with pytest.raises(ValueError, match="has other weights than when the distillation began"):
+        iddpm.train(out=again, resume=True, settings=other, reporter=QUIET)
+    iddpm.train(out=again, resume=True, reporter=QUIET)
+    assert_same_state(folder / "d", again)
+
+
 def test_samples_take_the_offered_evaluations(folder):
     run = iddpm.load(folder / "d")
     assert str(run.plan()) == "2 evaluations: consistency, sigma 80, 0.8"

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,18 @@ def test_classes_start_as_rows_of_the_embedding(
     for name in known.keys() - {LABELS}:
         torch.testing.assert_close(given[name], known[name], atol=1e-7, rtol=0)
     assert said in capsys.readouterr().out
+
+
+def test_a_training_without_a_checkpoint_begins_again_where_it_was_to_begin(folder, tmp_path):
+    first = started(folder, tmp_path, "numbers.npz")
+    out = tmp_path / "new"
+    shutil.rmtree(out / "checkpoints")
+    for name in ("latest", WEIGHTS):
+        (out / name).unlink()
+    again = ["--resume", "--init-from", str(folder / "run"), "--out", str(out)]
+    assert command(["train", *again]) == 0
+    for name, value in read_released(out / WEIGHTS).items():
+        assert torch.equal(value, first[name]), name
 
 
 def test_what_does_not_fit_is_random_on_request_alone(folder, tmp_path, capsys):

@@ -1,20 +1,24 @@
-"""Time the faster kernels of training.kernels=fast beside PyTorch's, by the thread's own clock.
+"""Time the faster kernels of training.kernels=fast, and cast weights, beside PyTorch's way.
 
 python benchmarks/kernels.py
 
-Every line has the smallest times of a call that each needed in alternating rounds, and their
-ratio; forward and backward where nothing else is said. One thread.
+Every line has the smallest times of a call that each needed in alternating rounds, by the
+thread's own clock, and their ratio; forward and backward where nothing else is said. One thread.
 """
 
+import copy
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from cifar10_networks import our_network
 from common import processor
 from torch import Tensor
 
 from iddpm.networks.attention import self_attention
+from iddpm.networks.cast_weights import cast_weights
 from iddpm.networks.dropout import Dropout
 from iddpm.networks.layers import normalization
 from iddpm.networks.norm_activation import norm_activation
@@ -82,6 +86,19 @@ def dropouts() -> None:
         compare(f"dropout, forward, {dtype} {list(x.shape)}", lambda: plain(x), lambda: fast(x))  # noqa: B023
 
 
+def cast_once() -> None:
+    """A forward pass of the CIFAR-10 network under autocast, its weights cast before."""
+    network: Any = our_network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.eval().requires_grad_(False)  # autocast remembers only weights that need a gradient
+    cast: Any = copy.deepcopy(network)
+    for n in (1, 8):
+        x, t = torch.randn(n, 3, 32, 32), torch.zeros(n)
+        name = f"weights cast once, forward, bfloat16 {list(x.shape)}"
+        half = torch.bfloat16
+        with torch.no_grad(), torch.autocast("cpu", half), cast_weights(cast, half):
+            compare(name, partial(network, x, t), partial(cast, x, t))
+
+
 def main() -> None:
     """Print the table."""
     torch.set_num_threads(1)
@@ -91,6 +108,7 @@ def main() -> None:
     normalizations()
     attentions()
     dropouts()
+    cast_once()
 
 
 if __name__ == "__main__":

@@ -11,38 +11,40 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class _Convolution(nn.Module):
+class Convolution(nn.Module):
     """Let a convolution have periodic axes, and be right for tiny bfloat16 inputs on CPUs."""
 
     circular: tuple[bool, ...] = ()
     weight: Any
+    cast: tuple[Tensor, Tensor | None] | None = None
+    """Copies of weight and bias in bfloat16 (:mod:`iddpm.networks.cast_weights`)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, *spatial] to [N, C', *spatial']."""
         return convolve(self, x, self.weight)
 
 
-class Conv1d(_Convolution, nn.Conv1d):
+class Conv1d(Convolution, nn.Conv1d):
     """``nn.Conv1d``, also for rings."""
 
 
-class Conv2d(_Convolution, nn.Conv2d):
+class Conv2d(Convolution, nn.Conv2d):
     """``nn.Conv2d``, also for periodic axes."""
 
 
-class Conv3d(_Convolution, nn.Conv3d):
+class Conv3d(Convolution, nn.Conv3d):
     """``nn.Conv3d``, also for periodic axes."""
 
 
-class ConvTranspose1d(_Convolution, nn.ConvTranspose1d):  # type: ignore[misc]
+class ConvTranspose1d(Convolution, nn.ConvTranspose1d):  # type: ignore[misc]
     """``nn.ConvTranspose1d``, also for rings."""
 
 
-class ConvTranspose2d(_Convolution, nn.ConvTranspose2d):  # type: ignore[misc]
+class ConvTranspose2d(Convolution, nn.ConvTranspose2d):  # type: ignore[misc]
     """``nn.ConvTranspose2d``, also for periodic axes."""
 
 
-class ConvTranspose3d(_Convolution, nn.ConvTranspose3d):  # type: ignore[misc]
+class ConvTranspose3d(Convolution, nn.ConvTranspose3d):  # type: ignore[misc]
     """``nn.ConvTranspose3d``, also for periodic axes."""
 
 
@@ -93,7 +95,10 @@ def convolve(conv: Any, x: Tensor, weight: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False):
             bias = None if conv.bias is None else conv.bias.float()
             return _apply(conv, x.float(), weight.float(), bias).bfloat16()
-    return _apply(conv, x, weight, conv.bias, signal=x.dim() == 3)
+    bias = conv.bias
+    if conv.cast is not None and weight is conv.weight:
+        weight, bias = conv.cast
+    return _apply(conv, x, weight, bias, signal=x.dim() == 3)
 
 
 def _apply(

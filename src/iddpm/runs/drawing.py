@@ -10,6 +10,7 @@ from torch import Tensor
 from iddpm.builders import SamplingPlan, Tiling, check_given
 from iddpm.data.conditioning.labels import Wanted
 from iddpm.data.conditioning.requested import RequestedConditions, ask
+from iddpm.networks.cast_weights import cast_weights
 from iddpm.runs.opened_run import OpenedRun
 from iddpm.sampling import NO_CLASS, SampleNoise
 
@@ -87,7 +88,7 @@ def draw_batches(
             part |= run.task.sampling_inputs(part, level, numbers, requested.seed)
             if on_step is not None:
                 on_step(0, noise.initial())
-            with context.autocast():
+            with context.autocast(), cast_weights(run.denoiser, context.dtype):
                 for state in plan.states(noise, **part):
                     x = state.x
                     if on_step is not None:

@@ -13,6 +13,7 @@ from iddpm.config import ResolvedConfig
 from iddpm.data.batches import Batch, held_out_batches
 from iddpm.data.writers.comparison import save_side_by_side
 from iddpm.data.writers.image_files import save_grid
+from iddpm.networks.cast_weights import cast_weights
 from iddpm.runtime.processes import ALONE, Ranks
 from iddpm.sampling import SampleNoise
 from iddpm.tasks.few_step_validation import build_few_step_validation
@@ -113,7 +114,7 @@ def build_preview(
             some = {name: value[rows] for name, value in conditioning.items()}
             shape = (len(range(count)[rows]), channels, *size)
             noise = SampleNoise(0, shape, start, device=precision.device)
-            with precision.autocast():
+            with precision.autocast(), cast_weights(network, precision.dtype):
                 last = deque(plan.states(noise, **some), maxlen=1)[0]
             drawn.append(last.x.cpu())
         if not ranks.first:

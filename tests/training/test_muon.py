@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from iddpm.runtime.processes import ALONE
+from iddpm.training import muon
 from iddpm.training.checkpoints.checkpoint import Checkpoint
 from iddpm.training.muon import Muon, orthogonalized
 from tests.training import two_ranks
@@ -35,6 +36,18 @@ def test_the_result_is_the_polar_factor_within_the_stated_tolerance(rows, column
     in_float32 = orthogonalized(matrix[None].float())[0].double()
     # Its singular values differ from one by at most 0.32, and so it from the polar factor.
     assert float(torch.linalg.matrix_norm(in_float32 - u @ vh, ord=2)) < 0.33
+
+
+def test_bfloat16_stays_within_half_of_the_polar_factor(monkeypatch):
+    """Jordan et al. 2024 state values of 0.5 to 1.5; devices with fast bfloat16 take it."""
+    matrix = random_matrix(8, 40, torch.logspace(-1.5, 0, 8, dtype=torch.float64))
+    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+    exact = orthogonalized(matrix[None].float())
+    monkeypatch.setattr(muon, "has_fast_bfloat16", lambda device: True)
+    found = orthogonalized(matrix[None].float())
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, exact)
+    assert float(torch.linalg.matrix_norm(found[0].double() - u @ vh, ord=2)) < 0.5
 
 
 def test_directions_without_gradient_stay_without_update():

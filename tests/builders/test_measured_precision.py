@@ -152,6 +152,14 @@ def test_a_kept_choice_builds_no_network(monkeypatch):
     assert choose_precision(config(), CPU, timer=None).name == "bf16"
 
 
+def test_layers_that_hand_their_weight_to_a_convolution_are_timed_too():
+    settings = config("model.layers=magnitude_preserving")
+    found = measured._convolutions(settings)
+    assert found
+    assert all(each.shape[1] == each.layer.in_channels for each in found)
+    assert choose_precision(settings, CPU, timer=Clock(0.3)).name == "bf16"
+
+
 @pytest.mark.parametrize("settings", [(), ("task=classification", "class_names=[a,b]")])
 def test_the_convolutions_are_the_networks_own_and_small(settings):
     found = measured._convolutions(config("model.size=[512,512]", *settings, size="[512,512]"))

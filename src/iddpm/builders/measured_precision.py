@@ -19,6 +19,7 @@ from iddpm.builders.meta_network import on_meta_device
 from iddpm.builders.network import count_inputs, count_outputs
 from iddpm.config import ResolvedConfig
 from iddpm.data.cache import digest, user_cache
+from iddpm.networks.magnitude_layers import MagnitudeConv
 from iddpm.runtime.atomic_files import write_json
 from iddpm.runtime.processor import processor_name
 from iddpm.training.precision import Precision, PrecisionName, computes_bfloat16
@@ -112,7 +113,7 @@ def _convolutions(config: ResolvedConfig) -> list[_Convolution]:
     products: Counter[str] = Counter()
 
     def note(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        shape = tuple(inputs[0].shape[1:])
+        shape = (layer.in_channels, *inputs[0].shape[2:])
         key = f"{layer} {shape}"
         layers[key] = layer, shape
         counts[key] += 1
@@ -121,6 +122,8 @@ def _convolutions(config: ResolvedConfig) -> list[_Convolution]:
 
     kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     for module in network.modules():
+        if isinstance(module, MagnitudeConv):  # it takes the weight of its convolution alone
+            module.register_forward_hook(lambda outer, *seen: note(outer.conv, *seen))
         # The linear maps of attention are convolutions of kernel 1 only by name.
         if isinstance(module, kinds) or (
             isinstance(module, nn.Conv1d) and hasattr(module, "circular")

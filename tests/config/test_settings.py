@@ -81,7 +81,10 @@ def test_weighting_by_name_by_kind_and_by_option():
     [
         (["training.timestep_sampler=log_normal"], "weighting=log_normal, which is not set"),
         (["training.timestep_sampler=log_normal", "diffusion.loss=vlb"], "which is not set"),
-        (["diffusion.loss.weighting=log_normal"], "predicts=eps: use predicts=edm, v or x0"),
+        (
+            ["diffusion.loss.weighting=log_normal", "diffusion.predicts=eps"],
+            "predicts=eps: use predicts=edm, v or x0",
+        ),
         (["training.noise_assignment=nearest", "diffusion.loss=vlb"], "loss=vlb has none"),
         (["training.noise_assignment=nearest", "task=classification"], "classification has none"),
     ],

@@ -18,6 +18,7 @@ from common import processor
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from iddpm.networks.kernels import use_fast_kernels
 from iddpm.training.ema import EMA
 
 GROUPS = {
@@ -133,11 +134,14 @@ def main() -> None:
     parser.add_argument("--only", choices=["forward", "step"], help="one kind of work")
     parser.add_argument("--precision", choices=["float32", "bf16"], help="one precision")
     parser.add_argument("--diffusers", action="store_true", help="diffusers' network instead")
+    parser.add_argument("--fast", action="store_true", help="training.kernels=fast")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(processor())
     network = Peer() if args.diffusers else our_network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if args.fast:
+        use_fast_kernels(network)
     for precision in [args.precision] if args.precision else ["float32", "bf16"]:
         case = Case(network, precision, args.batch)
         for work, run in {"forward": case.sampling, "step": case.step}.items():

@@ -42,15 +42,17 @@ class Data:
     measured: int | None = None
 
 
+SMALL_BATCH = ("training.batch_size=16",)
+"""More steps in the same time: after 190 seconds the loss on emoji was 3.3 instead of 3.8."""
 DATA = {
     "digits": Data(
         lambda: "mnist5k",
         "examples/digits.yaml",
-        2000,
+        1000,
         ("data.held_out=0.2", "model.class_conditional=false"),
     ),
-    "emoji": Data(partial(emoji.prepare, "RGB"), "examples/emoji.yaml", 1200),
-    "emoji-rgba": Data(partial(emoji.prepare, "RGBA"), "examples/emoji.yaml", 1000),
+    "emoji": Data(partial(emoji.prepare, "RGB"), "examples/emoji.yaml", 3500, SMALL_BATCH),
+    "emoji-rgba": Data(partial(emoji.prepare, "RGBA"), "examples/emoji.yaml", 3000, SMALL_BATCH),
     "volumes": Data(volumes.prepare, "examples/mri_crops.yaml", 1200, measured=100),
 }
 _OF_PRESET = (

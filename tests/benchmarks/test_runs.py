@@ -16,7 +16,13 @@ from benchmarks.runs.gaussian import Directions, dequantized, draw, nats, of_lev
 from iddpm.data.levels import to_model_range
 from tests.conftest import TINY, images
 
-SHORT = [*TINY, "training.steps=2", "training.precision=float32", "training.warmup_steps=0"]
+SHORT = [
+    *TINY,
+    "diffusion.predicts=v",
+    "training.steps=2",
+    "training.precision=float32",
+    "training.warmup_steps=0",
+]
 JUDGE = [
     *SHORT,
     "model.attention_downsampling=[]",

@@ -62,7 +62,7 @@ class Decision(NamedTuple):
 
 def _steps(facts: Facts) -> Decision:
     if facts.limited:
-        return Decision(facts.steps, "a first guess, until the pace is known")
+        return Decision(STEPS, "until the pace is known")
     return Decision(STEPS, "the length for a GPU; --max-time 15m trains by the clock")
 
 
@@ -136,7 +136,7 @@ def decide(values: dict[str, Any], items: int) -> None:
         values: the settings; changed.
         items: the number of training items; 0 without data.
     """
-    facts = _facts_of(values, items)
+    facts = _facts_of(values, items, values["training"]["steps"])
     for name, rule in RULES.items():
         section, setting = name.split(".")
         if values[section][setting] is None:
@@ -145,7 +145,8 @@ def decide(values: dict[str, Any], items: int) -> None:
 
 def explain(wanted: Config, resolved: ResolvedConfig, items: int) -> list[str]:
     """Return a line for each setting that was open and therefore decided."""
-    facts = _facts_of(resolved.model_dump(), items)
+    length = wanted.training.steps or wanted.training.epochs
+    facts = _facts_of(resolved.model_dump(), items, resolved.training.steps if length else None)
     lines = []
     for name, rule in RULES.items():
         section, setting = name.split(".")
@@ -164,9 +165,9 @@ def guessed_steps(seconds: float) -> int:
     return max(int(seconds / SECONDS_PER_STEP), 1)
 
 
-def _facts_of(values: Mapping[str, Any], items: int) -> Facts:
+def _facts_of(values: Mapping[str, Any], items: int, steps: int | None) -> Facts:
     training, model = values["training"], values["model"]
-    limit, steps = training["max_time"], training["steps"]
+    limit = training["max_time"]
     if limit is not None:
         steps = min(guessed_steps(limit), steps or guessed_steps(limit))
     steps = steps or STEPS

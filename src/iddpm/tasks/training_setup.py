@@ -18,7 +18,7 @@ from iddpm.builders import (
     propose,
     task_of,
 )
-from iddpm.builders.decided import explain, guessed_steps
+from iddpm.builders.decided import STEPS, explain
 from iddpm.builders.few_steps import build_distillation_loss
 from iddpm.builders.level_counts import start_levels
 from iddpm.builders.measured_precision import choose_precision
@@ -302,8 +302,7 @@ def plan_length(opened: Opened, state: TrainState) -> Opened:
     budget = training.max_time if training.anneal == "linear" else None
     most = opened.most
     if opened.before is not None and not state.step:  # killed before its first checkpoint
-        guess = guessed_steps(training.max_time or 0.0)
-        most = training.steps if training.steps != guess else None
+        most = training.steps if training.steps != STEPS else None
     state.plan = plan_session(state.plan, state.step, budget, most)
     if state.plan is None or state.plan.end is None:
         return opened

@@ -64,6 +64,14 @@ def test_the_cost_is_bounded(monkeypatch):
         copies.measure(torch.from_numpy(data[:16]))
     assert len(counted) == 100 + 60, "once, and no more numbers than are kept"
     counted.clear()
+    monkeypatch.setattr(preview_copies, "VALUES", 30 * 55)
+    PreviewCopies(split).measure(torch.from_numpy(data[:16]))
+    assert len(counted) == 55 + 55, "held-out items are bounded too"
+    counted.clear()
+    monkeypatch.setattr(preview_copies, "VALUES", 30 * 49)
+    assert PreviewCopies(split).measure(torch.from_numpy(data[:16])) == {}
+    assert not counted, "items so large that too few fit are not read"
+    monkeypatch.setattr(preview_copies, "VALUES", 30 * 100)
     monkeypatch.setattr(preview_copies, "SECONDS", -1.0)
     PreviewCopies(split).measure(torch.from_numpy(data[:16]))
     assert len(counted) == 64 + 60, "one chunk when the time is up"

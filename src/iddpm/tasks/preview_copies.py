@@ -21,7 +21,7 @@ from iddpm.evaluation.nearest_items import (
 TRAINING_ITEMS, HELD_OUT_ITEMS = 4096, 256
 """Most items that are compared."""
 VALUES = 2**24
-"""Most numbers of training items, which stay in memory: 64 MB."""
+"""Most numbers of each of these, in memory: 64 MB."""
 SECONDS = 5.0
 """Time after which no further training items are read, once in a session."""
 _CHUNK = 64
@@ -48,7 +48,7 @@ class PreviewCopies:
         ``near_copies`` is the share of previews, ``near_copies_held_out`` that of held-out items,
         and ``near_copies_limit`` the share that chance would not exceed
         (:class:`~iddpm.evaluation.nearest_items.Memorization`). Nothing if too few items are held
-        out, or for training.
+        out, or for training, or if they are too large: more than about 335,000 values.
         """
         training, held_out = self._items()
         if training is None or held_out is None:
@@ -67,10 +67,15 @@ class PreviewCopies:
         """Return the training items, and how near held-out items come to them."""
         split = self._split
         if self._training is None and len(split.held_out) >= FEWEST_HELD_OUT:
-            most = min(TRAINING_ITEMS, VALUES // int(np.prod(split.source.shape)))
-            self._training = _read(split, shuffled(split.train)[:most], SECONDS)
+            room = VALUES // int(np.prod(split.source.shape))
+            if room < FEWEST_HELD_OUT:
+                return None, None
+            self._training = _read(
+                split, shuffled(split.train)[: min(TRAINING_ITEMS, room)], SECONDS
+            )
             if self._training is not None:
-                others = _read(split, shuffled(split.held_out)[:HELD_OUT_ITEMS])
+                few = min(HELD_OUT_ITEMS, room)
+                others = _read(split, shuffled(split.held_out)[:few])
                 assert others is not None
                 self._held_out = search([others], [(0, self._training)])[0]
         return self._training, self._held_out

@@ -136,6 +136,8 @@ def test_resume_may_train_longer_but_not_become_another_model(tmp_path, array_fi
         train(None, out, ["model.model_channels=16"], resume=True)
     with pytest.raises(ValueError, match="averages at the rates"):
         train(None, out, ["training.ema_rates=[0.5]"], resume=True)
+    with pytest.raises(ValueError, match=r"optimizer=adamw, whose state .* muon.*--init-from"):
+        train(None, out, ["training.optimizer=muon"], resume=True)
     with pytest.raises(ValueError, match=r"lengths none, and .* change them to 0\.05, 0\.1"):
         train(None, out, ["training.posthoc_ema=true"], resume=True)
     train(None, out, ["training.steps=4"], resume=True)

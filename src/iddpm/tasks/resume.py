@@ -88,6 +88,12 @@ def settings_to_resume(
             f"{directory} averages at the rates {before.training.ema_rates}, and a run cannot "
             f"change them to {wanted.training.ema_rates}"
         )
+    if wanted.training.optimizer != before.training.optimizer:
+        raise ValueError(
+            f"{directory} was trained with training.optimizer={before.training.optimizer}, whose "
+            f"state is not that of {wanted.training.optimizer}: continue without this setting, or "
+            f"start a new run (--init-from {directory} keeps the weights)"
+        )
     kept, requested = (_lengths(config) for config in (before, wanted))
     if requested != kept:
         raise ValueError(

@@ -12,8 +12,18 @@ import iddpm
 from iddpm.builders import build_optimizer
 from iddpm.cli.main import run as command
 from iddpm.runs.layout import read_run_config
+from iddpm.runtime.processes import ALONE
+from iddpm.tasks.distill import distillation_request
 from iddpm.tasks.export import export
 from iddpm.tasks.likelihood import likelihood
+from iddpm.tasks.training_setup import (
+    TrainRequest,
+    build_training,
+    choose,
+    first_weights,
+    open_training,
+    plan_length,
+)
 from iddpm.training.monitoring.terminal import SilentReporter
 from tests.conftest import TINY, assert_same_state, images
 
@@ -283,6 +293,7 @@ BAD = {
         "training.precision=float32",
         "distillation.huber=0.1",
     ],
+    "optimizer=muon is not for distillation": ["training.optimizer=muon"],
     "guidance=4:1 is empty": ["--guidance", "4:1"],
     "--guidance '1:2:3' is no scale": ["--guidance", "1:2:3"],
     "--guidance 'much' is no scale": ["--guidance", "much"],
@@ -300,6 +311,19 @@ def test_settings_that_do_not_fit_are_one_sentence(folder, message, capsys):
     assert message in error
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_stages_go_by_the_length_that_a_time_limit_allows(folder):
+    stages = ["distillation.stages=4", "distillation.divisor=2"]
+    wanted = TrainRequest(out=folder / "planned", settings=[*stages, "training.max_time=60s"])
+    request = distillation_request(folder / "t", wanted)
+    opened, _ = choose(open_training(request, ALONE), ALONE)
+    network, _ = first_weights(opened, request.init_from, ALONE)
+    state, step = build_training(opened, network, None, ALONE)
+    opened = plan_length(opened, state)
+    assert step.loss_of(7).keywords["divisor"] == 2, "the length is not known yet"
+    state.plan.replan(1, 8)
+    assert [step.loss_of(at).keywords["divisor"] for at in (0, 2, 4, 7)] == [2, 4, 8, 16]
 
 
 def test_guidance_that_is_left_out_is_said(folder):

@@ -1,7 +1,7 @@
 """Distilled models: their training's loss and noise levels, and those of their samples."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ TRAJECTORY_STEPS = 16
 
 
 def build_distillation_loss(
-    made: DistillationConfig, teacher: Any, steps: int
+    made: DistillationConfig, teacher: Any, steps: Callable[[], int]
 ) -> Loss | ScheduledLoss:
     """Return the loss of a method.
 
@@ -35,7 +35,7 @@ def build_distillation_loss(
         made: its settings.
         teacher: what the method is handed of the teacher, if anything: a denoiser, or a function
             that returns trajectories (:class:`~iddpm.training.distillation.mid_training.Paths`).
-        steps: of the training.
+        steps: returns the length of the training, which a time limit may change meanwhile.
     """
     row = DISTILLATIONS[made.method]
     options = {name: getattr(made, name) for name in row.settings}
@@ -44,9 +44,9 @@ def build_distillation_loss(
         options["teacher"] = teacher
     loss = partial(load(row.home), **options)
     if row.progress:
-        return ScheduledLoss(lambda step: partial(loss, progress=step / steps))
+        return ScheduledLoss(lambda step: partial(loss, progress=step / steps()))
     if made.stages > 1:
-        return ScheduledLoss(lambda step: partial(loss, divisor=made.divisor_at(step, steps)))
+        return ScheduledLoss(lambda step: partial(loss, divisor=made.divisor_at(step, steps())))
     return loss
 
 

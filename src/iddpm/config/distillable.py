@@ -26,6 +26,11 @@ def check_distilled(
             f"{diffusion.predicts}, decoder={diffusion.decoder}) cannot be distilled: train a "
             "teacher with predicts=v and decoder=gaussian"
         )
+    if training.optimizer != "adamw":
+        raise ValueError(
+            f"training.optimizer={training.optimizer} is not for distillation, which always takes "
+            "RAdam: leave it out"
+        )
     _check_precision(made, training.precision)
     if made.stages > 1 and training.spike_guard:
         raise ValueError(

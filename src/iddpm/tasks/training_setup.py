@@ -269,6 +269,10 @@ def build_training(
     precision = Precision(training.precision, device)
     guard = SpikeGuard(training.spike_guard) if training.spike_guard else None
     state = TrainState(network, optimizer, emas, timesteps, precision, guard)
+
+    def length() -> int:
+        return training.steps if state.plan is None else state.plan.end or training.steps
+
     called: Any = torch.compile(network) if training.compile else network
     replicated = ranks.count > 1 and not sharded
     if replicated:
@@ -276,7 +280,7 @@ def build_training(
     step = TrainStep(
         task.learner(called),
         network,
-        task.loss(loss) if made is None else build_distillation_loss(made, teacher, training.steps),
+        task.loss(loss) if made is None else build_distillation_loss(made, teacher, length),
         timesteps,
         optimizer,
         emas,

@@ -33,18 +33,18 @@ def objective(scene):
 
 def loss(scene):
     made = scene.config.distillation
-    found = build_distillation_loss(made, len, 8)
+    found = build_distillation_loss(made, len, lambda: 8)
     return [found.func.__name__, found.keywords.get("divisor")]
 
 
 def of_steps(scene):
     """The options of the loss in the first and the last step."""
-    found = build_distillation_loss(scene.config.distillation, len, 8)
+    found = build_distillation_loss(scene.config.distillation, len, lambda: 8)
     return [found.at(step).keywords["divisor"] for step in (0, 7)]
 
 
 def huber(scene):
-    return build_distillation_loss(scene.config.distillation, len, 8).keywords["huber"]
+    return build_distillation_loss(scene.config.distillation, len, lambda: 8).keywords["huber"]
 
 
 def levels(scene):

@@ -48,7 +48,7 @@ def test_stages_increase_the_divisor_in_equal_parts_of_the_training():
     assert [made.divisor_at(step, 40) for step in (0, 9, 10, 29, 30, 39, 99)] == [
         2, 2, 4, 8, 16, 16, 16,
     ]  # fmt: skip
-    loss = build_distillation_loss(made, None, 40)
+    loss = build_distillation_loss(made, None, lambda: 40)
     assert isinstance(loss, ScheduledLoss)
     assert loss.at(20).keywords == {"divisor": 8, "huber": 0}
     assert made.largest_divisor == 16

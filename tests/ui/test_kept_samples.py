@@ -111,6 +111,22 @@ def test_a_sample_is_kept_shown_and_edited(hub, runs, name):
     assert job.state == "done", job.message
 
 
+def test_a_sample_of_any_name_is_downloaded(hub, runs):
+    run = runs / "pictures"
+    shutil.copytree(run / "samples/seed_0", run / 'samples/猫 "1"')
+    chosen = {"run": "pictures", "samples": '猫 "1"', "number": "0"}
+    client = open_client(hub)
+    assert client.post("/keep", data=chosen).status_code == 200
+    number = read_set(run, "kept").files.index('猫 "1"_000000.png')
+    kept = client.get("/item/download", params=chosen | {"samples": "kept", "number": str(number)})
+    said = kept.headers["content-disposition"]
+    assert said == (
+        "attachment; filename=\"___1__000000.png\"; filename*=utf-8''%E7%8C%AB%20%221%22_000000.png"
+    )
+    assert kept.content == (run / "samples/seed_0/000000.png").read_bytes()
+    assert client.get("/samples.zip", params=chosen).status_code == 200
+
+
 def test_what_is_drawn_anew_under_the_same_name_replaces_nothing(hub, runs):
     run, config = runs / "pictures", hub.index.facts("pictures").config
     words = ["sample", str(run), "-n", "3", "--out", str(run / "samples/again")]

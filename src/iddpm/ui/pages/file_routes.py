@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
@@ -68,15 +69,18 @@ def download_set(request: Request, run: Name, samples: Name) -> StreamingRespons
     size = packed.tell()
     packed.seek(0)
     headers = {
-        "Content-Disposition": f'attachment; filename="{_plain(samples)}.zip"',
+        "Content-Disposition": attachment(f"{samples}.zip"),
         "Content-Length": str(size),
     }
     return StreamingResponse(_chunks(packed), media_type="application/zip", headers=headers)
 
 
-def _plain(name: str) -> str:
-    """Return a name that a header can hold."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+def attachment(name: str) -> str:
+    """Return the header ``Content-Disposition`` of a download; any name, such as a Chinese one."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+    said = f'attachment; filename="{plain}"'
+    encoded = quote(name, safe="", errors="replace")
+    return said if plain == name else f"{said}; filename*=utf-8''{encoded}"
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:

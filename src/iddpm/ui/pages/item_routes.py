@@ -10,10 +10,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from iddpm.ui.actions.nearest_action import NearestAction
-from iddpm.ui.confined_paths import UnknownNameError
+from iddpm.ui.confined_paths import UnknownNameError, confined
 from iddpm.ui.hub import fields_of, hub_of
 from iddpm.ui.item_values import values_response
 from iddpm.ui.kept_samples import content_of, keep_sample
+from iddpm.ui.pages.file_routes import attachment
 from iddpm.ui.pages.queue_page import queued
 from iddpm.ui.render import address
 from iddpm.ui.run_index import RunFacts
@@ -134,7 +135,7 @@ def download(request: Request, run: Name, samples: Name, number: Number) -> Resp
     facts, found = _set_of(request, run, samples)
     assert facts.config is not None
     name, content = content_of(facts.path, found, number, facts.config)
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    headers = {"Content-Disposition": attachment(name)}
     return Response(content, media_type="application/octet-stream", headers=headers)
 
 
@@ -173,7 +174,7 @@ def _editable(facts: RunFacts, found: SampleSet, number: int) -> str:
     assert config is not None
     if own is not None:
         try:
-            read_file(config, facts.path / own)
+            read_file(config, confined(facts.path, own))
         except ValueError:  # such as a picture of numbers that it rounds
             if found.name == KEPT:
                 raise

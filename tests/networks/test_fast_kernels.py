@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from iddpm.networks import UNet
 from iddpm.networks.attention import self_attention
@@ -152,3 +153,18 @@ def test_an_export_holds_the_kernels_of_pytorch():
         use_fast_kernels(network)
     assert codes[0] == codes[1]
     assert "group_norm" in codes[0]
+
+
+class Named(nn.Module):
+    """A layer of somebody else's, in which the word means something of its own."""
+
+    @property
+    def fast(self):
+        return "my own"
+
+
+def test_layers_of_others_stay_as_they_are():
+    network = nn.Sequential(small_unet(), Named())
+    use_fast_kernels(network)
+    assert network[1].fast == "my own"
+    assert network[0].out[0].fast

@@ -13,6 +13,7 @@ from iddpm.networks.checkpointing import CheckpointEngine as CheckpointEngine
 from iddpm.networks.checkpointing import run_block
 from iddpm.networks.convolution import conv_nd, conv_transpose_nd
 from iddpm.networks.dropout import Dropout
+from iddpm.networks.kernels import HasFastKernel
 from iddpm.networks.layers import (
     GroupNorm,
     TokenLinear,
@@ -277,7 +278,7 @@ class ResBlock(TimestepBlock):
         return y
 
 
-class AttentionBlock(nn.Module):
+class AttentionBlock(HasFastKernel):
     """Multi-head self-attention over all positions of [N, C, *spatial], added to the input.
 
     Args:
@@ -292,10 +293,6 @@ class AttentionBlock(nn.Module):
     Raises:
         ValueError: the heads do not divide the channels.
     """
-
-    fast = False
-    """Whether training on CPUs may use :func:`~iddpm.networks.attention.self_attention`'s
-    products."""
 
     def __init__(
         self,

@@ -3,20 +3,18 @@
 import torch
 from torch import Tensor, nn
 
-from iddpm.networks.kernels import runs_plainly
+from iddpm.networks.kernels import HasFastKernel, runs_plainly
 
 _LANES = 4
 """Values that one random integer of 64 bits serves."""
 
 
-class Dropout(nn.Dropout):
+class Dropout(HasFastKernel, nn.Dropout):
     """``nn.Dropout``, by default; with ``fast`` it draws 16 bits per value on CPUs.
 
     The probability is then rounded to a multiple of 2^-16, and kept values are divided by exactly
     the share that is kept, so that the mean is unbiased.
     """
-
-    fast = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [N, ...] with some values zero, the others scaled."""

@@ -4,6 +4,12 @@ import torch
 from torch import nn
 
 
+class HasFastKernel(nn.Module):
+    """The base of layers with a faster kernel for CPUs, taken if ``fast`` is true."""
+
+    fast = False
+
+
 def use_fast_kernels(network: nn.Module) -> None:
     """Allow the layers of a network that have faster kernels for CPUs to use them.
 
@@ -25,8 +31,8 @@ def use_fast_kernels(network: nn.Module) -> None:
     True
     """
     for module in network.modules():
-        if hasattr(type(module), "fast"):
-            setattr(module, "fast", True)  # noqa: B010 - a plain attribute of each such class
+        if isinstance(module, HasFastKernel):
+            module.fast = True
 
 
 def runs_plainly() -> bool:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iddpm.networks.convolution import by_dims
+from iddpm.networks.kernels import HasFastKernel
 
 MAX_GROUPS = 32
 """Groups of a group normalization in the published networks (Ho et al. 2020, appendix B)."""
@@ -62,16 +63,15 @@ def num_groups(channels: int, least: int = 1) -> int:
     return max(n for n in range(1, most + 1) if channels % n == 0)
 
 
-class GroupNorm(nn.GroupNorm):
+class GroupNorm(HasFastKernel, nn.GroupNorm):
     """Group normalization that goes around a slow kernel for bfloat16 on CPUs.
 
     PyTorch's kernel for bfloat16 with the channels last takes up to twenty times as long going
     backward, and up to seven times as long going forward over fewer than ``MANY`` positions, as the
     one for channels first with both copies around it (``python benchmarks/bfloat16.py``).
-    """
 
-    fast = False
-    """Whether :func:`iddpm.networks.norm_activation.norm_activation` may round differently."""
+    With ``fast``, :func:`iddpm.networks.norm_activation.norm_activation` may round differently.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize; the result has the layout of ``x``."""

@@ -118,6 +118,10 @@ def test_guidance_mixes_the_logits():
         second + 2.5 * (first - second), d.weight, d.bias, d.x_t, d.level
     ).mean()
     assert torch.allclose(both.mixed(2.5).mean(), guided, atol=1e-12)
+    shape = (2, *[1] * (d.x_t.dim() - 1))
+    by_item = both.mixed(torch.tensor([2.5, 1.0]).reshape(shape)).mean()
+    assert torch.allclose(by_item[0], guided[0], atol=1e-12)
+    assert torch.allclose(by_item[1], d.mean()[1], atol=1e-12)
 
 
 class Nothing(torch.nn.Module):

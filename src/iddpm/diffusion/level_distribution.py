@@ -87,9 +87,14 @@ class LevelDistribution:
         level = Level(*(value[items] for value in self.level))
         return replace(self, features=self.features[here], x_t=self.x_t[here], level=level)
 
-    def mixed(self, scale: float) -> "LevelDistribution":
-        """Return logits at ``scale`` on the line from the second half of the items to the first."""
+    def mixed(self, scale: float | Tensor) -> "LevelDistribution":
+        """Return logits at ``scale`` on the line from the second half of the items to the first.
+
+        The scale is a number, or one for each item, [N, 1, ...].
+        """
         first, second = self.features.chunk(2)
+        if isinstance(scale, Tensor):
+            scale = scale.to(first)
         half = torch.arange(len(first))
         return replace(self.at(half), features=torch.lerp(second, first, scale))
 

@@ -91,15 +91,14 @@ def classifier_free(
             conditioning,
         )
 
-        by_item: Tensor | None = None
+        weight: Any = number
         if number is None or not inside.all():
             by_item = torch.where(inside.to(x_t.device), torch.as_tensor(scale).to(x_t), 1.0)
+            weight = broadcast(by_item, x_t)
 
         def mix(values: Tensor) -> Tensor:
             with_class, without = values.chunk(2)
-            if by_item is None:
-                return torch.lerp(without, with_class, number or 0.0)
-            return torch.lerp(without, with_class, broadcast(by_item, without))
+            return torch.lerp(without, with_class, weight)
 
         mixed = replace(
             both,
@@ -107,7 +106,7 @@ def classifier_free(
             eps=mix(both.eps),
             mean=None if both.mean is None else mix(both.mean),
             variance=None if both.variance is None else both.variance.chunk(2)[0],
-            levels=None if both.levels is None or number is None else both.levels.mixed(number),
+            levels=None if both.levels is None else both.levels.mixed(weight),
             residual=both.residual and both.residual.at(slice(len(x_t))),
         )
         if not rescale:

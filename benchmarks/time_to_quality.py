@@ -39,6 +39,7 @@ from benchmarks.recipes.rows import BASE, read_row
 from benchmarks.runs.common import FAST, table
 from iddpm.builders.run_data import open_split
 from iddpm.config import read_config
+from iddpm.config.choices import SAMPLERS
 from iddpm.runs.run import Run
 from iddpm.runtime.atomic_files import write_json, write_text
 from iddpm.tasks.evaluate import evaluate
@@ -259,6 +260,10 @@ def _check(data: Path | str, base: dict[str, Any], options: argparse.Namespace, 
     for name in ("samples", "steps", "items", "looks"):
         if getattr(how, name) < 1:
             raise ValueError(f"--{name} {getattr(how, name)} must be 1 or more")
+    if how.samples < 2:
+        raise ValueError("--samples 1 has no Frechet distance: use 2 or more, such as 1000")
+    if how.sampler not in SAMPLERS:
+        raise ValueError(f"--sampler {how.sampler} does not exist: use {', '.join(SAMPLERS)}")
     for minutes in (*options.max_minutes, options.every):
         if not 0 < minutes < 1e6:
             raise ValueError(f"{minutes:g} minutes must be above 0")

@@ -1,5 +1,6 @@
 """One trial: a row trained on a data set for some minutes with a seed, measured and recorded."""
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -60,7 +61,10 @@ class Trial:
     @property
     def digest(self) -> str:
         """What identifies its settings."""
-        return self.row.digest(self.data.base(), self.data.name)
+        digest = self.row.digest(self.data.base(), self.data.name)
+        if not self.settings:
+            return digest
+        return hashlib.sha256("\n".join([digest, *self.settings]).encode()).hexdigest()[:8]
 
     def record(self, places: Places) -> Path:
         """Return the path of its record."""
@@ -121,6 +125,7 @@ def _identity(trial: Trial, judge: Judge) -> dict[str, Any]:
         "seed": trial.seed,
         "digest": trial.digest,
         "settings": row.merged(data.base(), data.name),
+        "more_settings": list(trial.settings),
         "judge": judge.facts["hash"],
         "threads": torch.get_num_threads(),
         "processor": processor_name(),

@@ -146,6 +146,8 @@ def test_failures_are_kept_and_interruptions_are_not(digits, places, monkeypatch
     other = dataclasses.replace(trial, row=Row("base", "-", "-", {"model": {"dropout": 0.5}}))
     assert perform(other, places)["steps"] == 2  # other settings: trained, in a place of its own
     assert len(list((places.runs / "5m" / "digits").iterdir())) == 2
+    more = dataclasses.replace(trial, settings=(*SHORT, "model.dropout=0.5"))
+    assert more.run(places) not in (trial.run(places), other.run(places))
 
 
 def _without_anneal(run):

@@ -67,4 +67,5 @@ def test_from_marks_to_minutes(tmp_path, capsys):
     assert main(words) == 0  # goes on with what there is
     assert measured.stat().st_mtime_ns == before
     assert main([*words, "--recipe", "eps"]) == 2  # of the bench's data sets alone
-    assert main([*words, "--looks=0"]) == 2
+    for wrong in ("--looks=0", "--samples=1", "--sampler=none"):
+        assert main([*words, wrong]) == 2

@@ -50,6 +50,10 @@ def test_what_is_decided_without_a_budget():
         (["training.steps=9000"], (1e-3, 100, "linear", (0.999,))),
         (["training.steps=9000", "model.model_channels=128"], (1e-4, 0, "none", (0.999,))),
         (["training.steps=100000"], (1e-4, 0, "none", (0.9999,))),
+        (
+            ["training.steps=800", "model.layers=magnitude_preserving"],
+            (1e-2, 80, "linear", (0.99,)),
+        ),
         (["training.max_time=15m"], (1e-3, 100, "linear", (0.99,))),
         (["training.max_time=2d"], (1e-4, 0, "linear", (0.9999,))),
         (["training.max_time=2d", "training.steps=800"], (1e-3, 80, "linear", (0.99,))),

@@ -46,6 +46,8 @@ class Facts(NamedTuple):
     """Width of the network."""
     own: bool
     """Whether the network is the user's own."""
+    magnitude_preserving: bool = False
+    """Whether its layers are."""
 
     @property
     def short(self) -> bool:
@@ -73,13 +75,15 @@ def _predicts(facts: Facts) -> Decision:
 
 
 def _learning_rate(facts: Facts) -> Decision:
+    if facts.magnitude_preserving:
+        return Decision(1e-2, "relative to weights of magnitude 1, as published")
     if facts.short:
         return Decision(1e-3, f"for at most {SHORT:,} steps and {NARROW} channels")
     return Decision(1e-4, "as published, for long trainings and wide networks")
 
 
 def _warmup_steps(facts: Facts) -> Decision:
-    if facts.short:
+    if facts.short or facts.magnitude_preserving:
         return Decision(min(WARMUP, facts.steps // WARMUP_SHARE), "goes with the high rate")
     return Decision(0, "as published, for long trainings and wide networks")
 
@@ -118,7 +122,10 @@ class Rule(NamedTuple):
 RULES: Mapping[str, Rule] = {
     "training.steps": Rule(_steps, "docs/choosing.md"),
     "diffusion.predicts": Rule(_predicts, "docs/choosing.md, benchmarks/predictions.py"),
-    "training.learning_rate": Rule(_learning_rate, "docs/runs.md, examples/conditions.yaml"),
+    "training.learning_rate": Rule(
+        _learning_rate,
+        "docs/runs.md, examples/conditions.yaml; Karras et al. 2024",
+    ),
     "training.warmup_steps": Rule(_warmup_steps, "docs/runs.md"),
     "training.anneal": Rule(_anneal, "docs/runs.md"),
     "training.ema_rates": Rule(_ema_rates, "docs/choosing.md"),
@@ -179,4 +186,5 @@ def _facts_of(values: Mapping[str, Any], items: int, steps: int | None) -> Facts
         passes=steps * training["batch_size"] / items if items else 0.0,
         channels=model["model_channels"],
         own=model["network"] is not None,
+        magnitude_preserving=model["layers"] == "magnitude_preserving",
     )

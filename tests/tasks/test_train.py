@@ -254,6 +254,22 @@ def test_a_time_limit_sets_the_number_of_steps_and_the_anneal(
     assert load_checkpoint(out).step == 22
 
 
+def test_the_same_steps_and_time_again_are_planned_again(tmp_path, array_file, tiny, monkeypatch):
+    out = tmp_path / "run"
+    settings = ["training.steps=90", "training.max_time=5s", "training.anneal=linear"]
+    for resume in (False, True):  # such as by the same command, to which --resume was added
+        iddpm.train(
+            None if resume else array_file,
+            out=out,
+            resume=resume,
+            settings=settings if resume else [*tiny, *settings],
+            reporter=HalfSeconds(monkeypatch),
+        )
+    assert load_checkpoint(out).step == 20
+    rates = {r["step"]: r["learning_rate"] for r in read_log(out)}
+    assert rates[20] == pytest.approx(rates[15] / 6), "it falls to 0 at the end"
+
+
 def test_a_small_set_gets_a_batch_that_fits(tmp_path, tiny):
     np.save(tmp_path / "few.npy", np.zeros((5, 8, 8), np.uint8))
     options = [s for s in tiny if "batch_size" not in s]

@@ -301,9 +301,10 @@ def build_training(
 def plan_length(opened: Opened, state: TrainState) -> Opened:
     """Set the plan of a session with a time limit; return settings with the steps it leaves."""
     training = opened.config.training
-    if opened.before is not None and opened.most is not None:
-        state.plan = None  # another length was asked for
     budget = training.max_time if training.anneal == "linear" else None
+    again = budget is not None and state.plan is not None and state.plan.most == opened.most
+    if opened.before is not None and opened.most is not None and not again:
+        state.plan = None  # another length was asked for
     most = opened.most
     if opened.before is not None and not state.step:  # killed before its first checkpoint
         most = training.steps if training.steps != STEPS else None

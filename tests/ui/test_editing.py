@@ -418,7 +418,8 @@ def test_every_setting_has_a_field_with_its_documentation():
     assert "data.path" not in fields
     assert fields["data.corrupt"].choices == ("error", "skip")
     assert fields["data.flip"].choices == ("true", "false")
-    assert fields["training.steps"].default == "20000"
+    assert fields["training.steps"].default == ""  # it is decided when the data is known
+    assert fields["training.save_every"].default == "1000"
     assert fields["data.flip"].help.startswith("Mirror items left to right")
 
 

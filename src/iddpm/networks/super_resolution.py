@@ -30,7 +30,8 @@ class SuperResUNet(UNet):
             the levels, as in :class:`UNet`.
         dims, stride, circular: the spatial axes, as in :class:`UNet`.
         num_heads, num_head_channels, num_heads_upsample, qkv_order: attention, as in :class:`UNet`.
-        num_classes, conditions, given_channels, numbers: other conditioning, as in :class:`UNet`.
+        num_classes, conditions, given_channels, numbers, augmentation: other conditioning, as in
+            :class:`UNet`.
         dropout, use_scale_shift_norm, group_channels: the residual blocks, as in :class:`UNet`.
         upsample, downsample, smooth_start, resblock_updown: the resizing, as in :class:`UNet`.
         use_checkpoint, checkpoint_engine: gradient checkpointing, as in :class:`UNet`.

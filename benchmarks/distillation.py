@@ -26,6 +26,7 @@ from benchmarks.four_networks import (
     Ruler,
     Teacher,
     cells,
+    chosen,
     draw,
     ratio,
     stop_after,
@@ -151,10 +152,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--teacher", dest="teaching", action="append", default=[], help="a setting")
     parser.add_argument("-s", dest="settings", action="append", default=[], help="of distillation")
     asked = parser.parse_args(arguments)
+    methods = chosen(parser, asked.methods, DISTILLATIONS, "method")
+    networks = chosen(parser, asked.networks, NETWORKS, "network")
     stop_after(asked.minutes)
-    methods = list(DISTILLATIONS) if asked.methods == "all" else asked.methods.split(",")
     parts = []
-    for name in asked.networks.split(","):
+    for name in networks:
         teacher = teacher_of(name, asked.folder, asked.times, asked.teaching)
         if asked.ancestral:
             network = replace(teacher.network, ancestral=asked.ancestral)

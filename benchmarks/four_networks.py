@@ -5,12 +5,13 @@ trained with the same settings into the same directories if they are missing. Sa
 are kept beside the run, part by part, so that a benchmark can be stopped and repeated.
 """
 
+import argparse
 import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -89,6 +90,18 @@ class Teacher:
     network: Network
     run: Run
     features: str
+
+
+def chosen(
+    parser: argparse.ArgumentParser, text: str, known: Iterable[str], what: str
+) -> list[str]:
+    """Return the names of an option, all of them for ``all``; end with a sentence for others."""
+    names = list(known)
+    found = names if text == "all" else [name for name in text.split(",") if name]
+    for name in found:
+        if name not in names:
+            parser.error(f"there is no {what} {name!r}: use {', '.join(names)}, or all")
+    return found
 
 
 def stop_after(minutes: float | None) -> None:

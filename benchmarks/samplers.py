@@ -22,6 +22,7 @@ from benchmarks.four_networks import (
     Ruler,
     Teacher,
     cells,
+    chosen,
     draw,
     ratio,
     stop_after,
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--networks", default=",".join(NETWORKS), help="some of them, or none")
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="some of them")
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="of the runs")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--samples", type=int, help="of each row [default: by network]")
@@ -99,10 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-s", dest="settings", action="append", default=[], help="of training")
     parser.add_argument("--exact", action="store_true", help="only the exact denoisers")
     asked = parser.parse_args(arguments)
+    networks = [] if asked.exact else chosen(parser, asked.networks, NETWORKS, "network")
     stop_after(asked.minutes)
     evaluations = [int(n) for n in asked.evaluations.split(",")]
     parts, at_ten = [], []
-    for name in [] if asked.exact else filter(None, asked.networks.split(",")):
+    for name in networks:
         teacher = teacher_of(name, asked.folder, more=asked.settings)
         if asked.ancestral:
             network = replace(teacher.network, ancestral=asked.ancestral)

@@ -89,3 +89,18 @@ def test_a_goal_is_judged_by_the_value_and_by_the_interval():
     assert verdict("a", found, 1.25).endswith("reached")
     assert verdict("a", found, 1.05).endswith("missed by 14%, though the interval contains it")
     assert verdict("a", found, 0.9).endswith("missed by 33%")
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "said"),
+    [
+        (samplers.main, ["--networks", "digits,nothing"], "no network 'nothing': use digits, "),
+        (distillation.main, ["--networks", "nothing"], "no network 'nothing': use digits, "),
+        (distillation.main, ["--methods", "nothing"], "no method 'nothing': use "),
+    ],
+)
+def test_what_does_not_exist_is_refused_before_anything_is_trained(main, words, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 import iddpm
+from iddpm.runtime.processes import ALONE
 from iddpm.tasks.train import train_until_stop
-from iddpm.tasks.training_setup import TrainRequest
+from iddpm.tasks.training_setup import TrainRequest, choose, open_training
 from iddpm.training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
 from iddpm.training.monitoring.log_files import read_log
 from iddpm.training.monitoring.terminal import SilentReporter
@@ -268,6 +270,18 @@ def test_the_same_steps_and_time_again_are_planned_again(tmp_path, array_file, t
     assert load_checkpoint(out).step == 20
     rates = {r["step"]: r["learning_rate"] for r in read_log(out)}
     assert rates[20] == pytest.approx(rates[15] / 6), "it falls to 0 at the end"
+
+
+@pytest.mark.parametrize(("parallel", "kernels"), [("ddp", "fast"), ("fsdp", "plain")])
+def test_sharded_networks_are_written_down_with_the_kernels_they_have(
+    tmp_path, array_file, tiny, parallel, kernels
+):
+    settings = [*tiny, "training.device=cpu", f"training.parallel={parallel}"]
+    request = TrainRequest(array_file, out=tmp_path / "run", settings=settings)
+    opened = open_training(request, ALONE)
+    ranks = SimpleNamespace(count=2, by_first=lambda find: find())
+    chosen, _ = choose(opened, ranks)
+    assert chosen.config.training.kernels == kernels
 
 
 def test_a_small_set_gets_a_batch_that_fits(tmp_path, tiny):

@@ -184,7 +184,8 @@ def choose(opened: Opened, ranks: Ranks) -> tuple[Opened, list[str]]:
     precision = ranks.by_first(lambda: choose_precision(resolved, device, as_before=kept))
     kernels = resolved.training.kernels
     if before is None and kernels is None:  # a run without a record keeps PyTorch's
-        kernels = "fast" if device.type == "cpu" else "plain"
+        sharded = ranks.count > 1 and resolved.training.parallel == "fsdp"  # not placed, so plain
+        kernels = "fast" if device.type == "cpu" and not sharded else "plain"
     measured = {"precision": precision.name, "kernels": kernels}
     training = resolved.training.model_copy(update=measured)
     chosen = resolved.model_copy(update={"training": training})  # a resume keeps it

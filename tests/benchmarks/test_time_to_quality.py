@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import time_to_quality
 from benchmarks.time_to_quality import Mark, Quality, comparison, main, reached
 from tests.conftest import TINY, images
 
@@ -49,7 +50,7 @@ def test_a_mark_is_reached_by_the_first_checkpoint_that_is_as_good():
     assert rows[1].endswith("|  |  | 49.9 | not reached | not reached |")
 
 
-def test_from_marks_to_minutes(tmp_path, capsys):
+def test_from_marks_to_minutes(tmp_path, capsys, monkeypatch):
     data, path = tmp_path / "digits.npy", tmp_path / "marks.json"
     np.save(data, images(60)[..., 0])
     marks = [{"minutes": 1, "frechet": 1e9, "bits_per_dim": 0.01}, {"minutes": 2, "frechet": 1e9}]
@@ -67,5 +68,6 @@ def test_from_marks_to_minutes(tmp_path, capsys):
     assert main(words) == 0  # goes on with what there is
     assert measured.stat().st_mtime_ns == before
     assert main([*words, "--recipe", "eps"]) == 2  # of the bench's data sets alone
+    monkeypatch.setattr(time_to_quality, "train_for", None)  # nothing is trained
     for wrong in ("--looks=0", "--samples=1", "--sampler=none"):
         assert main([*words, wrong]) == 2

@@ -83,6 +83,7 @@ settings = [
     "training.precision=float32",  # do not try whether bf16 is faster
     "training.batch_size=32",
     "training.learning_rate=4e-3",  # high, because the training is short
+    "training.anneal=none",  # the learning rate stays, since the training is continued below
     "training.ema_rates=[0.9]",  # the weights are averaged over about 10 steps
     "training.log_every=10",
     "training.validate_every=10",  # measure the held-out loss

@@ -70,6 +70,7 @@ SETTINGS = [
     "training.save_every=10",
     "training.batch_size=16",
     "training.learning_rate=2e-3",
+    "training.anneal=none",  # by default it falls until the last step, which is changed below
     "training.ema_rates=[0.9]",
     "training.precision=float32",
     "training.log_every=2",

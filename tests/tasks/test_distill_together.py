@@ -31,6 +31,7 @@ FEW = (
     "training.steps=4",
     "training.validate_every=2",
     "training.log_every=1",
+    "training.precision=float32",  # the measured choice may differ from process to process
     "training.anneal=none",  # so that a shorter training is the beginning of a longer one
 )
 RANGE = ("--guidance", "1:4")
@@ -93,8 +94,14 @@ def test_two_processes_learn_what_one_learns(folder, kind):
         assert two
     one, two = (final_tensors(folder / f"{name} {kind}") for name in ("one", "two"))
     assert two.keys() == one.keys()
+    largest: dict[str, float] = {}  # of weights, of averages of gradients and of their squares
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
+        kind = name.partition(".")[0].rpartition("/")[0]
+        largest[kind] = max(largest.get(kind, 0.0), float(value.abs().max()))
+    for name, value in one.items():
+        # Sums of many terms that nearly cancel are rounded as the terms are, not as the sum is.
+        rounding = 1e-4 * largest[name.partition(".")[0].rpartition("/")[0]]
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=rounding, msg=name)
 
 
 def test_a_resumed_training_of_two_is_the_same_bit_for_bit(folder):

@@ -201,8 +201,7 @@ def test_chinese_dark_and_by_keyboard_alone(browser, url):
         page.get_by_label("配色").focus()
         page.get_by_label("配色").select_option("dark")
         expect(page.locator("html")).to_have_attribute("data-theme", "dark")
-        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert ground == "rgb(16, 19, 23)"
+        expect(page.locator("body")).to_have_css("background-color", "rgb(16, 19, 23)")
         page.route("**/static/app.js", lambda route: None)  # lists do without it, which never comes
         page.goto(base_of(url), wait_until="commit")
         page.get_by_label("语言").select_option("en")

@@ -19,6 +19,7 @@ IGNORED = [
     ("py:.*", r"(rich|pydantic|PIL|typing)\..*"),
     ("py:.*", r"iddpm\.(config\.choices\.SPACINGS|networks\.(trunk\.Init|layers\.AnyModule))"),
     ("py:.*", r"iddpm\.builders\.(choices\.load|run_data\.Split|tiling\.Tiling|task\.Task)"),
+    ("py:.*", r"iddpm\.training\.(noise_assignment\.NearestNoise|time_plan\.TimePlan)"),
     ("py:.*", r"iddpm\.tasks\.(pairs\.Pairs|fidelity_ways\.Ways|samples\.Samples)"),
     ("py:.*", r"iddpm\.data\.sources\.(zip_files|tables|shards)\.\w+"),
     ("py:.*", r"iddpm\.(data\.conditioning\.conditions|training\.checkpoints\.weights)\.\w+"),

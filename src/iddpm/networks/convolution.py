@@ -17,7 +17,7 @@ class Convolution(nn.Module):
     circular: tuple[bool, ...] = ()
     weight: Any
     cast: tuple[Tensor, Tensor | None] | None = None
-    """Copies of weight and bias in bfloat16 (:mod:`iddpm.networks.cast_weights`)."""
+    """Copies of weight and bias in bfloat16 (``networks/cast_weights.py``)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, *spatial] to [N, C', *spatial']."""

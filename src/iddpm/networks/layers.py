@@ -70,7 +70,7 @@ class GroupNorm(HasFastKernel, nn.GroupNorm):
     backward, and up to seven times as long going forward over fewer than ``MANY`` positions, as the
     one for channels first with both copies around it (``python benchmarks/bfloat16.py``).
 
-    With ``fast``, :func:`iddpm.networks.norm_activation.norm_activation` may round differently.
+    With ``fast``, ``networks/norm_activation.py`` may round differently.
     """
 
     def forward(self, x: Tensor) -> Tensor:

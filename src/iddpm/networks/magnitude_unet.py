@@ -1,6 +1,6 @@
 """The U-Net without group normalization, of magnitude-preserving layers (EDM2)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Required, TypedDict, Unpack
 
 import torch
@@ -94,25 +94,14 @@ class MagnitudeUNet(UNet):
         emb: Tensor = self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
         return emb
 
-    def embed(
-        self,
-        x: Tensor,
-        timesteps: Tensor,
-        y: Tensor | None,
-        conditions: Tensor | None = None,
-        numbers: Mapping[str, Tensor | None] | None = None,
-    ) -> Tensor:
-        """Return the sum of the known embeddings over the root of their number, all checked."""
-        emb = self.embed_time(x, timesteps)
-        self.check_conditioning(y, conditions)
+    def with_conditioning(self, emb: Tensor, y: Tensor | None, conditions: Tensor | None) -> Tensor:
+        """Return the sum of the known embeddings over the root of their number."""
         count = torch.ones_like(emb[:, :1])
         if y is not None:
-            known = (y != NO_CLASS).to(emb.dtype)[:, None]
-            emb, count = emb + self.label_emb(y.clamp(min=0)) * known, count + known
+            count = count + (y != NO_CLASS).to(emb.dtype)[:, None]
         if conditions is not None and self.condition_emb is not None:
-            known = conditions.isfinite().sum(1, keepdim=True).to(emb.dtype)
-            emb, count = emb + self.condition_emb(conditions), count + known
-        return self.with_numbers(emb * count.rsqrt(), numbers)
+            count = count + conditions.isfinite().sum(1, keepdim=True).to(emb.dtype)
+        return super().with_conditioning(emb, y, conditions) * count.rsqrt()
 
     def join_skip(self, h: Tensor, skip: Tensor) -> Tensor:
         """Join the channels of both paths, each with half of the influence."""

@@ -282,12 +282,16 @@ class UNet(Trunk):
         """Return the embedding [N, 4 model_channels] of time and conditioning, all checked."""
         emb = self.embed_time(x, timesteps)
         self.check_conditioning(y, conditions)
+        return self.with_numbers(self.with_conditioning(emb, y, conditions), numbers)
+
+    def with_conditioning(self, emb: Tensor, y: Tensor | None, conditions: Tensor | None) -> Tensor:
+        """Add the embeddings of the class and of the conditions, where they are known."""
         if y is not None:
             known = (y != NO_CLASS).to(emb.dtype)[:, None]
             emb = emb + self.label_emb(y.clamp(min=0)) * known
         if conditions is not None and self.condition_emb is not None:
             emb = emb + self.condition_emb(conditions)
-        return self.with_numbers(emb, numbers)
+        return emb
 
     def with_numbers(self, emb: Tensor, numbers: Mapping[str, Tensor | None] | None) -> Tensor:
         """Add the embeddings of the network's numbers, or raise ValueError for other ones."""

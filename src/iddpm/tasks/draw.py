@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, sqrt
 from pathlib import Path
 
 import torch
@@ -21,7 +20,14 @@ from iddpm.data.writers.data_files import (
     save_labels,
     save_table,
 )
-from iddpm.data.writers.image_files import fits_picture, save_gif, save_grid, save_images, save_npz
+from iddpm.data.writers.image_files import (
+    fits_picture,
+    save_gif,
+    save_grid,
+    save_images,
+    save_npz,
+    square_columns,
+)
 from iddpm.runs.drawing import Requested, SampleBatch, draw_batches, sized
 from iddpm.runs.run import Run
 from iddpm.runtime.console import open_console, progress_bar
@@ -214,7 +220,7 @@ def _conditioning(
 def _film_layout(n: int, plan: SamplingPlan, written: Written) -> dict[str, int]:
     """Return how many samples ``denoising.gif`` shows, of the first batch, and its columns."""
     count = min(n, plan.sampling.batch_size, GIF_ITEMS)
-    return {"samples": count, "columns": min(written.columns or ceil(sqrt(count)), count)}
+    return {"samples": count, "columns": min(written.columns or square_columns(count), count)}
 
 
 class _Film:

@@ -152,7 +152,9 @@ def train_until_stop(request: TrainRequest) -> tuple[Run, Stop]:
         own, memory = opened.own, request.memory
         ended = f"{reason.value} at step {state.step}"
         resumed = ""
-        if reason is not Stop.FINISHED and state.step < (steps := _length(opened, state)):
+        if reason is not Stop.FINISHED and state.step < (
+            steps := state.length(opened.config.training.steps)
+        ):
             ended += f" of {steps}"
             if own is None and memory is None:
                 resumed = f": iddpm train --resume --out {quote(str(directory))} continues it"
@@ -234,11 +236,6 @@ def _begin(opened: Opened, state: TrainState) -> Sequence[Tracker]:
         wandb=config.training.wandb,
         settings=config.model_dump(mode="json"),
     )
-
-
-def _length(opened: Opened, state: TrainState) -> int:
-    """Return the number of steps of the whole training."""
-    return (state.plan and (state.plan.end or state.plan.most)) or opened.config.training.steps
 
 
 def _note_length(opened: Opened, state: TrainState, ranks: Ranks, steps: int) -> None:

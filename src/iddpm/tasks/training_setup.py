@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -271,9 +272,7 @@ def build_training(
     guard = SpikeGuard(training.spike_guard) if training.spike_guard else None
     state = TrainState(network, optimizer, emas, timesteps, precision, guard)
 
-    def length() -> int:
-        return training.steps if state.plan is None else state.plan.end or training.steps
-
+    length = partial(state.length, training.steps)
     called: Any = torch.compile(network) if training.compile else network
     replicated = ranks.count > 1 and not sharded
     if replicated:

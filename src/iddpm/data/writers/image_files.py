@@ -198,13 +198,18 @@ def save_npz(
     return write_atomically(Path(path), lambda temporary: np.savez(temporary, *arrays, **named))
 
 
+def square_columns(tiles: float) -> int:
+    """Return how many tiles stand in a row by default: about as many as there are rows."""
+    return math.ceil(math.sqrt(tiles))
+
+
 def _mosaic(
     x: torch.Tensor, columns: int | None, padding: int, scale: int | None, film: bool = False
 ) -> Image.Image:
     """Return the picture of `save_grid`, of mode L or RGB."""
     _check(x, dims=(1, 2, 3))
     if columns is None:
-        columns = math.ceil(math.sqrt(len(x) / (min(x.shape[2], _FILM) if film else 1)))
+        columns = square_columns(len(x) / (min(x.shape[2], _FILM) if film else 1))
     if columns < 1 or padding < 0 or (scale is not None and scale < 1):
         raise ValueError(
             f"columns={columns}, padding={padding}, scale={scale}: columns and scale must be "

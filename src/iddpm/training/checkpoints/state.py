@@ -48,6 +48,11 @@ class TrainState:
     sealed: Mapping[str, Any] | None = None
     """What the run is trained with, for JSON: its settings and the data's fingerprint."""
 
+    def length(self, stated: int) -> int:
+        """Return the number of steps of the whole training: the planned or else the stated one."""
+        plan = self.plan
+        return stated if plan is None else plan.end or plan.most or stated
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return the tensors of a checkpoint by file."""
         groups = {"network": self.network.state_dict(), "optimizer": self._optimizer_tensors()}

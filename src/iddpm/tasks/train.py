@@ -152,9 +152,8 @@ def train_until_stop(request: TrainRequest) -> tuple[Run, Stop]:
         own, memory = opened.own, request.memory
         ended = f"{reason.value} at step {state.step}"
         resumed = ""
-        if reason is not Stop.FINISHED and state.step < (
-            steps := state.length(opened.config.training.steps)
-        ):
+        steps = state.length(steps)
+        if reason is not Stop.FINISHED and state.step < steps:
             ended += f" of {steps}"
             if own is None and memory is None:
                 resumed = f": iddpm train --resume --out {quote(str(directory))} continues it"

@@ -43,7 +43,7 @@ THREADS ?= 1
 PYTEST := OMP_NUM_THREADS=$(THREADS) OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-system test-slow ui-test ui-screens browser docs kill-test export-test fuzz lint parity benchmark notebook release clean \
+.PHONY: help setup demo test test-system test-slow test-alone ui-test ui-screens browser docs kill-test export-test fuzz lint parity benchmark notebook release clean \
 	python-versions gpu-check gpu-wheels \
 	recipes run-bits run-signals run-digits run-emoji run-emoji-rgba run-volumes run-digits-sr run-photos-sr run-volumes-sr
 
@@ -74,6 +74,9 @@ test-system: setup browser  ## run the tests that start servers, browsers or sev
 
 test-slow: setup browser  ## run all tests, the slow ones too
 	$(PYTEST) -n 2 --dist worksteal -p tests.every_file
+
+test-alone: setup  ## run tests with fixtures of their own each: none may need what another leaves behind (some 4 minutes)
+	$(PYTEST) -n 2 -p tests.each_alone -m "not slow and not system"
 
 kill-test: setup  ## kill training and every other command at each change of its files (some 40 minutes)
 	$(PYTEST) tests/faults/test_kill.py tests/faults/test_kill_points.py -m slow

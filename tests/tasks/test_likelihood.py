@@ -173,6 +173,7 @@ def test_samplers_take_steps_and_variance_from_the_same_table(labeled, tmp_path)
         with pytest.raises(FileNotFoundError, match=r"with iddpm likelihood .*bare --stride"):
             iddpm.load(bare).plan(**settings)
     run = iddpm.load(labeled)
+    likelihood(run, steps=6, stride="optimal")  # makes the table
     for variance, sampler in (("trained", "heun"), ("analytic", "ddpm")):
         plan = run.plan(steps=6, spacing="optimal", variance=variance, sampler=sampler)
         steps = 3 if sampler == "heun" else 6

@@ -29,12 +29,13 @@ def make(folder, name, data, *settings):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("upscale")
+    path = tmp_path_factory.mktemp("upscale")
+    np.savez(path / "x.npz", arr_0=images(), arr_1=np.arange(60) % 3)
+    return path
 
 
 @pytest.fixture(scope="module")
 def run(folder):
-    np.savez(folder / "x.npz", arr_0=images(), arr_1=np.arange(60) % 3)
     return make(folder, "run", folder / "x.npz", "degradation.augment=0.5")
 
 

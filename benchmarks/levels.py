@@ -60,8 +60,9 @@ def main() -> None:
     x = (torch.rand(64, 1, 28, 28) * 255).round() / 127.5 - 1
     kinds = {
         "v": ("diffusion.predicts=v",),
-        "categorical": (),
-        "categorical, wavelets": ("model.wavelets=1",),
+        "categorical": ("diffusion.neighborhood=0",),
+        "categorical, wavelets": ("diffusion.neighborhood=0", "model.wavelets=1"),
+        "categorical, neighbors": (),
     }
     precisions: tuple[PrecisionName, ...] = ("bf16", "float32")
     for precision in precisions:

@@ -33,6 +33,7 @@ def test_what_is_decided_without_a_budget():
     assert decisions() == {
         "training.steps": 20_000,
         "diffusion.predicts": "v",
+        "diffusion.neighborhood": 0,
         "training.learning_rate": 1e-4,
         "training.warmup_steps": 0,
         "training.anneal": "none",
@@ -82,7 +83,8 @@ def test_dropout_is_for_few_items_that_are_passed_often():
 
 def test_what_is_stated_stays():
     stated = {
-        "training.steps": 7, "diffusion.predicts": "x0", "training.learning_rate": 0.5,
+        "training.steps": 7, "diffusion.predicts": "categorical", "diffusion.neighborhood": 3,
+        "training.learning_rate": 0.5,
         "training.warmup_steps": 3, "training.anneal": "none", "training.ema_rates": (0.5,),
         "training.validate_every": 0, "training.preview_every": 9,
         "model.dropout": 0.7,
@@ -121,12 +123,17 @@ def test_an_example_states_all_that_a_default_decides(path, monkeypatch):
     model = ["model.channels=4", "model.size=[64,64]"] if "[" not in path.read_text() else []
     config = read_config(path, model)
     values = config.model_dump()
-    before = {name: values[name.split(".")[0]][name.split(".")[1]] for name in RULES}
+    values["model"]["size"] = values["model"]["size"] or (64, 64)
+    values["training"]["batch_size"] = 64
+    facts = decided._facts_of(values, 10, values["training"]["steps"])
+    names = [name for name, rule in RULES.items() if rule.decide(facts).why]
+    before = {name: values[name.split(".")[0]][name.split(".")[1]] for name in names}
     assert None not in before.values()
     changed = config.model_dump() | {"preset": None}
     changed["training"]["batch_size"] = 64
+    changed["model"]["size"] = values["model"]["size"]
     decide(changed, items=10)
-    after = {name: changed[name.split(".")[0]][name.split(".")[1]] for name in RULES}
+    after = {name: changed[name.split(".")[0]][name.split(".")[1]] for name in names}
     assert after == before
 
 
@@ -139,6 +146,7 @@ def test_a_new_training_says_what_it_decided_and_a_resumed_one_does_not(tmp_path
     said = capsys.readouterr().out
     lines = dict(re.findall(r"^default +([a-z._]+)=(.*)$", said, re.MULTILINE))
     stated = {"training.steps", "training.anneal", "training.preview_every"}
+    stated |= {"diffusion.neighborhood"}  # has no effect on what predicts v
     assert lines.keys() == RULES.keys() - stated
     assert lines["diffusion.predicts"].startswith("v: clean after a short training")
     text = (out / "config.yaml").read_text()
@@ -147,6 +155,23 @@ def test_a_new_training_says_what_it_decided_and_a_resumed_one_does_not(tmp_path
     iddpm.train(out=out, resume=True, settings=["training.steps=2"])
     assert "default " not in capsys.readouterr().out
     assert iddpm.load(out).config.diffusion.predicts == "v"
+
+
+def test_levels_are_also_estimated_from_their_neighbors():
+    for dims, radius in ((1, 4), (2, 2), (3, 1)):
+        size = [16] * dims
+        config = resolve(
+            read_config(None, ["model.channels=1", f"model.size={size}", "preset=likelihood"])
+        )
+        assert config.diffusion.neighborhood == radius
+        facts = FACTS._replace(gives_levels=True, dims=dims)
+        assert f"{(2 * radius + 1) ** dims - 1} neighbors" in (
+            RULES["diffusion.neighborhood"].decide(facts).why
+        )
+    assert of("diffusion.neighborhood", gives_levels=True, own=True) == 0
+    assert of("diffusion.neighborhood") == 0
+    with pytest.raises(ValueError, match="neighborhood=2 needs predicts=categorical or decoder"):
+        resolve(read_config(None, [*SHAPE, "diffusion.neighborhood=2"]))
 
 
 def test_every_decision_names_its_measurement_and_it_exists():

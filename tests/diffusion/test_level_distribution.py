@@ -14,7 +14,7 @@ from iddpm.networks import LevelHead
 FEATURES = 3
 
 
-def made(schedule, t, levels=5, channels=2, size=(3,), dtype=torch.float64, seed=0):
+def made(schedule, t, levels=5, channels=2, size=(3,), dtype=torch.float64, seed=0, local=False):
     """A distribution with random features, the data it is of, and its noise levels."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -26,7 +26,9 @@ def made(schedule, t, levels=5, channels=2, size=(3,), dtype=torch.float64, seed
     x0 = x0.to(dtype) / ((levels - 1) / 2) - 1
     x_t = GaussianDiffusion(schedule).q_sample(x0, t, normal(count, channels, *size))
     head = normal(count, channels * FEATURES, *size), normal(channels, FEATURES, levels)
-    return LevelDistribution(*head, normal(channels, levels), x_t, schedule.at(t)), x0
+    maps = *head, normal(channels, levels)
+    around = normal(count, 3 * channels, *size) if local else None
+    return LevelDistribution(*maps, x_t, schedule.at(t), around), x0
 
 
 def by_hand(d):
@@ -39,14 +41,21 @@ def by_hand(d):
     signal, total = d.level.alpha_bar.sqrt().reshape(shape), (1 - d.level.alpha_bar).reshape(shape)
     grid = torch.linspace(-1, 1, d.count, dtype=d.x_t.dtype)
     logits = logits - 0.5 * (d.x_t[..., None] - signal * grid) ** 2 / total
+    if d.local is not None:
+        center, shift, said = (part[..., None] for part in d.local.chunk(3, dim=1))
+        precision = torch.exp(3 * said - 3) / (1 + 0.1 * signal**2 / total)
+        away = precision.sqrt() * (center - signal * grid) / total.sqrt() + shift
+        logits = logits - torch.log(1 + away**2)
     return torch.log_softmax(logits, dim=-1), grid
 
 
 @pytest.mark.parametrize("size", [(4,), (2, 3), (2, 2, 2)])
 @pytest.mark.parametrize("chunk", [2**18, 20])
-def test_means_and_probabilities_are_those_of_the_definition(size, chunk, monkeypatch):
+@pytest.mark.parametrize("local", [False, True])
+def test_means_and_probabilities_are_those_of_the_definition(size, chunk, local, monkeypatch):
     monkeypatch.setitem(levels_module._CHUNK, "cpu", chunk)
-    d, x0 = made(log_snr(50, log_snr_max=5.0), torch.tensor([0, 20, 49]), size=size)
+    t = torch.tensor([0, 20, 49])
+    d, x0 = made(log_snr(50, log_snr_max=5.0), t, size=size, local=local)
     log_p, grid = by_hand(d)
     number = ((x0 + 1) * 2).round().long()
     assert torch.allclose(d.mean(), log_p.exp() @ grid, atol=1e-12)
@@ -72,15 +81,17 @@ def test_levels_are_drawn_in_proportion_to_their_probability():
 
 
 @pytest.mark.parametrize("chunk", [2**18, 10])
-def test_gradients_are_those_of_the_function(chunk, monkeypatch):
+@pytest.mark.parametrize("local", [False, True])
+def test_gradients_are_those_of_the_function(chunk, local, monkeypatch):
     monkeypatch.setitem(levels_module._CHUNK, "cpu", chunk)
-    d, x0 = made(log_snr(50, log_snr_max=3.0), torch.tensor([5, 30]), size=(2,))
+    d, x0 = made(log_snr(50, log_snr_max=3.0), torch.tensor([5, 30]), size=(2,), local=local)
 
-    def call(features, weight, bias, x_t):
-        both = LevelDistribution(features, weight, bias, x_t, d.level)
+    def call(features, weight, bias, x_t, *around):
+        both = LevelDistribution(features, weight, bias, x_t, d.level, *around)
         return both.mean(), both.log_prob(x0)
 
-    inputs = [v.clone().requires_grad_() for v in (d.features, d.weight, d.bias, d.x_t)]
+    parts = [d.features, d.weight, d.bias, d.x_t, *([d.local] if local else [])]
+    inputs = [v.clone().requires_grad_() for v in parts]
     assert torch.autograd.gradcheck(call, inputs)
 
 
@@ -107,16 +118,20 @@ def test_where_nothing_is_left_of_the_data_the_network_alone_speaks():
     assert torch.allclose(there.mean(), by_hand(there)[0].exp() @ by_hand(there)[1], atol=1e-12)
 
 
-def test_guidance_mixes_the_logits():
-    d, _ = made(log_snr(50), torch.tensor([30, 30]))
+@pytest.mark.parametrize("local", [False, True])
+def test_guidance_mixes_the_logits(local):
+    d, _ = made(log_snr(50), torch.tensor([30, 30]), local=local)
     first, second = d.features.clone(), d.features.flip(0)
+    here, there = (d.local, d.local.flip(0)) if local else (None, None)
     both = LevelDistribution(
         torch.cat([first, second]), d.weight, d.bias, torch.cat([d.x_t] * 2),
         type(d.level)(*(torch.cat([v, v]) for v in d.level)),
+        torch.cat([here, there]) if local else None,
     )  # fmt: skip
     guided = LevelDistribution(
-        second + 2.5 * (first - second), d.weight, d.bias, d.x_t, d.level
-    ).mean()
+        second + 2.5 * (first - second), d.weight, d.bias, d.x_t, d.level,
+        there + 2.5 * (here - there) if local else None,
+    ).mean()  # fmt: skip
     assert torch.allclose(both.mixed(2.5).mean(), guided, atol=1e-12)
     shape = (2, *[1] * (d.x_t.dim() - 1))
     by_item = both.mixed(torch.tensor([2.5, 1.0]).reshape(shape)).mean()
@@ -290,3 +305,17 @@ def test_the_first_bias_is_the_log_frequency_of_the_levels():
     head.start_at(torch.tensor([[90, 0, 9, 0], [1, 1, 1, 1]]))
     assert torch.allclose(head.bias[0].exp(), torch.tensor([90.5, 0.5, 9.5, 0.5]) / 101)
     assert torch.allclose(head.bias[1].exp(), torch.full((4,), 0.25))
+
+
+def test_a_local_estimate_is_of_the_data_whatever_the_scale_of_the_input():
+    """The network's input may be scaled, as for predicts=edm; the distribution is that of x_t."""
+    d, _ = made(cosine(50), torch.tensor([3, 40]), local=True)
+    scale = torch.tensor([0.5, 2.0], dtype=torch.float64).reshape(2, 1, 1)
+    scaled = torch.cat([d.local[:, :2] * scale, d.local[:, 2:]], dim=1)
+    output = (d.features, d.weight, d.bias, scaled)
+    found, rest = distribution_of(output, d.x_t, d.level, scale)
+    assert rest.shape[1] == 0
+    assert torch.allclose(found.mean(), d.mean(), atol=1e-12)
+    assert not torch.allclose(distribution_of(output, d.x_t, d.level)[0].mean(), d.mean())
+    plain = distribution_of(output[:3], d.x_t, d.level)[0]
+    assert plain.local is None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from iddpm.config import Config, ResolvedConfig
+from iddpm.config.choices import LEVELS
 
 STEPS = 20_000
 """Length of a training for which neither steps nor a time are stated; one for a GPU."""
@@ -25,6 +26,8 @@ LOOKS = 5
 """Times that a short training is looked at, as examples/emoji.yaml and its relatives do 2 to 6."""
 SELDOM, OFTEN = 1000, 50
 """Most and fewest steps between two looks."""
+NEIGHBORHOOD = {1: 4, 2: 2, 3: 1}
+"""By the dimensions of the data; radius 3 was no better in 2-D."""
 MANY_PASSES = 40
 """Passes over the data: digits had 0.3 % near copies after 19 without dropout, emoji none after 46
 with it (docs/runs.md)."""
@@ -48,6 +51,10 @@ class Facts(NamedTuple):
     """Whether the network is the user's own."""
     magnitude_preserving: bool = False
     """Whether its layers are."""
+    gives_levels: bool = False
+    """Whether it gives a probability to each level."""
+    dims: int = 2
+    """Spatial dimensions of the data."""
 
     @property
     def short(self) -> bool:
@@ -56,7 +63,7 @@ class Facts(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """A value and why, in a clause."""
+    """A value and why, in a clause; empty where the value has no effect."""
 
     value: Any
     why: str
@@ -70,7 +77,7 @@ def _steps(facts: Facts) -> Decision:
 
 def _predicts(facts: Facts) -> Decision:
     if not facts.learns_noise:
-        return Decision("eps", "a classifier predicts neither")
+        return Decision("eps", "")
     return Decision("v", "clean after a short training, where eps tints and speckles")
 
 
@@ -107,6 +114,19 @@ def _dropout(facts: Facts) -> Decision:
     return Decision(0.0, "training sees each item few times")
 
 
+def _neighborhood(facts: Facts) -> Decision:
+    if not facts.gives_levels or facts.own:
+        return Decision(0, "")
+    radius = NEIGHBORHOOD[facts.dims]
+    count = (2 * radius + 1) ** facts.dims - 1
+    return Decision(radius, f"levels are also estimated from {count} neighbors")
+
+
+def _preview_every(facts: Facts) -> Decision:
+    made = _look_every(facts)
+    return made if facts.learns_noise else made._replace(why="")
+
+
 def _look_every(facts: Facts) -> Decision:
     every = min(SELDOM, max(OFTEN, facts.steps // LOOKS))
     return Decision(every, f"of about {facts.steps:,} steps; a preview is also searched for copies")
@@ -122,6 +142,7 @@ class Rule(NamedTuple):
 RULES: Mapping[str, Rule] = {
     "training.steps": Rule(_steps, "docs/choosing.md"),
     "diffusion.predicts": Rule(_predicts, "docs/choosing.md, benchmarks/predictions.py"),
+    "diffusion.neighborhood": Rule(_neighborhood, "docs/likelihood.md"),
     "training.learning_rate": Rule(
         _learning_rate,
         "docs/runs.md, examples/conditions.yaml; Karras et al. 2024",
@@ -130,7 +151,7 @@ RULES: Mapping[str, Rule] = {
     "training.anneal": Rule(_anneal, "docs/runs.md"),
     "training.ema_rates": Rule(_ema_rates, "docs/choosing.md"),
     "training.validate_every": Rule(_look_every, "examples/emoji.yaml"),
-    "training.preview_every": Rule(_look_every, "examples/emoji.yaml"),
+    "training.preview_every": Rule(_preview_every, "examples/emoji.yaml"),
     "model.dropout": Rule(_dropout, "docs/runs.md; never measured alone"),
 }
 """By name, in the order in which they are printed."""
@@ -161,7 +182,7 @@ def explain(wanted: Config, resolved: ResolvedConfig, items: int) -> list[str]:
         value = getattr(getattr(resolved, section), setting)
         made = rule.decide(facts)
         is_open = getattr(getattr(wanted, section), setting) is None
-        if is_open and value == made.value and not unused:
+        if is_open and value == made.value and made.why and not unused:
             shown = list(value) if isinstance(value, tuple) else value
             lines.append(f"default    {name}={shown}: {made.why}")
     return lines
@@ -173,7 +194,7 @@ def guessed_steps(seconds: float) -> int:
 
 
 def _facts_of(values: Mapping[str, Any], items: int, steps: int | None) -> Facts:
-    training, model = values["training"], values["model"]
+    training, model, diffusion = values["training"], values["model"], values["diffusion"]
     limit = training["max_time"]
     if limit is not None:
         steps = min(guessed_steps(limit), steps or guessed_steps(limit))
@@ -187,4 +208,6 @@ def _facts_of(values: Mapping[str, Any], items: int, steps: int | None) -> Facts
         channels=model["model_channels"],
         own=model["network"] is not None,
         magnitude_preserving=model["layers"] == "magnitude_preserving",
+        gives_levels=diffusion["predicts"] in LEVELS or diffusion["decoder"] in LEVELS,
+        dims=len(model["size"]),
     )

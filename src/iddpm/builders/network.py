@@ -28,6 +28,7 @@ from iddpm.networks.blocks import CheckpointEngine
 from iddpm.networks.condition_embedding import ConditionKind
 from iddpm.networks.costs import channels_last
 from iddpm.networks.kernels import use_fast_kernels
+from iddpm.networks.neighborhood import local_channels
 from iddpm.networks.trunk import TrunkOptions, check_circular, check_stride
 from iddpm.networks.wavelets import Basis
 
@@ -60,14 +61,22 @@ def build_network(config: ResolvedConfig, own: nn.Module | None = None) -> nn.Mo
     if not config.diffusion.gives_levels:
         return built
     assert config.bits is not None
-    return LevelHead(built, config.model.channels, 2**config.bits)
+    return LevelHead(
+        built,
+        config.model.channels,
+        2**config.bits,
+        radius=config.diffusion.neighborhood,
+        circular=check_circular(config.model.circular, len(config.model.size)),
+    )
 
 
 def count_outputs(config: ResolvedConfig) -> int:
     """Return the number of output channels without those of the variance."""
     diffusion, channels = config.diffusion, config.model.channels
-    features = channels * FEATURES if diffusion.gives_levels else 0
-    return features + (channels if diffusion.learns_decoder or not features else 0)
+    if not diffusion.gives_levels:
+        return channels
+    local = local_channels(channels, len(config.model.size), diffusion.neighborhood)
+    return channels * (FEATURES + diffusion.learns_decoder) + local
 
 
 def count_inputs(config: ResolvedConfig) -> int:

@@ -173,6 +173,10 @@ class DiffusionConfig(Section):
     decoder: Literal["gaussian", "levels", "categorical"] | None = None
     """Probability of the data at step 0: the last reverse step (gaussian, by default), the
     likelihood of each level on its own (levels), or logits of the network (categorical)."""
+    neighborhood: Annotated[Whole, Field(ge=0, le=8)] | None = None
+    """For categorical: also estimate each value from the noisy ones up to so many positions away,
+    averaged in float32; by default 4 in 1-D, 2 in 2-D and 1 in 3-D, and 0 (not) for own
+    networks."""
     loss: Loss = HybridLoss()
 
     @field_validator("loss", mode="before")
@@ -220,6 +224,15 @@ class DiffusionConfig(Section):
             raise ValueError(
                 "loss=simple does not train decoder=categorical: use loss=hybrid or vlb, or "
                 "decoder=gaussian"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _neighbors_estimate_levels(self) -> Self:
+        if self.neighborhood and not self.gives_levels:
+            raise ValueError(
+                f"neighborhood={self.neighborhood} needs predicts=categorical or "
+                "decoder=categorical: set one of them, or leave it out"
             )
         return self
 

@@ -7,10 +7,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Nichol & Dhariwal 2021 (improved-diffusion): eps, AdamW at 1e-4 without warm-up or decay of
     # the rate, an average of 0.9999, and no dropout, as for ImageNet 64 x 64 (CIFAR-10 had 0.3).
     # The cosine schedule and the hybrid loss with a learned variance are theirs too, and our
-    # defaults. They train for 500,000 steps and more; 20,000 are ours.
+    # defaults. They train for 500,000 steps and more; 20,000 are ours. They give no levels a
+    # probability.
     "published": {
         "model": {"dropout": 0.0},
-        "diffusion": {"predicts": "eps"},
+        "diffusion": {"predicts": "eps", "neighborhood": 0},
         "training": {
             "steps": 20_000,
             "learning_rate": 1e-4,

@@ -36,6 +36,7 @@ AS_BEFORE: dict[str, Any] = {
     "validate_every": 1000,
     "predicts": "eps",
     "dropout": 0.0,
+    "neighborhood": 0,
 }
 """The defaults of runs of earlier versions, by the name of the setting."""
 
@@ -71,6 +72,7 @@ class ResolvedDiffusion(_AsBefore, DiffusionConfig):
     """The process, and what the network predicts."""
 
     predicts: Predicts = AS_BEFORE["predicts"]
+    neighborhood: Annotated[Whole, Field(ge=0)] = AS_BEFORE["neighborhood"]
 
 
 class ResolvedTraining(_AsBefore, TrainingConfig):

@@ -151,7 +151,9 @@ class Denoiser(nn.Module):
         output = self.network(self._input(x_t, level, estimate), shown, **conditioning)
         levels = None
         if self.gives_levels:
-            levels, output = distribution_of(output, x_t, level)
+            scale = self.prediction_type.input_scale
+            scaled = None if scale is None else scale(x_t, level)
+            levels, output = distribution_of(output, x_t, level, scaled)
         elif self.decoder == "levels":
             assert self.bits is not None
             levels = likelihood_alone(x_t, level, 2**self.bits)

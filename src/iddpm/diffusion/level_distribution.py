@@ -5,9 +5,13 @@ position is therefore proportional to N(x_t; signal x_k, noise^2) p(level k | th
 The first factor is known, and the network predicts the second. Any estimate of x0 gives a valid
 bound. This one does not have to learn to read a level from x_t, and as a decoder it gives all its
 probability to levels.
+
+Where a network also estimates values from those around them, the second factor has another factor
+in it, a Cauchy density around that estimate. Its tails are heavy: with those of a Gaussian,
+a single edge that comes unexpected costs more than all else, and trainings diverged.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -22,6 +26,14 @@ LevelChoice = Literal["mode", "draw", "mean"]
 _CHUNK = {"cpu": 2**18}
 """Probabilities per chunk, by kind of device; on CPUs a chunk fits into the cache of a core."""
 _CHUNK_ELSEWHERE = 2**24
+_LOCAL_GAIN = 3.0
+"""Log-precision per unit of the network's output; most of it depends on the noise."""
+_LOCAL_VARIANCE = 0.1
+"""Variance beside that of the noise, from which log-precisions are counted."""
+_LOCAL_START = -3.0
+"""A log-precision at which the estimate hardly counts: where a network starts."""
+_LOCAL_BOUNDS = (-20.0, 6.0)
+"""Least and largest logarithm of the precision, in units of that of x_t."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +46,9 @@ class LevelDistribution:
         weight, bias: [C, F, K] and [C, K], from features to logits.
         x_t: the noisy data, [N, C, *spatial], float32 or float64.
         level: its noise.
+        local: an estimate of each value from those around it, if there is one, [N, 3 C, *spatial]:
+            a center in units of x_t, a shift in units of its standard deviation, and a
+            log-precision.
     """
 
     features: Tensor
@@ -41,6 +56,7 @@ class LevelDistribution:
     bias: Tensor
     x_t: Tensor
     level: Level
+    local: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -85,32 +101,48 @@ class LevelDistribution:
         """Return the distribution of some of the items, by their numbers [M] on the CPU."""
         here = items.to(self.x_t.device)
         level = Level(*(value[items] for value in self.level))
-        return replace(self, features=self.features[here], x_t=self.x_t[here], level=level)
+        local = None if self.local is None else self.local[here]
+        return replace(
+            self, features=self.features[here], x_t=self.x_t[here], level=level, local=local
+        )
 
     def mixed(self, scale: float | Tensor) -> "LevelDistribution":
         """Return logits at ``scale`` on the line from the second half of the items to the first.
 
         The scale is a number, or one for each item, [N, 1, ...].
         """
-        first, second = self.features.chunk(2)
-        if isinstance(scale, Tensor):
-            scale = scale.to(first)
-        half = torch.arange(len(first))
-        return replace(self.at(half), features=torch.lerp(second, first, scale))
+
+        def line(both: Tensor) -> Tensor:
+            first, second = both.chunk(2)
+            return torch.lerp(
+                second, first, scale.to(first) if isinstance(scale, Tensor) else scale
+            )
+
+        half = torch.arange(len(self.features) // 2)
+        local = None if self.local is None else line(self.local)
+        return replace(self.at(half), features=line(self.features), local=local)
 
     def _inputs(self) -> tuple[Tensor, ...]:
-        """Return features [P, C, F], weight, bias, x_t / noise [P, C] and signal / noise [P]."""
+        """Return features [P, C, F], weight, bias, x_t / noise [P, C] and signal / noise [P].
+
+        Behind them, if there is a local estimate, its center and the data's scale, both [P, C] and
+        divided by its standard deviation.
+        """
         x = self.x_t
         noise = torch.sqrt(1 - self.level.alpha_bar)
         ratio = (self.level.alpha_bar.sqrt() / noise).to(x)
-        z = x * (1 / noise).to(x).reshape(-1, *[1] * (x.dim() - 1))
+        per_noise = (1 / noise).to(x).reshape(-1, *[1] * (x.dim() - 1))
         places = x[0, 0].numel()
         features = _rows(self.features).unflatten(1, self.weight.shape[:2]).to(x.dtype)
         maps = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        return features, *maps, _rows(z), ratio.repeat_interleave(places)
+        known = _rows(x * per_noise), ratio.repeat_interleave(places)
+        if self.local is None:
+            return features, *maps, *known
+        around = _standardized(self.local.to(x.dtype), ratio.reshape(per_noise.shape), per_noise)
+        return features, *maps, *known, *(_rows(part) for part in around)
 
     def _computed(self, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
-        mean, log_p = _LevelMoments.apply(*self._inputs(), numbers)
+        mean, log_p = _LevelMoments.apply(numbers, *self._inputs())
         return _unrows(mean, self.x_t), _unrows(log_p, self.x_t) if numbers is not None else log_p
 
     def _numbers(self, x0: Tensor) -> Tensor:
@@ -118,43 +150,48 @@ class LevelDistribution:
 
     @torch.no_grad()
     def _picked(self, pick: Callable[[Tensor, slice, int], Tensor]) -> Tensor:
-        features, weight, bias, z, ratio = self._inputs()
-        numbers = torch.empty(z.shape, dtype=torch.int64, device=z.device)
-        grid = _grid(bias)
-        with torch.autocast(z.device.type, enabled=False):
-            for c, rows in _chunks(z, self.count):
-                logits = _logits(
-                    features[rows, c], weight[c], bias[c], z[rows, c], ratio[rows], grid
-                )
+        inputs = self._inputs()
+        grid = _grid(self.bias.to(self.x_t.dtype))
+        numbers = torch.empty_like(inputs[3], dtype=torch.int64)
+        with torch.autocast(self.x_t.device.type, enabled=False):
+            for c, rows in _chunks(numbers, self.count):
+                logits, _ = _logits(inputs, c, rows, grid)
                 numbers[rows, c] = pick(torch.softmax(logits, dim=1), rows, c)
         return _unrows(grid[numbers], self.x_t)
 
 
-def distribution_of(output: Any, x_t: Tensor, level: Level) -> tuple[LevelDistribution, Tensor]:
+def distribution_of(
+    output: Any, x_t: Tensor, level: Level, scale: Tensor | None = None
+) -> tuple[LevelDistribution, Tensor]:
     """Return the level distribution of a network's output, and its remaining channels.
 
     Args:
         output: features and further channels [N, C F + M, *spatial], weight [C, F, K] and bias
-            [C, K], as :class:`~iddpm.networks.LevelHead` returns them.
-        x_t: the network's noisy input.
+            [C, K], and perhaps local estimates, as :class:`~iddpm.networks.LevelHead` returns them.
+        x_t: the noisy data.
         level: its noise.
+        scale: the factor of x_t in the network's input, if there is one.
 
     Raises:
         ValueError: another kind of output.
     """
-    if not (isinstance(output, tuple) and len(output) == 3):
+    if not (isinstance(output, tuple) and len(output) in (3, 4)):
         raise ValueError(
             "predicts='categorical' needs a network that returns features, a weight and a "
             "bias: wrap it in iddpm.LevelHead"
         )
-    channels, weight, bias = output
+    channels, weight, bias, *rest = output
+    local = rest[0] if rest else None
     count = weight.shape[0] * weight.shape[1]
     if len(weight) != x_t.shape[1] or channels.shape[1] < count:
         raise ValueError(
             f"the level head maps {weight.shape[1]} features of each of {len(weight)} channels, "
             f"and the network returns {channels.shape[1]} channels for data of {x_t.shape[1]}"
         )
-    distribution = LevelDistribution(channels[:, :count], weight, bias, x_t, level)
+    if local is not None and scale is not None:
+        width = x_t.shape[1]
+        local = torch.cat([local[:, :width] / scale, local[:, width:]], dim=1)
+    distribution = LevelDistribution(channels[:, :count], weight, bias, x_t, level, local)
     return distribution, channels[:, count:]
 
 
@@ -178,44 +215,37 @@ class _LevelMoments(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        z: Tensor,
-        ratio: Tensor,
-        numbers: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, numbers: Tensor | None, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the means [P, C] and the log-probabilities [P, C], empty without numbers."""
+        _, _, bias, z, *_ = inputs
         grid = _grid(bias)
         mean = torch.empty_like(z)
         log_p = torch.empty_like(z) if numbers is not None else z.new_empty(0)
         with torch.autocast(z.device.type, enabled=False):
             for c, rows in _chunks(z, len(grid)):
-                logits = _logits(
-                    features[rows, c], weight[c], bias[c], z[rows, c], ratio[rows], grid
-                )
+                logits, _ = _logits(inputs, c, rows, grid)
                 if numbers is not None:
                     logits = torch.log_softmax(logits, dim=1)
                     log_p[rows, c] = logits.gather(1, numbers[rows, c, None]).squeeze(1)
                 mean[rows, c] = torch.softmax(logits, dim=1) @ grid
-        ctx.save_for_backward(features, weight, bias, z, ratio, mean)
+        ctx.save_for_backward(mean, *inputs)
         ctx.numbers = numbers
         return mean, log_p
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_mean: Tensor, of_log_p: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients with respect to the first four arguments."""
-        features, weight, bias, z, ratio, mean = ctx.saved_tensors
+        """Return the gradients with respect to all inputs but the known ratio."""
+        mean, *inputs = ctx.saved_tensors
+        features, weight, bias, z, ratio, *local = inputs
         grid, numbers = _grid(bias), ctx.numbers
         by_features, by_z = torch.empty_like(features), torch.empty_like(z)
         by_weight, by_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        by_local = [torch.empty_like(part) for part in local]
         with torch.autocast(z.device.type, enabled=False):
             for c, rows in _chunks(z, len(grid)):
-                h, slope = features[rows, c], ratio[rows]
-                logits = _logits(h, weight[c], bias[c], z[rows, c], slope, grid)
+                h = features[rows, c]
+                logits, away = _logits(inputs, c, rows, grid)
                 p = torch.softmax(logits, dim=1)
                 of = of_mean[rows, c]
                 shift = of * mean[rows, c]
@@ -228,20 +258,45 @@ class _LevelMoments(torch.autograd.Function):
                 by_features[rows, c] = by_logits @ weight[c].T
                 by_weight[c] += h.T @ by_logits
                 by_bias[c] += by_logits.sum(dim=0)
-                by_z[rows, c] = slope * (by_logits @ grid)
-        return by_features, by_weight, by_bias, by_z, None, None
+                by_z[rows, c] = ratio[rows] * (by_logits @ grid)
+                if away is not None:
+                    # -log(1 + away^2), with away = center - scale x_k.
+                    by_away = by_logits.mul_(away).mul_(-2).div_(away.square_().add_(1))
+                    by_local[0][rows, c] = by_away.sum(dim=1)
+                    by_local[1][rows, c] = -(by_away @ grid)
+        return None, by_features, by_weight, by_bias, by_z, None, *by_local
+
+
+def _standardized(local: Tensor, ratio: Tensor, per_noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return an estimate's center and the data's scale, divided by its standard deviation.
+
+    With the precision q of the estimate in units of that of x_t, 1 / q = (1 + SNR / 10) exp(-a) up
+    to a gain: for a = 0 its variance is that of the noise and of data of little contrast, and what
+    the network has to say depends less on the noise.
+    """
+    center, shift, said = local.chunk(3, dim=1)
+    log_q = _LOCAL_GAIN * said + _LOCAL_START - torch.log1p(_LOCAL_VARIANCE * ratio**2)
+    root = (log_q.clamp(*_LOCAL_BOUNDS) / 2).exp()
+    return root * center * per_noise + shift, root * ratio
 
 
 def _logits(
-    h: Tensor, weight: Tensor, bias: Tensor, z: Tensor, ratio: Tensor, grid: Tensor
-) -> Tensor:
-    """Return the logits [R, K] of R values of one channel.
+    inputs: Sequence[Tensor], c: int, rows: slice, grid: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Return the logits [R, K] of R values of one channel, and the distances of its estimates.
 
     The likelihood of x_t under a level is Gaussian, in units of the noise: -(z - ratio x_k)^2 / 2.
+    The density around a local estimate is that of Cauchy: -log(1 + (center - scale x_k)^2).
     """
-    logits = torch.addmm(bias, h, weight)
-    away = torch.addcmul(z[:, None], ratio[:, None], grid, value=-1)
-    return logits.addcmul_(away, away, value=-0.5)
+    features, weight, bias, z, ratio, *local = inputs
+    logits = torch.addmm(bias[c], features[rows, c], weight[c])
+    away = torch.addcmul(z[rows, c, None], ratio[rows, None], grid, value=-1)
+    logits = logits.addcmul_(away, away, value=-0.5)
+    if not local:
+        return logits, None
+    center, scale = (part[rows, c, None] for part in local)
+    away = torch.addcmul(center, scale, grid, value=-1)
+    return logits.sub_((away * away).log1p_()), away
 
 
 def _grid(bias: Tensor) -> Tensor:

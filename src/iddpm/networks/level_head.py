@@ -1,11 +1,13 @@
 """The level head: from a network's features to a logit for each level of the data."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from iddpm.networks.around import Around
+from iddpm.networks.neighborhood import local_channels, local_estimate
 
 FEATURES = 24
 """Features per value of the data, from which its logits are computed."""
@@ -18,10 +20,14 @@ class LevelHead(Around):
     are computed in chunks (:mod:`iddpm.diffusion.level_distribution`).
 
     Args:
-        network: returns [N, channels * features + M, *spatial]; M further channels pass through.
-        channels: channels of the data.
+        network: returns [N, channels * features + M, *spatial]; M further channels pass through,
+            but for the last, which with a ``radius`` are those of
+            :func:`~iddpm.networks.neighborhood.local_channels`.
+        channels: channels of the data, which are the first of the network's input.
         levels: levels of the data, such as 256.
         features: of each channel.
+        radius: also estimate each value from the noisy values up to so many positions away.
+        circular: whether each axis of the data is a ring.
 
     >>> from iddpm import UNet
     >>> network = UNet(dims=1, in_channels=1, out_channels=3, model_channels=8, num_res_blocks=1)
@@ -31,19 +37,34 @@ class LevelHead(Around):
     """
 
     def __init__(
-        self, network: nn.Module, channels: int, levels: int, features: int = FEATURES
+        self,
+        network: nn.Module,
+        channels: int,
+        levels: int,
+        features: int = FEATURES,
+        radius: int = 0,
+        circular: Sequence[bool] = (),
     ) -> None:
         super().__init__(network)
+        self.radius = radius
+        self.circular = tuple(circular)
         self.weight = nn.Parameter(torch.randn(channels, features, levels) / features**0.5)
         self.bias = nn.Parameter(torch.zeros(channels, levels))
 
-    def forward(
-        self, x: Tensor, timesteps: Tensor, **conditioning: Any
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the network's output, the weight [C, F, K] and the bias [C, K]."""
+    def forward(self, x: Tensor, timesteps: Tensor, **conditioning: Any) -> tuple[Tensor, ...]:
+        """Return the network's output, the weight [C, F, K] and the bias [C, K].
+
+        With a radius, the local estimates come last (:mod:`iddpm.networks.neighborhood`).
+        """
         # Copies, since sharded training releases the parameters when this returns.
         said = self.network(x, timesteps, **conditioning)
-        return said, self.weight.clone(), self.bias.clone()
+        maps = self.weight.clone(), self.bias.clone()
+        if not self.radius:
+            return said, *maps
+        channels = len(self.weight)
+        count = local_channels(channels, x.dim() - 2, self.radius)
+        said, local = said.tensor_split([said.shape[1] - count], dim=1)
+        return said, *maps, local_estimate(x[:, :channels], local, self.radius, self.circular)
 
     @torch.no_grad()
     def start_at(self, counts: Tensor) -> None:

@@ -266,6 +266,13 @@ DIFFUSION = {
                 "levels": ["levels", "UniformTimesteps", "UNet"],
                 "categorical": ["categorical", "DecoderTimesteps", "LevelHead"]}),
     ],
+    "diffusion.neighborhood": [
+        Effect(lambda s: [(built := build_network(s.config)).radius, built.circular,
+                          built.network.out_channels],
+               {"0": [0, (False, False), 24], "1": [1, (False, False), 24 + 10],
+                "1\nmodel.circular=[true,false]": [1, (True, False), 24 + 10]},
+               ("diffusion.predicts=categorical", *FIXED, "diffusion.loss=simple")),
+    ],
     "diffusion.fourier_features": [
         Effect(input_of_network, {"0": lambda: waves_of(0, 8), "2": lambda: waves_of(2, 8),
                                   "2\nbits=4": lambda: waves_of(2, 4)}),

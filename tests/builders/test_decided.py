@@ -180,3 +180,10 @@ def test_every_decision_names_its_measurement_and_it_exists():
         files = re.findall(r"[a-z0-9_/]+\.(?:md|py|yaml)", rule.source)
         assert files, name
         assert all((root / file).is_file() for file in files), name
+
+
+def test_timesteps_that_the_network_does_not_receive_are_not_left_as_they_are():
+    settings = [*SHAPE, "diffusion.time_input=log_snr", "diffusion.rescale_timesteps=false"]
+    with pytest.raises(ValueError, match="rescale_timesteps=false has no effect with diffusion.ti"):
+        resolve(read_config(None, settings))
+    assert resolve(read_config(None, settings[:-1])).diffusion.rescale_timesteps

@@ -209,11 +209,21 @@ def resolve(config: Config, source: Source | None = None, train_items: int = 0) 
     _resolve_schedule(values["diffusion"], values["bits"])
     if is_new(config):
         _resolve_residual(values, config)
+        _check_time_input(values["diffusion"])
     resolved = settle(validate(values))
     check_guidance(resolved, resolved.sampling.guidance)
     check_low_res_noise(resolved, resolved.sampling.low_res_noise)
     task_of(resolved).check()
     return resolved
+
+
+def _check_time_input(diffusion: dict[str, Any]) -> None:
+    """Refuse to leave timesteps as they are where the network receives none."""
+    if diffusion["time_input"] == "log_snr" and not diffusion["rescale_timesteps"]:
+        raise ValueError(
+            "diffusion.rescale_timesteps=false has no effect with diffusion.time_input=log_snr, "
+            "where the network receives the log-SNR on one scale: leave it out"
+        )
 
 
 def is_new(config: Config) -> bool:

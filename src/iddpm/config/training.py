@@ -90,7 +90,8 @@ class TrainingConfig(Section):
     """``auto`` uses bf16 on devices on which it is faster, measured on CPUs, otherwise float32."""
     kernels: Literal["plain", "fast"] | None = None
     """Kernels of the network on CPUs: PyTorch's (plain), or faster ones where there are some, which
-    round differently (fast). By default fast; null in an older run means plain."""
+    round differently (fast). By default fast; null in an older run, and sharded parameters
+    (``parallel=fsdp``), mean plain."""
     compile: bool = False
     """Compile the network with torch.compile; it pays off after minutes."""
     device: str = "auto"

@@ -31,12 +31,9 @@ def test_a_test_that_needs_the_fixture_of_another_fails(tmp_path):
     (tmp_path / "tests/test_b.py").write_text("def test_alone_anyway():\n    pass\n")
     shutil.copy(PLUGIN, tmp_path / "tests/each_alone.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
-    for options, expected in (
-        ([], "4 passed"),
-        (["-p", "tests.each_alone"], "1 failed, 1 passed, 2 deselected"),
-    ):
-        done = subprocess.run(
-            [*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert expected in done.stdout, done.stdout
-    assert "test_second" in done.stdout
+    done = subprocess.run(
+        [*command, "-p", "tests.each_alone"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "1 failed, 1 passed, 2 deselected" in done.stdout, done.stdout
+    assert "FAILED tests/test_a.py::test_second" in done.stdout

@@ -184,6 +184,6 @@ def test_every_decision_names_its_measurement_and_it_exists():
 
 def test_timesteps_that_the_network_does_not_receive_are_not_left_as_they_are():
     settings = [*SHAPE, "diffusion.time_input=log_snr", "diffusion.rescale_timesteps=false"]
-    with pytest.raises(ValueError, match="rescale_timesteps=false has no effect with diffusion.ti"):
+    with pytest.raises(ValueError, match=r"rescale_timesteps=false has no effect with diff"):
         resolve(read_config(None, settings))
     assert resolve(read_config(None, settings[:-1])).diffusion.rescale_timesteps

@@ -20,9 +20,9 @@ class LevelHead(Around):
     are computed in chunks (:mod:`iddpm.diffusion.level_distribution`).
 
     Args:
-        network: returns [N, channels * features + M, *spatial]; M further channels pass through,
-            but for the last, which with a ``radius`` are those of
-            :func:`~iddpm.networks.neighborhood.local_channels`.
+        network: returns [N, channels * features + M, *spatial]; M further channels pass through.
+            With a ``radius`` r, the last C (C + 1) + (2 r + 1)^dims - 1 say how each value is
+            estimated from those around it, with C ``channels``.
         channels: channels of the data, which are the first of the network's input.
         levels: levels of the data, such as 256.
         features: of each channel.
@@ -54,7 +54,7 @@ class LevelHead(Around):
     def forward(self, x: Tensor, timesteps: Tensor, **conditioning: Any) -> tuple[Tensor, ...]:
         """Return the network's output, the weight [C, F, K] and the bias [C, K].
 
-        With a radius, the local estimates come last (:mod:`iddpm.networks.neighborhood`).
+        With a radius, a fourth tensor has the local estimates, [N, 3 C, *spatial].
         """
         # Copies, since sharded training releases the parameters when this returns.
         said = self.network(x, timesteps, **conditioning)

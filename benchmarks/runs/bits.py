@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from benchmarks.recipes.budget import minutes_until
 from benchmarks.runs import emoji, volumes
 from benchmarks.runs.common import FAST, finish, items, packed, prepared, spread, table, trained
 from iddpm.tasks.evaluate import evaluate
@@ -118,7 +119,9 @@ def run(
             "" if real is None else f"{real.frechet.value:.3g}",
         ]
     )
-    trained_for = f"{model.config.training.steps} steps, {found.facts['items']} items measured.\n"
+    minutes = minutes_until(model.log, model.log[-1]["step"])
+    length = f"{model.config.training.steps} steps, {minutes:.1f} minutes of training"
+    trained_for = f"{length}, {found.facts['items']} items measured.\n"
     finish([trained_for, table(rows)], out, started)
 
 

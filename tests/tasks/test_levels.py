@@ -134,9 +134,9 @@ class Same(torch.nn.Module):
 class Own(torch.nn.Module):
     """A network of somebody's own: 24 features of each of the channels, and a variance."""
 
-    def __init__(self):
+    def __init__(self, outputs=25):
         super().__init__()
-        self.layer = torch.nn.Conv2d(1, 25, 3, padding=1)
+        self.layer = torch.nn.Conv2d(1, outputs, 3, padding=1)
 
     def forward(self, x, timesteps):
         return self.layer(x)
@@ -145,9 +145,15 @@ class Own(torch.nn.Module):
 def test_an_own_network_gives_the_features(tmp_path):
     run = trained(tmp_path, data(8, 8, 1), "data.layout=NHWC", network=Own())
     assert run.config.diffusion.variance == "learned_range"
+    assert run.config.diffusion.neighborhood == 0
     assert iddpm.load(run.directory, network=Own()).sample(1).isfinite().all()
     with pytest.raises(ValueError, match=r"it must return \(2, 24, 8, 8\), or \(2, 25, 8, 8\)"):
         trained(tmp_path, data(8, 8, 1), "data.layout=NHWC", network=Same(), name="b")
+    near = ("data.layout=NHWC", "diffusion.neighborhood=1")
+    with pytest.raises(ValueError, match=r"it must return \(2, 34, 8, 8\), or \(2, 35, 8, 8\)"):
+        trained(tmp_path, data(8, 8, 1), *near, network=Own(), name="c")
+    run = trained(tmp_path, data(8, 8, 1), *near, network=Own(35), name="d")
+    assert run.sample(1).isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -148,12 +148,13 @@ class Denoiser(nn.Module):
         residual = self._residual(interpolated)
         shown = level.shown.to(device=x_t.device, dtype=torch.float32)
         # The network may compute in bfloat16. The rest subtracts large numbers and must not.
-        output = self.network(self._input(x_t, level, estimate), shown, **conditioning)
+        scaling = self.prediction_type.input_scale
+        scale = None if scaling is None else scaling(x_t, level)
+        seen = self._input(x_t, level, estimate, scale)
+        output = self.network(seen, shown, **conditioning)
         levels = None
         if self.gives_levels:
-            scale = self.prediction_type.input_scale
-            scaled = None if scale is None else scale(x_t, level)
-            levels, output = distribution_of(output, x_t, level, scaled)
+            levels, output = distribution_of(output, x_t, level, scale)
         elif self.decoder == "levels":
             assert self.bits is not None
             levels = likelihood_alone(x_t, level, 2**self.bits)
@@ -176,10 +177,11 @@ class Denoiser(nn.Module):
             prediction, variance=variance, variance_kind=kind, levels=levels, residual=residual
         )
 
-    def _input(self, x_t: Tensor, level: Level, estimate: Tensor | None) -> Tensor:
+    def _input(
+        self, x_t: Tensor, level: Level, estimate: Tensor | None, scale: Tensor | None
+    ) -> Tensor:
         """Return the network's input: noisy data, Fourier features and an earlier estimate."""
-        scale = self.prediction_type.input_scale
-        seen = [x_t if scale is None else scale(x_t, level) * x_t]
+        seen = [x_t if scale is None else scale * x_t]
         if self.fourier:
             assert self.bits is not None
             seen.append(fourier_features(x_t, level, self.fourier, self.bits))
